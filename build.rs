@@ -1,0 +1,13 @@
+//! Generates the message types, and the store's service for the `server` feature.
+//! protox compiles the protos, so no protoc is needed.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors = protox::compile(["agntcy/dir/store/v1/store_service.proto"], ["proto"])?;
+    tonic_prost_build::configure()
+        // A record stays bytes: ours replaces the generated message, same wire.
+        .extern_path(".agntcy.dir.core.v1.Record", "crate::Record")
+        .build_server(std::env::var_os("CARGO_FEATURE_SERVER").is_some())
+        .compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! The generated messages and service, as `proto/` describes them.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::doc_markdown,
+    clippy::must_use_candidate,
+    unused
+)]
+
+pub(crate) mod agntcy {
+    pub(crate) mod dir {
+        pub(crate) mod core {
+            pub(crate) mod v1 {
+                tonic::include_proto!("agntcy.dir.core.v1");
+            }
+        }
+        pub(crate) mod store {
+            pub(crate) mod v1 {
+                tonic::include_proto!("agntcy.dir.store.v1");
+            }
+        }
+    }
+}
+
+pub(crate) use agntcy::dir::{core::v1 as core, store::v1 as store};

@@ -1,0 +1,53 @@
+//! The wire form of `agntcy.dir.core.v1.Record`: its `data` field, unparsed.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::encoding::{DecodeContext, WireType, bytes as field, skip_field};
+use prost::{DecodeError, Message};
+
+use super::Record;
+
+const DATA: u32 = 1;
+
+impl Message for Record {
+    fn encode_raw(&self, buf: &mut impl BufMut) {
+        if let Some(data) = &self.data {
+            field::encode(DATA, data, buf);
+        }
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        ctx: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        // A field of another type than its number's is an unknown field.
+        if tag != DATA || wire_type != WireType::LengthDelimited {
+            return skip_field(wire_type, tag, buf, ctx);
+        }
+        let mut part = Bytes::new();
+        field::merge(wire_type, &mut part, buf, ctx)?;
+        self.data = Some(match self.data.take() {
+            // A message field given twice is merged, which is what its encodings in a row say.
+            Some(before) if !before.is_empty() => {
+                let mut both = BytesMut::with_capacity(before.len() + part.len());
+                both.extend_from_slice(&before);
+                both.extend_from_slice(&part);
+                both.freeze()
+            }
+            _ => part,
+        });
+        Ok(())
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.data
+            .as_ref()
+            .map_or(0, |data| field::encoded_len(DATA, data))
+    }
+
+    fn clear(&mut self) {
+        self.data = None;
+    }
+}

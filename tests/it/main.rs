@@ -1,0 +1,2 @@
+//! Integration tests, one binary: linking the transport is slow.
+fn main() {}
