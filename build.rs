@@ -7,6 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         // A record stays bytes: ours replaces the generated message, same wire.
         .extern_path(".agntcy.dir.core.v1.Record", "crate::Record")
+        .btree_map(".")
         .build_server(std::env::var_os("CARGO_FEATURE_SERVER").is_some())
         .compile_fds(descriptors)?;
     Ok(())

@@ -17,6 +17,11 @@ pub enum ErrorKind {
     Invalid,
     /// The server refused this record. Final.
     Rejected,
+    /// The server failed at this record without saying whose fault it is (gRPC `Internal`,
+    /// `Unknown`, `DataLoss`). A DIR server answers so to a record that lacks a schema version,
+    /// to any record while its validator is down, and, over a local folder, to a record that it
+    /// has already.
+    Internal,
     /// The server has no record of this CID.
     NotFound,
     /// A CID that does not match its content: the server answered with another CID than the
@@ -40,6 +45,7 @@ impl ErrorKind {
         match self {
             Self::Invalid => "invalid",
             Self::Rejected => "refused by the server",
+            Self::Internal => "the server failed",
             Self::NotFound => "not found",
             Self::Mismatch => "CID does not match",
             Self::NotSent => "not sent",
@@ -59,9 +65,10 @@ impl fmt::Display for ErrorKind {
 
 /// The error of one item, or of connecting.
 ///
-/// One word wide. [`kind`](Self::kind) is for matching, `Display` for reading, and
-/// [`source`](StdError::source) or [`status`](Self::status) for what the server or the
-/// transport said; `Display` does not repeat its source.
+/// One word wide. [`kind`](Self::kind) is for matching, and `Display` for reading: it has the
+/// server's own words where the server spoke. [`status`](Self::status) gives the whole gRPC
+/// status, and [`source`](StdError::source) the cause behind it, such as a refused connection;
+/// `Display` does not repeat its source.
 ///
 /// ```
 /// use agntcy_dir_stream::{ErrorKind, Record};
@@ -74,7 +81,13 @@ pub struct Error(Box<Inner>);
 struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
-    source: Option<Source>,
+    cause: Cause,
+}
+
+enum Cause {
+    None,
+    Status(Status),
+    Other(Source),
 }
 
 impl Error {
@@ -82,7 +95,16 @@ impl Error {
         Self(Box::new(Inner {
             kind,
             message: message.into(),
-            source: None,
+            cause: Cause::None,
+        }))
+    }
+
+    /// The error that a gRPC status means for an item.
+    pub(crate) fn from_status(kind: ErrorKind, status: Status) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            message: Cow::Borrowed(""),
+            cause: Cause::Status(status),
         }))
     }
 
@@ -92,7 +114,7 @@ impl Error {
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Source>) -> Self {
-        self.0.source = Some(source.into());
+        self.0.cause = Cause::Other(source.into());
         self
     }
 
@@ -105,7 +127,10 @@ impl Error {
     /// The gRPC status behind this error, where there is one.
     #[must_use]
     pub fn status(&self) -> Option<&Status> {
-        self.0.source.as_ref()?.downcast_ref()
+        match &self.0.cause {
+            Cause::Status(status) => Some(status),
+            _ => None,
+        }
     }
 
     /// Whether the item itself is at fault, so that sending it again cannot help:
@@ -129,11 +154,12 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.kind)?;
-        if !self.0.message.is_empty() {
-            write!(f, ": {}", self.0.message)?;
-        }
-        Ok(())
+        let said = match &self.0.cause {
+            Cause::Status(status) if status.message().is_empty() => status.code().description(),
+            Cause::Status(status) => status.message(),
+            _ => &self.0.message,
+        };
+        write!(f, "{}: {said}", self.0.kind)
     }
 }
 
@@ -142,19 +168,77 @@ impl fmt::Debug for Error {
         f.debug_struct("Error")
             .field("kind", &self.0.kind)
             .field("message", &self.0.message)
-            .field("source", &self.0.source)
+            .field("status", &self.status())
+            .field("source", &self.source())
             .finish()
     }
 }
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
+        match &self.0.cause {
+            Cause::None => None,
+            // `Display` has said what the status says; what is behind it is still to tell.
+            Cause::Status(status) => status.source(),
+            Cause::Other(source) => Some(source.as_ref()),
+        }
+    }
+}
+
+/// An item that did not succeed: what was put in, its tag, and why.
+///
+/// `I` is the input itself, a [`Record`](crate::Record) or whatever stood for a
+/// [`Cid`](crate::Cid); `T` is the tag's type, `()` where there was none. It is a
+/// [`std::error::Error`], so `?` turns it into an `anyhow::Error`. `Display` names the index and
+/// what was wrong.
+#[non_exhaustive]
+pub struct Failed<I, T = ()> {
+    /// The item's place in the input, counted from 0.
+    pub index: u64,
+    /// What was put in.
+    pub input: I,
+    /// The tag it came with.
+    pub tag: T,
+    /// How many calls have carried it. 0: it never left.
+    pub attempts: u32,
+    /// Why.
+    pub error: Error,
+}
+
+impl<I, T> Failed<I, T> {
+    /// What went wrong, as a class: short for `self.error.kind()`.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.error.kind()
+    }
+}
+
+impl<I, T> fmt::Display for Failed<I, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "item {}: {}", self.index, self.error)
+    }
+}
+
+/// Leaves the input and the tag out: neither needs to be `Debug`, and a record is long.
+impl<I, T> fmt::Debug for Failed<I, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Failed")
+            .field("index", &self.index)
+            .field("attempts", &self.attempts)
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<I, T> StdError for Failed<I, T> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.error.source()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -163,14 +247,26 @@ mod tests {
     }
 
     #[test]
-    fn display_does_not_repeat_the_source() {
-        let error = Error::new(ErrorKind::Rejected, "record validation failed")
-            .with_source(Status::invalid_argument("the server's own words"));
+    fn display_has_the_servers_words_and_not_its_source() {
+        let error = Error::from_status(
+            ErrorKind::Rejected,
+            Status::invalid_argument("record validation failed"),
+        );
         assert_eq!(
             error.to_string(),
             "refused by the server: record validation failed"
         );
-        assert_eq!(error.status().unwrap().message(), "the server's own words");
-        assert!(error.source().is_some());
+        assert_eq!(error.status().unwrap().code(), tonic::Code::InvalidArgument);
+        assert!(error.source().is_none());
+
+        let broken = Status::from_error("connection reset".into());
+        let error = Error::from_status(ErrorKind::NotSent, broken);
+        assert_eq!(error.source().unwrap().to_string(), "connection reset");
+    }
+
+    #[test]
+    fn a_status_without_words_shows_its_code() {
+        let error = Error::from_status(ErrorKind::Denied, Status::permission_denied(""));
+        assert!(error.to_string().starts_with("access denied: The caller"));
     }
 }

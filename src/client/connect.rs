@@ -1,0 +1,86 @@
+//! Connecting over TCP, with the settings that a DIR server's streams need.
+
+use std::time::Duration;
+
+use tonic::transport::Endpoint;
+
+use super::Client;
+use crate::error::{Error, ErrorKind};
+
+/// HTTP/2 connection window in bytes. h2 charges small frames that are not yet read against half
+/// of it, and closes the connection when that is used up; a Go server sends each small answer as
+/// a frame of its own, so this stands far above the stream window.
+const CONNECTION_WINDOW: u32 = 64 << 20;
+
+/// HTTP/2 stream window in bytes: what a server may send ahead in one call.
+const STREAM_WINDOW: u32 = 2 << 20;
+
+/// The largest header list in bytes. A server puts all validation errors of a record into one
+/// status message, which can pass the usual 16 KiB.
+const HEADER_LIST: u32 = 1 << 20;
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+impl Client {
+    /// Connects to a DIR server: `http://host:port`.
+    ///
+    /// One HTTP/2 connection, made now and made again when it is lost. Connecting may take 20
+    /// seconds. TLS is not built in: bring a channel of your own to
+    /// [`from_service`](Self::from_service) for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](ErrorKind::Invalid) if `url` is not an `http` URL,
+    /// [`Unavailable`](ErrorKind::Unavailable) if nobody answers there. Both name the address.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::{Client, ErrorKind};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let error = Client::connect("127.0.0.1:8888").await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Invalid);
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "invalid: `127.0.0.1:8888` is not a URL such as http://127.0.0.1:8888"
+    /// );
+    /// # }
+    /// ```
+    pub async fn connect(url: impl AsRef<str>) -> Result<Self, Error> {
+        let url = url.as_ref();
+        let channel = endpoint(url)?.connect().await.map_err(|error| {
+            Error::new(ErrorKind::Unavailable, format!("cannot connect to {url}"))
+                .with_source(error)
+        })?;
+        Ok(Self::from_service(channel))
+    }
+}
+
+fn endpoint(url: &str) -> Result<Endpoint, Error> {
+    let uri: http::Uri = url
+        .parse()
+        .map_err(|error| not_a_url(url).with_source(error))?;
+    match (uri.scheme_str(), uri.host()) {
+        (Some("http"), Some(_)) => {}
+        (Some(scheme), Some(_)) => {
+            return Err(Error::invalid(format!(
+                "`{url}`: only http is built in, not {scheme}; Client::from_service takes any channel"
+            )));
+        }
+        _ => return Err(not_a_url(url)),
+    }
+    Ok(Endpoint::from(uri)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .http2_max_header_list_size(HEADER_LIST)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .user_agent(concat!("agntcy-dir-stream/", env!("CARGO_PKG_VERSION")))
+        .expect("a fixed ASCII name is a header value"))
+}
+
+fn not_a_url(url: &str) -> Error {
+    Error::invalid(format!(
+        "`{url}` is not a URL such as http://127.0.0.1:8888"
+    ))
+}

@@ -1,0 +1,78 @@
+//! The way to a DIR server.
+
+mod connect;
+mod single;
+mod transport;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub(crate) use self::transport::Transport;
+
+/// A DIR server, and the way to it. Cheap to clone; clones share the connection.
+///
+/// ```no_run
+/// use agntcy_dir_stream::prelude::*;
+///
+/// # async fn example() -> Result<(), agntcy_dir_stream::Error> {
+/// let client = Client::connect("http://127.0.0.1:8888").await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    transport: Arc<dyn Transport>,
+}
+
+impl Client {
+    /// A client over any gRPC transport: a channel of your own making, with interceptors or
+    /// layers around it, or one in memory.
+    ///
+    /// That is any `tower` service which `tonic` takes as a client's transport. It is cloned for
+    /// each call that is opened, and polled ready before it. Response headers may come late: a Go
+    /// server sends them with its first answer.
+    ///
+    /// The service must let go of each chunk of the request body once it is sent: the next is
+    /// given only then. A layer that keeps whole request bodies, to replay them, would wait for
+    /// ever; so would it on any endless stream.
+    ///
+    /// The service's own settings apply. A channel that is not made by
+    /// [`connect`](Self::connect) wants a header list of 1 MiB (validation errors are long) and
+    /// must not shrink HTTP/2's connection window.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use tonic::transport::Endpoint;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let channel = Endpoint::from_static("http://127.0.0.1:8888")
+    ///     .http2_max_header_list_size(1 << 20)
+    ///     .connect_lazy();
+    /// let client = Client::from_service(channel);
+    /// # let _ = client;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_service<S>(service: S) -> Self
+    where
+        S: tonic::client::GrpcService<tonic::body::Body> + Clone + Send + 'static,
+        S::Future: Send,
+        S::ResponseBody: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        <S::ResponseBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        Self {
+            transport: transport::over(service),
+        }
+    }
+
+    pub(crate) fn transport(&self) -> Arc<dyn Transport> {
+        Arc::clone(&self.transport)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,153 @@
+//! Delete: refs in, acknowledgements out.
+
+use std::marker::PhantomData;
+
+use futures_core::Stream;
+
+use crate::cid::Cid;
+use crate::client::Client;
+use crate::engine::{Acknowledged, Adapter, Operation, drive, refs};
+use crate::error::{Error, ErrorKind, Failed};
+use crate::item::{Tagged, ToCid};
+use crate::options::Options;
+use crate::proto::core::RecordRef;
+
+/// What [`delete_from`](DeleteExt::delete_from) yields for each ref of type `R`.
+pub type DeleteResult<R, T = ()> = Result<Deleted<T>, Failed<R, T>>;
+
+/// A record that the server no longer has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Deleted<T = ()> {
+    /// The ref's place in the input, counted from 0.
+    pub index: u64,
+    /// The tag it came with.
+    pub tag: T,
+    /// The CID that is gone, whether or not it was there before.
+    pub cid: Cid,
+}
+
+/// Deletes a stream of refs.
+pub trait DeleteExt: Stream + Sized {
+    /// Deletes the record of each ref of this stream from the store behind `client`.
+    ///
+    /// A ref is anything that gives a CID ([`ToCid`]): a [`Cid`], its text, a type of your own.
+    /// Items are refs, or `(ref, T)` with a tag of any type that comes back with the result.
+    /// Yields one [`DeleteResult`] for each item. Deleting what is not there is a success.
+    ///
+    /// A server acknowledges a delete only at the end of its call. So refs go in segments, one
+    /// call each: a segment is what the input has at hand, at most a window. Its results come
+    /// when the server has acknowledged all of it.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use futures::{StreamExt, stream};
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = agntcy_dir_stream::server::Store::new();
+    /// # let client = store.client();
+    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let cid = client.push(record).await?.cid;
+    ///
+    /// let results: Vec<_> = stream::iter([cid]).delete_from(&client).collect().await;
+    ///
+    /// assert_eq!(results[0].as_ref().unwrap().cid, cid);
+    /// assert!(!store.contains(&cid));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    ///
+    /// # Order
+    ///
+    /// Results come in input order. A failure never holds back or reorders what follows it.
+    ///
+    /// # Errors
+    ///
+    /// Errors are items; the stream goes on after each. `try_*` combinators stop at the first
+    /// one, and stopping drops the call. A ref is [`Invalid`](ErrorKind::Invalid), and never sent,
+    /// if it gives no CID. A segment that the server refuses is halved until the failing ref
+    /// stands alone, which gets the server's status; the others are deleted.
+    ///
+    /// # Cancel safety
+    ///
+    /// `next()` loses nothing when it is dropped, as in a `select!`. Dropping the stream resets
+    /// the call at once; refs whose results were not yielded may or may not be deleted, at most a
+    /// window of them.
+    ///
+    /// # Recovery
+    ///
+    /// When the transport fails, the refs in the window fail: as [`Unknown`](ErrorKind::Unknown)
+    /// if they may have arrived, as [`NotSent`](ErrorKind::NotSent) if not; the ones after them
+    /// get a new call. When the server refuses the caller, all remaining refs say so. A delete can
+    /// be sent again without harm.
+    ///
+    /// # Panics
+    ///
+    /// If the input panics, the panic passes through, and the stream must not be polled again.
+    fn delete_from<R, T>(
+        self,
+        client: &Client,
+    ) -> Adapter<impl Stream<Item = DeleteResult<R, T>> + use<Self, R, T>>
+    where
+        Self::Item: Tagged<Input = R, Tag = T>,
+        R: ToCid,
+    {
+        self.delete_from_with(client, &Options::new())
+    }
+
+    /// [`delete_from`](Self::delete_from) with [`Options`].
+    fn delete_from_with<R, T>(
+        self,
+        client: &Client,
+        options: &Options,
+    ) -> Adapter<impl Stream<Item = DeleteResult<R, T>> + use<Self, R, T>>
+    where
+        Self::Item: Tagged<Input = R, Tag = T>,
+        R: ToCid,
+    {
+        let delete = Delete { refs: PhantomData };
+        Adapter::new(
+            "delete",
+            self.size_hint(),
+            drive(self, delete, client.transport(), options),
+        )
+    }
+}
+
+impl<S: Stream> DeleteExt for S {}
+
+struct Delete<R> {
+    refs: PhantomData<fn(R)>,
+}
+
+impl<R: ToCid> Operation for Delete<R> {
+    const METHOD: &'static str = "/agntcy.dir.store.v1.StoreService/Delete";
+    const ACKNOWLEDGED: Acknowledged = Acknowledged::WholeCall;
+    const LOST: ErrorKind = ErrorKind::Unknown;
+
+    type Input = R;
+    type Asked = Cid;
+    type Request = RecordRef;
+    type Answer = ();
+    type Output = Cid;
+    type Success<T> = Deleted<T>;
+
+    fn check(&self, item: &R) -> Result<(Cid, usize), Error> {
+        refs::check(item)
+    }
+
+    fn request(&self, _: &R, cid: &Cid) -> RecordRef {
+        refs::request(cid)
+    }
+
+    fn accept(&self, _: &R, cid: &Cid, (): ()) -> Result<Cid, Error> {
+        Ok(*cid)
+    }
+
+    fn success<T>(index: u64, tag: T, cid: Cid) -> Deleted<T> {
+        Deleted { index, tag, cid }
+    }
+}

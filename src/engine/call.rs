@@ -1,0 +1,171 @@
+//! One gRPC call: requests go into its queue, answers and the end come out.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use http::uri::PathAndQuery;
+use prost::Message;
+use tonic::body::Body;
+use tonic::client::Grpc;
+use tonic::{CancellationHandle, Request, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+use super::outgoing::Outgoing;
+use super::window::End;
+use crate::client::Transport;
+
+/// The largest answer in bytes that is read: four times what a DIR server sends by default, for
+/// servers set otherwise.
+const MAX_ANSWER_LEN: usize = 16 << 20;
+
+type Opening<A> = Pin<Box<dyn Future<Output = Result<Streaming<A>, Status>> + Send>>;
+
+/// A call, from before it is open to its end. Dropped before its end, it resets the stream.
+pub(super) struct Call<R, A> {
+    outgoing: Outgoing<R>,
+    finished: bool,
+    answers: usize,
+    stage: Stage<A>,
+    cancel: Option<CancellationHandle>,
+}
+
+enum Stage<A> {
+    /// Response headers have not come: a Go server sends them with its first answer, so requests
+    /// leave in this stage too.
+    Opening(Opening<A>),
+    Open(Streaming<A>),
+    Ended,
+}
+
+pub(super) enum Event<A> {
+    Answer(A),
+    Ended(End),
+}
+
+impl<R, A> Call<R, A>
+where
+    R: Message + 'static,
+    A: Message + Default + 'static,
+{
+    /// Nothing goes out until the call is polled.
+    pub(super) fn open(transport: Arc<dyn Transport>, method: &'static str) -> Self {
+        let outgoing = Outgoing::new();
+        let mut request = Request::new(outgoing.requests());
+        let cancel = request.cancellation_handle();
+        let service = OneCall {
+            transport,
+            outgoing: outgoing.clone(),
+        };
+        let opening = async move {
+            Grpc::new(service)
+                .max_decoding_message_size(MAX_ANSWER_LEN)
+                .streaming(
+                    request,
+                    PathAndQuery::from_static(method),
+                    ProstCodec::<R, A>::default(),
+                )
+                .await
+                .map(tonic::Response::into_inner)
+        };
+        Self {
+            outgoing,
+            finished: false,
+            answers: 0,
+            stage: Stage::Opening(Box::pin(opening)),
+            cancel: Some(cancel),
+        }
+    }
+
+    /// Queues all of `batch`, emptying it: what is queued together leaves together.
+    pub(super) fn send(&self, batch: &mut VecDeque<R>) {
+        self.outgoing.append(batch);
+    }
+
+    /// Half-closes once the queue has left.
+    pub(super) fn finish(&mut self) {
+        if !self.finished {
+            self.finished = true;
+            self.outgoing.finish();
+        }
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event<A>> {
+        loop {
+            let status = match &mut self.stage {
+                Stage::Opening(opening) => match opening.as_mut().poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(streaming)) => {
+                        self.stage = Stage::Open(streaming);
+                        continue;
+                    }
+                    Poll::Ready(Err(status)) => Err(status),
+                },
+                Stage::Open(streaming) => match Pin::new(streaming).poll_next(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Some(Ok(answer))) => {
+                        self.answers += 1;
+                        return Poll::Ready(Event::Answer(answer));
+                    }
+                    Poll::Ready(Some(Err(status))) => Err(status),
+                    Poll::Ready(None) => Ok(()),
+                },
+                Stage::Ended => return Poll::Pending,
+            };
+            let end = End {
+                status,
+                taken: self.outgoing.taken(),
+                answers: self.answers,
+            };
+            self.close(end.status.is_ok());
+            return Poll::Ready(Event::Ended(end));
+        }
+    }
+
+    /// The server has ended the call. One that half-closed has nothing left to say, and is not
+    /// reset; the request body of any other is still there and is cancelled.
+    fn close(&mut self, ok: bool) {
+        self.stage = Stage::Ended;
+        if ok && self.finished {
+            self.cancel = None;
+        }
+    }
+}
+
+impl<R, A> Drop for Call<R, A> {
+    fn drop(&mut self) {
+        // Before the stage is dropped: what is left of the request body must not look like an end.
+        if let Some(cancel) = self.cancel.take() {
+            cancel.cancel();
+        }
+    }
+}
+
+/// The transport as `Grpc` wants it, for one call: it puts the gate around the request body.
+struct OneCall<R> {
+    transport: Arc<dyn Transport>,
+    outgoing: Outgoing<R>,
+}
+
+impl<R: Send + 'static> tonic::codegen::Service<http::Request<Body>> for OneCall<R> {
+    type Response = http::Response<Body>;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Future =
+        Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send + 'static>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let request = request.map(|body| Body::new(self.outgoing.gate(body)));
+        self.transport.open(request)
+    }
+}

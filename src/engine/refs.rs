@@ -1,0 +1,25 @@
+//! What the operations on refs have in common: how a CID goes out and comes back.
+
+use crate::cid::Cid;
+use crate::error::{Error, ErrorKind};
+use crate::item::ToCid;
+use crate::proto::core::RecordRef;
+
+/// The CID of a ref, and the bytes that its request takes in the window.
+pub(crate) fn check(item: &impl ToCid) -> Result<(Cid, usize), Error> {
+    let cid = item.to_cid()?;
+    Ok((cid, size_of::<Cid>()))
+}
+
+pub(crate) fn request(cid: &Cid) -> RecordRef {
+    RecordRef {
+        cid: cid.to_string(),
+    }
+}
+
+/// The CID in a server's answer, which the server must get right.
+pub(crate) fn answered(text: &str) -> Result<Cid, Error> {
+    text.parse().map_err(|error| {
+        Error::new(ErrorKind::Mismatch, "the server's answer has no CID").with_source(error)
+    })
+}

@@ -1,0 +1,49 @@
+//! What the end of a call says, and about whom.
+
+use std::error::Error as _;
+
+use tonic::{Code, Status};
+
+use crate::error::ErrorKind;
+
+/// Whom a status is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// The first unanswered item: the server works in order and stops at its first error.
+    Item,
+    /// This call: the transport failed, or the server cannot serve now.
+    Moment,
+    /// Every call: who asks, or what is asked, is refused.
+    Whole,
+}
+
+/// A server's own status has no source; one that tonic made of a broken transport has.
+pub(crate) fn blame(status: &Status) -> Blame {
+    if status.source().is_some() {
+        return Blame::Moment;
+    }
+    match status.code() {
+        Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented => Blame::Whole,
+        Code::Unavailable
+        | Code::ResourceExhausted
+        | Code::DeadlineExceeded
+        | Code::Cancelled
+        | Code::Aborted => Blame::Moment,
+        _ => Blame::Item,
+    }
+}
+
+pub(crate) fn kind_of_item(status: &Status) -> ErrorKind {
+    match status.code() {
+        Code::NotFound => ErrorKind::NotFound,
+        Code::Internal | Code::Unknown | Code::DataLoss => ErrorKind::Internal,
+        _ => ErrorKind::Rejected,
+    }
+}
+
+pub(crate) fn kind_of_whole(status: &Status) -> ErrorKind {
+    match status.code() {
+        Code::Unimplemented => ErrorKind::Unsupported,
+        _ => ErrorKind::Denied,
+    }
+}

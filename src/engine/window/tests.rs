@@ -1,0 +1,423 @@
+//! The window by schedules of events: no network, no clock.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use tonic::Status;
+
+use super::*;
+
+type TestWindow = Window<u64, &'static str>;
+
+fn window(items: usize) -> TestWindow {
+    let limits = Limits {
+        items,
+        bytes: usize::MAX,
+    };
+    Window::new(limits, Acknowledged::EachItem, ErrorKind::Unknown)
+}
+
+fn segments(items: usize) -> TestWindow {
+    let limits = Limits {
+        items,
+        bytes: usize::MAX,
+    };
+    Window::new(limits, Acknowledged::WholeCall, ErrorKind::Unknown)
+}
+
+impl TestWindow {
+    fn take_all(&mut self, items: std::ops::Range<u64>) {
+        for item in items {
+            assert!(self.has_room(), "no room for item {item}");
+            self.take(item, 1);
+        }
+    }
+
+    /// Sends all that may be sent now.
+    fn send(&mut self) -> Vec<u64> {
+        std::iter::from_fn(|| self.send_next().copied()).collect()
+    }
+
+    fn answer_ok(&mut self) {
+        assert!(self.answer(|_| Ok("stored")), "nothing awaits an answer");
+    }
+
+    fn end(&mut self, status: Result<(), Status>, taken: usize) {
+        let end = End {
+            status,
+            taken,
+            answers: 1,
+        };
+        self.call_ended(end, |_| Ok("acknowledged"));
+    }
+
+    /// Index, attempts and outcome of each result that can be handed out.
+    fn results(&mut self) -> Vec<(u64, u32, Result<&'static str, ErrorKind>)> {
+        std::iter::from_fn(|| self.pop())
+            .inspect(|settled| assert_eq!(settled.index, settled.entry))
+            .map(|s| (s.index, s.attempts, s.outcome.map_err(|e| e.kind())))
+            .collect()
+    }
+}
+
+#[test]
+fn answers_belong_to_requests_in_order() {
+    let mut window = window(8);
+    window.take_all(0..3);
+    assert_eq!(window.send(), [0, 1, 2]);
+    window.answer_ok();
+    window.answer_ok();
+    assert_eq!(
+        window.results(),
+        [(0, 1, Ok("stored")), (1, 1, Ok("stored"))]
+    );
+    window.answer_ok();
+    window.end(Ok(()), 3);
+    assert_eq!(window.results(), [(2, 1, Ok("stored"))]);
+    assert!(window.is_empty());
+}
+
+#[test]
+fn a_refused_item_fails_alone_and_the_ones_behind_it_are_sent_again() {
+    let mut window = window(8);
+    window.take_all(0..4);
+    window.send();
+    window.answer_ok();
+    window.end(Err(Status::invalid_argument("bad")), 4);
+    assert_eq!(
+        window.results(),
+        [(0, 1, Ok("stored")), (1, 1, Err(ErrorKind::Rejected))]
+    );
+    assert_eq!(window.send(), [2, 3], "nothing answered is sent again");
+    window.answer_ok();
+    window.answer_ok();
+    assert_eq!(
+        window.results(),
+        [(2, 2, Ok("stored")), (3, 2, Ok("stored"))]
+    );
+}
+
+#[test]
+fn what_a_status_says_of_an_item_is_its_kind() {
+    for (status, kind) in [
+        (Status::invalid_argument(""), ErrorKind::Rejected),
+        (Status::failed_precondition(""), ErrorKind::Rejected),
+        (Status::already_exists(""), ErrorKind::Rejected),
+        (Status::not_found(""), ErrorKind::NotFound),
+        (Status::internal(""), ErrorKind::Internal),
+        (Status::unknown(""), ErrorKind::Internal),
+    ] {
+        let mut window = window(2);
+        window.take_all(0..2);
+        window.send();
+        window.end(Err(status.clone()), 2);
+        assert_eq!(window.results(), [(0, 1, Err(kind))], "{status:?}");
+        assert_eq!(window.send(), [1]);
+    }
+}
+
+#[test]
+fn an_item_refused_before_sending_does_not_disturb_its_neighbours() {
+    let mut window = window(8);
+    window.take(0, 1);
+    window.refuse(1, Error::invalid("no data"));
+    window.take(2, 1);
+    assert_eq!(window.send(), [0, 2]);
+    assert_eq!(window.results(), [], "results keep their order");
+    window.answer_ok();
+    assert_eq!(
+        window.results(),
+        [(0, 1, Ok("stored")), (1, 0, Err(ErrorKind::Invalid))]
+    );
+    window.answer_ok();
+    assert_eq!(window.results(), [(2, 1, Ok("stored"))]);
+}
+
+#[test]
+fn a_broken_transport_fails_what_is_in_the_window_and_says_what_may_have_landed() {
+    let mut window = window(8);
+    window.take_all(0..4);
+    window.send();
+    window.answer_ok();
+    // Items 0, 1 and 2 were taken by the transport, item 3 never left.
+    window.end(Err(Status::unavailable("gone")), 3);
+    assert_eq!(
+        window.results(),
+        [
+            (0, 1, Ok("stored")),
+            (1, 1, Err(ErrorKind::Unknown)),
+            (2, 1, Err(ErrorKind::Unknown)),
+            (3, 0, Err(ErrorKind::NotSent)),
+        ]
+    );
+    window.take(4, 1);
+    assert_eq!(window.send(), [4], "later items get a new call");
+}
+
+#[test]
+fn a_status_with_a_source_is_the_transports_whatever_its_code() {
+    let mut window = window(8);
+    window.take_all(0..2);
+    window.send();
+    let mut status = Status::invalid_argument("h2 protocol error");
+    status.set_source(std::sync::Arc::new(std::io::Error::other("broken pipe")));
+    window.end(Err(status), 2);
+    assert_eq!(
+        window.results(),
+        [
+            (0, 1, Err(ErrorKind::Unknown)),
+            (1, 1, Err(ErrorKind::Unknown))
+        ]
+    );
+}
+
+#[test]
+fn a_refused_caller_is_told_for_every_item_there_is_and_is_to_come() {
+    let mut window = window(8);
+    window.take_all(0..2);
+    window.send();
+    window.take(2, 1);
+    window.end(Err(Status::unauthenticated("who?")), 2);
+    window.take(3, 1);
+    assert_eq!(window.send(), [] as [u64; 0]);
+    let kinds: Vec<_> = window.results().into_iter().map(|r| r.2).collect();
+    assert_eq!(kinds, [Err(ErrorKind::Denied); 4]);
+
+    let mut window = self::window(8);
+    window.take(0, 1);
+    window.send();
+    window.end(Err(Status::unimplemented("no such method")), 1);
+    assert_eq!(window.results(), [(0, 1, Err(ErrorKind::Unsupported))]);
+}
+
+#[test]
+fn an_end_with_answers_missing_is_not_a_success() {
+    let mut window = window(8);
+    window.take_all(0..2);
+    window.send();
+    window.answer_ok();
+    window.end(Ok(()), 2);
+    assert_eq!(
+        window.results(),
+        [(0, 1, Ok("stored")), (1, 1, Err(ErrorKind::Unknown))]
+    );
+}
+
+#[test]
+fn an_end_with_nothing_in_flight_is_nobodys() {
+    for status in [
+        Ok(()),
+        Err(Status::unavailable("")),
+        Err(Status::internal("")),
+    ] {
+        let mut window = window(8);
+        window.take(0, 1);
+        window.send();
+        window.answer_ok();
+        window.end(status, 1);
+        window.take(1, 1);
+        assert_eq!(window.results(), [(0, 1, Ok("stored"))]);
+        assert_eq!(window.send(), [1]);
+    }
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_is_noticed() {
+    let mut window = window(8);
+    assert!(!window.answer(|_| Ok("spare")));
+    window.take(0, 1);
+    window.send();
+    window.answer_ok();
+    assert!(!window.answer(|_| Ok("spare")));
+}
+
+#[test]
+fn an_answer_that_does_not_match_is_its_items_error() {
+    let mut window = window(8);
+    window.take_all(0..2);
+    window.send();
+    assert!(window.answer(|_| Err(Error::new(ErrorKind::Mismatch, "another CID"))));
+    window.answer_ok();
+    assert_eq!(
+        window.results(),
+        [(0, 1, Err(ErrorKind::Mismatch)), (1, 1, Ok("stored"))]
+    );
+}
+
+#[test]
+fn the_window_bounds_items_and_bytes() {
+    let mut window = Window::<u64, &str>::new(
+        Limits {
+            items: 3,
+            bytes: 100,
+        },
+        Acknowledged::EachItem,
+        ErrorKind::Unknown,
+    );
+    window.take(0, 60);
+    assert!(window.has_room());
+    window.take(1, 60);
+    assert!(!window.has_room(), "120 bytes of 100");
+    window.send();
+    window.answer_ok();
+    assert!(!window.has_room(), "a result not handed out takes room");
+    window.pop().unwrap();
+    assert!(window.has_room());
+    window.take(2, 1000);
+    assert!(!window.has_room());
+    window.answer_ok();
+    window.pop().unwrap();
+    window.send();
+    window.answer_ok();
+    window.pop().unwrap();
+    window.take_all(3..6);
+    assert!(!window.has_room(), "3 items of 3");
+}
+
+#[test]
+fn a_call_acknowledged_as_a_whole_settles_all_it_carried() {
+    let mut window = segments(8);
+    window.take_all(0..3);
+    assert_eq!(window.send(), [0, 1, 2]);
+    window.take(3, 1);
+    assert_eq!(window.results(), []);
+    window.end(Ok(()), 3);
+    assert_eq!(window.results().len(), 3);
+    assert_eq!(window.send(), [3]);
+}
+
+#[test]
+fn an_end_without_the_acknowledgement_is_not_a_success() {
+    let mut window = segments(8);
+    window.take(0, 1);
+    window.send();
+    let end = End {
+        status: Ok(()),
+        taken: 1,
+        answers: 0,
+    };
+    window.call_ended(end, |_| Ok("acknowledged"));
+    assert_eq!(window.results(), [(0, 1, Err(ErrorKind::Unknown))]);
+}
+
+/// Deletes `items` refs of which `bad` fail their call. Returns how many calls it took.
+fn delete(items: u64, window: usize, bad: &BTreeSet<u64>) -> usize {
+    let mut window = segments(window);
+    let (mut next, mut calls, mut seen) = (0, 0, 0);
+    while seen < items {
+        while next < items && window.has_room() {
+            window.take(next, 1);
+            next += 1;
+        }
+        let sent = window.send();
+        assert!(!sent.is_empty(), "it makes no progress at item {seen}");
+        calls += 1;
+        let status = match sent.iter().any(|item| bad.contains(item)) {
+            true => Err(Status::invalid_argument("bad")),
+            false => Ok(()),
+        };
+        window.end(status, sent.len());
+        for (index, _, outcome) in window.results() {
+            assert_eq!(index, seen);
+            assert_eq!(outcome.is_err(), bad.contains(&index), "item {index}");
+            seen += 1;
+        }
+    }
+    calls
+}
+
+#[test]
+fn a_failing_delete_is_singled_out_in_a_bounded_number_of_calls() {
+    assert_eq!(delete(1000, 100, &BTreeSet::new()), 10);
+    for bad in [0, 1, 499, 500, 998, 999] {
+        let calls = delete(1000, 1000, &BTreeSet::from([bad]));
+        assert!(calls <= 2 + 2 * 10, "ref {bad} took {calls} calls");
+    }
+    assert_eq!(delete(1, 1, &BTreeSet::from([0])), 1);
+}
+
+proptest! {
+    #[test]
+    fn every_failing_delete_is_singled_out(
+        items in 1u64..200,
+        window in 1usize..64,
+        bad in prop::collection::btree_set(0u64..200, 0..8),
+    ) {
+        let bad: BTreeSet<u64> = bad.into_iter().filter(|item| *item < items).collect();
+        let calls = delete(items, window, &bad);
+        let segments = (items as usize).div_ceil(window);
+        // Each bad ref halves its segment down and may split the ones after it.
+        prop_assert!(calls <= segments + bad.len() * (2 * 8 + 2), "{calls} calls");
+    }
+
+    /// Whatever happens in whatever order, each item has one result, in order, the window is
+    /// never overfilled, and nothing that was answered is sent again.
+    #[test]
+    fn each_item_has_one_result_in_order(
+        items in 1u64..60,
+        size in 1usize..16,
+        events in prop::collection::vec(0u8..10, 0..200),
+    ) {
+        let mut window = window(size);
+        let mut next = 0;
+        let mut in_call: Vec<u64> = Vec::new();
+        let mut answered = BTreeSet::new();
+        let mut results = Vec::new();
+        // The random schedule first, then a good server until all is done.
+        for event in events.into_iter().chain(std::iter::repeat(u8::MAX)) {
+            match event {
+                0 | 1 | u8::MAX if next < items && window.has_room() => {
+                    if event == 1 {
+                        window.refuse(next, Error::invalid("bad"));
+                    } else {
+                        window.take(next, 1);
+                    }
+                    next += 1;
+                }
+                2 => {
+                    for item in window.send() {
+                        prop_assert!(!answered.contains(&item), "item {} was answered", item);
+                        in_call.push(item);
+                    }
+                }
+                3 | 4 if !in_call.is_empty() => {
+                    window.answer_ok();
+                    answered.insert(in_call.remove(0));
+                }
+                5 | 6 if !in_call.is_empty() => {
+                    window.end(Err(Status::invalid_argument("")), usize::MAX);
+                    answered.insert(in_call[0]);
+                    in_call.clear();
+                }
+                7 => {
+                    window.end(Err(Status::unavailable("")), usize::MAX);
+                    in_call.clear();
+                }
+                8 => {
+                    window.end(Ok(()), usize::MAX);
+                    in_call.clear();
+                }
+                9 => results.extend(window.results()),
+                u8::MAX => {
+                    in_call.extend(window.send());
+                    if in_call.is_empty() {
+                        results.extend(window.results());
+                        if next == items {
+                            break;
+                        }
+                    } else {
+                        window.answer_ok();
+                        answered.insert(in_call.remove(0));
+                    }
+                }
+                _ => {}
+            }
+            prop_assert!(next - results.len() as u64 <= size as u64, "the window is overfilled");
+        }
+        let indexes: Vec<u64> = results.iter().map(|r| r.0).collect();
+        prop_assert_eq!(indexes, (0..items).collect::<Vec<_>>());
+        prop_assert!(window.is_empty());
+    }
+}

@@ -1,0 +1,179 @@
+//! Lookup: refs in, what the store tells of their records out.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+
+use futures_core::Stream;
+
+use crate::cid::Cid;
+use crate::client::Client;
+use crate::engine::{Acknowledged, Adapter, Operation, drive, refs};
+use crate::error::{Error, ErrorKind, Failed};
+use crate::item::{Tagged, ToCid};
+use crate::options::Options;
+use crate::proto::core::{RecordMeta, RecordRef};
+
+/// What [`lookup_in`](LookupExt::lookup_in) yields for each ref of type `R`.
+pub type LookupResult<R, T = ()> = Result<Found<T>, Failed<R, T>>;
+
+/// A record that the server has, told by its metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Found<T = ()> {
+    /// The ref's place in the input, counted from 0.
+    pub index: u64,
+    /// The tag it came with.
+    pub tag: T,
+    /// The CID asked for.
+    pub cid: Cid,
+    /// The store's annotations of the record.
+    pub annotations: BTreeMap<String, String>,
+    /// The version of the OASF schema that the record follows, such as `1.0.0`.
+    pub schema_version: String,
+    /// When the record was made, as the server writes it: RFC 3339 by convention, unchecked.
+    pub created_at: String,
+}
+
+/// Looks up a stream of refs.
+pub trait LookupExt: Stream + Sized {
+    /// Looks up each ref of this stream in the store behind `client`, over one call.
+    ///
+    /// A ref is anything that gives a CID ([`ToCid`]): a [`Cid`], its text, a
+    /// [`Record`](crate::Record) (is it stored already?), a type of your own. Items are refs, or
+    /// `(ref, T)` with a tag of any type that comes back with the result. Yields one
+    /// [`LookupResult`] for each item.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use agntcy_dir_stream::ErrorKind;
+    /// use futures::{StreamExt, stream};
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let old: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let new: Record = r#"{"name": "b", "schema_version": "1.0.0"}"#.parse()?;
+    /// client.push(old.clone()).await?;
+    ///
+    /// let results: Vec<_> = stream::iter([old, new]).lookup_in(&client).collect().await;
+    ///
+    /// assert_eq!(results[0].as_ref().unwrap().schema_version, "1.0.0");
+    /// assert_eq!(results[1].as_ref().unwrap_err().kind(), ErrorKind::NotFound);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    ///
+    /// # Order
+    ///
+    /// Results come in input order. A failure never holds back or reorders what follows it.
+    ///
+    /// # Errors
+    ///
+    /// Errors are items; the stream goes on after each. `try_*` combinators stop at the first
+    /// one, and stopping drops the call. A ref is [`Invalid`](ErrorKind::Invalid), and never sent,
+    /// if it gives no CID; [`NotFound`](ErrorKind::NotFound) if the store has no such record; and
+    /// [`Mismatch`](ErrorKind::Mismatch) if the server answered for another CID than the one asked
+    /// for (see [`Options::verify`]).
+    ///
+    /// # Cancel safety
+    ///
+    /// `next()` loses nothing when it is dropped, as in a `select!`. Dropping the stream resets
+    /// the call at once. A lookup changes nothing on the server.
+    ///
+    /// # Recovery
+    ///
+    /// A server ends a call at its first missing record. That ref gets the server's status, and a
+    /// new call goes on with those after it; nothing that was answered is asked again. When the
+    /// transport fails, the refs in the window fail as [`Unavailable`](ErrorKind::Unavailable) or
+    /// [`NotSent`](ErrorKind::NotSent); the ones after them get a new call. When the server
+    /// refuses the caller, all remaining refs say so.
+    ///
+    /// # Panics
+    ///
+    /// If the input panics, the panic passes through, and the stream must not be polled again.
+    fn lookup_in<R, T>(
+        self,
+        client: &Client,
+    ) -> Adapter<impl Stream<Item = LookupResult<R, T>> + use<Self, R, T>>
+    where
+        Self::Item: Tagged<Input = R, Tag = T>,
+        R: ToCid,
+    {
+        self.lookup_in_with(client, &Options::new())
+    }
+
+    /// [`lookup_in`](Self::lookup_in) with [`Options`].
+    fn lookup_in_with<R, T>(
+        self,
+        client: &Client,
+        options: &Options,
+    ) -> Adapter<impl Stream<Item = LookupResult<R, T>> + use<Self, R, T>>
+    where
+        Self::Item: Tagged<Input = R, Tag = T>,
+        R: ToCid,
+    {
+        let lookup = Lookup {
+            verify: options.verify,
+            refs: PhantomData,
+        };
+        Adapter::new(
+            "lookup",
+            self.size_hint(),
+            drive(self, lookup, client.transport(), options),
+        )
+    }
+}
+
+impl<S: Stream> LookupExt for S {}
+
+struct Lookup<R> {
+    verify: bool,
+    refs: PhantomData<fn(R)>,
+}
+
+impl<R: ToCid> Operation for Lookup<R> {
+    const METHOD: &'static str = "/agntcy.dir.store.v1.StoreService/Lookup";
+    const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
+    const LOST: ErrorKind = ErrorKind::Unavailable;
+
+    type Input = R;
+    type Asked = Cid;
+    type Request = RecordRef;
+    type Answer = RecordMeta;
+    type Output = (Cid, RecordMeta);
+    type Success<T> = Found<T>;
+
+    fn check(&self, item: &R) -> Result<(Cid, usize), Error> {
+        refs::check(item)
+    }
+
+    fn request(&self, _: &R, cid: &Cid) -> RecordRef {
+        refs::request(cid)
+    }
+
+    fn accept(&self, _: &R, cid: &Cid, meta: RecordMeta) -> Result<(Cid, RecordMeta), Error> {
+        if self.verify {
+            let answered = refs::answered(&meta.cid)?;
+            if answered != *cid {
+                return Err(Error::new(
+                    ErrorKind::Mismatch,
+                    format!("asked for {cid}, the server answered for {answered}"),
+                ));
+            }
+        }
+        Ok((*cid, meta))
+    }
+
+    fn success<T>(index: u64, tag: T, (cid, meta): (Cid, RecordMeta)) -> Found<T> {
+        Found {
+            index,
+            tag,
+            cid,
+            annotations: meta.annotations,
+            schema_version: meta.schema_version,
+            created_at: meta.created_at,
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What a pipeline needs: the four traits, unnamed so that they clash with nothing, and the types
+//! in their signatures.
+//!
+//! ```
+//! use agntcy_dir_stream::prelude::*;
+//! ```
+
+pub use crate::{
+    Cid, Client, DeleteExt as _, DeleteResult, LookupExt as _, LookupResult, Options, PullExt as _,
+    PullResult, PushExt as _, PushResult, Record,
+};

@@ -1,0 +1,169 @@
+//! Pull: refs in, records out.
+
+use std::marker::PhantomData;
+
+use futures_core::Stream;
+
+use crate::cid::Cid;
+use crate::client::Client;
+use crate::engine::{Acknowledged, Adapter, Operation, drive, refs};
+use crate::error::{Error, ErrorKind, Failed};
+use crate::item::{Tagged, ToCid};
+use crate::options::Options;
+use crate::proto::core::RecordRef;
+use crate::record::Record;
+
+/// What [`pull_from`](PullExt::pull_from) yields for each ref of type `R`.
+pub type PullResult<R, T = ()> = Result<Pulled<T>, Failed<R, T>>;
+
+/// A record that the server has sent.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Pulled<T = ()> {
+    /// The ref's place in the input, counted from 0.
+    pub index: u64,
+    /// The tag it came with.
+    pub tag: T,
+    /// The CID asked for.
+    pub cid: Cid,
+    /// The record.
+    pub record: Record,
+}
+
+/// Pulls a stream of refs.
+pub trait PullExt: Stream + Sized {
+    /// Pulls the record of each ref of this stream from the store behind `client`, over one call.
+    ///
+    /// A ref is anything that gives a CID ([`ToCid`]): a [`Cid`], its text, a type of your own.
+    /// Items are refs, or `(ref, T)` with a tag of any type that comes back with the result.
+    /// Yields one [`PullResult`] for each item. A record is a slice of the received buffer, not
+    /// parsed.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use agntcy_dir_stream::ErrorKind;
+    /// use futures::{StreamExt, stream};
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = agntcy_dir_stream::server::Store::new();
+    /// # let client = store.client();
+    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let cid = client.push(record.clone()).await?.cid;
+    ///
+    /// let refs = stream::iter([cid.to_string(), "no CID".to_string()]);
+    /// let results: Vec<_> = refs.pull_from(&client).collect().await;
+    ///
+    /// assert_eq!(results[0].as_ref().unwrap().record, record);
+    /// let failed = results[1].as_ref().unwrap_err();
+    /// assert_eq!((failed.kind(), failed.input.as_str()), (ErrorKind::Invalid, "no CID"));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    ///
+    /// # Order
+    ///
+    /// Results come in input order. A failure never holds back or reorders what follows it.
+    ///
+    /// # Errors
+    ///
+    /// Errors are items; the stream goes on after each. `try_*` combinators stop at the first
+    /// one, and stopping drops the call. A ref is [`Invalid`](ErrorKind::Invalid), and never sent,
+    /// if it gives no CID; [`NotFound`](ErrorKind::NotFound) if the store has no such record; and
+    /// [`Mismatch`](ErrorKind::Mismatch) if what the server sent does not hash to the CID asked
+    /// for (see [`Options::verify`]).
+    ///
+    /// # Cancel safety
+    ///
+    /// `next()` loses nothing when it is dropped, as in a `select!`. Dropping the stream resets
+    /// the call at once. A pull changes nothing on the server.
+    ///
+    /// # Recovery
+    ///
+    /// A server ends a call at its first missing record. That ref gets the server's status, and a
+    /// new call goes on with those after it; nothing that was answered is asked again. When the
+    /// transport fails, the refs in the window fail as [`Unavailable`](ErrorKind::Unavailable) or
+    /// [`NotSent`](ErrorKind::NotSent); the ones after them get a new call. When the server
+    /// refuses the caller, all remaining refs say so.
+    ///
+    /// # Panics
+    ///
+    /// If the input panics, the panic passes through, and the stream must not be polled again.
+    fn pull_from<R, T>(
+        self,
+        client: &Client,
+    ) -> Adapter<impl Stream<Item = PullResult<R, T>> + use<Self, R, T>>
+    where
+        Self::Item: Tagged<Input = R, Tag = T>,
+        R: ToCid,
+    {
+        self.pull_from_with(client, &Options::new())
+    }
+
+    /// [`pull_from`](Self::pull_from) with [`Options`].
+    fn pull_from_with<R, T>(
+        self,
+        client: &Client,
+        options: &Options,
+    ) -> Adapter<impl Stream<Item = PullResult<R, T>> + use<Self, R, T>>
+    where
+        Self::Item: Tagged<Input = R, Tag = T>,
+        R: ToCid,
+    {
+        let pull = Pull {
+            verify: options.verify,
+            refs: PhantomData,
+        };
+        Adapter::new(
+            "pull",
+            self.size_hint(),
+            drive(self, pull, client.transport(), options),
+        )
+    }
+}
+
+impl<S: Stream> PullExt for S {}
+
+struct Pull<R> {
+    verify: bool,
+    refs: PhantomData<fn(R)>,
+}
+
+impl<R: ToCid> Operation for Pull<R> {
+    const METHOD: &'static str = "/agntcy.dir.store.v1.StoreService/Pull";
+    const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
+    const LOST: ErrorKind = ErrorKind::Unavailable;
+
+    type Input = R;
+    type Asked = Cid;
+    type Request = RecordRef;
+    type Answer = Record;
+    type Output = (Cid, Record);
+    type Success<T> = Pulled<T>;
+
+    fn check(&self, item: &R) -> Result<(Cid, usize), Error> {
+        refs::check(item)
+    }
+
+    fn request(&self, _: &R, cid: &Cid) -> RecordRef {
+        refs::request(cid)
+    }
+
+    fn accept(&self, _: &R, cid: &Cid, record: Record) -> Result<(Cid, Record), Error> {
+        if self.verify {
+            record.verify(cid)?;
+        }
+        Ok((*cid, record))
+    }
+
+    fn success<T>(index: u64, tag: T, (cid, record): (Cid, Record)) -> Pulled<T> {
+        Pulled {
+            index,
+            tag,
+            cid,
+            record,
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Push: records in, their CIDs out.
+
+use futures_core::Stream;
+
+use crate::cid::Cid;
+use crate::client::Client;
+use crate::engine::{Acknowledged, Adapter, Operation, drive, refs};
+use crate::error::{Error, ErrorKind, Failed};
+use crate::item::Tagged;
+use crate::options::Options;
+use crate::proto::core::RecordRef;
+use crate::record::{MAX_RECORD_LEN, Record};
+
+/// What [`push_to`](PushExt::push_to) yields for each record.
+pub type PushResult<T = ()> = Result<Pushed<T>, Failed<Record, T>>;
+
+/// A record that the server has stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pushed<T = ()> {
+    /// The record's place in the input, counted from 0.
+    pub index: u64,
+    /// The tag it came with.
+    pub tag: T,
+    /// Its CID, as the server answered it.
+    pub cid: Cid,
+}
+
+/// Pushes a stream of records.
+pub trait PushExt: Stream + Sized {
+    /// Pushes each record of this stream to the store behind `client`, over one call.
+    ///
+    /// Items are [`Record`]s, or `(Record, T)` with a tag of any type that comes back with the
+    /// result. Yields one [`PushResult`] for each item.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use futures::{StreamExt, stream};
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let good = r#"{"name": "a", "version": "1", "schema_version": "1.0.0"}"#.parse()?;
+    /// let bad = r#"{"name": "b"}"#.parse()?;
+    ///
+    /// let records = stream::iter([(good, "a.json"), (bad, "b.json")]);
+    /// let results: Vec<_> = records.push_to(&client).collect().await;
+    ///
+    /// let pushed = results[0].as_ref().unwrap();
+    /// assert_eq!((pushed.index, pushed.tag), (0, "a.json"));
+    /// let failed = results[1].as_ref().unwrap_err();
+    /// assert_eq!((failed.index, failed.tag), (1, "b.json"));
+    /// assert_eq!(failed.input.name(), Some("b"));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    ///
+    /// # Order
+    ///
+    /// Results come in input order. A failure never holds back or reorders what follows it.
+    ///
+    /// # Errors
+    ///
+    /// Errors are items; the stream goes on after each. `try_*` combinators stop at the first
+    /// one, and stopping drops the call. A record is [`Invalid`](ErrorKind::Invalid), and never
+    /// sent, if it has no data or is longer than [`MAX_RECORD_LEN`]; it is
+    /// [`Rejected`](ErrorKind::Rejected) or [`Internal`](ErrorKind::Internal) in the server's own
+    /// words; and [`Mismatch`](ErrorKind::Mismatch) if the CID that the server answers is not the
+    /// record's own (see [`Options::verify`]).
+    ///
+    /// # Cancel safety
+    ///
+    /// `next()` loses nothing when it is dropped, as in a `select!`. Dropping the stream resets
+    /// the call at once; records whose results were not yielded may or may not be stored, at most
+    /// a window of them.
+    ///
+    /// # Recovery
+    ///
+    /// A server ends a call at its first bad record. That record gets the server's status, and a
+    /// new call goes on with those after it; nothing that was answered is sent again. When the
+    /// transport fails, the records in the window fail: as [`Unknown`](ErrorKind::Unknown) if
+    /// they may have arrived, as [`NotSent`](ErrorKind::NotSent) if not; the ones after them get
+    /// a new call. When the server refuses the caller, all remaining records say so.
+    ///
+    /// # Panics
+    ///
+    /// If the input panics, the panic passes through, and the stream must not be polled again.
+    fn push_to<T>(
+        self,
+        client: &Client,
+    ) -> Adapter<impl Stream<Item = PushResult<T>> + use<Self, T>>
+    where
+        Self::Item: Tagged<Input = Record, Tag = T>,
+    {
+        self.push_to_with(client, &Options::new())
+    }
+
+    /// [`push_to`](Self::push_to) with [`Options`].
+    fn push_to_with<T>(
+        self,
+        client: &Client,
+        options: &Options,
+    ) -> Adapter<impl Stream<Item = PushResult<T>> + use<Self, T>>
+    where
+        Self::Item: Tagged<Input = Record, Tag = T>,
+    {
+        let push = Push {
+            verify: options.verify,
+        };
+        Adapter::new(
+            "push",
+            self.size_hint(),
+            drive(self, push, client.transport(), options),
+        )
+    }
+}
+
+impl<S: Stream> PushExt for S {}
+
+struct Push {
+    verify: bool,
+}
+
+impl Operation for Push {
+    const METHOD: &'static str = "/agntcy.dir.store.v1.StoreService/Push";
+    const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
+    const LOST: ErrorKind = ErrorKind::Unknown;
+
+    type Input = Record;
+    type Asked = ();
+    type Request = Record;
+    type Answer = RecordRef;
+    type Output = Cid;
+    type Success<T> = Pushed<T>;
+
+    fn check(&self, record: &Record) -> Result<((), usize), Error> {
+        if record.data().is_none() {
+            return Err(Error::invalid("the record has no data"));
+        }
+        match record.encoded_len() {
+            len if len > MAX_RECORD_LEN => Err(Error::invalid(format!(
+                "the record is {len} bytes long, {MAX_RECORD_LEN} is the limit"
+            ))),
+            len => Ok(((), len)),
+        }
+    }
+
+    fn request(&self, record: &Record, (): &()) -> Record {
+        record.clone()
+    }
+
+    fn accept(&self, record: &Record, (): &(), answer: RecordRef) -> Result<Cid, Error> {
+        let cid = refs::answered(&answer.cid)?;
+        if self.verify {
+            record.verify(&cid)?;
+        }
+        Ok(cid)
+    }
+
+    fn success<T>(index: u64, tag: T, cid: Cid) -> Pushed<T> {
+        Pushed { index, tag, cid }
+    }
+}
