@@ -17,11 +17,7 @@ pub(crate) enum Blame {
     Whole,
 }
 
-/// A server's own status has no source; one that tonic made of a broken transport has.
 pub(crate) fn blame(status: &Status) -> Blame {
-    if status.source().is_some() {
-        return Blame::Moment;
-    }
     match status.code() {
         Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented => Blame::Whole,
         Code::Unavailable
@@ -29,8 +25,23 @@ pub(crate) fn blame(status: &Status) -> Blame {
         | Code::DeadlineExceeded
         | Code::Cancelled
         | Code::Aborted => Blame::Moment,
+        _ if is_of_transport(status) => Blame::Moment,
         _ => Blame::Item,
     }
+}
+
+/// A server's own status has no source; one that tonic made of a broken transport has, except
+/// where the response just stops or is not gRPC. Then only tonic's words tell.
+fn is_of_transport(status: &Status) -> bool {
+    const CUT_SHORT: [&str; 3] = [
+        "grpc-status header missing",
+        "protocol error: missing grpc-status trailer",
+        "Unexpected EOF decoding stream",
+    ];
+    status.source().is_some()
+        || CUT_SHORT
+            .iter()
+            .any(|words| status.message().starts_with(words))
 }
 
 pub(crate) fn kind_of_item(status: &Status) -> ErrorKind {

@@ -1,2 +1,8 @@
-//! Integration tests, one binary: linking the transport is slow.
-fn main() {}
+//! The integration tests, one binary: linking the transport is slow.
+
+#![allow(clippy::unwrap_used)]
+
+mod adapters;
+mod auto_traits;
+mod support;
+mod wire;

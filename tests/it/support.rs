@@ -1,0 +1,226 @@
+//! A peer that does what a test tells it, without a network or a runtime, and test records.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use agntcy_dir_stream::{Cid, Client, Record};
+use bytes::{Buf, Bytes, BytesMut};
+use futures::channel::{mpsc, oneshot};
+use futures::task::noop_waker;
+use futures::{FutureExt, StreamExt};
+use http_body::{Body as _, Frame};
+use http_body_util::StreamBody;
+use prost::Message;
+use tonic::body::Body;
+
+/// A valid record; each number gives another.
+pub(crate) fn record(number: usize) -> Record {
+    serde_json::json!({
+        "name": format!("agent-{number}"),
+        "version": "1.0.0",
+        "schema_version": "1.0.0",
+        "number": number,
+    })
+    .try_into()
+    .expect("a JSON object of names and small numbers is a record")
+}
+
+pub(crate) fn cid(record: &Record) -> Cid {
+    record.cid().expect("test records have CIDs")
+}
+
+/// A client, and the peer that it talks to.
+pub(crate) fn scripted() -> (Client, Peer) {
+    let peer = Peer::default();
+    (Client::from_service(peer.clone()), peer)
+}
+
+/// The server's side of a client made by [`scripted`].
+#[derive(Clone, Default)]
+pub(crate) struct Peer {
+    calls: Arc<Mutex<VecDeque<PeerCall>>>,
+}
+
+impl Peer {
+    /// The next call that was opened and not yet seen.
+    pub(crate) fn try_call(&self) -> Option<PeerCall> {
+        self.calls.lock().unwrap().pop_front()
+    }
+
+    pub(crate) fn call(&self) -> PeerCall {
+        self.try_call().expect("no call was opened")
+    }
+}
+
+impl tower::Service<http::Request<Body>> for Peer {
+    type Response = http::Response<Body>;
+    type Error = std::io::Error;
+    type Future =
+        Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send + 'static>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let (headers, opened) = oneshot::channel();
+        let (frames, body) = mpsc::unbounded();
+        self.calls.lock().unwrap().push_back(PeerCall {
+            path: request.uri().path().to_owned(),
+            requests: Requests::Open(request.into_body()),
+            received: BytesMut::new(),
+            waker: futures_test::task::new_count_waker(),
+            headers: Some(headers),
+            frames,
+        });
+        let body = Body::new(StreamBody::new(body.map(Ok::<_, std::io::Error>)));
+        opened
+            .map(move |opened| {
+                opened.map_err(|_| std::io::Error::other("the peer is gone"))?;
+                Ok(http::Response::builder()
+                    .header("content-type", "application/grpc")
+                    .body(body)
+                    .expect("a valid response"))
+            })
+            .boxed()
+    }
+}
+
+/// One call, as the peer sees it.
+pub(crate) struct PeerCall {
+    pub(crate) path: String,
+    requests: Requests,
+    received: BytesMut,
+    waker: (std::task::Waker, futures_test::task::AwokenCount),
+    headers: Option<oneshot::Sender<()>>,
+    frames: mpsc::UnboundedSender<Frame<Bytes>>,
+}
+
+enum Requests {
+    Open(Body),
+    HalfClosed,
+    Reset,
+}
+
+impl PeerCall {
+    /// How often the request body has woken the peer since it was last polled.
+    pub(crate) fn wakes(&self) -> usize {
+        self.waker.1.get()
+    }
+
+    /// Reads what the client has sent so far. Returns how many chunks that were.
+    fn read(&mut self) -> usize {
+        let mut chunks = 0;
+        while let Requests::Open(body) = &mut self.requests {
+            let mut cx = Context::from_waker(&self.waker.0);
+            match Pin::new(body).poll_frame(&mut cx) {
+                Poll::Pending => break,
+                Poll::Ready(None) => self.requests = Requests::HalfClosed,
+                Poll::Ready(Some(Err(_))) => self.requests = Requests::Reset,
+                Poll::Ready(Some(Ok(frame))) => {
+                    chunks += 1;
+                    let data = frame.into_data().expect("a client sends no trailers");
+                    self.received.extend_from_slice(&data);
+                }
+            }
+        }
+        chunks
+    }
+
+    /// The requests that have come since the last look.
+    pub(crate) fn requests<R: Message + Default>(&mut self) -> Vec<R> {
+        self.read();
+        let mut requests = Vec::new();
+        while self.received.len() >= 5 {
+            let len = (&self.received[1..5]).get_u32() as usize;
+            if self.received.len() < 5 + len {
+                break;
+            }
+            let message = self.received.split_to(5 + len).freeze().slice(5..);
+            requests.push(R::decode(message).expect("the client sends valid messages"));
+        }
+        requests
+    }
+
+    /// The records that have come since the last look.
+    pub(crate) fn records(&mut self) -> Vec<Record> {
+        self.requests()
+    }
+
+    /// The refs that have come since the last look.
+    pub(crate) fn refs(&mut self) -> Vec<String> {
+        self.requests::<Text>().into_iter().map(|r| r.cid).collect()
+    }
+
+    /// How many chunks of requests are there to read.
+    pub(crate) fn chunks(&mut self) -> usize {
+        self.read()
+    }
+
+    pub(crate) fn is_half_closed(&mut self) -> bool {
+        self.read();
+        matches!(self.requests, Requests::HalfClosed)
+    }
+
+    pub(crate) fn is_reset(&mut self) -> bool {
+        self.read();
+        matches!(self.requests, Requests::Reset)
+    }
+
+    fn send(&mut self, frame: Frame<Bytes>) {
+        if let Some(headers) = self.headers.take() {
+            // An error here is a client that is gone, which a server finds out later too.
+            let _ = headers.send(());
+        }
+        let _ = self.frames.unbounded_send(frame);
+    }
+
+    pub(crate) fn answer(&mut self, message: &impl Message) {
+        let body = message.encode_to_vec();
+        let mut frame = BytesMut::from(&[0][..]);
+        frame.extend_from_slice(&u32::try_from(body.len()).unwrap().to_be_bytes());
+        frame.extend_from_slice(&body);
+        self.send(Frame::data(frame.freeze()));
+    }
+
+    /// Answers with a CID: a RecordRef, and as much of a RecordMeta as has to be there.
+    pub(crate) fn answer_cid(&mut self, cid: impl ToString) {
+        let cid = cid.to_string();
+        self.answer(&Text { cid });
+    }
+
+    /// Stores all records that have come, like a good server. Returns how many they were.
+    pub(crate) fn store_all(&mut self) -> usize {
+        let records = self.records();
+        for record in &records {
+            self.answer_cid(cid(record));
+        }
+        records.len()
+    }
+
+    /// Ends the call with a status.
+    pub(crate) fn end(mut self, code: tonic::Code, message: &str) {
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("grpc-status", (code as i32).into());
+        trailers.insert("grpc-message", message.parse().expect("a header value"));
+        self.send(Frame::trailers(trailers));
+    }
+
+    /// Ends the call as the transport does when it breaks.
+    pub(crate) fn is_gone(self) {}
+}
+
+/// RecordRef, and a RecordMeta with nothing but its CID, are the same on the wire.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Text {
+    #[prost(string, tag = "1")]
+    pub(crate) cid: String,
+}
+
+/// Polls a future or stream once, with a waker that does nothing.
+pub(crate) fn context() -> Context<'static> {
+    static WAKER: std::sync::LazyLock<std::task::Waker> = std::sync::LazyLock::new(noop_waker);
+    Context::from_waker(&WAKER)
+}

@@ -1,0 +1,263 @@
+//! What the wire sees: HTTP/2 frames as a server receives them, over TCP.
+
+use std::cell::Cell;
+use std::num::NonZeroUsize;
+use std::task::Poll;
+
+use agntcy_dir_stream::prelude::*;
+use bytes::Bytes;
+use futures::future::{Either, select};
+use futures::{FutureExt, StreamExt, pin_mut, stream};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use crate::support::{cid, record};
+
+/// A call as HTTP/2 delivers it, before any gRPC server would read it.
+struct RawCall {
+    body: RecvStream,
+    respond: SendResponse<Bytes>,
+}
+
+/// How a server sees the request side of a call end.
+#[derive(Debug, PartialEq)]
+enum End {
+    EndStream,
+    Reset(Reason),
+}
+
+impl RawCall {
+    /// Reads the request side to its end; gives the peer room to send unless `stuck`.
+    async fn end(&mut self, stuck: bool) -> End {
+        loop {
+            match self.body.data().await {
+                None => return End::EndStream,
+                Some(Ok(data)) if stuck => drop(data),
+                Some(Ok(data)) => self
+                    .body
+                    .flow_control()
+                    .release_capacity(data.len())
+                    .unwrap(),
+                Some(Err(error)) => return End::Reset(error.reason().expect("a reset")),
+            }
+        }
+    }
+}
+
+/// What HTTP/2 lets a client send ahead, in bytes, where nothing else is agreed.
+const WINDOW: usize = 65_535;
+
+/// An HTTP/2 server that hands its streams to the test.
+async fn raw_server() -> (Client, mpsc::UnboundedReceiver<RawCall>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (calls, received) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(socket).await.unwrap();
+        while let Some(Ok((request, respond))) = connection.accept().await {
+            let body = request.into_body();
+            let _ = calls.send(RawCall { body, respond });
+        }
+    });
+    let client = Client::connect(format!("http://{address}")).await.unwrap();
+    (client, received)
+}
+
+fn response() -> http::Response<()> {
+    http::Response::builder()
+        .header("content-type", "application/grpc")
+        .body(())
+        .unwrap()
+}
+
+fn framed(message: &[u8]) -> Bytes {
+    let mut frame = vec![0];
+    frame.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
+    frame.extend_from_slice(message);
+    frame.into()
+}
+
+fn ref_to(cid: Cid) -> Bytes {
+    let cid = cid.to_string();
+    framed(&prost::Message::encode_to_vec(&crate::support::Text {
+        cid,
+    }))
+}
+
+/// Polls `results` until `until` is ready. No result is expected before.
+async fn drive<S: futures::Stream + Unpin, T>(
+    results: &mut S,
+    until: impl Future<Output = T>,
+) -> T {
+    pin_mut!(until);
+    match select(results.next(), until).await {
+        Either::Left((result, _)) => panic!("a result came early: {}", result.is_some()),
+        Either::Right((value, _)) => value,
+    }
+}
+
+#[tokio::test]
+async fn a_drop_while_the_call_opens_is_a_reset() {
+    let (client, mut calls) = raw_server().await;
+    let input = stream::iter([record(1)]).chain(stream::pending());
+    let mut results = Box::pin(input.push_to(&client));
+    let mut call = drive(&mut results, calls.recv()).await.unwrap();
+    drive(&mut results, call.body.data())
+        .await
+        .unwrap()
+        .unwrap();
+    drop(results);
+    assert_eq!(call.end(false).await, End::Reset(Reason::CANCEL));
+}
+
+#[tokio::test]
+async fn a_drop_while_the_call_is_open_is_a_reset() {
+    let (client, mut calls) = raw_server().await;
+    let input = stream::iter([record(1)]).chain(stream::pending());
+    let mut results = Box::pin(input.push_to(&client));
+    let mut call = drive(&mut results, calls.recv()).await.unwrap();
+    let mut answers = call.respond.send_response(response(), false).unwrap();
+    answers.send_data(ref_to(cid(&record(1))), false).unwrap();
+    results.next().await.unwrap().unwrap();
+    drop(results);
+    assert_eq!(call.end(false).await, End::Reset(Reason::CANCEL));
+}
+
+/// The server reads nothing, so the transport holds requests back, and sits on them.
+#[tokio::test]
+async fn a_drop_with_a_full_flow_control_window_is_a_reset() {
+    for headers in [false, true] {
+        let (client, mut calls) = raw_server().await;
+        let input = stream::repeat_with(|| record(1));
+        let mut results = Box::pin(input.push_to(&client));
+        let mut call = drive(&mut results, calls.recv()).await.unwrap();
+        let mut answers = None;
+        if headers {
+            let mut open = call.respond.send_response(response(), false).unwrap();
+            open.send_data(ref_to(cid(&record(1))), false).unwrap();
+            answers = Some(open);
+            results.next().await.unwrap().unwrap();
+        }
+        // All that fits into the window has come.
+        let mut received = 0;
+        while received < WINDOW {
+            received += drive(&mut results, call.body.data())
+                .await
+                .unwrap()
+                .unwrap()
+                .len();
+        }
+        drop(results);
+        assert_eq!(
+            call.end(true).await,
+            End::Reset(Reason::CANCEL),
+            "headers: {headers}"
+        );
+        drop(answers);
+    }
+}
+
+#[tokio::test]
+async fn a_drop_of_a_half_closed_call_is_a_reset() {
+    for headers in [false, true] {
+        let (client, mut calls) = raw_server().await;
+        let mut results = Box::pin(stream::iter([record(1), record(2)]).push_to(&client));
+        let mut call = drive(&mut results, calls.recv()).await.unwrap();
+        assert_eq!(drive(&mut results, call.end(false)).await, End::EndStream);
+        let mut answers = None;
+        if headers {
+            let mut open = call.respond.send_response(response(), false).unwrap();
+            open.send_data(ref_to(cid(&record(1))), false).unwrap();
+            answers = Some(open);
+            results.next().await.unwrap().unwrap();
+        }
+        drop(results);
+        let reset = std::future::poll_fn(|cx| match &mut answers {
+            Some(answers) => answers.poll_reset(cx),
+            None => call.respond.poll_reset(cx),
+        });
+        assert_eq!(reset.await.unwrap(), Reason::CANCEL, "headers: {headers}");
+    }
+}
+
+/// A delete is done when its requests have ended, so an end that is not meant would be the worst.
+#[tokio::test]
+async fn a_dropped_delete_is_a_reset() {
+    let (client, mut calls) = raw_server().await;
+    let refs = stream::repeat(cid(&record(1)));
+    // More refs than flow control lets through, so that the segment is not sent.
+    let options = Options::new().window(NonZeroUsize::new(2 * WINDOW / 64).unwrap());
+    let mut results = Box::pin(refs.delete_from_with(&client, &options));
+    let mut call = drive(&mut results, calls.recv()).await.unwrap();
+    drive(&mut results, call.body.data())
+        .await
+        .unwrap()
+        .unwrap();
+    drop(results);
+    assert_eq!(call.end(true).await, End::Reset(Reason::CANCEL));
+}
+
+#[tokio::test]
+async fn a_finished_stream_never_resets() {
+    let (client, mut calls) = raw_server().await;
+    let results = stream::iter((0..100).map(record))
+        .push_to(&client)
+        .collect::<Vec<_>>();
+    let server = async {
+        let mut call = calls.recv().await.unwrap();
+        let mut answers = call.respond.send_response(response(), false).unwrap();
+        for number in 0..100 {
+            answers
+                .send_data(ref_to(cid(&record(number))), false)
+                .unwrap();
+        }
+        let end = call.end(false).await;
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("grpc-status", 0.into());
+        answers.send_trailers(trailers).unwrap();
+        (end, answers)
+    };
+    let (results, (end, mut answers)) = futures::join!(results, server);
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 100);
+    assert_eq!(end, End::EndStream);
+    // A reset would have come before the answer to a ping that is sent now; a second call does.
+    let mut second = Box::pin(stream::iter([record(1)]).push_to(&client));
+    let call = drive(&mut second, calls.recv()).await.unwrap();
+    assert!(
+        std::future::poll_fn(|cx| Poll::Ready(answers.poll_reset(cx)))
+            .await
+            .is_pending()
+            || std::future::poll_fn(|cx| answers.poll_reset(cx))
+                .await
+                .is_err(),
+        "the stream was closed, not reset"
+    );
+    drop(call);
+}
+
+#[test]
+fn a_drop_needs_no_runtime() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let taken = Cell::new(0);
+    let input = stream::repeat_with(|| {
+        taken.set(taken.get() + 1);
+        record(1)
+    });
+    let (client, mut results) = runtime.block_on(async {
+        let (client, mut calls) = raw_server().await;
+        let mut results = Box::pin(input.push_to(&client));
+        drive(&mut results, calls.recv()).await.unwrap();
+        (client, results)
+    });
+    assert!(results.next().now_or_never().is_none());
+    drop(runtime);
+    drop(results);
+    drop(client);
+    assert!(taken.get() > 0);
+}
