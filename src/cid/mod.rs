@@ -1,5 +1,105 @@
-//! Content identifiers.
+//! Content identifiers: a record's identity.
 
-/// The content identifier of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) mod canonical;
+
+use std::fmt;
+use std::str::FromStr;
+
+use cid::multihash::Multihash;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::Error;
+
+/// The multicodec number that DIR gives a record's content.
+const CODEC: u64 = 0x01;
+/// The multihash number of SHA2-256.
+const SHA2_256: u64 = 0x12;
+/// How much of a text that is no CID an error shows, in characters.
+const SHOWN: usize = 80;
+
+/// The content identifier of a record: the SHA2-256 hash of its canonical JSON.
+///
+/// A record's own is CIDv1 with codec 0x01, printed in base32: `baeareig…`, 59 characters.
+/// Parsing takes any valid CIDv0 or CIDv1 text, in any multibase, with a digest of up to 64
+/// bytes; printing writes CIDv1 in lower-case base32 and CIDv0 in base58. Two CIDs are equal if
+/// version, codec and hash are, however they were written. The order is that of these, and means
+/// nothing.
+///
+/// ```
+/// use agntcy_dir_stream::{Cid, Record};
+///
+/// let record: Record = r#"{"name": "a"}"#.parse()?;
+/// let cid = record.cid()?;
+/// assert_eq!(cid.to_string().parse::<Cid>()?, cid);
+/// record.verify(&cid)?;
+/// # Ok::<(), agntcy_dir_stream::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Cid(cid::Cid);
+
+impl Cid {
+    /// The CID of canonical JSON.
+    pub(crate) fn of(canonical: &[u8]) -> Self {
+        let hash = Multihash::wrap(SHA2_256, &Sha256::digest(canonical))
+            .expect("32 bytes fit into a multihash");
+        Self(cid::Cid::new_v1(CODEC, hash))
+    }
+}
+
+impl FromStr for Cid {
+    type Err = Error;
+
+    /// # Errors
+    ///
+    /// [`Invalid`](crate::ErrorKind::Invalid), with the text and what is wrong with it.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if text.is_empty() {
+            return Err(Error::invalid("the CID is empty"));
+        }
+        match cid::Cid::try_from(text) {
+            Ok(cid) => Ok(Self(cid)),
+            Err(error) => {
+                let shown: String = text.chars().take(SHOWN).collect();
+                let more = if shown.len() < text.len() { "…" } else { "" };
+                let message = format!("`{shown}{more}` is not a CID");
+                Err(Error::invalid(message).with_source(error))
+            }
+        }
+    }
+}
+
+impl TryFrom<&str> for Cid {
+    type Error = Error;
+
+    fn try_from(text: &str) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Cid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Cid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cid({self})")
+    }
+}
+
+/// As text.
+impl Serialize for Cid {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// From text.
+impl<'de> Deserialize<'de> for Cid {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}

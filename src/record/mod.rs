@@ -1,12 +1,331 @@
 //! A record: an OASF document kept as wire bytes.
 
+mod de;
+mod encode;
+mod json;
 mod message;
+mod path;
+mod ser;
+mod structs;
+pub(crate) mod wire;
+
+use std::fmt;
+use std::str::FromStr;
 
 use bytes::Bytes;
+use prost::Message as _;
+use serde::{Deserialize, Serialize};
+
+use self::wire::WireError;
+use crate::cid::{Cid, canonical};
+use crate::error::{Error, ErrorKind};
+
+/// The largest record that a DIR server takes, in bytes of its encoded message: 4 MiB.
+/// [`Record::encoded_len`] is what counts.
+pub const MAX_RECORD_LEN: usize = 4 << 20;
 
 /// An agent record (an OASF document), kept as the wire's own bytes.
-#[derive(Clone, Debug, Default, PartialEq)]
+///
+/// A record is a JSON object; on the wire it is a `google.protobuf.Struct` in an
+/// `agntcy.dir.core.v1.Record`. This type holds the encoded Struct and nothing else: a clone is a
+/// reference count, a push copies the bytes once, and a pull copies nothing. What is asked of it
+/// is read from those bytes.
+///
+/// | | from | to |
+/// |---|---|---|
+/// | JSON text | [`FromStr`], [`from_json`](Self::from_json) | [`to_json`](Self::to_json) |
+/// | a type of yours | [`from_serialize`](Self::from_serialize) | [`deserialize`](Self::deserialize) |
+/// | `serde_json::Value` | `TryFrom<Value>`, `TryFrom<&Value>` | `TryFrom<&Record>` |
+/// | `prost_types::Struct` | `TryFrom<Struct>`, `TryFrom<&Struct>` | `TryFrom<&Record>` |
+/// | wire bytes of a Record | [`from_wire`](Self::from_wire) | [`to_wire`](Self::to_wire) |
+/// | wire bytes of a Struct | [`from_data`](Self::from_data) | [`data`](Self::data) |
+///
+/// It is a [`prost::Message`] too, which is how records arrive: decoding does not look into the
+/// data, so a record from a server can be malformed. [`cid`](Self::cid) finds out.
+///
+/// # What is refused
+///
+/// All of these constructors check what they are given; what they return has a CID (or has no
+/// data). They refuse, with an [`Invalid`](ErrorKind::Invalid) error that says where:
+///
+/// - what is not an object;
+/// - integers that a 64-bit float does not hold exactly, which is all that the format has:
+///   9007199254740993 would come back as 9007199254740992. Write such a number as a string.
+///   (Fractions are rounded to the nearest float, as in any JSON reader.)
+/// - NaN and infinities;
+/// - text that is not UTF-8, and bytes that are not protobuf;
+/// - nesting deeper than 10,000 messages in wire bytes, which is a DIR server's limit (two for
+///   each object or array), or 128 objects and arrays in all other forms.
+///
+/// Of an object key that comes twice, the last counts. Two records are equal (`==`) if their wire
+/// bytes are; the same document can be encoded in many ways, and [`cid`](Self::cid) is the same
+/// for all of them.
+///
+/// ```
+/// use agntcy_dir_stream::Record;
+///
+/// let record: Record = r#"{"name": "a", "version": "1.0.0", "skills": []}"#.parse()?;
+/// assert_eq!(record.name(), Some("a"));
+/// assert_eq!(record.to_json()?, r#"{"name":"a","skills":[],"version":"1.0.0"}"#);
+///
+/// let error = Record::from_json(r#"{"id": 9007199254740993}"#).unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "invalid: 9007199254740993 is not exact as a 64-bit float at line 1 column 23"
+/// );
+/// # Ok::<(), agntcy_dir_stream::Error>(())
+/// ```
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Record {
     /// The encoded `google.protobuf.Struct`; `None` is a record without data.
     data: Option<Bytes>,
+}
+
+impl Record {
+    /// Reads JSON text.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](ErrorKind::Invalid), with line and column.
+    pub fn from_json(text: impl AsRef<[u8]>) -> Result<Self, Error> {
+        json::to_data(text.as_ref()).map(Self::with_data)
+    }
+
+    /// Writes any type that serializes to an object, straight to wire bytes. The result is what
+    /// `serde_json` would make of it.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::Record;
+    ///
+    /// #[derive(serde::Serialize)]
+    /// struct Agent<'a> {
+    ///     name: &'a str,
+    ///     load: f64,
+    /// }
+    ///
+    /// let record = Record::from_serialize(&Agent { name: "a", load: 0.5 })?;
+    /// assert_eq!(record.name(), Some("a"));
+    ///
+    /// let error = Record::from_serialize(&Agent { name: "a", load: f64::NAN }).unwrap_err();
+    /// assert_eq!(error.to_string(), "invalid: $.load: NaN is not a JSON number");
+    /// # Ok::<(), agntcy_dir_stream::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](ErrorKind::Invalid), with the path of the value: what this type refuses, and
+    /// what the value's own `Serialize` does.
+    pub fn from_serialize<T: Serialize + ?Sized>(value: &T) -> Result<Self, Error> {
+        ser::to_data(value)
+            .map(Self::with_data)
+            .map_err(|error| error.to_error(&[]))
+    }
+
+    /// Takes the encoding of an `agntcy.dir.core.v1.Record` message, without copying it (where
+    /// `data` comes in one piece, as all encoders write it).
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](ErrorKind::Invalid), with the offset in bytes from the start of the data.
+    pub fn from_wire(message: impl Into<Bytes>) -> Result<Self, Error> {
+        let record = Self::decode(message.into()).map_err(|error| {
+            Error::invalid("these bytes are not a Record message").with_source(error)
+        })?;
+        record.checked()
+    }
+
+    /// Takes the encoding of a `google.protobuf.Struct`, without copying it.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](ErrorKind::Invalid), with the offset in bytes.
+    pub fn from_data(data: impl Into<Bytes>) -> Result<Self, Error> {
+        Self::with_data(data.into()).checked()
+    }
+
+    fn with_data(data: impl Into<Bytes>) -> Self {
+        Self {
+            data: Some(data.into()),
+        }
+    }
+
+    fn checked(self) -> Result<Self, Error> {
+        if self.data.is_some() {
+            self.canonical()?;
+        }
+        Ok(self)
+    }
+
+    /// The encoded `google.protobuf.Struct`. `None`: the record has no data, not even an empty
+    /// object.
+    #[must_use]
+    pub fn data(&self) -> Option<&Bytes> {
+        self.data.as_ref()
+    }
+
+    /// The encoded `agntcy.dir.core.v1.Record` message: a copy, a few bytes longer than the data.
+    #[must_use]
+    pub fn to_wire(&self) -> Bytes {
+        self.encode_to_vec().into()
+    }
+
+    /// The length of the encoded message in bytes. A DIR server takes up to [`MAX_RECORD_LEN`].
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        prost::Message::encoded_len(self)
+    }
+
+    /// The canonical JSON text: keys sorted, no white space. It is what the CID is made of.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](ErrorKind::Invalid), if the record has no data, or came from a server and is
+    /// malformed.
+    pub fn to_json(&self) -> Result<String, Error> {
+        let json = self.canonical()?;
+        Ok(String::from_utf8(json).expect("made of UTF-8 strings and ASCII"))
+    }
+
+    /// Reads the record as any type, straight from the wire bytes. Text is borrowed where `T`
+    /// borrows, since the wire has it unescaped.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::Record;
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Agent<'a> {
+    ///     name: &'a str,
+    ///     authors: Vec<&'a str>,
+    /// }
+    ///
+    /// let record: Record = r#"{"name": "a\u0041", "authors": ["b"], "version": "1"}"#.parse()?;
+    /// let agent: Agent = record.deserialize()?;
+    /// assert_eq!((agent.name, agent.authors), ("aA", vec!["b"]));
+    /// # Ok::<(), agntcy_dir_stream::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](ErrorKind::Invalid), with the path of the value that `T` does not take, or
+    /// the offset of bytes that are malformed.
+    pub fn deserialize<'de, T: Deserialize<'de>>(&'de self) -> Result<T, Error> {
+        let data = self.data_or_error()?;
+        de::from_data(data).map_err(|error| error.to_error(data))
+    }
+
+    /// The record's CID, computed from its content on each call: one pass of canonical JSON and
+    /// SHA-256.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](ErrorKind::Invalid), if the record has no data, or came from a server and is
+    /// malformed.
+    pub fn cid(&self) -> Result<Cid, Error> {
+        self.canonical().map(|json| Cid::of(&json))
+    }
+
+    /// Checks that this is the record that `cid` names.
+    ///
+    /// # Errors
+    ///
+    /// [`Mismatch`](ErrorKind::Mismatch) if it is another, with both CIDs, and as
+    /// [`cid`](Self::cid).
+    pub fn verify(&self, cid: &Cid) -> Result<(), Error> {
+        let own = self.cid()?;
+        if own == *cid {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Mismatch,
+            format!("the content of {cid} hashes to {own}"),
+        ))
+    }
+
+    /// The text at the key `name`, read without looking at the rest.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.text("name")
+    }
+
+    /// The text at the key `version`.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        self.text("version")
+    }
+
+    /// The text at the key `schema_version`: the version of OASF that the record follows.
+    #[must_use]
+    pub fn schema_version(&self) -> Option<&str> {
+        self.text("schema_version")
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        match wire::top_level(self.data.as_deref()?, key).ok()?? {
+            wire::Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn canonical(&self) -> Result<Vec<u8>, Error> {
+        let data = self.data_or_error()?;
+        canonical::json(data).map_err(|error| malformed(error, data))
+    }
+
+    fn data_or_error(&self) -> Result<&Bytes, Error> {
+        self.data
+            .as_ref()
+            .ok_or_else(|| Error::invalid("the record has no data"))
+    }
+}
+
+fn malformed(error: WireError, data: &[u8]) -> Error {
+    let offset = error.offset_in(data);
+    Error::invalid(format!("{} at byte {offset} of the data", error.what))
+}
+
+/// Reads JSON text, as [`Record::from_json`] does.
+impl FromStr for Record {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::from_json(text)
+    }
+}
+
+/// As [`Record::from_serialize`].
+impl TryFrom<&serde_json::Value> for Record {
+    type Error = Error;
+
+    fn try_from(value: &serde_json::Value) -> Result<Self, Error> {
+        Self::from_serialize(value)
+    }
+}
+
+/// As [`Record::from_serialize`].
+impl TryFrom<serde_json::Value> for Record {
+    type Error = Error;
+
+    fn try_from(value: serde_json::Value) -> Result<Self, Error> {
+        Self::from_serialize(&value)
+    }
+}
+
+/// As [`Record::deserialize`]. Whole numbers up to 2^53 become integers.
+impl TryFrom<&Record> for serde_json::Value {
+    type Error = Error;
+
+    fn try_from(record: &Record) -> Result<Self, Error> {
+        record.deserialize()
+    }
+}
+
+/// Shows what the record is and how long, not what is in it.
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("name", &self.name())
+            .field("version", &self.version())
+            .field("data_len", &self.data.as_ref().map(Bytes::len))
+            .finish()
+    }
 }

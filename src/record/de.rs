@@ -1,0 +1,322 @@
+//! Wire bytes into serde: any type is read in place, text is borrowed.
+
+use serde::de::value::StrDeserializer;
+use serde::de::{
+    self, Deserialize, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess,
+    SeqAccess, VariantAccess, Visitor,
+};
+use serde::forward_to_deserialize_any;
+
+use super::path::PathError;
+use super::ser::MAX_CONTAINERS;
+use super::wire::{self, Entry, Fields, Message};
+
+type Result<T> = std::result::Result<T, PathError>;
+
+/// 2^53: up to here, a whole number is what was meant.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// Reads an encoded Struct as a `T`.
+pub(super) fn from_data<'de, T: Deserialize<'de>>(data: &'de [u8]) -> Result<T> {
+    T::deserialize(Value {
+        value: wire::Value::Struct(Message::new(data)),
+        containers: 0,
+    })
+}
+
+struct Value<'de> {
+    value: wire::Value<'de>,
+    /// How many objects and arrays it stands in.
+    containers: usize,
+}
+
+impl<'de> Value<'de> {
+    fn read(message: Message<'de>, containers: usize) -> Result<Self> {
+        let value = wire::json_value(message, wire::depth_in(containers))?;
+        Ok(Self { value, containers })
+    }
+
+    /// Within the object or array that this value is.
+    fn inside(&self) -> Result<usize> {
+        if self.containers == MAX_CONTAINERS {
+            let what = format!("objects and arrays nested deeper than {MAX_CONTAINERS}");
+            return Err(PathError::new(what));
+        }
+        Ok(self.containers + 1)
+    }
+
+    /// The entries, if this is an object.
+    fn entries(&self) -> Result<Option<Object<'de>>> {
+        let wire::Value::Struct(message) = &self.value else {
+            return Ok(None);
+        };
+        let containers = self.inside()?;
+        let mut entries = Vec::new();
+        wire::sorted_entries(message.clone(), wire::depth_in(containers), &mut entries)?;
+        Ok(Some(Object {
+            entries: entries.into_iter(),
+            value: None,
+            containers,
+        }))
+    }
+}
+
+macro_rules! integers {
+    ($($method:ident, $visit:ident: $type:ty),*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+            if let wire::Value::Number(number) = self.value
+                && number.fract() == 0.0
+            {
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                let integer = number as $type;
+                #[allow(clippy::cast_precision_loss)]
+                if integer as f64 == number && integer != <$type>::MAX {
+                    return visitor.$visit(integer);
+                }
+            }
+            self.deserialize_any(visitor)
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for Value<'de> {
+    type Error = PathError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+        match self.value {
+            wire::Value::Null => visitor.visit_unit(),
+            wire::Value::Bool(value) => visitor.visit_bool(value),
+            wire::Value::String(value) => visitor.visit_borrowed_str(value),
+            wire::Value::Number(number) => {
+                let is_whole = number.fract() == 0.0 && number.abs() <= MAX_EXACT;
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                if !is_whole || (number == 0.0 && number.is_sign_negative()) {
+                    visitor.visit_f64(number)
+                } else if number < 0.0 {
+                    visitor.visit_i64(number as i64)
+                } else {
+                    visitor.visit_u64(number as u64)
+                }
+            }
+            wire::Value::List(ref message) => {
+                let mut elements = message.clone().fields();
+                let mut array = Array {
+                    containers: self.inside()?,
+                    elements: &mut elements,
+                    len: 0,
+                };
+                let value = visitor.visit_seq(&mut array)?;
+                match array.next_element::<de::IgnoredAny>()? {
+                    None => Ok(value),
+                    Some(_) => Err(PathError::new("the array is longer than expected")),
+                }
+            }
+            wire::Value::Struct(_) => {
+                let object = self.entries()?.expect("it is an object");
+                visitor.visit_map(object)
+            }
+        }
+    }
+
+    integers!(
+        deserialize_i8, visit_i64: i64, deserialize_i16, visit_i64: i64,
+        deserialize_i32, visit_i64: i64, deserialize_i64, visit_i64: i64,
+        deserialize_u8, visit_u64: u64, deserialize_u16, visit_u64: u64,
+        deserialize_u32, visit_u64: u64, deserialize_u64, visit_u64: u64,
+        deserialize_i128, visit_i128: i128, deserialize_u128, visit_u128: u128
+    );
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+        match self.value {
+            wire::Value::Null => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value> {
+        if let wire::Value::String(variant) = self.value {
+            return visitor.visit_enum(StrDeserializer::new(variant));
+        }
+        let Some(mut object) = self.entries()? else {
+            return Err(PathError::new(format!(
+                "the enum {name} is a text or an object"
+            )));
+        };
+        match (object.entries.next(), object.entries.next()) {
+            (Some(entry), None) => visitor
+                .visit_enum(Variant {
+                    value: Value::read(entry.value, object.containers)?,
+                    name: entry.key,
+                })
+                .map_err(|error| error.in_key(entry.key)),
+            _ => Err(PathError::new(format!(
+                "the enum {name} is an object with one key"
+            ))),
+        }
+    }
+
+    forward_to_deserialize_any! {
+        bool f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map
+        struct identifier ignored_any
+    }
+}
+
+struct Array<'a, 'de> {
+    elements: &'a mut Fields<'de>,
+    containers: usize,
+    len: usize,
+}
+
+impl<'de> SeqAccess<'de> for Array<'_, 'de> {
+    type Error = PathError;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>> {
+        let Some(element) = wire::next_element(self.elements)? else {
+            return Ok(None);
+        };
+        self.len += 1;
+        let element = Value::read(element, self.containers)?;
+        seed.deserialize(element)
+            .map(Some)
+            .map_err(|error| error.in_index(self.len - 1))
+    }
+}
+
+struct Object<'de> {
+    entries: std::vec::IntoIter<Entry<'de>>,
+    value: Option<Entry<'de>>,
+    containers: usize,
+}
+
+impl<'de> MapAccess<'de> for Object<'de> {
+    type Error = PathError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>> {
+        let Some(entry) = self.entries.next() else {
+            return Ok(None);
+        };
+        let key = entry.key;
+        self.value = Some(entry);
+        seed.deserialize(Key(key)).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value> {
+        let entry = self.value.take().expect("a key comes before its value");
+        let value = Value::read(entry.value, self.containers)?;
+        seed.deserialize(value)
+            .map_err(|error| error.in_key(entry.key))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.entries.len())
+    }
+}
+
+/// A key: text, from which numbers and bools are parsed where a type has them as keys.
+struct Key<'de>(&'de str);
+
+macro_rules! parsed {
+    ($($method:ident, $visit:ident),*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+            match self.0.parse() {
+                Ok(value) => visitor.$visit(value),
+                Err(_) => visitor.visit_borrowed_str(self.0),
+            }
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for Key<'de> {
+    type Error = PathError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+        visitor.visit_borrowed_str(self.0)
+    }
+
+    parsed!(
+        deserialize_bool, visit_bool,
+        deserialize_i8, visit_i8, deserialize_i16, visit_i16,
+        deserialize_i32, visit_i32, deserialize_i64, visit_i64, deserialize_i128, visit_i128,
+        deserialize_u8, visit_u8, deserialize_u16, visit_u16,
+        deserialize_u32, visit_u32, deserialize_u64, visit_u64, deserialize_u128, visit_u128
+    );
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value> {
+        visitor.visit_enum(StrDeserializer::new(self.0))
+    }
+
+    forward_to_deserialize_any! {
+        f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct
+        identifier ignored_any
+    }
+}
+
+/// The one entry of an object that is an enum's variant with content.
+struct Variant<'de> {
+    name: &'de str,
+    value: Value<'de>,
+}
+
+impl<'de> EnumAccess<'de> for Variant<'de> {
+    type Error = PathError;
+    type Variant = Value<'de>;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Value<'de>)> {
+        let name: StrDeserializer<'_, PathError> = self.name.into_deserializer();
+        Ok((seed.deserialize(name)?, self.value))
+    }
+}
+
+impl<'de> VariantAccess<'de> for Value<'de> {
+    type Error = PathError;
+
+    fn unit_variant(self) -> Result<()> {
+        Deserialize::deserialize(self)
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value> {
+        seed.deserialize(self)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value> {
+        self.deserialize_any(visitor)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value> {
+        self.deserialize_any(visitor)
+    }
+}

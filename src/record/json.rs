@@ -1,0 +1,219 @@
+//! JSON text into wire bytes, through `serde_json`'s parser and our serializer.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::fmt;
+use std::sync::LazyLock;
+
+use serde::Serializer as _;
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use super::encode::Encoder;
+use super::path::PathError;
+use super::ser::{ToArray, ToValue, not_exact};
+use crate::error::Error;
+
+/// How the names begin of what `serde_json` passes on as JSON text: numbers, where some crate of
+/// the build asks for its `arbitrary_precision`, and `RawValue`.
+pub(super) const VERBATIM: &str = "$serde_json::private::";
+const NUMBER: &str = "$serde_json::private::Number";
+
+/// The encoded Struct of a JSON text.
+pub(super) fn to_data(text: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut encoder = Encoder::default();
+    parse(text, ToValue::top(&mut encoder))
+        .map_err(|error| Error::invalid(error.to_string()))?;
+    Ok(encoder.into_bytes())
+}
+
+/// Writes a JSON text that stands in another document.
+pub(super) fn transcode(text: &[u8], to: ToValue<'_>) -> Result<(), PathError> {
+    parse(text, to).map_err(|error| PathError::new(error.to_string()))
+}
+
+fn parse(text: &[u8], to: ToValue<'_>) -> Result<(), serde_json::Error> {
+    let large = Cell::new(false);
+    let mut parser = serde_json::Deserializer::from_slice(text);
+    let value = Value { to, large: &large };
+    value.deserialize(&mut parser)?;
+    parser.end()?;
+    if large.get() {
+        check_integers(text)?;
+    }
+    Ok(())
+}
+
+/// Reads one value, and writes it to `to`.
+struct Value<'a> {
+    to: ToValue<'a>,
+    /// Set where a float came that may have been an integer in the text.
+    large: &'a Cell<bool>,
+}
+
+fn say<E: de::Error>(error: &PathError) -> E {
+    // The parser says where.
+    E::custom(error.what())
+}
+
+macro_rules! scalars {
+    ($($visit:ident, $serialize:ident: $type:ty),*) => {$(
+        fn $visit<E: de::Error>(self, value: $type) -> Result<(), E> {
+            self.to.$serialize(value).map_err(|error| say(&error))
+        }
+    )*};
+}
+
+impl<'de> DeserializeSeed<'de> for Value<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Value<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    scalars!(
+        visit_bool, serialize_bool: bool,
+        visit_i64, serialize_i64: i64,
+        visit_u64, serialize_u64: u64,
+        visit_str, serialize_str: &str
+    );
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
+        if value.abs() >= SMALLEST_LARGE {
+            self.large.set(true);
+        }
+        self.to.serialize_f64(value).map_err(|error| say(&error))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        self.to.serialize_unit().map_err(|error| say(&error))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        let mut array = self.to.array().map_err(|error| say(&error))?;
+        loop {
+            let element = Element {
+                array: &mut array,
+                large: self.large,
+            };
+            if elements.next_element_seed(element)?.is_none() {
+                break;
+            }
+        }
+        array.close();
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        let mut key = entries.next_key::<Cow<'de, str>>()?;
+        if *NUMBERS_ARE_TEXT && key.as_deref() == Some(NUMBER) {
+            let text = entries.next_value::<Cow<'de, str>>()?;
+            return number(&text, self.to).map_err(|error| say(&error));
+        }
+        let mut object = self.to.object().map_err(|error| say(&error))?;
+        while let Some(name) = key {
+            object.open(&name);
+            let value = Value {
+                to: object.value(),
+                large: self.large,
+            };
+            entries.next_value_seed(value)?;
+            object.close_entry();
+            key = entries.next_key()?;
+        }
+        object.close();
+        Ok(())
+    }
+}
+
+/// An element is opened only once there is one.
+struct Element<'a, 'b> {
+    array: &'a mut ToArray<'b>,
+    large: &'a Cell<bool>,
+}
+
+impl<'de> DeserializeSeed<'de> for Element<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        let value = Value {
+            to: self.array.element(),
+            large: self.large,
+        };
+        value.deserialize(deserializer)
+    }
+}
+
+/// Whether `arbitrary_precision` is on somewhere in the build: then, and only then, is this a
+/// number.
+static NUMBERS_ARE_TEXT: LazyLock<bool> =
+    LazyLock::new(|| "1e999".parse::<serde_json::Number>().is_ok());
+
+/// From 2^63 on, `serde_json` may read an integer as a float.
+const SMALLEST_LARGE: f64 = 9_223_372_036_854_775_808.0;
+
+fn number(text: &str, to: ToValue<'_>) -> Result<(), PathError> {
+    let value: f64 = text
+        .parse()
+        .map_err(|_| PathError::new(format!("{text} is not a JSON number")))?;
+    if is_inexact(text, value) {
+        return Err(PathError::new(not_exact(text)));
+    }
+    to.serialize_f64(value)
+}
+
+/// Whether `literal` is an integer that `value` does not hold exactly.
+fn is_inexact(literal: &str, value: f64) -> bool {
+    // With a precision, all digits of the float are printed.
+    !literal.contains(['.', 'e', 'E']) && literal != "-0" && format!("{value:.0}") != literal
+}
+
+/// Looks at the integers of a valid JSON text as they were written.
+fn check_integers(text: &[u8]) -> Result<(), serde_json::Error> {
+    let mut rest = text;
+    while let [byte, after @ ..] = rest {
+        match byte {
+            b'"' => rest = after_string(after),
+            b'-' | b'0'..=b'9' => {
+                let len = rest
+                    .iter()
+                    .position(|byte| !matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9'))
+                    .unwrap_or(rest.len());
+                let (literal, after) = rest.split_at(len);
+                let literal = str::from_utf8(literal).expect("digits are ASCII");
+                let value = literal.parse().expect("the parser has taken this number");
+                if is_inexact(literal, value) {
+                    let read = &text[..text.len() - after.len()];
+                    let line = read.iter().filter(|byte| **byte == b'\n').count() + 1;
+                    let column = read.iter().rev().take_while(|byte| **byte != b'\n').count();
+                    let what = not_exact(literal);
+                    return Err(de::Error::custom(format_args!(
+                        "{what} at line {line} column {column}"
+                    )));
+                }
+                rest = after;
+            }
+            _ => rest = after,
+        }
+    }
+    Ok(())
+}
+
+/// What follows a string, whose opening quote is read.
+fn after_string(mut rest: &[u8]) -> &[u8] {
+    loop {
+        rest = match rest {
+            [b'\\', _, after @ ..] => after,
+            [b'"', after @ ..] => return after,
+            [_, after @ ..] => after,
+            [] => return rest,
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! Reads the protobuf wire format of `Struct`, `Value` and `ListValue` in place.
+//!
+//! Nothing is copied. Protobuf merges what is given twice, and the encoding of a merged message is
+//! the encodings of its parts in a row; so a [`Message`] here is a list of slices, nearly always
+//! one, that are read one after the other.
+
+use std::str;
+
+/// Go's limit on messages within messages, which a DIR server applies to every record.
+pub(crate) const MAX_DEPTH: usize = 10_000;
+
+/// What is wrong with wire bytes, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WireError {
+    /// The address of the byte in question; see [`WireError::offset_in`].
+    address: usize,
+    pub(crate) what: &'static str,
+}
+
+impl WireError {
+    pub(crate) fn at(place: &[u8], what: &'static str) -> Self {
+        Self {
+            address: place.as_ptr() as usize,
+            what,
+        }
+    }
+
+    /// How many bytes into `data` the fault is. All slices of a record are slices of its data.
+    pub(crate) fn offset_in(self, data: &[u8]) -> usize {
+        self.address
+            .saturating_sub(data.as_ptr() as usize)
+            .min(data.len())
+    }
+}
+
+type Result<T> = std::result::Result<T, WireError>;
+
+/// An encoded message: its parts, which are read in a row.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Message<'a> {
+    first: &'a [u8],
+    more: Vec<&'a [u8]>,
+}
+
+impl<'a> Message<'a> {
+    pub(crate) fn new(part: &'a [u8]) -> Self {
+        Self {
+            first: part,
+            more: Vec::new(),
+        }
+    }
+
+    fn merge(&mut self, part: &'a [u8]) {
+        self.more.push(part);
+    }
+
+    /// Where it begins, for errors.
+    pub(crate) fn place(&self) -> &'a [u8] {
+        self.first
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &'a [u8]> {
+        std::iter::once(self.first).chain(self.more.iter().copied())
+    }
+
+    pub(crate) fn fields(self) -> Fields<'a> {
+        Fields {
+            rest: self.first,
+            more: self.more.into_iter(),
+        }
+    }
+}
+
+/// The fields of a message, in the order of the wire.
+#[derive(Debug)]
+pub(crate) struct Fields<'a> {
+    rest: &'a [u8],
+    more: std::vec::IntoIter<&'a [u8]>,
+}
+
+/// A field with its payload, as far as the wire tells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Field<'a> {
+    Varint(u32, u64),
+    Fixed64(u32, [u8; 8]),
+    Bytes(u32, &'a [u8]),
+    /// A group or a fixed32: none of our messages has one, so it is skipped.
+    Other,
+}
+
+impl<'a> Fields<'a> {
+    pub(crate) fn next(&mut self) -> Result<Option<Field<'a>>> {
+        while self.rest.is_empty() {
+            match self.more.next() {
+                Some(part) => self.rest = part,
+                None => return Ok(None),
+            }
+        }
+        field(&mut self.rest).map(Some)
+    }
+}
+
+const VARINT: u64 = 0;
+const FIXED64: u64 = 1;
+const BYTES: u64 = 2;
+const START_GROUP: u64 = 3;
+const END_GROUP: u64 = 4;
+const FIXED32: u64 = 5;
+
+fn field<'a>(input: &mut &'a [u8]) -> Result<Field<'a>> {
+    let start = *input;
+    let (number, kind) = tag(input)?;
+    match kind {
+        VARINT => Ok(Field::Varint(number, varint(input)?)),
+        FIXED64 => Ok(Field::Fixed64(number, fixed(input)?)),
+        BYTES => Ok(Field::Bytes(number, bytes(input)?)),
+        FIXED32 => fixed::<4>(input).map(|_| Field::Other),
+        START_GROUP => skip_group(input, number, start).map(|()| Field::Other),
+        END_GROUP => Err(WireError::at(start, "an end of a group that did not start")),
+        _ => Err(WireError::at(start, "an unknown wire type")),
+    }
+}
+
+fn tag(input: &mut &[u8]) -> Result<(u32, u64)> {
+    const MAX_NUMBER: u64 = (1 << 29) - 1;
+    let start = *input;
+    let tag = varint(input)?;
+    match tag >> 3 {
+        number @ 1..=MAX_NUMBER => Ok((number as u32, tag & 7)),
+        _ => Err(WireError::at(start, "a field number out of range")),
+    }
+}
+
+fn varint(input: &mut &[u8]) -> Result<u64> {
+    let start = *input;
+    // Most are one byte long.
+    if let [byte @ 0..0x80, rest @ ..] = start {
+        *input = rest;
+        return Ok(u64::from(*byte));
+    }
+    let mut value = 0;
+    for (position, byte) in start.iter().enumerate().take(10) {
+        if position == 9 && *byte > 1 {
+            return Err(WireError::at(start, "a varint that passes 64 bits"));
+        }
+        value |= u64::from(byte & 0x7f) << (7 * position);
+        if byte & 0x80 == 0 {
+            *input = &start[position + 1..];
+            return Ok(value);
+        }
+    }
+    Err(WireError::at(start, "a varint that does not end"))
+}
+
+fn fixed<const N: usize>(input: &mut &[u8]) -> Result<[u8; N]> {
+    let Some((value, rest)) = input.split_first_chunk() else {
+        return Err(WireError::at(input, "a number that is cut short"));
+    };
+    *input = rest;
+    Ok(*value)
+}
+
+fn bytes<'a>(input: &mut &'a [u8]) -> Result<&'a [u8]> {
+    let start = *input;
+    let len = varint(input)?;
+    match usize::try_from(len).ok().and_then(|len| input.split_at_checked(len)) {
+        Some((value, rest)) => {
+            *input = rest;
+            Ok(value)
+        }
+        None => Err(WireError::at(start, "a length that passes the end")),
+    }
+}
+
+fn skip_group(input: &mut &[u8], number: u32, start: &[u8]) -> Result<()> {
+    let mut open = vec![number];
+    while let Some(innermost) = open.last() {
+        let here = *input;
+        let (number, kind) = tag(input)?;
+        match kind {
+            VARINT => drop(varint(input)?),
+            FIXED64 => drop(fixed::<8>(input)?),
+            BYTES => drop(bytes(input)?),
+            FIXED32 => drop(fixed::<4>(input)?),
+            START_GROUP if open.len() == MAX_DEPTH => {
+                return Err(WireError::at(start, "groups nested too deep"));
+            }
+            START_GROUP => open.push(number),
+            END_GROUP if number == *innermost => drop(open.pop()),
+            END_GROUP => return Err(WireError::at(here, "an end of another group")),
+            _ => return Err(WireError::at(here, "an unknown wire type")),
+        }
+    }
+    Ok(())
+}
+
+fn text(bytes: &[u8]) -> Result<&str> {
+    str::from_utf8(bytes)
+        .map_err(|error| WireError::at(&bytes[error.valid_up_to()..], "text that is not UTF-8"))
+}
+
+/// A `google.protobuf.Value`, one level deep.
+#[derive(Clone, Debug)]
+pub(crate) enum Value<'a> {
+    Null,
+    Number(f64),
+    String(&'a str),
+    Bool(bool),
+    Struct(Message<'a>),
+    List(Message<'a>),
+}
+
+/// Reads a Value, `depth` messages deep. `None`: it is of no kind, which the wire allows.
+fn value(message: Message<'_>, depth: usize) -> Result<Option<Value<'_>>> {
+    check_depth(message.place(), depth)?;
+    let mut value = None;
+    let mut fields = message.fields();
+    while let Some(field) = fields.next()? {
+        // The last kind wins; a message of the same kind again is merged into it.
+        let next = match field {
+            Field::Varint(1, _) => Value::Null,
+            Field::Fixed64(2, bits) => Value::Number(f64::from_le_bytes(bits)),
+            Field::Bytes(3, bytes) => Value::String(text(bytes)?),
+            Field::Varint(4, bit) => Value::Bool(bit != 0),
+            Field::Bytes(5, part) => {
+                if let Some(Value::Struct(message)) = &mut value {
+                    message.merge(part);
+                    continue;
+                }
+                Value::Struct(Message::new(part))
+            }
+            Field::Bytes(6, part) => {
+                if let Some(Value::List(message)) = &mut value {
+                    message.merge(part);
+                    continue;
+                }
+                Value::List(Message::new(part))
+            }
+            _ => continue,
+        };
+        match value.replace(next) {
+            Some(Value::Struct(lost)) => validate(Kind::Struct, &lost, depth + 1)?,
+            Some(Value::List(lost)) => validate(Kind::List, &lost, depth + 1)?,
+            _ => {}
+        }
+    }
+    Ok(value)
+}
+
+/// Reads a Value that JSON can have, `depth` messages deep.
+pub(crate) fn json_value(message: Message<'_>, depth: usize) -> Result<Value<'_>> {
+    let place = message.place();
+    match value(message, depth)? {
+        Some(Value::Number(number)) if !number.is_finite() => {
+            Err(WireError::at(place, "a number that is not finite"))
+        }
+        Some(value) => Ok(value),
+        None => Err(WireError::at(place, "a value of no kind")),
+    }
+}
+
+/// How many messages deep a Value is that stands in `containers` structs and lists: the Record
+/// and the first Struct are messages, then each Value and what it holds.
+pub(crate) const fn depth_in(containers: usize) -> usize {
+    2 * containers + 1
+}
+
+/// The next element of a ListValue.
+pub(crate) fn next_element<'a>(fields: &mut Fields<'a>) -> Result<Option<Message<'a>>> {
+    while let Some(field) = fields.next()? {
+        if let Field::Bytes(1, part) = field {
+            return Ok(Some(Message::new(part)));
+        }
+    }
+    Ok(None)
+}
+
+/// An entry of a Struct.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Entry<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) value: Message<'a>,
+}
+
+/// The next entry of a Struct as the wire has it: a key can come more than once.
+pub(crate) fn next_entry<'a>(fields: &mut Fields<'a>) -> Result<Option<Entry<'a>>> {
+    while let Some(field) = fields.next()? {
+        if let Field::Bytes(1, part) = field {
+            return entry(part).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+fn entry(mut part: &[u8]) -> Result<Entry<'_>> {
+    let mut key = "";
+    let mut value: Option<Message<'_>> = None;
+    let start = part;
+    while !part.is_empty() {
+        match field(&mut part)? {
+            Field::Bytes(1, bytes) => key = text(bytes)?,
+            Field::Bytes(2, bytes) => match &mut value {
+                Some(value) => value.merge(bytes),
+                None => value = Some(Message::new(bytes)),
+            },
+            _ => {}
+        }
+    }
+    // An entry without a value has one of no kind.
+    let value = value.unwrap_or_else(|| Message::new(&start[start.len()..]));
+    Ok(Entry { key, value })
+}
+
+/// Appends the entries of a Struct to `entries`: sorted by key bytes, each key once, the last of
+/// the wire. Their values are `depth` messages deep.
+pub(crate) fn sorted_entries<'a>(
+    message: Message<'a>,
+    depth: usize,
+    entries: &mut Vec<Entry<'a>>,
+) -> Result<()> {
+    let start = entries.len();
+    let mut fields = message.fields();
+    while let Some(entry) = next_entry(&mut fields)? {
+        entries.push(entry);
+    }
+    let mut sorted = true;
+    for pair in entries[start..].windows(2) {
+        sorted &= pair[0].key < pair[1].key;
+    }
+    if sorted {
+        return Ok(());
+    }
+    // Stable, so the last of equal keys stays the last.
+    entries[start..].sort_by_key(|entry| entry.key);
+    let mut kept = start;
+    for position in start..entries.len() {
+        let is_last = entries
+            .get(position + 1)
+            .is_none_or(|next| next.key != entries[position].key);
+        if is_last {
+            entries.swap(kept, position);
+            kept += 1;
+        } else {
+            validate(Kind::Value, &entries[position].value, depth)?;
+        }
+    }
+    entries.truncate(kept);
+    Ok(())
+}
+
+/// The value of the key `key` of an encoded Struct, the outermost of a record.
+pub(crate) fn top_level<'a>(data: &'a [u8], key: &str) -> Result<Option<Value<'a>>> {
+    let mut found = None;
+    let mut fields = Message::new(data).fields();
+    while let Some(entry) = next_entry(&mut fields)? {
+        if entry.key == key {
+            found = Some(entry.value);
+        }
+    }
+    found.map(|value| json_value(value, depth_in(1))).transpose()
+}
+
+fn check_depth(place: &[u8], depth: usize) -> Result<()> {
+    if depth > MAX_DEPTH {
+        return Err(WireError::at(place, "messages nested deeper than 10000"));
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Struct,
+    Value,
+    List,
+}
+
+/// Checks a message that a later one replaces: it has no meaning, but must be well formed.
+fn validate(kind: Kind, message: &Message<'_>, depth: usize) -> Result<()> {
+    let mut open: Vec<_> = message.parts().map(|part| (kind, part, depth)).collect();
+    while let Some((kind, mut part, depth)) = open.pop() {
+        check_depth(part, depth)?;
+        while !part.is_empty() {
+            match (kind, field(&mut part)?) {
+                (Kind::Struct, Field::Bytes(1, part)) => {
+                    let entry = entry(part)?;
+                    open.extend(entry.value.parts().map(|part| (Kind::Value, part, depth + 1)));
+                }
+                (Kind::List, Field::Bytes(1, part)) => open.push((Kind::Value, part, depth + 1)),
+                (Kind::Value, Field::Bytes(3, bytes)) => drop(text(bytes)?),
+                (Kind::Value, Field::Bytes(5, part)) => open.push((Kind::Struct, part, depth + 1)),
+                (Kind::Value, Field::Bytes(6, part)) => open.push((Kind::List, part, depth + 1)),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
