@@ -47,8 +47,14 @@ pub(crate) fn json(data: &[u8]) -> Result<Vec<u8>, WireError> {
 /// A container that is being written.
 enum Open<'a> {
     /// Its entries are those from `start` on, and the next to write is `next`.
-    Struct { start: usize, next: usize },
-    List { elements: Fields<'a>, first: bool },
+    Struct {
+        start: usize,
+        next: usize,
+    },
+    List {
+        elements: Fields<'a>,
+        first: bool,
+    },
 }
 
 /// Writes what stands before the next value, closing what is at its end. `None`: all is closed.
@@ -88,27 +94,84 @@ fn next_value<'a>(
 }
 
 /// A finite number as Go's `encoding/json` writes a float64: the shortest digits that read back
-/// the same, with an exponent below 1e-6 and from 1e21 on.
-fn number(value: f64, out: &mut Vec<u8>) {
+/// the same (the nearest of them; of two as near, the even one), with an exponent below 1e-6 and
+/// from 1e21 on.
+pub(crate) fn number(value: f64, out: &mut Vec<u8>) {
     /// 2^53: every integer up to here is a float64 of its own, and its digits are the shortest.
     const EXACT: f64 = 9_007_199_254_740_992.0;
-    if value.fract() == 0.0 && value.abs() <= EXACT && !(value == 0.0 && value.is_sign_negative()) {
+    if value == 0.0 {
+        out.extend_from_slice(if value.is_sign_negative() {
+            b"-0"
+        } else {
+            b"0"
+        });
+        return;
+    }
+    if value.fract() == 0.0 && value.abs() <= EXACT {
         #[allow(clippy::cast_possible_truncation)]
         let integer = value as i64;
         return write(out, format_args!("{integer}"));
     }
-    if value != 0.0 && (value.abs() < 1e-6 || value.abs() >= 1e21) {
-        let digits = format!("{value:e}");
-        let (digits, exponent) = digits.split_once('e').unwrap_or((&digits, "0"));
-        let sign = if exponent.starts_with('-') { "" } else { "+" };
-        return write(out, format_args!("{digits}e{sign}{exponent}"));
+    if value < 0.0 {
+        out.push(b'-');
     }
-    // `Display` writes the shortest digits too, never with an exponent.
-    write(out, format_args!("{value}"));
+    let mut buffer = zmij::Buffer::new();
+    let mut digits = [0; 17];
+    let (digits, point) = shortest(buffer.format_finite(value.abs()), &mut digits);
+    let len = i32::try_from(digits.len()).expect("there are at most 17");
+    if !(-5..=21).contains(&point) {
+        let (first, rest) = digits.split_at(1);
+        out.extend_from_slice(first);
+        if !rest.is_empty() {
+            out.push(b'.');
+            out.extend_from_slice(rest);
+        }
+        write(out, format_args!("e{:+}", point - 1));
+    } else if point <= 0 {
+        out.extend_from_slice(b"0.");
+        out.extend((point..0).map(|_| b'0'));
+        out.extend_from_slice(digits);
+    } else if point < len {
+        let (whole, fraction) = digits.split_at(point.unsigned_abs() as usize);
+        out.extend_from_slice(whole);
+        out.push(b'.');
+        out.extend_from_slice(fraction);
+    } else {
+        out.extend_from_slice(digits);
+        out.extend((len..point).map(|_| b'0'));
+    }
+}
+
+/// Takes a printed positive float apart: its digits without zeros around them, and where among
+/// them the point is.
+fn shortest<'a>(printed: &str, digits: &'a mut [u8; 17]) -> (&'a [u8], i32) {
+    let (mantissa, exponent) = printed.split_once('e').unwrap_or((printed, "0"));
+    let mut point: i32 = exponent.parse().expect("a float's exponent is an i32");
+    let mut len = 0;
+    let mut is_fraction = false;
+    for byte in mantissa.bytes() {
+        match byte {
+            b'.' => is_fraction = true,
+            b'0' if len == 0 => point -= i32::from(is_fraction),
+            digit => {
+                // What comes after 17 is zeros, which make an integer long.
+                if let Some(place) = digits.get_mut(len) {
+                    *place = digit;
+                    len += 1;
+                }
+                point += i32::from(!is_fraction);
+            }
+        }
+    }
+    while len > 1 && digits[len - 1] == b'0' {
+        len -= 1;
+    }
+    (&digits[..len], point)
 }
 
 fn write(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("a Vec takes all that is written");
+    out.write_fmt(text)
+        .expect("a Vec takes all that is written");
 }
 
 /// A string as Go's `encoding/json` writes it, with its HTML escapes.

@@ -10,7 +10,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 
 use super::encode::Encoder;
 use super::path::PathError;
-use super::ser::{ToArray, ToValue, not_exact};
+use super::ser::{ToArray, ToValue, check_integer};
 use crate::error::Error;
 
 /// How the names begin of what `serde_json` passes on as JSON text: numbers, where some crate of
@@ -21,8 +21,7 @@ const NUMBER: &str = "$serde_json::private::Number";
 /// The encoded Struct of a JSON text.
 pub(super) fn to_data(text: &[u8]) -> Result<Vec<u8>, Error> {
     let mut encoder = Encoder::default();
-    parse(text, ToValue::top(&mut encoder))
-        .map_err(|error| Error::invalid(error.to_string()))?;
+    parse(text, ToValue::top(&mut encoder)).map_err(|error| Error::invalid(error.to_string()))?;
     Ok(encoder.into_bytes())
 }
 
@@ -163,16 +162,14 @@ fn number(text: &str, to: ToValue<'_>) -> Result<(), PathError> {
     let value: f64 = text
         .parse()
         .map_err(|_| PathError::new(format!("{text} is not a JSON number")))?;
-    if is_inexact(text, value) {
-        return Err(PathError::new(not_exact(text)));
+    if is_integer(text) {
+        check_integer(text, value)?;
     }
     to.serialize_f64(value)
 }
 
-/// Whether `literal` is an integer that `value` does not hold exactly.
-fn is_inexact(literal: &str, value: f64) -> bool {
-    // With a precision, all digits of the float are printed.
-    !literal.contains(['.', 'e', 'E']) && literal != "-0" && format!("{value:.0}") != literal
+fn is_integer(literal: &str) -> bool {
+    !literal.contains(['.', 'e', 'E'])
 }
 
 /// Looks at the integers of a valid JSON text as they were written.
@@ -184,18 +181,22 @@ fn check_integers(text: &[u8]) -> Result<(), serde_json::Error> {
             b'-' | b'0'..=b'9' => {
                 let len = rest
                     .iter()
-                    .position(|byte| !matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9'))
+                    .position(|byte| {
+                        !matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9')
+                    })
                     .unwrap_or(rest.len());
                 let (literal, after) = rest.split_at(len);
                 let literal = str::from_utf8(literal).expect("digits are ASCII");
                 let value = literal.parse().expect("the parser has taken this number");
-                if is_inexact(literal, value) {
+                if is_integer(literal)
+                    && let Err(error) = check_integer(literal, value)
+                {
                     let read = &text[..text.len() - after.len()];
                     let line = read.iter().filter(|byte| **byte == b'\n').count() + 1;
                     let column = read.iter().rev().take_while(|byte| **byte != b'\n').count();
-                    let what = not_exact(literal);
                     return Err(de::Error::custom(format_args!(
-                        "{what} at line {line} column {column}"
+                        "{} at line {line} column {column}",
+                        error.what()
                     )));
                 }
                 rest = after;

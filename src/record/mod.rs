@@ -49,7 +49,7 @@ pub const MAX_RECORD_LEN: usize = 4 << 20;
 /// data). They refuse, with an [`Invalid`](ErrorKind::Invalid) error that says where:
 ///
 /// - what is not an object;
-/// - integers that a 64-bit float does not hold exactly, which is all that the format has:
+/// - integers that do not survive as a 64-bit float, which is all that the format has:
 ///   9007199254740993 would come back as 9007199254740992. Write such a number as a string.
 ///   (Fractions are rounded to the nearest float, as in any JSON reader.)
 /// - NaN and infinities;
@@ -71,7 +71,8 @@ pub const MAX_RECORD_LEN: usize = 4 << 20;
 /// let error = Record::from_json(r#"{"id": 9007199254740993}"#).unwrap_err();
 /// assert_eq!(
 ///     error.to_string(),
-///     "invalid: 9007199254740993 is not exact as a 64-bit float at line 1 column 23"
+///     "invalid: 9007199254740993 is not a 64-bit float, the nearest is 9007199254740992 \
+///      at line 1 column 23"
 /// );
 /// # Ok::<(), agntcy_dir_stream::Error>(())
 /// ```

@@ -8,6 +8,7 @@ use serde::ser::{
 use super::encode::{self, Encoder, Start};
 use super::json;
 use super::path::PathError;
+use crate::cid::canonical;
 
 /// How many objects and arrays may stand in each other, as in `serde_json`. Types recurse on the
 /// stack, so the wire's own limit would be too deep.
@@ -145,15 +146,25 @@ macro_rules! integers {
             // The largest value of a type rounds up, and is cut off again on the way back.
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             if float as $type != value || value == <$type>::MAX {
-                return Err(PathError::new(not_exact(value)));
+                check_integer(&value.to_string(), float)?;
             }
             self.scalar(|encoder| encoder.number(float))
         }
     )*};
 }
 
-pub(super) fn not_exact(integer: impl std::fmt::Display) -> String {
-    format!("{integer} is not exact as a 64-bit float")
+/// Checks that an integer literal survives as `float`: that this is its exact value, or that the
+/// float is printed so. (Canonical JSON prints 2^60 as 1152921504606847000.)
+pub(super) fn check_integer(literal: &str, float: f64) -> Result<()> {
+    // With a precision, all digits of a float are printed.
+    let exact = format!("{float:.0}");
+    let mut printed = Vec::new();
+    canonical::number(float, &mut printed);
+    if exact == literal || printed == literal.as_bytes() {
+        return Ok(());
+    }
+    let what = format!("{literal} is not a 64-bit float, the nearest is {exact}");
+    Err(PathError::new(what))
 }
 
 impl<'a> ser::Serializer for ToValue<'a> {
@@ -516,7 +527,9 @@ macro_rules! keys {
 }
 
 fn not_a_key<T>() -> Result<T> {
-    Err(PathError::new("a key is text, an integer or a bool, and this is not"))
+    Err(PathError::new(
+        "a key is text, an integer or a bool, and this is not",
+    ))
 }
 
 impl ser::Serializer for ToKey {

@@ -163,7 +163,10 @@ fn fixed<const N: usize>(input: &mut &[u8]) -> Result<[u8; N]> {
 fn bytes<'a>(input: &mut &'a [u8]) -> Result<&'a [u8]> {
     let start = *input;
     let len = varint(input)?;
-    match usize::try_from(len).ok().and_then(|len| input.split_at_checked(len)) {
+    match usize::try_from(len)
+        .ok()
+        .and_then(|len| input.split_at_checked(len))
+    {
         Some((value, rest)) => {
             *input = rest;
             Ok(value)
@@ -357,7 +360,9 @@ pub(crate) fn top_level<'a>(data: &'a [u8], key: &str) -> Result<Option<Value<'a
             found = Some(entry.value);
         }
     }
-    found.map(|value| json_value(value, depth_in(1))).transpose()
+    found
+        .map(|value| json_value(value, depth_in(1)))
+        .transpose()
 }
 
 fn check_depth(place: &[u8], depth: usize) -> Result<()> {
@@ -383,7 +388,12 @@ fn validate(kind: Kind, message: &Message<'_>, depth: usize) -> Result<()> {
             match (kind, field(&mut part)?) {
                 (Kind::Struct, Field::Bytes(1, part)) => {
                     let entry = entry(part)?;
-                    open.extend(entry.value.parts().map(|part| (Kind::Value, part, depth + 1)));
+                    open.extend(
+                        entry
+                            .value
+                            .parts()
+                            .map(|part| (Kind::Value, part, depth + 1)),
+                    );
                 }
                 (Kind::List, Field::Bytes(1, part)) => open.push((Kind::Value, part, depth + 1)),
                 (Kind::Value, Field::Bytes(3, bytes)) => drop(text(bytes)?),

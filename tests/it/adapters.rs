@@ -250,6 +250,7 @@ fn bad_input_never_reaches_the_wire_and_disturbs_nobody() {
     let failed = next_ready(&mut results).unwrap_err();
     assert_eq!(failed.input, "no CID");
     assert!(failed.to_string().contains("no CID"), "{failed}");
+    assert!(poll(&mut results).is_pending());
     let mut call = peer.call();
     assert_eq!(call.refs(), [cid(&record(1)).to_string()]);
     call.answer_cid(cid(&record(1)));

@@ -4,5 +4,7 @@
 
 mod adapters;
 mod auto_traits;
+mod cid;
+mod record;
 mod support;
 mod wire;

@@ -31,6 +31,53 @@ pub(crate) fn cid(record: &Record) -> Cid {
     record.cid().expect("test records have CIDs")
 }
 
+/// The real records that the examples use: file name and text.
+pub(crate) fn example_records() -> Vec<(String, String)> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/records");
+    let mut records: Vec<_> = std::fs::read_dir(folder)
+        .expect(folder)
+        .map(|entry| entry.expect(folder).path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "json")
+        })
+        .map(|path| {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(&path).expect(&name);
+            (name, text)
+        })
+        .collect();
+    records.sort();
+    assert!(records.len() >= 10, "the examples are there");
+    records
+}
+
+/// A Record message with `lists` lists in each other, at the key `a`.
+pub(crate) fn nested(lists: usize) -> Vec<u8> {
+    // From the inside out, so that no length has to be guessed.
+    let mut reversed = Vec::new();
+    let mut wrap = |tag: u8| {
+        let mut head = vec![tag];
+        prost::encoding::encode_varint(reversed.len() as u64, &mut head);
+        reversed.extend(head.into_iter().rev());
+    };
+    for list in 0..lists {
+        if list > 0 {
+            wrap(0x0a);
+        }
+        wrap(0x32);
+    }
+    wrap(0x12);
+    reversed.extend_from_slice(b"a\x01\x0a");
+    for tag in [0x0a, 0x0a] {
+        let mut head = vec![tag];
+        prost::encoding::encode_varint(reversed.len() as u64, &mut head);
+        reversed.extend(head.into_iter().rev());
+    }
+    reversed.reverse();
+    reversed
+}
+
 /// A client, and the peer that it talks to.
 pub(crate) fn scripted() -> (Client, Peer) {
     let peer = Peer::default();
