@@ -13,6 +13,8 @@ mod proto;
 mod pull;
 mod push;
 mod record;
+#[cfg(feature = "server")]
+pub mod server;
 
 pub use crate::cid::Cid;
 pub use crate::client::Client;
@@ -25,3 +27,4 @@ pub use crate::options::Options;
 pub use crate::pull::{PullExt, PullResult, Pulled};
 pub use crate::push::{PushExt, PushResult, Pushed};
 pub use crate::record::{MAX_RECORD_LEN, Record};
+pub use tonic::{Code, Status};

@@ -70,13 +70,18 @@ fn endpoint(url: &str) -> Result<Endpoint, Error> {
         }
         _ => return Err(not_a_url(url)),
     }
-    Ok(Endpoint::from(uri)
+    Ok(with_settings(Endpoint::from(uri)))
+}
+
+/// The settings that a DIR server's streams need.
+pub(crate) fn with_settings(endpoint: Endpoint) -> Endpoint {
+    endpoint
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_stream_window_size(STREAM_WINDOW)
         .http2_max_header_list_size(HEADER_LIST)
         .connect_timeout(CONNECT_TIMEOUT)
         .user_agent(concat!("agntcy-dir-stream/", env!("CARGO_PKG_VERSION")))
-        .expect("a fixed ASCII name is a header value"))
+        .expect("a fixed ASCII name is a header value")
 }
 
 fn not_a_url(url: &str) -> Error {

@@ -7,6 +7,8 @@ mod transport;
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(feature = "server")]
+pub(crate) use self::connect::with_settings;
 pub(crate) use self::transport::Transport;
 
 /// A DIR server, and the way to it. Cheap to clone; clones share the connection.

@@ -1,0 +1,164 @@
+//! What the store holds: records by CID, and what refers to them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::cid::Cid;
+use crate::proto::core::{RecordMeta, RecordReferrer};
+use crate::record::Record;
+
+#[derive(Default)]
+pub(super) struct Content {
+    tables: Mutex<Tables>,
+}
+
+#[derive(Default)]
+struct Tables {
+    records: HashMap<Cid, Stored>,
+    /// By the record they refer to, in the order they came.
+    referrers: HashMap<Cid, Vec<RecordReferrer>>,
+}
+
+struct Stored {
+    record: Record,
+    meta: RecordMeta,
+}
+
+/// What a lookup tells of a record, beside its CID.
+#[derive(Default, Deserialize)]
+struct Described {
+    #[serde(default)]
+    annotations: BTreeMap<String, Value>,
+    #[serde(default)]
+    schema_version: Value,
+    #[serde(default)]
+    created_at: Value,
+}
+
+fn text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+fn describe(cid: &Cid, record: &Record) -> RecordMeta {
+    // Annotations of another shape than text by text are none.
+    let described: Described = record.deserialize().unwrap_or_default();
+    RecordMeta {
+        cid: cid.to_string(),
+        annotations: described
+            .annotations
+            .into_iter()
+            .map(|(key, value)| (key, text(value)))
+            .collect(),
+        schema_version: text(described.schema_version),
+        created_at: text(described.created_at),
+    }
+}
+
+impl Content {
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it was not there before.
+    pub(super) fn insert(&self, cid: Cid, record: Record) -> bool {
+        let mut tables = self.tables();
+        if tables.records.contains_key(&cid) {
+            return false;
+        }
+        let meta = describe(&cid, &record);
+        tables.records.insert(cid, Stored { record, meta });
+        true
+    }
+
+    pub(super) fn contains(&self, cid: &Cid) -> bool {
+        self.tables().records.contains_key(cid)
+    }
+
+    pub(super) fn record(&self, cid: &Cid) -> Option<Record> {
+        let tables = self.tables();
+        tables.records.get(cid).map(|stored| stored.record.clone())
+    }
+
+    pub(super) fn meta(&self, cid: &Cid) -> Option<RecordMeta> {
+        let tables = self.tables();
+        tables.records.get(cid).map(|stored| stored.meta.clone())
+    }
+
+    /// A record that is not the one of this CID.
+    pub(super) fn other_than(&self, cid: &Cid) -> Record {
+        let tables = self.tables();
+        let other = tables.records.iter().find(|(other, _)| *other != cid);
+        other
+            .map_or_else(
+                || Record::from_serialize(&BTreeMap::from([("name", "another record")])),
+                |(_, stored)| Ok(stored.record.clone()),
+            )
+            .expect("an object of one text is a record")
+    }
+
+    pub(super) fn remove(&self, cid: &Cid) {
+        let mut tables = self.tables();
+        tables.records.remove(cid);
+        tables.referrers.remove(cid);
+    }
+
+    pub(super) fn clear(&self) {
+        *self.tables() = Tables::default();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tables().records.len()
+    }
+
+    pub(super) fn cids(&self) -> Vec<Cid> {
+        let mut cids: Vec<Cid> = self.tables().records.keys().copied().collect();
+        cids.sort();
+        cids
+    }
+
+    /// Whether the record is there for it to refer to.
+    pub(super) fn add_referrer(&self, cid: Cid, referrer: RecordReferrer) -> bool {
+        let mut tables = self.tables();
+        let is_there = tables.records.contains_key(&cid);
+        if is_there {
+            let referrers = tables.referrers.entry(cid).or_default();
+            if !referrers.contains(&referrer) {
+                referrers.push(referrer);
+            }
+        }
+        is_there
+    }
+
+    /// `None`: the record is not there.
+    pub(super) fn referrers(
+        &self,
+        cid: &Cid,
+        matches: impl Fn(&RecordReferrer) -> bool,
+    ) -> Option<Vec<RecordReferrer>> {
+        let tables = self.tables();
+        tables.records.get(cid)?;
+        let all = tables.referrers.get(cid).into_iter().flatten();
+        Some(all.filter(|referrer| matches(referrer)).cloned().collect())
+    }
+
+    pub(super) fn remove_referrers(
+        &self,
+        cid: &Cid,
+        matches: impl Fn(&RecordReferrer) -> bool,
+    ) -> Vec<RecordReferrer> {
+        let mut tables = self.tables();
+        let Some(referrers) = tables.referrers.get_mut(cid) else {
+            return Vec::new();
+        };
+        referrers
+            .extract_if(.., |referrer| matches(referrer))
+            .collect()
+    }
+}

@@ -1,0 +1,164 @@
+//! Faults on demand.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tonic::Status;
+
+use super::call::Method;
+
+/// Something that goes wrong in the store, for tests: see [`Store::inject`](super::Store::inject).
+///
+/// A constructor says what happens, the methods when. A fault happens once, at the first request
+/// that fits all that was said; then it is used up. Of several that fit, the first injected
+/// happens.
+///
+/// ```
+/// use agntcy_dir_stream::server::{Fault, Method};
+///
+/// // The second push call breaks after five answers.
+/// let fault = Fault::cut().on(Method::Push).in_call(1).at(5);
+/// # let _ = fault;
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a fault does nothing until it is injected"]
+pub struct Fault {
+    what: What,
+    method: Option<Method>,
+    call: Option<u64>,
+    at: Option<u64>,
+    times: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    Delay(Duration),
+    Status(Status),
+    Cut,
+    End,
+    Wrong,
+    GoAway,
+    Stall,
+    Spare,
+}
+
+impl Fault {
+    fn new(what: What) -> Self {
+        Self {
+            what,
+            method: None,
+            call: None,
+            at: None,
+            times: 1,
+        }
+    }
+
+    /// The answer comes late by this much.
+    pub fn delay(by: Duration) -> Self {
+        Self::new(What::Delay(by))
+    }
+
+    /// The call ends with this status, in place of the request's answer.
+    pub fn status(status: Status) -> Self {
+        Self::new(What::Status(status))
+    }
+
+    /// The connection breaks, with all calls on it, in place of the request's answer. The answers
+    /// before it are handed to the transport first.
+    pub fn cut() -> Self {
+        Self::new(What::Cut)
+    }
+
+    /// The call ends OK, in place of this request's answer and all after it.
+    pub fn end() -> Self {
+        Self::new(What::End)
+    }
+
+    /// The answer is wrong: the CID of another record, another record, the metadata of another.
+    /// A delete, which has no answer for each ref, passes over the ref.
+    pub fn wrong_answer() -> Self {
+        Self::new(What::Wrong)
+    }
+
+    /// The server says that it takes no further call on this connection (GOAWAY); the calls
+    /// that run go on.
+    pub fn go_away() -> Self {
+        Self::new(What::GoAway)
+    }
+
+    /// The call stands still, until the client ends it.
+    pub fn stall() -> Self {
+        Self::new(What::Stall)
+    }
+
+    /// The request is answered twice.
+    pub fn spare_answer() -> Self {
+        Self::new(What::Spare)
+    }
+
+    /// Only in calls of this method. Any, if not said.
+    pub fn on(mut self, method: Method) -> Self {
+        self.method = Some(method);
+        self
+    }
+
+    /// Only in the call of this number ([`Call::number`](super::Call::number)), counted from 0
+    /// for each method. Any, if not said.
+    pub fn in_call(mut self, number: u64) -> Self {
+        self.call = Some(number);
+        self
+    }
+
+    /// Only at the request of this place in its call, counted from 0: so many answers come
+    /// before. Any, if not said.
+    pub fn at(mut self, request: u64) -> Self {
+        self.at = Some(request);
+        self
+    }
+
+    /// Happens so many times before it is used up, in place of once.
+    pub fn times(mut self, times: u64) -> Self {
+        self.times = times;
+        self
+    }
+
+    fn fits(&self, method: Method, call: u64, request: u64) -> bool {
+        self.times > 0
+            && self.method.is_none_or(|only| only == method)
+            && self.call.is_none_or(|only| only == call)
+            && self.at.is_none_or(|only| only == request)
+    }
+}
+
+/// The faults that have yet to happen.
+#[derive(Default)]
+pub(super) struct Faults {
+    waiting: Mutex<Vec<Fault>>,
+    /// How many wait, so that a store without faults takes no lock for each request.
+    count: AtomicUsize,
+}
+
+impl Faults {
+    pub(super) fn inject(&self, fault: Fault) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push(fault);
+        self.count.store(waiting.len(), Ordering::Release);
+    }
+
+    /// What happens at this request.
+    pub(super) fn fire(&self, method: Method, call: u64, request: u64) -> Option<What> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let fault = waiting
+            .iter_mut()
+            .find(|fault| fault.fits(method, call, request))?;
+        fault.times -= 1;
+        let what = fault.what.clone();
+        waiting.retain(|fault| fault.times > 0);
+        self.count.store(waiting.len(), Ordering::Release);
+        Some(what)
+    }
+}

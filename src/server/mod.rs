@@ -1,0 +1,48 @@
+//! The embedded store: a DIR server in this process (feature `server`).
+//!
+//! It answers over the same wire as a real server, message by message: the same statuses, the
+//! same limits, in order, with the call ended at the first error. It keeps records in memory, and
+//! validates only what needs no schema service: that there is data, a `schema_version` and a
+//! `name`. [`Builder::validate`] adds more.
+//!
+//! Use it to try things out, as the peer in your tests, and with [`Fault`]s on demand for what
+//! should not happen but does. [`Store::client`] is a client over memory, with no port at all;
+//! [`Store::listen`] is a server that any DIR client can talk to.
+//!
+//! ```
+//! use agntcy_dir_stream::prelude::*;
+//! use agntcy_dir_stream::server::{Fault, Store};
+//! use agntcy_dir_stream::{ErrorKind, Status};
+//! use futures::{StreamExt, stream};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), agntcy_dir_stream::Error> {
+//! let store = Store::new();
+//! store.inject(Fault::status(Status::invalid_argument("not today")).at(1));
+//!
+//! let record = |name| Record::from_json(format!(r#"{{"name": "{name}", "schema_version": "1"}}"#));
+//! let records = stream::iter([record("a")?, record("b")?, record("c")?]);
+//! let client = store.client();
+//! let results: Vec<_> = records.push_to(&client).collect().await;
+//!
+//! assert_eq!(results[1].as_ref().unwrap_err().kind(), ErrorKind::Rejected);
+//! assert_eq!(store.len(), 2);
+//! assert_eq!(store.calls().len(), 2);
+//! # Ok(())
+//! # }
+//! ```
+
+mod answers;
+mod call;
+mod connection;
+mod content;
+mod fault;
+mod listen;
+mod memory;
+mod service;
+mod store;
+
+pub use self::call::{Call, End, Method};
+pub use self::fault::Fault;
+pub use self::listen::Serving;
+pub use self::store::{AlreadyStored, Builder, Store, Validation};

@@ -1,0 +1,345 @@
+//! The gRPC service: reads a call's requests one by one, answers each, ends at the first error.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_core::Stream;
+use tokio::task::yield_now;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use super::call::{End, Handling, Running};
+use super::connection::Control;
+use super::fault::What;
+use super::store::Inner;
+use crate::cid::Cid;
+use crate::proto::core::{RecordMeta, RecordRef};
+use crate::proto::store::store_service_server::{StoreService, StoreServiceServer};
+use crate::proto::store::{
+    DeleteReferrerRequest, DeleteReferrerResponse, PullReferrerRequest, PullReferrerResponse,
+    PushReferrerRequest, PushReferrerResponse,
+};
+use crate::record::{MAX_RECORD_LEN, Record};
+
+/// The service of one connection.
+#[derive(Clone)]
+pub(super) struct Service {
+    pub(super) store: Arc<Inner>,
+    pub(super) connection: Arc<Control>,
+}
+
+impl Service {
+    pub(super) fn over(store: Arc<Inner>, connection: Arc<Control>) -> StoreServiceServer<Self> {
+        StoreServiceServer::new(Self { store, connection })
+            .max_decoding_message_size(MAX_RECORD_LEN)
+    }
+}
+
+/// How a request is answered.
+enum Reply<A> {
+    One(A),
+    Many(Vec<A>),
+    /// The call ends OK after it.
+    Last(A),
+}
+
+/// An answer that can be made wrong, for [`Fault::wrong_answer`](super::Fault::wrong_answer).
+trait Answer: Clone + Send + 'static {
+    fn wrong(self, _: &Inner) -> Self {
+        self
+    }
+}
+
+fn another_cid(store: &Inner, cid: &str) -> String {
+    let cid: Cid = cid.parse().expect("the store answers with CIDs");
+    let other = store.content.other_than(&cid).cid();
+    other.expect("what is stored has a CID").to_string()
+}
+
+impl Answer for RecordRef {
+    fn wrong(self, store: &Inner) -> Self {
+        Self {
+            cid: another_cid(store, &self.cid),
+        }
+    }
+}
+
+impl Answer for RecordMeta {
+    fn wrong(self, store: &Inner) -> Self {
+        Self {
+            cid: another_cid(store, &self.cid),
+            ..self
+        }
+    }
+}
+
+impl Answer for Record {
+    fn wrong(self, store: &Inner) -> Self {
+        let cid = self.cid().expect("what is stored has a CID");
+        store.content.other_than(&cid)
+    }
+}
+
+impl Answer for PushReferrerResponse {}
+impl Answer for PullReferrerResponse {}
+impl Answer for DeleteReferrerResponse {}
+
+type Answers<A> = Pin<Box<dyn Stream<Item = Result<A, Status>> + Send>>;
+
+/// A call's requests, with what the log and the faults have to do with each.
+struct Requests<Q> {
+    requests: Streaming<Q>,
+    handling: Handling,
+    service: Service,
+}
+
+/// What to do with a request.
+struct Task<Q> {
+    request: Q,
+    wrong: bool,
+    spare: bool,
+}
+
+impl<Q> Requests<Q> {
+    fn new(service: &Service, request: Request<Streaming<Q>>) -> Self {
+        let call = request.extensions().get::<Arc<Running>>();
+        Self {
+            handling: Handling(Arc::clone(call.expect("the connection logs each call"))),
+            requests: request.into_inner(),
+            service: service.clone(),
+        }
+    }
+
+    /// The next request. `None`: the call is to end OK.
+    async fn next(&mut self) -> Result<Option<Task<Q>>, Status> {
+        let request = match self.requests.message().await {
+            Ok(Some(request)) => request,
+            Ok(None) if self.handling.0.was_reset() => {
+                return Err(Status::cancelled("the client has reset the call"));
+            }
+            Ok(None) => return Ok(None),
+            Err(status) => return Err(as_go_says_it(status)),
+        };
+        let call = &self.handling.0;
+        let place = call.request();
+        let mut task = Task {
+            request,
+            wrong: false,
+            spare: false,
+        };
+        match self
+            .service
+            .store
+            .faults
+            .fire(call.method, call.number, place)
+        {
+            None => {}
+            Some(What::Delay(by)) => tokio::time::sleep(by).await,
+            Some(What::Status(status)) => return Err(status),
+            Some(What::Cut) => {
+                // The answers before this one go to the transport while this task waits.
+                yield_now().await;
+                self.service.connection.cut();
+                std::future::pending().await
+            }
+            Some(What::End) => return Ok(None),
+            Some(What::Wrong) => task.wrong = true,
+            Some(What::GoAway) => self.service.connection.go_away(),
+            Some(What::Stall) => std::future::pending().await,
+            Some(What::Spare) => task.spare = true,
+        }
+        Ok(Some(task))
+    }
+
+    fn end(&self, status: Option<&Status>) {
+        self.handling.end(match status {
+            _ if self.handling.0.was_reset() => End::Cancelled,
+            None => End::Ok,
+            Some(status) => End::Status(status.code()),
+        });
+    }
+}
+
+/// The code and words of a Go server where tonic's own differ.
+fn as_go_says_it(status: Status) -> Status {
+    match status.code() {
+        Code::OutOfRange => {
+            let found = status
+                .message()
+                .split(' ')
+                .find_map(|word| word.parse().ok());
+            let found: u64 = found.unwrap_or_default();
+            Status::resource_exhausted(format!(
+                "grpc: received message larger than max ({found} vs. {MAX_RECORD_LEN})"
+            ))
+        }
+        Code::Internal => Status::internal(format!(
+            "grpc: error unmarshalling request: {}",
+            status.message()
+        )),
+        _ => status,
+    }
+}
+
+/// Answers the requests of a call in their order.
+fn answers<Q, A>(
+    mut requests: Requests<Q>,
+    answer: impl Fn(&Inner, Q) -> Result<Reply<A>, Status> + Send + 'static,
+) -> Answers<A>
+where
+    Q: Send + 'static,
+    A: Answer,
+{
+    Box::pin(async_stream::stream! {
+        let status = loop {
+            let task = match requests.next().await {
+                Ok(Some(task)) => task,
+                Ok(None) => break None,
+                Err(status) => break Some(status),
+            };
+            let store = Arc::clone(&requests.service.store);
+            let (replies, last) = match answer(&store, task.request) {
+                Ok(Reply::One(answer)) => (Replies::One(Some(answer)), false),
+                Ok(Reply::Last(answer)) => (Replies::One(Some(answer)), true),
+                Ok(Reply::Many(answers)) => (Replies::Many(answers.into_iter()), false),
+                Err(status) => break Some(status),
+            };
+            for answer in replies {
+                let answer = if task.wrong { answer.wrong(&store) } else { answer };
+                if task.spare {
+                    requests.handling.0.answer();
+                    yield Ok(answer.clone());
+                }
+                requests.handling.0.answer();
+                yield Ok(answer);
+            }
+            if last {
+                break None;
+            }
+        };
+        requests.end(status.as_ref());
+        if let Some(status) = status {
+            yield Err(status);
+        }
+    })
+}
+
+enum Replies<A> {
+    One(Option<A>),
+    Many(std::vec::IntoIter<A>),
+}
+
+impl<A> Iterator for Replies<A> {
+    type Item = A;
+
+    fn next(&mut self) -> Option<A> {
+        match self {
+            Self::One(answer) => answer.take(),
+            Self::Many(answers) => answers.next(),
+        }
+    }
+}
+
+/// As a Go server does: response headers go out with the first answer, or with the end.
+async fn headers_with_first<A>(mut answers: Answers<A>) -> Result<Response<Answers<A>>, Status>
+where
+    A: Send + 'static,
+{
+    let first = std::future::poll_fn(|cx| answers.as_mut().poll_next(cx)).await;
+    match first {
+        Some(Err(status)) => Err(status),
+        None => Ok(Response::new(answers)),
+        Some(Ok(first)) => Ok(Response::new(Box::pin(async_stream::stream! {
+            yield Ok(first);
+            while let Some(next) = std::future::poll_fn(|cx| answers.as_mut().poll_next(cx)).await {
+                yield next;
+            }
+        }))),
+    }
+}
+
+type Streamed<A> = Result<Response<Answers<A>>, Status>;
+
+#[tonic::async_trait]
+impl StoreService for Service {
+    type PushStream = Answers<RecordRef>;
+    type PullStream = Answers<Record>;
+    type LookupStream = Answers<RecordMeta>;
+    type PushReferrerStream = Answers<PushReferrerResponse>;
+    type PullReferrerStream = Answers<PullReferrerResponse>;
+    type DeleteReferrerStream = Answers<DeleteReferrerResponse>;
+
+    async fn push(&self, request: Request<Streaming<Record>>) -> Streamed<RecordRef> {
+        headers_with_first(answers(Requests::new(self, request), |store, record| {
+            store.push(record).map(Reply::One)
+        }))
+        .await
+    }
+
+    async fn pull(&self, request: Request<Streaming<RecordRef>>) -> Streamed<Record> {
+        headers_with_first(answers(Requests::new(self, request), |store, asked| {
+            store.pull(&asked).map(Reply::One)
+        }))
+        .await
+    }
+
+    async fn lookup(&self, request: Request<Streaming<RecordRef>>) -> Streamed<RecordMeta> {
+        headers_with_first(answers(Requests::new(self, request), |store, asked| {
+            store.lookup(&asked).map(Reply::One)
+        }))
+        .await
+    }
+
+    async fn delete(&self, request: Request<Streaming<RecordRef>>) -> Result<Response<()>, Status> {
+        let mut requests = Requests::new(self, request);
+        let result = loop {
+            match requests.next().await {
+                Ok(Some(task)) if task.wrong => {}
+                Ok(Some(task)) => {
+                    if let Err(status) = self.store.delete(&task.request) {
+                        break Err(status);
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(status) => break Err(status),
+            }
+        };
+        if result.is_ok() {
+            requests.handling.0.answer();
+        }
+        requests.end(result.as_ref().err());
+        result.map(Response::new)
+    }
+
+    async fn push_referrer(
+        &self,
+        request: Request<Streaming<PushReferrerRequest>>,
+    ) -> Streamed<PushReferrerResponse> {
+        headers_with_first(answers(Requests::new(self, request), |store, asked| {
+            Ok(Reply::One(store.push_referrer(asked)))
+        }))
+        .await
+    }
+
+    async fn pull_referrer(
+        &self,
+        request: Request<Streaming<PullReferrerRequest>>,
+    ) -> Streamed<PullReferrerResponse> {
+        headers_with_first(answers(Requests::new(self, request), |store, asked| {
+            Ok(match store.pull_referrer(&asked)? {
+                Some(found) => Reply::Many(found),
+                None => Reply::Last(PullReferrerResponse::default()),
+            })
+        }))
+        .await
+    }
+
+    async fn delete_referrer(
+        &self,
+        request: Request<Streaming<DeleteReferrerRequest>>,
+    ) -> Streamed<DeleteReferrerResponse> {
+        headers_with_first(answers(Requests::new(self, request), |store, asked| {
+            store.delete_referrer(&asked).map(Reply::One)
+        }))
+        .await
+    }
+}

@@ -1,0 +1,230 @@
+//! The store itself: what it holds, how it is set, what it has seen.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use tokio::net::ToSocketAddrs;
+
+use super::call::{Call, Log};
+use super::content::Content;
+use super::fault::{Fault, Faults};
+use super::listen::{self, Serving};
+use super::memory;
+use crate::cid::Cid;
+use crate::client::Client;
+use crate::error::Error;
+use crate::record::Record;
+
+/// An in-memory DIR store. Cheap to clone; clones are the same store.
+///
+/// See the [module](super) for what it is and is not.
+#[derive(Clone)]
+pub struct Store {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) content: Content,
+    pub(super) faults: Faults,
+    pub(super) log: Arc<Log>,
+    pub(super) validate: Option<Box<Validate>>,
+    pub(super) already_stored: AlreadyStored,
+}
+
+type Validate = dyn Fn(&Record) -> Validation + Send + Sync;
+
+/// What a validator says of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Validation {
+    /// The record is good.
+    Pass,
+    /// The record is bad, for these reasons. The push ends with `InvalidArgument`.
+    Refuse(Vec<String>),
+    /// The validator itself failed. The push ends with `Internal`, as when a real server cannot
+    /// reach its schema service.
+    Fail(String),
+}
+
+/// What the store answers to a push of a record that it has already. Real servers differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AlreadyStored {
+    /// `Internal`, which ends the call: a real server over a local folder, its default.
+    #[default]
+    Error,
+    /// The record's CID, as for a new record: a real server over a registry.
+    Ref,
+}
+
+/// Sets a [`Store`] up: [`Store::builder`].
+#[derive(Default)]
+#[must_use]
+pub struct Builder {
+    validate: Option<Box<Validate>>,
+    already_stored: AlreadyStored,
+    ended: Option<Box<dyn Fn(&Call) + Send + Sync>>,
+}
+
+impl Builder {
+    /// A check of each pushed record, after the store's own.
+    pub fn validate(
+        mut self,
+        validator: impl Fn(&Record) -> Validation + Send + Sync + 'static,
+    ) -> Self {
+        self.validate = Some(Box::new(validator));
+        self
+    }
+
+    /// What to answer to a push of a record that is there already.
+    pub fn already_stored(mut self, answer: AlreadyStored) -> Self {
+        self.already_stored = answer;
+        self
+    }
+
+    /// Called at the end of each call, for logging.
+    pub fn on_call_end(mut self, hook: impl Fn(&Call) + Send + Sync + 'static) -> Self {
+        self.ended = Some(Box::new(hook));
+        self
+    }
+
+    /// The store, empty.
+    #[must_use]
+    pub fn build(self) -> Store {
+        Store {
+            inner: Arc::new(Inner {
+                content: Content::default(),
+                faults: Faults::default(),
+                log: Arc::new(Log::new(self.ended)),
+                validate: self.validate,
+                already_stored: self.already_stored,
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("already_stored", &self.already_stored)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// An empty store with the default settings.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// A store with settings.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// A client of this store over memory: HTTP/2 as ever, but no port. Each client has a
+    /// connection of its own, which is made again when it breaks.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime: both ends of the connection are tasks.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        memory::client(self)
+    }
+
+    /// Serves this store on a TCP address, such as `127.0.0.1:8888`, or `127.0.0.1:0` for any
+    /// free port; to be called in a tokio runtime. It serves until the [`Serving`] is shut down
+    /// or dropped.
+    ///
+    /// There is no TLS and no authentication: it is for tests, and for machines you trust.
+    ///
+    /// # Errors
+    ///
+    /// Those of binding the address.
+    pub async fn listen(&self, address: impl ToSocketAddrs) -> io::Result<Serving> {
+        listen::listen(self, address).await
+    }
+
+    /// How many records there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.inner.content.len()
+    }
+
+    /// Whether there is no record.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the record of this CID is there.
+    #[must_use]
+    pub fn contains(&self, cid: &Cid) -> bool {
+        self.inner.content.contains(cid)
+    }
+
+    /// The record of this CID.
+    #[must_use]
+    pub fn get(&self, cid: &Cid) -> Option<Record> {
+        self.inner.content.record(cid)
+    }
+
+    /// All CIDs, sorted.
+    #[must_use]
+    pub fn cids(&self) -> Vec<Cid> {
+        self.inner.content.cids()
+    }
+
+    /// Puts a record in without a call, and without validation. One that is there already is left
+    /// as it is.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Record::cid`].
+    pub fn insert(&self, record: Record) -> Result<Cid, Error> {
+        let cid = record.cid()?;
+        self.inner.content.insert(cid, record);
+        Ok(cid)
+    }
+
+    /// Removes all records and what refers to them.
+    pub fn clear(&self) {
+        self.inner.content.clear();
+    }
+
+    /// Has a fault wait for its request.
+    pub fn inject(&self, fault: Fault) {
+        self.inner.faults.inject(fault);
+    }
+
+    /// The calls that the store has seen, the oldest first: at most the last 10,000.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Call> {
+        self.inner.log.calls()
+    }
+
+    /// Waits until `holds` is true of [`calls`](Self::calls), and returns them. It looks again
+    /// whenever a call changes.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when it is dropped.
+    pub async fn wait_for(&self, holds: impl FnMut(&[Call]) -> bool) -> Vec<Call> {
+        self.inner.log.wait_for(holds).await
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("records", &self.len())
+            .finish_non_exhaustive()
+    }
+}
