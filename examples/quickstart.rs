@@ -257,7 +257,7 @@ impl Stage {
 /// An error in few enough words to be counted: without the part that differs for each record.
 fn reason(error: &agntcy_dir_stream::Error) -> String {
     let text = error.to_string();
-    let end = text.find("baeareig").unwrap_or(text.len());
+    let end = text.find("baearei").unwrap_or(text.len());
     text[..end]
         .trim_end_matches([' ', ':', '`', '"'])
         .to_owned()

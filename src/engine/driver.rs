@@ -130,8 +130,10 @@ impl<O: Operation, T> Driver<O, T> {
         S::Item: Tagged<Input = O::Input, Tag = T>,
     {
         let mut left = TAKEN_AT_ONCE;
+        let mut interrupted = false;
         while !self.input_ended && self.window.has_room() {
             if left == 0 {
+                interrupted = true;
                 cx.waker().wake_by_ref();
                 break;
             }
@@ -142,7 +144,7 @@ impl<O: Operation, T> Driver<O, T> {
                 Poll::Pending => break,
             }
         }
-        self.send(left == 0);
+        self.send(interrupted);
     }
 
     fn take(&mut self, item: impl Tagged<Input = O::Input, Tag = T>) {

@@ -5,6 +5,10 @@
 mod adapters;
 mod auto_traits;
 mod cid;
+#[cfg(feature = "server")]
+mod pipeline;
 mod record;
+#[cfg(feature = "server")]
+mod store;
 mod support;
 mod wire;

@@ -225,11 +225,7 @@ impl PeerCall {
     }
 
     pub(crate) fn answer(&mut self, message: &impl Message) {
-        let body = message.encode_to_vec();
-        let mut frame = BytesMut::from(&[0][..]);
-        frame.extend_from_slice(&u32::try_from(body.len()).unwrap().to_be_bytes());
-        frame.extend_from_slice(&body);
-        self.send(Frame::data(frame.freeze()));
+        self.send(Frame::data(framed(&message.encode_to_vec())));
     }
 
     /// Answers with a CID: a RecordRef, and as much of a RecordMeta as has to be there.
@@ -264,6 +260,21 @@ impl PeerCall {
 pub(crate) struct Text {
     #[prost(string, tag = "1")]
     pub(crate) cid: String,
+}
+
+/// A gRPC message as it stands in a body.
+pub(crate) fn framed(message: &[u8]) -> Bytes {
+    let mut frame = BytesMut::from(&[0][..]);
+    frame.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
+    frame.extend_from_slice(message);
+    frame.freeze()
+}
+
+/// Waits for what has to come, long enough for any machine; a hang fails here, with a backtrace.
+pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(std::time::Duration::from_secs(60), future)
+        .await
+        .expect("this should not take a minute")
 }
 
 /// Polls a future or stream once, with a waker that does nothing.

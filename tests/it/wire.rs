@@ -13,7 +13,7 @@ use h2::{Reason, RecvStream};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::support::{cid, record};
+use crate::support::{cid, framed, record, soon};
 
 /// A call as HTTP/2 delivers it, before any gRPC server would read it.
 struct RawCall {
@@ -32,7 +32,7 @@ impl RawCall {
     /// Reads the request side to its end; gives the peer room to send unless `stuck`.
     async fn end(&mut self, stuck: bool) -> End {
         loop {
-            match self.body.data().await {
+            match soon(self.body.data()).await {
                 None => return End::EndStream,
                 Some(Ok(data)) if stuck => drop(data),
                 Some(Ok(data)) => self
@@ -73,13 +73,6 @@ fn response() -> http::Response<()> {
         .unwrap()
 }
 
-fn framed(message: &[u8]) -> Bytes {
-    let mut frame = vec![0];
-    frame.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
-    frame.extend_from_slice(message);
-    frame.into()
-}
-
 fn ref_to(cid: Cid) -> Bytes {
     let cid = cid.to_string();
     framed(&prost::Message::encode_to_vec(&crate::support::Text {
@@ -93,7 +86,7 @@ async fn drive<S: futures::Stream + Unpin, T>(
     until: impl Future<Output = T>,
 ) -> T {
     pin_mut!(until);
-    match select(results.next(), until).await {
+    match soon(select(results.next(), until)).await {
         Either::Left((result, _)) => panic!("a result came early: {}", result.is_some()),
         Either::Right((value, _)) => value,
     }

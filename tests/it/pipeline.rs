@@ -1,0 +1,580 @@
+//! The adapters against the embedded store: what a pipeline gets, whatever happens.
+
+use std::num::NonZeroUsize;
+use std::pin::pin;
+
+use agntcy_dir_stream::prelude::*;
+use agntcy_dir_stream::server::{Call, End, Fault, Method, Store};
+use agntcy_dir_stream::{Client, Code, ErrorKind, Record, Status};
+use futures::{FutureExt, Stream, StreamExt, stream};
+use proptest::prelude::*;
+
+use crate::support::{cid, record, soon};
+
+fn window(items: usize) -> Options {
+    Options::new().window(NonZeroUsize::new(items).unwrap())
+}
+
+/// A record that the store refuses.
+fn bad(number: usize) -> Record {
+    format!(r#"{{"schema_version":"1.0.0","number":{number}}}"#)
+        .parse()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn three_in_ten_are_refused_and_all_others_stored() {
+    let store = Store::new();
+    let client = store.client();
+    let is_bad = |number: usize| number % 10 < 3;
+    let input = (0..1_000).map(|number| match is_bad(number) {
+        true => (bad(number), number),
+        false => (record(number), number),
+    });
+    let results: Vec<_> = soon(stream::iter(input).push_to(&client).collect()).await;
+    assert_eq!(results.len(), 1_000);
+    for (number, result) in results.iter().enumerate() {
+        match result {
+            Ok(pushed) => {
+                assert!(!is_bad(number), "{number}");
+                assert_eq!((pushed.index, pushed.tag), (number as u64, number));
+                assert_eq!(pushed.cid, cid(&record(number)));
+            }
+            Err(failed) => {
+                assert!(is_bad(number), "{failed}");
+                assert_eq!((failed.index, failed.tag), (number as u64, number));
+                assert_eq!(failed.input, bad(number));
+                assert_eq!(failed.kind(), ErrorKind::Rejected);
+                let status = failed.error.status().unwrap();
+                assert_eq!(status.code(), Code::InvalidArgument);
+            }
+        }
+    }
+    assert_eq!(store.len(), 700);
+    // Nothing that was answered was sent again.
+    let calls = store.calls();
+    assert_eq!(calls.iter().map(|call| call.answers).sum::<u64>(), 700);
+    assert_eq!(calls.len(), 301);
+}
+
+#[tokio::test]
+async fn half_are_missing_and_the_other_half_found() {
+    let store = Store::new();
+    let client = store.client();
+    let records: Vec<Record> = (0..1_000).map(record).collect();
+    for record in records.iter().step_by(2) {
+        store.insert(record.clone()).unwrap();
+    }
+    let refs = || stream::iter(&records).map(|record| (cid(record), record));
+
+    let results: Vec<_> = soon(refs().lookup_in(&client).collect()).await;
+    for (number, result) in results.iter().enumerate() {
+        match result {
+            Ok(found) => assert_eq!((found.cid, number % 2), (cid(found.tag), 0)),
+            Err(failed) => {
+                assert_eq!((failed.kind(), number % 2), (ErrorKind::NotFound, 1));
+                assert_eq!(failed.input, cid(failed.tag));
+            }
+        }
+    }
+    assert_eq!(results.len(), 1_000);
+
+    let results: Vec<_> = soon(refs().pull_from(&client).collect()).await;
+    for (number, result) in results.iter().enumerate() {
+        match result {
+            Ok(pulled) => assert_eq!((&pulled.record, number % 2), (pulled.tag, 0)),
+            Err(failed) => assert_eq!((failed.kind(), number % 2), (ErrorKind::NotFound, 1)),
+        }
+    }
+    assert_eq!(results.len(), 1_000);
+
+    let results: Vec<_> = soon(refs().delete_from(&client).collect()).await;
+    assert_eq!(
+        results.iter().filter(|result| result.is_ok()).count(),
+        1_000
+    );
+    assert!(store.is_empty());
+}
+
+/// Each costs a call that the server ends and resets: no side may take that for an attack.
+#[tokio::test]
+async fn thousands_of_bad_records_are_fine_on_one_connection() {
+    let store = Store::new();
+    let serving = store.listen("127.0.0.1:0").await.unwrap();
+    let client = Client::connect(serving.url()).await.unwrap();
+    let input = stream::iter((0..4_000).map(bad)).chain(stream::iter([record(1)]));
+    // A small window: what is sent behind a bad record is sent in vain.
+    let results: Vec<_> = soon(input.push_to_with(&client, &window(4)).collect()).await;
+    let refused =
+        |result: &PushResult| matches!(result, Err(failed) if failed.kind() == ErrorKind::Rejected);
+    assert_eq!(
+        results.iter().filter(|result| refused(result)).count(),
+        4_000
+    );
+    assert!(results[4_000].is_ok());
+}
+
+#[tokio::test]
+async fn single_operations_do_what_the_adapters_do() {
+    let store = Store::new();
+    let client = store.client();
+    let pushed = soon(client.push(record(1))).await.unwrap();
+    assert_eq!(pushed.cid, cid(&record(1)));
+    assert_eq!(
+        soon(client.lookup(pushed.cid))
+            .await
+            .unwrap()
+            .schema_version,
+        "1.0.0"
+    );
+    assert_eq!(
+        soon(client.pull(&record(1))).await.unwrap().record,
+        record(1)
+    );
+    let failed = soon(client.pull("oops")).await.unwrap_err();
+    assert_eq!((failed.input, failed.kind()), ("oops", ErrorKind::Invalid));
+    soon(client.delete(pushed.cid)).await.unwrap();
+    let failed = soon(client.pull(pushed.cid)).await.unwrap_err();
+    assert_eq!((failed.kind(), failed.attempts), (ErrorKind::NotFound, 1));
+    let ends: Vec<_> = store.calls().iter().map(|call| call.end).collect();
+    let not_found = Some(End::Status(Code::NotFound));
+    assert_eq!(
+        ends,
+        [
+            Some(End::Ok),
+            Some(End::Ok),
+            Some(End::Ok),
+            Some(End::Ok),
+            not_found
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_answer_is_that_records_mismatch() {
+    let store = Store::new();
+    let client = store.client();
+    let numbers = 0..5;
+    let refs = || stream::iter(numbers.clone().map(|number| cid(&record(number))));
+    let options = |verify| Options::new().verify(verify);
+    for verify in [true, false] {
+        let expected = |number: u64| {
+            (
+                number,
+                (verify && number == 2).then_some(ErrorKind::Mismatch),
+            )
+        };
+        let expected: Vec<_> = (0..5).map(expected).collect();
+        let wrong = |method| store.inject(Fault::wrong_answer().on(method).at(2));
+
+        store.clear();
+        wrong(Method::Push);
+        let results = stream::iter(numbers.clone().map(record))
+            .push_to_with(&client, &options(verify))
+            .map(|result| result.map_or_else(|f| (f.index, Some(f.kind())), |p| (p.index, None)));
+        assert_eq!(soon(results.collect::<Vec<_>>()).await, expected);
+
+        wrong(Method::Pull);
+        let results = refs()
+            .pull_from_with(&client, &options(verify))
+            .map(|result| result.map_or_else(|f| (f.index, Some(f.kind())), |p| (p.index, None)));
+        assert_eq!(soon(results.collect::<Vec<_>>()).await, expected);
+
+        wrong(Method::Lookup);
+        let results = refs()
+            .lookup_in_with(&client, &options(verify))
+            .map(|result| result.map_or_else(|f| (f.index, Some(f.kind())), |p| (p.index, None)));
+        assert_eq!(soon(results.collect::<Vec<_>>()).await, expected);
+    }
+}
+
+/// Pushes ten records in windows of four, with a fault at the fifth.
+async fn push_ten(fault: Fault) -> (Store, Vec<Option<ErrorKind>>) {
+    let store = Store::new();
+    store.inject(fault.at(4));
+    let client = store.client();
+    let results = stream::iter((0..10).map(record)).push_to_with(&client, &window(4));
+    let results: Vec<_> = soon(results.collect()).await;
+    let kinds = results
+        .iter()
+        .map(|result| result.as_ref().err().map(|failed| failed.kind()));
+    (store.clone(), kinds.collect())
+}
+
+#[tokio::test]
+async fn a_broken_call_fails_what_it_carried_and_no_more() {
+    for fault in [
+        Fault::cut(),
+        Fault::end(),
+        Fault::status(Status::unavailable("later")),
+        Fault::status(Status::cancelled("away")),
+    ] {
+        let name = format!("{fault:?}");
+        let (store, kinds) = push_ten(fault).await;
+        assert_eq!(kinds.len(), 10, "{name}");
+        let first = kinds.iter().position(Option::is_some).expect(&name);
+        assert!(first <= 4, "{name}");
+        let lost = kinds.iter().flatten().count();
+        assert!((1..=4).contains(&lost), "{name}: at most a window: {lost}");
+        assert!(kinds[..first].iter().all(Option::is_none), "{name}");
+        assert!(kinds[first + lost..].iter().all(Option::is_none), "{name}");
+        assert_eq!(kinds[first], Some(ErrorKind::Unknown), "{name}");
+        for (number, kind) in kinds.iter().enumerate() {
+            let stored = store.contains(&cid(&record(number)));
+            match kind {
+                None => assert!(stored, "{name}: {number} was acknowledged"),
+                Some(ErrorKind::NotSent) => assert!(!stored, "{name}: {number} was not sent"),
+                Some(kind) => assert_eq!(*kind, ErrorKind::Unknown, "{name}: {number}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_read_that_broke_says_that_nothing_changed() {
+    let store = Store::new();
+    let client = store.client();
+    let refs: Vec<_> = (0..10).map(|n| store.insert(record(n)).unwrap()).collect();
+    store.inject(Fault::cut().at(4));
+    let results: Vec<_> = soon(stream::iter(refs).pull_from(&client).collect()).await;
+    let failed: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+    assert!((6..=10).contains(&failed.len()));
+    for failed in failed {
+        assert_eq!(failed.kind(), ErrorKind::Unavailable, "{failed}");
+        assert_eq!(failed.attempts, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_caller_is_told_so_for_every_item_in_one_call() {
+    for (status, kind) in [
+        (Status::unauthenticated("who?"), ErrorKind::Denied),
+        (Status::permission_denied("no"), ErrorKind::Denied),
+        (Status::unimplemented("what?"), ErrorKind::Unsupported),
+    ] {
+        let store = Store::new();
+        let client = store.client();
+        store.inject(Fault::status(status).at(5));
+        let input = stream::iter((0..3_000).map(record));
+        let results: Vec<_> = soon(input.push_to_with(&client, &window(100)).collect()).await;
+        assert_eq!(results.len(), 3_000);
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 5);
+        for failed in results.into_iter().filter_map(Result::err) {
+            assert_eq!(failed.kind(), kind);
+        }
+        assert_eq!((store.calls().len(), store.len()), (1, 5));
+    }
+}
+
+#[tokio::test]
+async fn a_spare_answer_spoils_no_later_record() {
+    let store = Store::new();
+    let client = store.client();
+    store.inject(Fault::spare_answer().at(9));
+    let input = stream::iter((0..10).map(record)).chain(stream::iter((10..20).map(record)));
+    let results: Vec<_> = soon(input.push_to_with(&client, &window(10)).collect()).await;
+    for (number, result) in results.iter().enumerate() {
+        match result {
+            Ok(pushed) => assert_eq!(pushed.cid, cid(&record(number))),
+            // The spare answer came while the next record was out: it is not that record's.
+            Err(failed) => assert_eq!(failed.kind(), ErrorKind::Mismatch, "{failed}"),
+        }
+    }
+    assert_eq!(results.len(), 20);
+}
+
+#[tokio::test]
+async fn a_goaway_loses_nothing() {
+    let store = Store::new();
+    let client = store.client();
+    store.inject(Fault::go_away().at(3));
+    let results: Vec<_> = soon(
+        stream::iter((0..100).map(record))
+            .push_to(&client)
+            .collect(),
+    )
+    .await;
+    assert!(results.iter().all(Result::is_ok));
+    // The next call finds a new connection.
+    soon(client.lookup(cid(&record(1)))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failing_delete_is_singled_out() {
+    let store = Store::new();
+    let client = store.client();
+    let refs: Vec<_> = (0..100).map(|n| store.insert(record(n)).unwrap()).collect();
+    // The segment fails, then each half that holds the first ref, until it stands alone.
+    store.inject(
+        Fault::status(Status::failed_precondition("pinned"))
+            .at(0)
+            .times(8),
+    );
+    let results: Vec<_> = soon(stream::iter(refs).delete_from(&client).collect()).await;
+    let failed: Vec<_> = results
+        .iter()
+        .filter_map(|result| result.as_ref().err())
+        .collect();
+    assert_eq!((results.len(), failed.len()), (100, 1));
+    assert_eq!(
+        (failed[0].index, failed[0].kind()),
+        (0, ErrorKind::Rejected)
+    );
+    assert!(failed[0].attempts > 1, "it was sent with others first");
+    assert_eq!(store.len(), 1);
+}
+
+/// Items are taken a few hundred at a time, and a segment is closed when the window is full,
+/// however the two fall together.
+#[tokio::test]
+async fn deletes_of_every_length_end() {
+    let store = Store::new();
+    let client = store.client();
+    let one = cid(&record(1));
+    for (refs, items) in [
+        (256, 256),
+        (1_024, 1_024),
+        (1_025, 1_024),
+        (5_000, 512),
+        (7, 1),
+        (600, 300),
+    ] {
+        let results = stream::repeat(one)
+            .take(refs)
+            .delete_from_with(&client, &window(items));
+        let deleted = results.filter(|result| std::future::ready(result.is_ok()));
+        assert_eq!(soon(deleted.count()).await, refs, "window {items}");
+    }
+}
+
+/// How many requests of the call at this place in the log were read.
+fn requests(calls: &[Call], place: usize) -> u64 {
+    calls.get(place).map_or(0, |call| call.requests)
+}
+
+async fn cancelled(store: &Store) -> Call {
+    let calls = store.wait_for(|calls| calls.last().is_some_and(|call| call.end.is_some()));
+    soon(calls).await.pop().unwrap()
+}
+
+/// Polls `results` until the log satisfies `holds`; no result is expected before.
+async fn until(
+    results: &mut (impl Stream + Unpin),
+    store: &Store,
+    holds: impl FnMut(&[Call]) -> bool,
+) {
+    let seen = pin!(store.wait_for(holds));
+    let first = soon(futures::future::select(results.next(), seen)).await;
+    assert!(
+        matches!(first, futures::future::Either::Right(_)),
+        "a result came early"
+    );
+}
+
+#[tokio::test]
+async fn the_server_sees_every_drop_as_a_cancelled_call() {
+    // While the call opens: nothing is answered, and the input goes on.
+    let store = Store::new();
+    let client = store.client();
+    store.inject(Fault::stall());
+    let input = stream::iter([record(1)]).chain(stream::pending());
+    let mut results = Box::pin(input.push_to(&client));
+    until(&mut results, &store, |calls| {
+        calls.iter().any(|call| call.requests == 1)
+    })
+    .await;
+    drop(results);
+    let call = cancelled(&store).await;
+    assert_eq!((call.end, call.half_closed), (Some(End::Cancelled), false));
+
+    // In the middle, with more on its way than the connection takes.
+    store.inject(Fault::stall().at(100));
+    let mut results = Box::pin(stream::iter(0..).map(record).push_to(&client));
+    for _ in 0..100 {
+        soon(results.next()).await.unwrap().unwrap();
+    }
+    until(&mut results, &store, |calls| requests(calls, 1) == 101).await;
+    drop(results);
+    let call = cancelled(&store).await;
+    assert_eq!((call.end, call.half_closed), (Some(End::Cancelled), false));
+    assert_eq!(store.len(), 100, "nothing lands after the drop");
+
+    // Half-closed: all is sent, and the answers are awaited.
+    store.inject(Fault::stall().at(2));
+    let mut results = Box::pin(stream::iter((200..203).map(record)).push_to(&client));
+    for _ in 0..2 {
+        soon(results.next()).await.unwrap().unwrap();
+    }
+    until(&mut results, &store, |calls| requests(calls, 2) == 3).await;
+    drop(results);
+    assert_eq!(cancelled(&store).await.end, Some(End::Cancelled));
+
+    // A delete, which the end of its requests would complete.
+    store.inject(Fault::stall().at(1));
+    let refs = stream::iter([cid(&record(1)), cid(&record(2)), cid(&record(3))]);
+    let mut results = Box::pin(refs.delete_from(&client));
+    until(&mut results, &store, |calls| requests(calls, 3) == 2).await;
+    drop(results);
+    assert_eq!(cancelled(&store).await.end, Some(End::Cancelled));
+    assert!(!store.contains(&cid(&record(1))));
+    assert!(store.contains(&cid(&record(2))));
+
+    // And the connection serves on.
+    soon(client.lookup(cid(&record(2)))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_slow_consumer_stops_the_input() {
+    let store = Store::new();
+    let client = store.client();
+    let mut taken = 0;
+    let input = stream::iter(0..100).map(|number| {
+        taken += 1;
+        record(number)
+    });
+    let mut results = Box::pin(input.push_to_with(&client, &window(8)));
+    for handed_out in 1..=20 {
+        soon(results.next()).await.unwrap().unwrap();
+        // Whatever the server answers meanwhile.
+        soon(store.wait_for(|calls| calls[0].answers >= handed_out)).await;
+    }
+    drop(results);
+    assert!((20..=28).contains(&taken), "{taken}");
+}
+
+#[tokio::test]
+async fn connecting_to_nobody_names_the_address() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let error = soon(Client::connect(&url)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(
+        error.to_string(),
+        format!("server unavailable: cannot connect to {url}")
+    );
+    let reason = format!("{:#}", anyhow::Error::from(error));
+    assert!(reason.contains("refused"), "{reason}");
+    for url in [
+        "",
+        "127.0.0.1:8888",
+        "ftp://a",
+        "https://a",
+        "http://",
+        "a b",
+        "http://[::1",
+    ] {
+        let error = soon(Client::connect(url)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{url}");
+        assert!(error.to_string().contains(&format!("`{url}`")), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_went_away_fails_each_item_and_ends() {
+    let store = Store::new();
+    let serving = store.listen("127.0.0.1:0").await.unwrap();
+    let client = Client::connect(serving.url()).await.unwrap();
+    soon(client.push(record(1))).await.unwrap();
+    drop(serving);
+    let input = stream::iter((0..100).map(record));
+    let results: Vec<_> = soon(input.push_to_with(&client, &window(10)).collect()).await;
+    assert_eq!(results.len(), 100);
+    for failed in results.into_iter().filter_map(Result::err) {
+        assert!(
+            matches!(failed.kind(), ErrorKind::NotSent | ErrorKind::Unknown),
+            "{failed}"
+        );
+    }
+}
+
+/// What an input item is, for the property below.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Item {
+    Good,
+    Refused,
+    NoData,
+}
+
+fn item(number: usize, item: Item) -> Record {
+    match item {
+        Item::Good => record(number),
+        Item::Refused => bad(number),
+        Item::NoData => Record::default(),
+    }
+}
+
+fn any_fault() -> impl Strategy<Value = Fault> {
+    let what = prop_oneof![
+        Just(Fault::cut()),
+        Just(Fault::end()),
+        Just(Fault::go_away()),
+        Just(Fault::wrong_answer()),
+        Just(Fault::spare_answer()),
+        Just(Fault::status(Status::unavailable("fault"))),
+        Just(Fault::status(Status::internal("fault"))),
+        Just(Fault::status(Status::invalid_argument("fault"))),
+    ];
+    (what, 0u64..3, 0u64..8).prop_map(|(fault, call, at)| fault.in_call(call).at(at))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn results_are_inputs_each_true(
+        items in prop::collection::vec(
+            prop_oneof![4 => Just(Item::Good), 1 => Just(Item::Refused), 1 => Just(Item::NoData)],
+            0..40,
+        ),
+        faults in prop::collection::vec(any_fault(), 0..4),
+        size in 1usize..12,
+        pauses in prop::collection::vec(any::<bool>(), 40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let store = Store::new();
+            for fault in &faults {
+                store.inject(fault.clone());
+            }
+            let client = store.client();
+            let handed_out = std::cell::Cell::new(0);
+            let input = stream::iter(items.iter().copied().enumerate())
+                .then(async |(number, what)| {
+                    if pauses[number] {
+                        tokio::task::yield_now().await;
+                    }
+                    // Taken from the input, and no more than a window ahead of the results.
+                    assert!(number < handed_out.get() + size, "{number} came too early");
+                    (item(number, what), number)
+                });
+            let mut results = pin!(input.push_to_with(&client, &window(size)));
+            while let Some(result) = soon(results.next()).await {
+                let number = handed_out.get();
+                match result {
+                    Ok(pushed) => {
+                        assert_eq!((pushed.index, pushed.tag), (number as u64, number));
+                        assert_eq!(items[number], Item::Good);
+                        assert!(store.contains(&cid(&record(number))));
+                    }
+                    Err(failed) => {
+                        assert_eq!((failed.index, failed.tag), (number as u64, number));
+                        assert_eq!(failed.input, item(number, items[number]));
+                        if items[number] == Item::NoData {
+                            assert_eq!((failed.kind(), failed.attempts), (ErrorKind::Invalid, 0));
+                        }
+                        if failed.kind() == ErrorKind::NotSent {
+                            assert!(!store.contains(&cid(&record(number))));
+                        }
+                        if faults.is_empty() {
+                            assert_ne!(items[number], Item::Good, "{failed}");
+                        }
+                    }
+                }
+                handed_out.set(number + 1);
+            }
+            assert_eq!(handed_out.get(), items.len());
+            assert!(results.next().now_or_never().unwrap().is_none(), "it is fused");
+        });
+    }
+}
