@@ -33,6 +33,8 @@ pub(super) struct Call<R, A> {
     cancel: Option<CancellationHandle>,
 }
 
+// A call has one of these, so a large variant costs nothing.
+#[allow(clippy::large_enum_variant)]
 enum Stage<A> {
     /// Response headers have not come: a Go server sends them with its first answer, so requests
     /// leave in this stage too.

@@ -82,7 +82,7 @@ pub struct Call {
     pub end: Option<End>,
 }
 
-type Hook = dyn Fn(&Call) + Send + Sync;
+pub(super) type Hook = dyn Fn(&Call) + Send + Sync;
 
 /// All calls, the oldest first.
 #[derive(Default)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::net::ToSocketAddrs;
 
-use super::call::{Call, Log};
+use super::call::{Call, Hook, Log};
 use super::content::Content;
 use super::fault::{Fault, Faults};
 use super::listen::{self, Serving};
@@ -62,7 +62,7 @@ pub enum AlreadyStored {
 pub struct Builder {
     validate: Option<Box<Validate>>,
     already_stored: AlreadyStored,
-    ended: Option<Box<dyn Fn(&Call) + Send + Sync>>,
+    ended: Option<Box<Hook>>,
 }
 
 impl Builder {

@@ -461,7 +461,8 @@ fn a_server_that_answers_what_nobody_asked_is_left() {
 
 #[test]
 fn a_drop_is_a_reset_and_never_an_end() {
-    let cases: [(&str, fn(&mut PeerCall)); 3] = [
+    type Case = (&'static str, fn(&mut PeerCall));
+    let cases: [Case; 3] = [
         ("before anything is read", |_| {}),
         ("while the call opens", |call| {
             call.chunks();

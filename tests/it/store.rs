@@ -264,7 +264,7 @@ async fn a_delete_is_idempotent_and_keeps_what_it_did() {
 
 #[derive(Clone, PartialEq, Message)]
 struct Referrer {
-    /// PushReferrerRequest: the record. PullReferrerRequest and DeleteReferrerRequest too.
+    /// `PushReferrerRequest`: the record. `PullReferrerRequest` and `DeleteReferrerRequest` too.
     #[prost(message, optional, tag = "1")]
     record: Option<Text>,
     #[prost(string, tag = "2")]
@@ -281,7 +281,7 @@ struct Pushed {
     referrer: Option<Text>,
 }
 
-/// PullReferrerResponse, and DeleteReferrerResponse, as far as it matters.
+/// `PullReferrerResponse`, and `DeleteReferrerResponse`, as far as it matters.
 #[derive(Clone, PartialEq, Message)]
 struct Answer {
     #[prost(message, repeated, tag = "1")]

@@ -228,7 +228,7 @@ impl PeerCall {
         self.send(Frame::data(framed(&message.encode_to_vec())));
     }
 
-    /// Answers with a CID: a RecordRef, and as much of a RecordMeta as has to be there.
+    /// Answers with a CID: a `RecordRef`, and as much of a `RecordMeta` as has to be there.
     pub(crate) fn answer_cid(&mut self, cid: impl ToString) {
         let cid = cid.to_string();
         self.answer(&Text { cid });
@@ -255,7 +255,7 @@ impl PeerCall {
     pub(crate) fn is_gone(self) {}
 }
 
-/// RecordRef, and a RecordMeta with nothing but its CID, are the same on the wire.
+/// `RecordRef`, and a `RecordMeta` with nothing but its CID, are the same on the wire.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Text {
     #[prost(string, tag = "1")]
