@@ -1,4 +1,67 @@
-//! Stream adapters for the AGNTCY Directory.
+//! Stream adapters for the AGNTCY Directory (DIR), the open registry of AI-agent records.
+//!
+//! Push, pull, look up and delete records in bulk, from inside a pipeline: four extension traits
+//! on [`Stream`], each with one method that turns a stream of items into a stream of results.
+//!
+//! ```
+//! use std::pin::pin;
+//!
+//! use agntcy_dir_stream::prelude::*;
+//! use futures::{StreamExt, stream};
+//!
+//! # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+//! let records = stream::iter([
+//!     r#"{"name": "a", "version": "1", "schema_version": "1.0.0"}"#.parse::<Record>()?,
+//!     r#"{"name": "this one lacks a schema version"}"#.parse()?,
+//! ]);
+//! let mut results = pin!(records.push_to(&client));
+//! while let Some(result) = results.next().await {
+//!     match result {
+//!         Ok(pushed) => println!("{} {}", pushed.index, pushed.cid),
+//!         Err(failed) => eprintln!("{failed}, in {:?}", failed.input),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! # #[cfg(feature = "server")]
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! #     example(agntcy_dir_stream::server::Store::new().client()).await.unwrap();
+//! # });
+//! ```
+//!
+//! | | a stream of | gives, for each item |
+//! |---|---|---|
+//! | [`push_to`](PushExt::push_to) | [`Record`] | its CID: [`Pushed`] |
+//! | [`pull_from`](PullExt::pull_from) | [`ToCid`] | the record: [`Pulled`] |
+//! | [`lookup_in`](LookupExt::lookup_in) | [`ToCid`] | its metadata: [`Found`] |
+//! | [`delete_from`](DeleteExt::delete_from) | [`ToCid`] | that it is gone: [`Deleted`] |
+//!
+//! Items may also be pairs `(item, T)`: the tag `T` comes back with the result. Each method has a
+//! `*_with` form that takes [`Options`]. For a single item there are methods on the [`Client`].
+//!
+//! # What every adapter promises
+//!
+//! 1. Exactly one result for each input item, with its index, in input order.
+//! 2. A bad record fails alone. A DIR server ends a call at its first error; the adapter gives
+//!    that error to the record it belongs to, opens a new call and goes on with those after it.
+//!    Nothing that was answered is sent again.
+//! 3. A failed result ([`Failed`]) gives back what was put in: the record or ref, its tag, its
+//!    index, and how often it was tried. It is a [`std::error::Error`].
+//! 4. Nothing happens before the first poll. No task is spawned: the input is polled in place, so
+//!    it may borrow and need not be `Send`; the adapter is `Send` whenever the input is.
+//! 5. An item is taken only when there is room in the window ([`Options::window`], in items and
+//!    bytes), so a slow server or a paused consumer stops the input.
+//! 6. Dropped is cancelled: the call is reset on the wire at once. A finished stream never resets.
+//! 7. `next()` is cancel-safe: no result is lost in a `select!`.
+//! 8. [`FusedStream`], honest `size_hint`, a bounded amount of work per poll; any runtime flavour
+//!    of tokio.
+//!
+//! # Features
+//!
+//! - `server`: an embedded store to try things out and to test against, with faults on demand.
+//!
+//! [`Stream`]: futures_core::Stream
+//! [`FusedStream`]: futures_core::FusedStream
 
 mod cid;
 mod client;
@@ -16,6 +79,8 @@ mod record;
 #[cfg(feature = "server")]
 pub mod server;
 
+pub use tonic::{Code, Status};
+
 pub use crate::cid::Cid;
 pub use crate::client::Client;
 pub use crate::delete::{DeleteExt, DeleteResult, Deleted};
@@ -27,4 +92,8 @@ pub use crate::options::Options;
 pub use crate::pull::{PullExt, PullResult, Pulled};
 pub use crate::push::{PushExt, PushResult, Pushed};
 pub use crate::record::{MAX_RECORD_LEN, Record};
-pub use tonic::{Code, Status};
+
+/// Runs the README's example.
+#[cfg(all(doctest, feature = "server"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

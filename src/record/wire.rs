@@ -4,6 +4,7 @@
 //! the encodings of its parts in a row; so a [`Message`] here is a list of slices, nearly always
 //! one, that are read one after the other.
 
+use std::collections::VecDeque;
 use std::str;
 
 /// Go's limit on messages within messages, which a DIR server applies to every record.
@@ -39,19 +40,21 @@ type Result<T> = std::result::Result<T, WireError>;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Message<'a> {
     first: &'a [u8],
-    more: Vec<&'a [u8]>,
+    /// Boxed, since hardly any message has more, and messages are moved about a lot.
+    #[allow(clippy::box_collection)]
+    more: Option<Box<VecDeque<&'a [u8]>>>,
 }
 
 impl<'a> Message<'a> {
     pub(crate) fn new(part: &'a [u8]) -> Self {
         Self {
             first: part,
-            more: Vec::new(),
+            more: None,
         }
     }
 
     fn merge(&mut self, part: &'a [u8]) {
-        self.more.push(part);
+        self.more.get_or_insert_default().push_back(part);
     }
 
     /// Where it begins, for errors.
@@ -60,23 +63,18 @@ impl<'a> Message<'a> {
     }
 
     fn parts(&self) -> impl Iterator<Item = &'a [u8]> {
-        std::iter::once(self.first).chain(self.more.iter().copied())
+        let more = self.more.iter().flat_map(|more| more.iter().copied());
+        std::iter::once(self.first).chain(more)
     }
 
     pub(crate) fn fields(self) -> Fields<'a> {
-        Fields {
-            rest: self.first,
-            more: self.more.into_iter(),
-        }
+        Fields(self)
     }
 }
 
 /// The fields of a message, in the order of the wire.
 #[derive(Debug)]
-pub(crate) struct Fields<'a> {
-    rest: &'a [u8],
-    more: std::vec::IntoIter<&'a [u8]>,
-}
+pub(crate) struct Fields<'a>(Message<'a>);
 
 /// A field with its payload, as far as the wire tells.
 #[derive(Clone, Copy, Debug)]
@@ -89,14 +87,16 @@ pub(crate) enum Field<'a> {
 }
 
 impl<'a> Fields<'a> {
+    #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<Field<'a>>> {
-        while self.rest.is_empty() {
-            match self.more.next() {
-                Some(part) => self.rest = part,
+        let Message { first: rest, more } = &mut self.0;
+        while rest.is_empty() {
+            match more.as_mut().and_then(|more| more.pop_front()) {
+                Some(part) => *rest = part,
                 None => return Ok(None),
             }
         }
-        field(&mut self.rest).map(Some)
+        field(rest).map(Some)
     }
 }
 
@@ -107,6 +107,7 @@ const START_GROUP: u64 = 3;
 const END_GROUP: u64 = 4;
 const FIXED32: u64 = 5;
 
+#[inline]
 fn field<'a>(input: &mut &'a [u8]) -> Result<Field<'a>> {
     let start = *input;
     let (number, kind) = tag(input)?;
@@ -121,6 +122,7 @@ fn field<'a>(input: &mut &'a [u8]) -> Result<Field<'a>> {
     }
 }
 
+#[inline]
 fn tag(input: &mut &[u8]) -> Result<(u32, u64)> {
     const MAX_NUMBER: u64 = (1 << 29) - 1;
     let start = *input;
@@ -131,6 +133,7 @@ fn tag(input: &mut &[u8]) -> Result<(u32, u64)> {
     }
 }
 
+#[inline]
 fn varint(input: &mut &[u8]) -> Result<u64> {
     let start = *input;
     // Most are one byte long.
@@ -138,6 +141,11 @@ fn varint(input: &mut &[u8]) -> Result<u64> {
         *input = rest;
         return Ok(u64::from(*byte));
     }
+    long_varint(input)
+}
+
+fn long_varint(input: &mut &[u8]) -> Result<u64> {
+    let start = *input;
     let mut value = 0;
     for (position, byte) in start.iter().enumerate().take(10) {
         if position == 9 && *byte > 1 {
@@ -160,6 +168,7 @@ fn fixed<const N: usize>(input: &mut &[u8]) -> Result<[u8; N]> {
     Ok(*value)
 }
 
+#[inline]
 fn bytes<'a>(input: &mut &'a [u8]) -> Result<&'a [u8]> {
     let start = *input;
     let len = varint(input)?;
