@@ -9,7 +9,8 @@
 //! All talk to the same embedded store over TCP, which runs on a thread of its own. Each client
 //! is alone on its thread with a current-thread runtime, and what is measured is the CPU time of
 //! that thread: the adapter or loop and the HTTP/2 connection under it. Neither loop verifies
-//! anything, bounds memory, or gets past a bad record.
+//! anything, bounds memory, or gets past a bad record. What is pushed is made before the clock
+//! starts, each record by itself, and dropped when it is done; what is pulled is dropped at once.
 //!
 //! The table at the end has the medians, and their ratios to the loops.
 
@@ -18,7 +19,6 @@
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
@@ -51,33 +51,6 @@ struct Raw {
 struct Tree {
     #[prost(message, optional, tag = "1")]
     data: Option<Struct>,
-}
-
-/// A tree that is sent without being cloned: a clone would be charged to the loop, though a
-/// program that makes each record once has none.
-#[derive(Clone, Debug, Default)]
-struct Shared(Arc<Tree>);
-
-impl Message for Shared {
-    fn encode_raw(&self, buf: &mut impl bytes::BufMut) {
-        self.0.encode_raw(buf);
-    }
-
-    fn merge_field(
-        &mut self,
-        _: u32,
-        _: prost::encoding::WireType,
-        _: &mut impl bytes::Buf,
-        _: prost::encoding::DecodeContext,
-    ) -> Result<(), prost::DecodeError> {
-        unreachable!("it is only sent")
-    }
-
-    fn encoded_len(&self) -> usize {
-        self.0.encoded_len()
-    }
-
-    fn clear(&mut self) {}
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -176,17 +149,18 @@ struct Setup {
     runtime: tokio::runtime::Runtime,
     client: Client,
     channel: Channel,
-    records: Arc<Vec<Record>>,
-    raw: Arc<Vec<Raw>>,
-    trees: Arc<Vec<Shared>>,
-    cids: Arc<Vec<Cid>>,
+    records: Vec<Record>,
+    cids: Vec<Cid>,
 }
 
-fn cycle<T: Clone + Send + Sync + 'static>(
-    items: &Arc<Vec<T>>,
-) -> impl futures::Stream<Item = T> + Send + use<T> {
-    let items = Arc::clone(items);
-    stream::iter((0..RECORDS).map(move |number| items[number % items.len()].clone()))
+/// The input of a run.
+fn copies<T, C>(items: &[T], copy: impl Fn(&T) -> C) -> stream::Iter<std::vec::IntoIter<C>> {
+    let all: Vec<C> = items.iter().cycle().take(RECORDS).map(copy).collect();
+    stream::iter(all)
+}
+
+fn data(record: &Record) -> Bytes {
+    Bytes::copy_from_slice(record.data().expect("a record has data"))
 }
 
 impl Setup {
@@ -199,14 +173,7 @@ impl Setup {
         let cids = records
             .iter()
             .map(|record| record.cid().expect("a record has a CID"));
-        let raw = records.iter().map(|record| Raw {
-            data: record.data().expect("a record has data").clone(),
-        });
-        let trees = records.iter().map(|record| {
-            let data = Struct::try_from(record).expect("a record is a Struct");
-            Shared(Arc::new(Tree { data: Some(data) }))
-        });
-        let (cids, raw, trees) = (cids.collect(), raw.collect(), trees.collect());
+        let cids = cids.collect();
         let (send_url, url) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -235,10 +202,8 @@ impl Setup {
             runtime,
             client,
             channel,
-            records: Arc::new(records),
-            raw: Arc::new(raw),
-            trees: Arc::new(trees),
-            cids: Arc::new(cids),
+            records,
+            cids,
         }
     }
 
@@ -252,37 +217,43 @@ impl Setup {
     }
 
     fn run(&self, operation: &str, way: &str) -> Duration {
-        let Self {
-            client,
-            channel,
-            records,
-            raw,
-            trees,
-            cids,
-            ..
-        } = self;
+        let (client, channel) = (&self.client, &self.channel);
         let bare = Options::new().verify(false);
+        let records = || {
+            copies(&self.records, |r| {
+                Record::from_data(data(r)).expect("a record")
+            })
+        };
+        let raw = || copies(&self.records, |record| Raw { data: data(record) });
+        let trees = || {
+            let tree = |record: &Record| Struct::try_from(record).expect("a record is a Struct");
+            copies(&self.records, |record| Tree {
+                data: Some(tree(record)),
+            })
+        };
+        let cids = || copies(&self.cids, |cid| *cid);
+        // To print a CID is part of the work, as it is in the adapters.
         let refs = || {
-            cycle(cids).map(|cid| Ref {
+            cids().map(|cid| Ref {
                 cid: cid.to_string(),
             })
         };
         match (operation, way) {
-            ("push", "adapter") => self.time(all_ok(cycle(records).push_to(client))),
+            ("push", "adapter") => self.time(all_ok(records().push_to(client))),
             ("push", "adapter, unverified") => {
-                self.time(all_ok(cycle(records).push_to_with(client, &bare)))
+                self.time(all_ok(records().push_to_with(client, &bare)))
             }
-            ("push", "raw loop") => self.time(by_hand::<_, Ref>(channel, "Push", cycle(raw))),
-            ("push", "Struct loop") => self.time(by_hand::<_, Ref>(channel, "Push", cycle(trees))),
-            ("pull", "adapter") => self.time(all_ok(cycle(cids).pull_from(client))),
+            ("push", "raw loop") => self.time(by_hand::<_, Ref>(channel, "Push", raw())),
+            ("push", "Struct loop") => self.time(by_hand::<_, Ref>(channel, "Push", trees())),
+            ("pull", "adapter") => self.time(all_ok(cids().pull_from(client))),
             ("pull", "adapter, unverified") => {
-                self.time(all_ok(cycle(cids).pull_from_with(client, &bare)))
+                self.time(all_ok(cids().pull_from_with(client, &bare)))
             }
             ("pull", "raw loop") => self.time(by_hand::<_, Raw>(channel, "Pull", refs())),
             ("pull", "Struct loop") => self.time(by_hand::<_, Tree>(channel, "Pull", refs())),
-            ("lookup", "adapter") => self.time(all_ok(cycle(cids).lookup_in(client))),
+            ("lookup", "adapter") => self.time(all_ok(cids().lookup_in(client))),
             ("lookup", "adapter, unverified") => {
-                self.time(all_ok(cycle(cids).lookup_in_with(client, &bare)))
+                self.time(all_ok(cids().lookup_in_with(client, &bare)))
             }
             ("lookup", "raw loop") => self.time(by_hand::<_, Meta>(channel, "Lookup", refs())),
             (operation, way) => unreachable!("{operation} over {way}"),
