@@ -5,6 +5,8 @@ pub(crate) mod canonical;
 use std::fmt;
 use std::str::FromStr;
 
+use cid::Version;
+use cid::multibase::{self, Base};
 use cid::multihash::Multihash;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
@@ -57,15 +59,29 @@ impl FromStr for Cid {
         if text.is_empty() {
             return Err(Error::invalid("the CID is empty"));
         }
-        match cid::Cid::try_from(text) {
-            Ok(cid) => Ok(Self(cid)),
-            Err(error) => {
-                let shown: String = text.chars().take(SHOWN).collect();
-                let more = if shown.len() < text.len() { "…" } else { "" };
-                let message = format!("`{shown}{more}` is not a CID");
-                Err(Error::invalid(message).with_source(error))
-            }
-        }
+        parse(text).map(Self).map_err(|error| {
+            let shown: String = text.chars().take(SHOWN).collect();
+            let more = if shown.len() < text.len() { "…" } else { "" };
+            Error::invalid(format!("`{shown}{more}` is not a CID")).with_source(error)
+        })
+    }
+}
+
+/// Stricter than the crate's own: nothing may stand around the CID, neither a path before it nor
+/// bytes behind it, and only a CIDv1 has a multibase.
+fn parse(text: &str) -> Result<cid::Cid, cid::Error> {
+    let is_v0 = Version::is_v0_str(text);
+    let bytes = if is_v0 {
+        Base::Base58Btc.decode(text)?
+    } else {
+        multibase::decode(text)?.1
+    };
+    let mut rest = bytes.as_slice();
+    let cid = cid::Cid::read_bytes(&mut rest)?;
+    if rest.is_empty() && is_v0 == (cid.version() == Version::V0) {
+        Ok(cid)
+    } else {
+        Err(cid::Error::ParsingError)
     }
 }
 
