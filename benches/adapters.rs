@@ -16,6 +16,8 @@
 
 #![allow(missing_docs)]
 
+mod records;
+
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::pin::pin;
@@ -71,23 +73,10 @@ struct Meta {
     created_at: String,
 }
 
-fn records() -> Vec<Record> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/records");
-    let mut paths: Vec<_> = std::fs::read_dir(folder)
-        .expect(folder)
-        .map(|entry| entry.expect(folder).path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "json")
-        })
-        .collect();
-    paths.sort();
-    let mut files = Vec::new();
-    for path in paths {
-        let text = std::fs::read(path).expect("it was listed");
-        let value: Value = serde_json::from_slice(&text).expect("the examples are JSON");
-        files.push(value);
-    }
+/// Variations of the real records.
+fn vary() -> Vec<Record> {
+    let parse = |text: Vec<u8>| serde_json::from_slice(&text).expect("the examples are JSON");
+    let files: Vec<Value> = records::texts().into_iter().map(parse).collect();
     let variations = (0..DISTINCT).map(|number| {
         let mut value = files[number % files.len()].clone();
         value["version"] = format!("1.0.{number}").into();
@@ -138,7 +127,10 @@ async fn all_ok<S, I>(results: impl futures::Stream<Item = Result<S, I>>) -> usi
     let mut results = pin!(results);
     let mut count = 0;
     while let Some(result) = results.next().await {
-        black_box(result.is_ok().then_some(()).expect("all records are good"));
+        let Ok(success) = result else {
+            panic!("all records are good");
+        };
+        black_box(success);
         count += 1;
     }
     count
@@ -165,7 +157,7 @@ fn data(record: &Record) -> Bytes {
 
 impl Setup {
     fn new() -> Self {
-        let records = records();
+        let records = vary();
         let store = Store::builder().already_stored(AlreadyStored::Ref).build();
         for record in &records {
             store.insert(record.clone()).expect("a record has a CID");

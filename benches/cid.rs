@@ -10,6 +10,8 @@
 
 #![allow(missing_docs)]
 
+mod records;
+
 use std::hint::black_box;
 
 use agntcy_dir_stream::Record;
@@ -20,24 +22,9 @@ use prost_types::{ListValue, Struct};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-fn records() -> Vec<Record> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/records");
-    let mut paths: Vec<_> = std::fs::read_dir(folder)
-        .expect(folder)
-        .map(|entry| entry.expect(folder).path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "json")
-        })
-        .collect();
-    paths.sort();
-    paths
-        .iter()
-        .map(|path| {
-            let text = std::fs::read(path).expect("it was listed");
-            Record::from_json(text).expect("the examples are records")
-        })
-        .collect()
+fn read_all() -> Vec<Record> {
+    let read = |text| Record::from_json(text).expect("the examples are records");
+    records::texts().into_iter().map(read).collect()
 }
 
 fn object(message: Struct) -> Value {
@@ -57,7 +44,7 @@ fn tree(value: prost_types::Value) -> Value {
 }
 
 fn cids(c: &mut Criterion) {
-    let records = records();
+    let records = read_all();
     let bytes: usize = records.iter().map(Record::encoded_len).sum();
     let mut group = c.benchmark_group("cid");
     group.throughput(Throughput::Bytes(bytes as u64));

@@ -139,7 +139,7 @@ impl<Q> Requests<Q> {
                 // The answers before this one go to the transport while this task waits.
                 yield_now().await;
                 self.service.connection.cut();
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             Some(What::End) => return Ok(None),
             Some(What::Wrong) => task.wrong = true,

@@ -398,7 +398,7 @@ fn a_broken_transport_fails_the_window_and_the_next_items_get_a_new_call() {
     call.chunks();
     call.answer_cid(cid(&record(0)));
     assert_eq!(poll_index(&mut results), 0);
-    call.is_gone();
+    call.break_off();
     for index in 1..3 {
         let failed = next_ready(&mut results).unwrap_err();
         assert_eq!((failed.index, failed.kind()), (index, ErrorKind::Unknown));
@@ -416,7 +416,7 @@ fn a_call_that_fails_to_open_sent_nothing() {
     let (client, peer) = scripted();
     let mut results = pin!(stream::iter([record(0)]).push_to(&client));
     assert!(poll(&mut results).is_pending());
-    peer.call().is_gone();
+    peer.call().break_off();
     let failed = next_ready(&mut results).unwrap_err();
     assert_eq!((failed.kind(), failed.attempts), (ErrorKind::NotSent, 0));
     let source = std::error::Error::source(&failed).expect("the transport's word");

@@ -252,7 +252,7 @@ impl PeerCall {
     }
 
     /// Ends the call as the transport does when it breaks.
-    pub(crate) fn is_gone(self) {}
+    pub(crate) fn break_off(self) {}
 }
 
 /// `RecordRef`, and a `RecordMeta` with nothing but its CID, are the same on the wire.
