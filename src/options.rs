@@ -63,9 +63,9 @@ impl Options {
 
     /// Whether answers are checked against what was asked. On by default.
     ///
-    /// For a push, the CID that the server answers must be the record's own; for a pull, the
-    /// record must hash to the CID asked for; for a lookup, the metadata must be of the CID asked
-    /// for. What does not match is that item's error, of kind
+    /// For a push, the record must have a CID before it is sent, and the server must answer with
+    /// that one; for a pull, the record must hash to the CID asked for; for a lookup, the metadata
+    /// must be of the CID asked for. An answer that does not match is that item's error, of kind
     /// [`Mismatch`](crate::ErrorKind::Mismatch). For push and pull the check costs one pass of
     /// canonical JSON and SHA-256 over the record.
     pub const fn verify(mut self, verify: bool) -> Self {

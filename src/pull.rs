@@ -37,7 +37,7 @@ pub trait PullExt: Stream + Sized {
     /// A ref is anything that gives a CID ([`ToCid`]): a [`Cid`], its text, a type of your own.
     /// Items are refs, or `(ref, T)` with a tag of any type that comes back with the result.
     /// Yields one [`PullResult`] for each item. A record is a slice of the received buffer, not
-    /// parsed.
+    /// parsed; the buffer is freed with the last record in it.
     ///
     /// ```
     /// use agntcy_dir_stream::prelude::*;

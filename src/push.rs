@@ -65,10 +65,11 @@ pub trait PushExt: Stream + Sized {
     ///
     /// Errors are items; the stream goes on after each. `try_*` combinators stop at the first
     /// one, and stopping drops the call. A record is [`Invalid`](ErrorKind::Invalid), and never
-    /// sent, if it has no data or is longer than [`MAX_RECORD_LEN`]; it is
+    /// sent, if it has no data, is longer than [`MAX_RECORD_LEN`], or is malformed; it is
     /// [`Rejected`](ErrorKind::Rejected) or [`Internal`](ErrorKind::Internal) in the server's own
     /// words; and [`Mismatch`](ErrorKind::Mismatch) if the CID that the server answers is not the
-    /// record's own (see [`Options::verify`]).
+    /// record's own. (Malformed records and wrong CIDs are found while [`Options::verify`] is on,
+    /// as it is by default.)
     ///
     /// # Cancel safety
     ///
@@ -129,34 +130,40 @@ impl Operation for Push {
     const LOST: ErrorKind = ErrorKind::Unknown;
 
     type Input = Record;
-    type Asked = ();
+    /// The record's own CID, where it is to be verified.
+    type Asked = Option<Cid>;
     type Request = Record;
     type Answer = RecordRef;
     type Output = Cid;
     type Success<T> = Pushed<T>;
 
-    fn check(&self, record: &Record) -> Result<((), usize), Error> {
+    fn check(&self, record: &Record) -> Result<(Option<Cid>, usize), Error> {
         if record.data().is_none() {
             return Err(Error::invalid("the record has no data"));
         }
-        match record.encoded_len() {
-            len if len > MAX_RECORD_LEN => Err(Error::invalid(format!(
+        let len = record.encoded_len();
+        if len > MAX_RECORD_LEN {
+            return Err(Error::invalid(format!(
                 "the record is {len} bytes long, {MAX_RECORD_LEN} is the limit"
-            ))),
-            len => Ok(((), len)),
+            )));
         }
+        let own = self.verify.then(|| record.cid()).transpose()?;
+        Ok((own, len))
     }
 
-    fn request(&self, record: &Record, (): &()) -> Record {
+    fn request(&self, record: &Record, _: &Option<Cid>) -> Record {
         record.clone()
     }
 
-    fn accept(&self, record: &Record, (): &(), answer: RecordRef) -> Result<Cid, Error> {
+    fn accept(&self, _: &Record, own: &Option<Cid>, answer: RecordRef) -> Result<Cid, Error> {
         let cid = refs::answered(&answer.cid)?;
-        if self.verify {
-            record.verify(&cid)?;
+        match own {
+            Some(own) if *own != cid => Err(Error::new(
+                ErrorKind::Mismatch,
+                format!("the record is {own}, the server answered {cid}"),
+            )),
+            _ => Ok(cid),
         }
-        Ok(cid)
     }
 
     fn success<T>(index: u64, tag: T, cid: Cid) -> Pushed<T> {

@@ -8,6 +8,7 @@ use agntcy_dir_stream::server::{Call, End, Fault, Method, Store};
 use agntcy_dir_stream::{Client, Code, ErrorKind, Record, Status};
 use futures::{FutureExt, Stream, StreamExt, stream};
 use proptest::prelude::*;
+use prost::Message as _;
 
 use crate::support::{cid, record, soon};
 
@@ -148,6 +149,20 @@ async fn single_operations_do_what_the_adapters_do() {
             not_found
         ]
     );
+}
+
+#[tokio::test]
+async fn a_malformed_record_is_found_before_it_is_sent() {
+    let store = Store::new();
+    let client = store.client();
+    // As it may come from a server: decoding does not look into the data.
+    let malformed = Record::decode(&b"\x0a\x02\x0a\x09"[..]).unwrap();
+    let input = [record(1), malformed, record(2)];
+    let results: Vec<_> = soon(stream::iter(input).push_to(&client).collect()).await;
+    assert!(results[0].is_ok() && results[2].is_ok());
+    let failed = results[1].as_ref().unwrap_err();
+    assert_eq!((failed.kind(), failed.attempts), (ErrorKind::Invalid, 0));
+    assert_eq!((store.len(), store.calls().len()), (2, 1));
 }
 
 #[tokio::test]
