@@ -148,17 +148,19 @@ impl Content {
         Some(all.filter(|referrer| matches(referrer)).cloned().collect())
     }
 
+    /// `None`: the record is not there.
     pub(super) fn remove_referrers(
         &self,
         cid: &Cid,
         matches: impl Fn(&RecordReferrer) -> bool,
-    ) -> Vec<RecordReferrer> {
+    ) -> Option<Vec<RecordReferrer>> {
         let mut tables = self.tables();
-        let Some(referrers) = tables.referrers.get_mut(cid) else {
-            return Vec::new();
-        };
-        referrers
-            .extract_if(.., |referrer| matches(referrer))
-            .collect()
+        tables.records.get(cid)?;
+        let referrers = tables.referrers.entry(*cid).or_default();
+        Some(
+            referrers
+                .extract_if(.., |referrer| matches(referrer))
+                .collect(),
+        )
     }
 }

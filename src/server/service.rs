@@ -315,7 +315,7 @@ impl StoreService for Service {
         request: Request<Streaming<PushReferrerRequest>>,
     ) -> Streamed<PushReferrerResponse> {
         headers_with_first(answers(Requests::new(self, request), |store, asked| {
-            Ok(Reply::One(store.push_referrer(asked)))
+            store.push_referrer(asked).map(Reply::One)
         }))
         .await
     }
@@ -325,7 +325,7 @@ impl StoreService for Service {
         request: Request<Streaming<PullReferrerRequest>>,
     ) -> Streamed<PullReferrerResponse> {
         headers_with_first(answers(Requests::new(self, request), |store, asked| {
-            Ok(match store.pull_referrer(&asked)? {
+            Ok(match store.pull_referrer(asked)? {
                 Some(found) => Reply::Many(found),
                 None => Reply::Last(PullReferrerResponse::default()),
             })
@@ -338,7 +338,7 @@ impl StoreService for Service {
         request: Request<Streaming<DeleteReferrerRequest>>,
     ) -> Streamed<DeleteReferrerResponse> {
         headers_with_first(answers(Requests::new(self, request), |store, asked| {
-            store.delete_referrer(&asked).map(Reply::One)
+            store.delete_referrer(asked).map(Reply::One)
         }))
         .await
     }

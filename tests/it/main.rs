@@ -6,6 +6,10 @@ mod adapters;
 mod auto_traits;
 mod cid;
 #[cfg(feature = "server")]
+mod conformance;
+#[cfg(feature = "server")]
+mod foreign;
+#[cfg(feature = "server")]
 mod pipeline;
 mod record;
 #[cfg(feature = "server")]

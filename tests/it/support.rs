@@ -27,6 +27,19 @@ pub(crate) fn record(number: usize) -> Record {
     .expect("a JSON object of names and small numbers is a record")
 }
 
+/// A record of this many bytes on the wire.
+pub(crate) fn sized(len: usize) -> Record {
+    let text = |fill: usize| -> Record {
+        let fill = "x".repeat(fill);
+        let text = format!(r#"{{"name":"long","schema_version":"1.0.0","fill":"{fill}"}}"#);
+        text.parse().expect("JSON")
+    };
+    let around = text(len).encoded_len() - len;
+    let record = text(len - around);
+    assert_eq!(record.encoded_len(), len);
+    record
+}
+
 pub(crate) fn cid(record: &Record) -> Cid {
     record.cid().expect("test records have CIDs")
 }

@@ -1,0 +1,148 @@
+// The real DIR server on scratch folders and free ports, with a stand-in for its schema service.
+//
+// It prints `listening on http://…` once it serves, and ends when its standard input does: so it
+// cannot outlive the test that has started it.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/agntcy/dir/server"
+	"github.com/agntcy/dir/server/config"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	scratch, err := os.MkdirTemp("", "dir-server-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(scratch)
+
+	schemas, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	go func() { fmt.Fprintln(os.Stderr, http.Serve(schemas, http.HandlerFunc(validate))) }()
+
+	address, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	routing, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	_, routingPort, _ := net.SplitHostPort(routing)
+	for key, value := range map[string]string{
+		"LISTEN_ADDRESS":                 address,
+		"OASF_API_VALIDATION_SCHEMA_URL": "http://" + schemas.Addr().String(),
+		"STORE_PROVIDER":                 "oci",
+		"STORE_OCI_LOCAL_DIR":            filepath.Join(scratch, "store"),
+		"STORE_OCI_REGISTRY_ADDRESS":     "127.0.0.1:5000",
+		"STORE_OCI_AUTH_CONFIG_INSECURE": "true",
+		"STORE_VERIFICATION_ENABLED":     "false",
+		"ROUTING_LISTEN_ADDRESS":         "/ip4/127.0.0.1/tcp/" + routingPort,
+		"ROUTING_DATASTORE_DIR":          filepath.Join(scratch, "routing"),
+		"ROUTING_GOSSIPSUB_ENABLED":      "false",
+		"ROUTING_BOOTSTRAP_PEERS":        "",
+		"DATABASE_TYPE":                  "sqlite",
+		"DATABASE_SQLITE_PATH":           filepath.Join(scratch, "dir.db"),
+		"METRICS_ENABLED":                "false",
+	} {
+		if err := os.Setenv("DIRECTORY_SERVER_"+key, value); err != nil {
+			return err
+		}
+	}
+	if err := os.Setenv("HOME", scratch); err != nil {
+		return err
+	}
+
+	cfg, err := config.LoadConfig()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		cancel()
+	}()
+	go announce(ctx, address)
+	if err := server.Run(ctx, cfg); err != nil && ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+func freeAddress() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer listener.Close()
+	return listener.Addr().String(), nil
+}
+
+func announce(ctx context.Context, address string) {
+	for ctx.Err() == nil {
+		connection, err := net.Dial("tcp", address)
+		if err == nil {
+			connection.Close()
+			fmt.Println("listening on http://" + address)
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// validate answers as an OASF schema service does. A record says by its name what becomes of it:
+// `refuse…` is invalid, for `fail…` the service is down.
+func validate(w http.ResponseWriter, r *http.Request) {
+	var record struct {
+		Name string `json:"name"`
+	}
+	if err := json.NewDecoder(r.Body).Decode(&record); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if strings.HasPrefix(record.Name, "fail") {
+		http.Error(w, "down", http.StatusServiceUnavailable)
+		return
+	}
+	type fault map[string]string
+	errors := []fault{}
+	if strings.HasPrefix(record.Name, "refuse") {
+		// As many faults as the number behind the name asks for, to make the message long.
+		count := 1
+		_, _ = fmt.Sscanf(record.Name, "refuse-%d", &count)
+		for range count {
+			errors = append(errors, fault{
+				"error": "attribute_unknown", "message": "an attribute is unknown", "attribute_path": "name",
+			})
+		}
+	}
+	if record.Name == "" {
+		errors = append(errors, fault{
+			"error": "attribute_required_missing", "message": "name is required", "attribute_path": "name",
+		})
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"errors": errors, "warnings": []fault{}, "error_count": len(errors), "warning_count": 0,
+	})
+}

@@ -1,0 +1,100 @@
+//! A client that knows gRPC and the messages, and nothing of this crate.
+
+use agntcy_dir_stream::server::Method;
+use agntcy_dir_stream::{Code, Record, Status};
+use futures::{Stream, stream};
+use prost::Message;
+use tonic::client::Grpc;
+use tonic::transport::{Channel, Endpoint};
+use tonic_prost::ProstCodec;
+
+use crate::support::{Text, soon};
+
+pub(crate) struct Foreign {
+    pub(crate) channel: Channel,
+}
+
+impl Foreign {
+    pub(crate) async fn connect(url: &str) -> Self {
+        let endpoint = Endpoint::from_shared(url.to_owned()).unwrap();
+        // Validation errors are long.
+        let endpoint = endpoint.http2_max_header_list_size(1 << 20);
+        Self {
+            channel: endpoint.connect().await.unwrap(),
+        }
+    }
+
+    pub(crate) async fn open<Q, A>(
+        &self,
+        method: Method,
+        requests: impl Stream<Item = Q> + Send + 'static,
+    ) -> Result<tonic::Streaming<A>, Status>
+    where
+        Q: Message + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        let mut grpc = Grpc::new(self.channel.clone());
+        grpc.ready().await.unwrap();
+        let path = format!("/agntcy.dir.store.v1.StoreService/{method}");
+        grpc.streaming(
+            tonic::Request::new(requests),
+            path.parse().unwrap(),
+            ProstCodec::<Q, A>::default(),
+        )
+        .await
+        .map(tonic::Response::into_inner)
+    }
+
+    /// A whole call: the answers, and how it ended.
+    pub(crate) async fn call<Q, A>(
+        &self,
+        method: Method,
+        requests: Vec<Q>,
+    ) -> (Vec<A>, Result<(), Status>)
+    where
+        Q: Message + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        let call = async {
+            let mut answers = Vec::new();
+            let mut streaming = match self.open(method, stream::iter(requests)).await {
+                Ok(streaming) => streaming,
+                Err(status) => return (answers, Err(status)),
+            };
+            loop {
+                match streaming.message().await {
+                    Ok(Some(answer)) => answers.push(answer),
+                    Ok(None) => return (answers, Ok(())),
+                    Err(status) => return (answers, Err(status)),
+                }
+            }
+        };
+        soon(call).await
+    }
+
+    pub(crate) async fn push(&self, records: Vec<Record>) -> (usize, Result<(), Status>) {
+        let (answers, end) = self.call::<_, Text>(Method::Push, records).await;
+        (answers.len(), end)
+    }
+
+    /// Pull and lookup answer with messages whose field 1 says which record it is; delete with
+    /// an empty one.
+    pub(crate) async fn refs<A: Message + Default + 'static>(
+        &self,
+        method: Method,
+        cids: &[&str],
+    ) -> (Vec<A>, Result<(), Status>) {
+        let text = |cid: &&str| Text {
+            cid: (*cid).to_owned(),
+        };
+        self.call(method, cids.iter().map(text).collect()).await
+    }
+}
+
+#[track_caller]
+pub(crate) fn assert_status(what: &str, end: Result<(), Status>, code: Code, words: &str) {
+    let status = end.expect_err(what);
+    let message = status.message();
+    assert_eq!(status.code(), code, "{what}: {message}");
+    assert!(message.contains(words), "{what}: {message}");
+}
