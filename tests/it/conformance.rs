@@ -2,11 +2,12 @@
 //! the real server by `tests/interop/run server`.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{Method, Store, Validation};
 use agntcy_dir_stream::{Code, ErrorKind, Record};
-use futures::{FutureExt, StreamExt, stream};
+use futures::{StreamExt, stream};
 use prost::Message as _;
 use serde_json::json;
 
@@ -68,8 +69,9 @@ impl Server {
 /// Everything. The checks count on the records of those before them.
 async fn conforms(url: &str) {
     let server = Server::at(url).await;
-    pushes_are_answered_row_by_row(&server).await;
+    soon(server.client.push(record(0))).await.unwrap();
     refs_are_answered_row_by_row(&server).await;
+    pushes_are_answered_row_by_row(&server).await;
     deletes_are_idempotent(&server).await;
     referrers_are_kept(&server).await;
     the_limit_is_4_mib(&server).await;
@@ -82,8 +84,6 @@ async fn conforms(url: &str) {
 }
 
 async fn pushes_are_answered_row_by_row(server: &Server) {
-    let stored = record(0);
-    soon(server.client.push(stored.clone())).await.unwrap();
     let rows = [
         row(
             "no data",
@@ -121,7 +121,12 @@ async fn pushes_are_answered_row_by_row(server: &Server) {
             Code::Internal,
             "HTTP 503",
         ),
-        row("already stored", stored, Code::Internal, "already exists"),
+        row(
+            "already stored",
+            record(0),
+            Code::Internal,
+            "already exists",
+        ),
         row(
             "over 4 MiB",
             sized((4 << 20) + 1),
@@ -561,8 +566,9 @@ async fn bad_records_fail_alone(server: &Server) {
 async fn missing_records_fail_alone(server: &Server) {
     // Of those that were pushed above, half are asked for, and as many that were not.
     let asked = || {
-        (0..500)
+        (0..)
             .filter(|number| !is_bad(*number))
+            .take(500)
             .flat_map(|number| {
                 [
                     (named("one", number), true),
@@ -621,15 +627,6 @@ async fn a_dropped_call_is_over(server: &Server) {
         soon(results.next()).await.unwrap().unwrap();
     }
     drop(results);
-    // While it opens: not one answer has come.
-    let one = named("opening", 0);
-    let mut results = Box::pin(
-        stream::iter([one])
-            .chain(stream::pending())
-            .push_to(&server.client),
-    );
-    assert!(results.next().now_or_never().is_none());
-    drop(results);
     // In mid-pull.
     let refs = stream::repeat_with(|| cid(&record(0)));
     let mut results = Box::pin(refs.pull_from(&server.client));
@@ -675,4 +672,14 @@ async fn the_embedded_store_conforms() {
 async fn the_real_server_conforms() {
     let url = std::env::var("DIR_SERVER_URL").expect("DIR_SERVER_URL is the real server's URL");
     conforms(&url).await;
+
+    // While the call opens: the server has the record, and its validator does not answer.
+    let server = Server::at(&url).await;
+    let stalled = named("stall", 0);
+    let input = stream::iter([stalled.clone()]).chain(stream::pending());
+    let mut results = Box::pin(input.push_to(&server.client));
+    let waited = tokio::time::timeout(Duration::from_secs(1), results.next()).await;
+    assert!(waited.is_err(), "there is nothing to answer");
+    drop(results);
+    assert!(!server.has(&stalled).await);
 }

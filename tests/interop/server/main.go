@@ -111,7 +111,7 @@ func announce(ctx context.Context, address string) {
 }
 
 // validate answers as an OASF schema service does. A record says by its name what becomes of it:
-// `refuse…` is invalid, for `fail…` the service is down.
+// `refuse…` is invalid, for `fail…` the service is down, and `stall…` gets no answer.
 func validate(w http.ResponseWriter, r *http.Request) {
 	var record struct {
 		Name string `json:"name"`
@@ -122,6 +122,10 @@ func validate(w http.ResponseWriter, r *http.Request) {
 	}
 	if strings.HasPrefix(record.Name, "fail") {
 		http.Error(w, "down", http.StatusServiceUnavailable)
+		return
+	}
+	if strings.HasPrefix(record.Name, "stall") {
+		<-r.Context().Done()
 		return
 	}
 	type fault map[string]string
