@@ -88,11 +88,19 @@ async fn sdk_against_store(store: &Store, config: Config) -> anyhow::Result<()> 
         let around = fill(MAX_RECORD_LEN)?.encoded_len() - MAX_RECORD_LEN;
         let large = fill(MAX_RECORD_LEN - around + more)?;
         let result = sdk.push(vec![as_sdk(&large)?]).await;
-        ensure!(result.is_ok() == fits, "{} bytes: {result:?}", large.encoded_len());
+        ensure!(
+            result.is_ok() == fits,
+            "{} bytes: {result:?}",
+            large.encoded_len()
+        );
     }
 
     sdk.delete(pushed).await?;
-    ensure!(store.len() == 1, "the large one is left, and {}", store.len());
+    ensure!(
+        store.len() == 1,
+        "the large one is left, and {}",
+        store.len()
+    );
     Ok(())
 }
 
@@ -103,8 +111,15 @@ async fn adapters_over_sdk_channel(store: &Store, config: &Config) -> anyhow::Re
         _ => Ok(record(number)),
     });
     let records: Vec<Record> = records.collect::<Result<_, _>>()?;
-    let results: Vec<_> = stream::iter(records.clone()).push_to(&client).collect().await;
-    ensure!(results.len() == 1_000 && store.len() == 900, "{}", store.len());
+    let results: Vec<_> = stream::iter(records.clone())
+        .push_to(&client)
+        .collect()
+        .await;
+    ensure!(
+        results.len() == 1_000 && store.len() == 900,
+        "{}",
+        store.len()
+    );
     for (number, result) in results.iter().enumerate() {
         match result {
             Ok(_) => ensure!(number % 10 != 3, "{number}"),
@@ -112,11 +127,17 @@ async fn adapters_over_sdk_channel(store: &Store, config: &Config) -> anyhow::Re
         }
     }
     let refs = || stream::iter(&records);
-    let found = refs().lookup_in(&client).filter(|result| std::future::ready(result.is_ok()));
+    let found = refs()
+        .lookup_in(&client)
+        .filter(|result| std::future::ready(result.is_ok()));
     ensure!(found.count().await == 900);
-    let pulled = refs().pull_from(&client).filter(|result| std::future::ready(result.is_ok()));
+    let pulled = refs()
+        .pull_from(&client)
+        .filter(|result| std::future::ready(result.is_ok()));
     ensure!(pulled.count().await == 900);
-    let deleted = refs().delete_from(&client).filter(|result| std::future::ready(result.is_ok()));
+    let deleted = refs()
+        .delete_from(&client)
+        .filter(|result| std::future::ready(result.is_ok()));
     ensure!(deleted.count().await == 1_000 && store.is_empty());
     Ok(())
 }
