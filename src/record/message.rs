@@ -31,8 +31,11 @@ impl Message for Record {
         self.data = Some(match self.data.take() {
             // A message field given twice is merged, which is what its encodings in a row say.
             Some(before) if !before.is_empty() => {
-                let mut both = BytesMut::with_capacity(before.len() + part.len());
-                both.extend_from_slice(&before);
+                // Appended in place from the second part on: a message may be made of nothing
+                // but parts.
+                let mut both = before
+                    .try_into_mut()
+                    .unwrap_or_else(|shared| BytesMut::from(shared.as_ref()));
                 both.extend_from_slice(&part);
                 both.freeze()
             }
