@@ -189,8 +189,9 @@ impl StdError for Error {
 ///
 /// `I` is the input itself, a [`Record`](crate::Record) or whatever stood for a
 /// [`Cid`](crate::Cid); `T` is the tag's type, `()` where there was none. It is a
-/// [`std::error::Error`], so `?` turns it into an `anyhow::Error`. `Display` names the index and
-/// what was wrong.
+/// [`std::error::Error`], so `?` turns it into an `anyhow::Error` where input and tag are
+/// `Send + Sync + 'static`; into this crate's [`Error`] always. `Display` names the index and what
+/// was wrong.
 #[non_exhaustive]
 pub struct Failed<I, T = ()> {
     /// The item's place in the input, counted from 0.
@@ -227,6 +228,13 @@ impl<I, T> fmt::Debug for Failed<I, T> {
             .field("attempts", &self.attempts)
             .field("error", &self.error)
             .finish_non_exhaustive()
+    }
+}
+
+/// Keeps the error, and drops the input and its tag.
+impl<I, T> From<Failed<I, T>> for Error {
+    fn from(failed: Failed<I, T>) -> Self {
+        failed.error
     }
 }
 

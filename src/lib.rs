@@ -48,7 +48,8 @@
 //! 3. A failed result ([`Failed`]) gives back what was put in: the record or ref, its tag, its
 //!    index, and how often it was tried. It is a [`std::error::Error`].
 //! 4. Nothing happens before the first poll. No task is spawned: the input is polled in place, so
-//!    it may borrow and need not be `Send`; the adapter is `Send` whenever the input is.
+//!    it may borrow and need not be `Send`; the adapter is `Send` whenever the input and its
+//!    items are.
 //! 5. An item is taken only when there is room in the window ([`Options::window`], in items and
 //!    bytes), so a slow server or a paused consumer stops the input.
 //! 6. Dropped is cancelled: the call is reset on the wire at once. A finished stream never resets.

@@ -145,8 +145,12 @@ impl<R: ToCid> Operation for Lookup<R> {
     type Output = (Cid, RecordMeta);
     type Success<T> = Found<T>;
 
-    fn check(&self, item: &R) -> Result<(Cid, usize), Error> {
-        refs::check(item)
+    fn size(&self, _: &R) -> usize {
+        refs::SIZE
+    }
+
+    fn check(&self, item: &R) -> Result<Cid, Error> {
+        item.to_cid()
     }
 
     fn request(&self, _: &R, cid: &Cid) -> RecordRef {

@@ -143,8 +143,12 @@ impl<R: ToCid> Operation for Pull<R> {
     type Output = (Cid, Record);
     type Success<T> = Pulled<T>;
 
-    fn check(&self, item: &R) -> Result<(Cid, usize), Error> {
-        refs::check(item)
+    fn size(&self, _: &R) -> usize {
+        refs::SIZE
+    }
+
+    fn check(&self, item: &R) -> Result<Cid, Error> {
+        item.to_cid()
     }
 
     fn request(&self, _: &R, cid: &Cid) -> RecordRef {
@@ -153,7 +157,11 @@ impl<R: ToCid> Operation for Pull<R> {
 
     fn accept(&self, _: &R, cid: &Cid, record: Record) -> Result<(Cid, Record), Error> {
         if self.verify {
-            record.verify(cid)?;
+            record.verify(cid).map_err(|error| match error.kind() {
+                ErrorKind::Mismatch => error,
+                _ => Error::new(ErrorKind::Mismatch, "the server's answer is no record")
+                    .with_source(error),
+            })?;
         }
         Ok((*cid, record))
     }

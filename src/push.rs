@@ -137,7 +137,11 @@ impl Operation for Push {
     type Output = Cid;
     type Success<T> = Pushed<T>;
 
-    fn check(&self, record: &Record) -> Result<(Option<Cid>, usize), Error> {
+    fn size(&self, record: &Record) -> usize {
+        record.encoded_len()
+    }
+
+    fn check(&self, record: &Record) -> Result<Option<Cid>, Error> {
         if record.data().is_none() {
             return Err(Error::invalid("the record has no data"));
         }
@@ -147,8 +151,7 @@ impl Operation for Push {
                 "the record is {len} bytes long, {MAX_RECORD_LEN} is the limit"
             )));
         }
-        let own = self.verify.then(|| record.cid()).transpose()?;
-        Ok((own, len))
+        self.verify.then(|| record.cid()).transpose()
     }
 
     fn request(&self, record: &Record, _: &Option<Cid>) -> Record {

@@ -17,6 +17,9 @@ use crate::error::Error;
 const CODEC: u64 = 0x01;
 /// The multihash number of SHA2-256.
 const SHA2_256: u64 = 0x12;
+/// The longest text that is looked at, in bytes: more than a digest of 64 bytes takes in base 2.
+/// To decode some bases takes the square of the length.
+const MAX_TEXT: usize = 1024;
 /// How much of a text that is no CID an error shows, in characters.
 const SHOWN: usize = 80;
 
@@ -58,6 +61,11 @@ impl FromStr for Cid {
     fn from_str(text: &str) -> Result<Self, Error> {
         if text.is_empty() {
             return Err(Error::invalid("the CID is empty"));
+        }
+        if text.len() > MAX_TEXT {
+            let shown: String = text.chars().take(SHOWN).collect();
+            let message = format!("`{shown}…`, {} bytes long, is not a CID", text.len());
+            return Err(Error::invalid(message));
         }
         parse(text).map(Self).map_err(|error| {
             let shown: String = text.chars().take(SHOWN).collect();

@@ -19,6 +19,10 @@ const STREAM_WINDOW: u32 = 2 << 20;
 /// status message, which can pass the usual 16 KiB.
 const HEADER_LIST: u32 = 1 << 20;
 
+/// How long a connection may be silent before TCP asks whether the other side is still there: else
+/// a host that vanished while an answer is awaited would never be missed.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -80,6 +84,7 @@ pub(crate) fn with_settings(endpoint: Endpoint) -> Endpoint {
         .initial_stream_window_size(STREAM_WINDOW)
         .http2_max_header_list_size(HEADER_LIST)
         .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_keepalive(Some(TCP_KEEPALIVE))
         .user_agent(concat!("agntcy-dir-stream/", env!("CARGO_PKG_VERSION")))
         .expect("a fixed ASCII name is a header value")
 }

@@ -15,7 +15,7 @@ const RESULTS_IN_A_ROW: u32 = 128;
 ///
 /// - It does nothing until it is polled, and spawns no task: the input is polled in place.
 /// - Dropping it resets the call on the wire at once and drops the input; it needs no runtime.
-/// - It is `Send` whenever the input is, and borrows what the input borrows. It is not `Unpin`:
+/// - It is `Send` whenever the input and its items are, and borrows what the input borrows. It is not `Unpin`:
 ///   use [`std::pin::pin!`] or `Box::pin`, which also makes it nameable:
 ///   `Pin<Box<dyn Stream<Item = PushResult> + Send>>`.
 /// - [`size_hint`](Stream::size_hint) is what the input promised at the start, less what was

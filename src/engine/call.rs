@@ -121,22 +121,18 @@ where
                 },
                 Stage::Ended => return Poll::Pending,
             };
-            let end = End {
+            let (taken, is_drained) = self.outgoing.close();
+            self.stage = Stage::Ended;
+            if status.is_ok() && is_drained {
+                // All is said: there is nothing to reset. The request body of any other call is
+                // still there, and is cancelled.
+                self.cancel = None;
+            }
+            return Poll::Ready(Event::Ended(End {
                 status,
-                taken: self.outgoing.taken(),
+                taken,
                 answers: self.answers,
-            };
-            self.close(end.status.is_ok());
-            return Poll::Ready(Event::Ended(end));
-        }
-    }
-
-    /// The server has ended the call. One that half-closed has nothing left to say, and is not
-    /// reset; the request body of any other is still there and is cancelled.
-    fn close(&mut self, ok: bool) {
-        self.stage = Stage::Ended;
-        if ok && self.finished {
-            self.cancel = None;
+            }));
         }
     }
 }

@@ -149,14 +149,16 @@ impl<O: Operation, T> Driver<O, T> {
 
     fn take(&mut self, item: impl Tagged<Input = O::Input, Tag = T>) {
         let (input, tag) = item.untag();
+        let bytes = self.operation.size(&input);
         match self.operation.check(&input) {
-            Ok((asked, bytes)) => {
+            Ok(asked) => {
                 let asked = Some(asked);
                 self.window.take(Entry { input, tag, asked }, bytes);
             }
             Err(error) => {
                 let asked = None;
-                self.window.refuse(Entry { input, tag, asked }, error);
+                self.window
+                    .refuse(Entry { input, tag, asked }, bytes, error);
             }
         }
     }

@@ -36,9 +36,12 @@ pub(crate) trait Operation {
     /// What the caller gets, with a tag `T`.
     type Success<T>;
 
-    /// Looks at an input before it is sent: what to keep of it, and its size in the window in
-    /// bytes. An error here never touches the wire.
-    fn check(&self, input: &Self::Input) -> Result<(Self::Asked, usize), Error>;
+    /// What an input takes in the window, in bytes, whether or not it is sent.
+    fn size(&self, input: &Self::Input) -> usize;
+
+    /// Looks at an input before it is sent: what to keep of it. An error here never touches the
+    /// wire.
+    fn check(&self, input: &Self::Input) -> Result<Self::Asked, Error>;
 
     /// The request for a checked input. Asked again for a resend, so it should cost little.
     fn request(&self, input: &Self::Input, asked: &Self::Asked) -> Self::Request;

@@ -5,8 +5,11 @@
 //!
 //! It also keeps a drop visible on the wire. A transport that holds a chunk of requests and waits
 //! for flow control does not poll the request body, so it would not see a cancellation. So the
-//! next chunk is given only when the one before has left: whenever the transport waits, it waits
-//! on this queue, and a cancellation reaches it at once.
+//! next chunk is given only when the one before has left: while the transport waits for that, it
+//! waits on this queue, and a cancellation reaches it at once. One case is left: hyper takes a
+//! chunk and then waits for a first byte of capacity. If the window of the stream or of the whole
+//! connection is used up to the last byte at that moment, the reset goes out with the server's
+//! next window update.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -26,6 +29,7 @@ pub(super) struct Outgoing<R>(Arc<Mutex<Queue<R>>>);
 struct Queue<R> {
     requests: VecDeque<R>,
     finished: bool,
+    closed: bool,
     taken: usize,
     chunk_is_out: bool,
     transport: Option<Waker>,
@@ -36,6 +40,7 @@ impl<R> Outgoing<R> {
         Self(Arc::new(Mutex::new(Queue {
             requests: VecDeque::new(),
             finished: false,
+            closed: false,
             taken: 0,
             chunk_is_out: false,
             transport: None,
@@ -56,9 +61,13 @@ impl<R> Outgoing<R> {
         wake(queue);
     }
 
-    /// How many requests the transport took.
-    pub(super) fn taken(&self) -> usize {
-        lock(&self.0).taken
+    /// The call is over: what has not left stays here. Returns how many requests the transport
+    /// took, and whether it has all and will see their end.
+    pub(super) fn close(&self) -> (usize, bool) {
+        let mut queue = lock(&self.0);
+        let is_drained = queue.finished && queue.requests.is_empty();
+        queue.closed = !is_drained;
+        (queue.taken, is_drained)
     }
 
     /// The transport's end, as a stream of requests.
@@ -105,7 +114,7 @@ impl<R> Stream for Requests<R> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<R>> {
         let mut queue = lock(&self.0);
-        if !queue.chunk_is_out {
+        if !queue.chunk_is_out && !queue.closed {
             if let Some(request) = queue.requests.pop_front() {
                 queue.taken += 1;
                 return Poll::Ready(Some(request));

@@ -2,14 +2,11 @@
 
 use crate::cid::Cid;
 use crate::error::{Error, ErrorKind};
-use crate::item::ToCid;
 use crate::proto::core::RecordRef;
 
-/// The CID of a ref, and the bytes that its request takes in the window.
-pub(crate) fn check(item: &impl ToCid) -> Result<(Cid, usize), Error> {
-    let cid = item.to_cid()?;
-    Ok((cid, size_of::<Cid>()))
-}
+/// What a ref takes in the window, in bytes: its CID. What else the caller's own type holds is
+/// not known.
+pub(crate) const SIZE: usize = size_of::<Cid>();
 
 pub(crate) fn request(cid: &Cid) -> RecordRef {
     RecordRef {

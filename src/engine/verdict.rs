@@ -44,8 +44,22 @@ fn is_of_transport(status: &Status) -> bool {
             .any(|words| status.message().starts_with(words))
 }
 
+/// What tonic says where the answer came but cannot be read, or is longer than what is read. It
+/// has no source, and looks like the server's own words.
+fn is_unreadable(status: &Status) -> bool {
+    const UNREADABLE: [&str; 3] = [
+        "failed to decode Protobuf message",
+        "Error, decoded message length too large",
+        "protocol error: received message with",
+    ];
+    UNREADABLE
+        .iter()
+        .any(|words| status.message().starts_with(words))
+}
+
 pub(crate) fn kind_of_item(status: &Status) -> ErrorKind {
     match status.code() {
+        _ if is_unreadable(status) => ErrorKind::Mismatch,
         Code::NotFound => ErrorKind::NotFound,
         Code::Internal | Code::Unknown | Code::DataLoss => ErrorKind::Internal,
         _ => ErrorKind::Rejected,

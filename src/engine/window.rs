@@ -146,9 +146,10 @@ impl<E, O> Window<E, O> {
         self.push(entry, bytes, state);
     }
 
-    /// Takes an item that must not be sent.
-    pub(crate) fn refuse(&mut self, entry: E, error: Error) {
-        self.push(entry, 0, State::Settled(Err(error)));
+    /// Takes an item of `bytes` bytes that must not be sent. It is held until it is handed out,
+    /// so it counts like any other.
+    pub(crate) fn refuse(&mut self, entry: E, bytes: usize, error: Error) {
+        self.push(entry, bytes, State::Settled(Err(error)));
     }
 
     fn push(&mut self, entry: E, bytes: usize, state: State<O>) {
@@ -212,6 +213,8 @@ impl<E, O> Window<E, O> {
     /// `false`: nothing was unanswered, so the answer is nobody's.
     pub(crate) fn answer(&mut self, judge: impl FnOnce(&E) -> Result<O, Error>) -> bool {
         let Some(position) = self.next_sent() else {
+            // The call is given up: nothing that the next one is told belongs to this one.
+            self.answered = 0;
             return false;
         };
         let outcome = judge(&self.slots[position].entry);
@@ -230,6 +233,7 @@ impl<E, O> Window<E, O> {
     /// `done` makes the outcome of an item whose whole call was acknowledged.
     pub(crate) fn call_ended(&mut self, end: End, done: impl Fn(&E) -> Result<O, Error>) {
         let sent = self.in_flight;
+        let untouched = end.taken <= self.answered;
         self.uncount_untaken(end.taken);
         match (end.status, self.acknowledged) {
             (Ok(()), Acknowledged::WholeCall) if end.answers > 0 => {
@@ -238,10 +242,18 @@ impl<E, O> Window<E, O> {
                     self.settle(position, outcome);
                 }
                 self.narrow(self.suspects.saturating_sub(sent));
+                if self.suspects == 0 {
+                    self.segment = self.segment.saturating_mul(2);
+                }
             }
             (Ok(()), _) => {
                 let missing = Status::unavailable("the server ended the call with answers missing");
                 self.fail_sent(&missing, end.taken);
+            }
+            // A call that ended before it took an item cannot have failed at it.
+            (Err(status), _) if untouched && verdict::blame(&status) == Blame::Item => {
+                self.fail_sent(&status, end.taken);
+                self.narrow(0);
             }
             (Err(status), acknowledged) => match verdict::blame(&status) {
                 Blame::Item if acknowledged == Acknowledged::WholeCall && sent > 1 => {
@@ -255,6 +267,11 @@ impl<E, O> Window<E, O> {
                     }
                     self.requeue_sent();
                     self.narrow(0);
+                    if acknowledged == Acknowledged::WholeCall {
+                        // Where one fails the next may, as when the server's storage is down:
+                        // segments grow again with each that succeeds.
+                        self.segment = 1;
+                    }
                 }
                 Blame::Moment => {
                     self.fail_sent(&status, end.taken);
@@ -318,10 +335,9 @@ impl<E, O> Window<E, O> {
     /// Halves the next call while it is known to hold an item that fails the whole of it.
     fn narrow(&mut self, suspects: usize) {
         self.suspects = suspects;
-        self.segment = match suspects {
-            0 => usize::MAX,
-            n => (n / 2).max(1),
-        };
+        if suspects > 0 {
+            self.segment = (suspects / 2).max(1);
+        }
     }
 
     /// The next result in input order, out of the window.

@@ -323,7 +323,7 @@ async fn a_failing_delete_is_singled_out() {
     store.inject(
         Fault::status(Status::failed_precondition("pinned"))
             .at(0)
-            .times(8),
+            .times(7),
     );
     let results: Vec<_> = soon(stream::iter(refs).delete_from(&client).collect()).await;
     let failed: Vec<_> = results

@@ -122,7 +122,7 @@ fn what_a_status_says_of_an_item_is_its_kind() {
 fn an_item_refused_before_sending_does_not_disturb_its_neighbours() {
     let mut window = window(8);
     window.take(0, 1);
-    window.refuse(1, Error::invalid("no data"));
+    window.refuse(1, 1, Error::invalid("no data"));
     window.take(2, 1);
     assert_eq!(window.send(), [0, 2]);
     assert_eq!(window.results(), [], "results keep their order");
@@ -171,6 +171,48 @@ fn a_status_with_a_source_is_the_transports_whatever_its_code() {
             (1, 1, Err(ErrorKind::Unknown))
         ]
     );
+}
+
+#[test]
+fn a_refused_item_counts_in_bytes_while_it_is_held() {
+    let limits = Limits {
+        items: 8,
+        bytes: 10,
+    };
+    let mut window = TestWindow::new(limits, Acknowledged::EachItem, ErrorKind::Unknown);
+    window.refuse(0, 10, Error::invalid("too long"));
+    assert!(!window.has_room());
+    assert!(window.pop().is_some());
+    assert!(window.has_room());
+}
+
+#[test]
+fn a_call_that_took_nothing_did_not_fail_at_an_item() {
+    let mut window = window(8);
+    window.take_all(0..2);
+    window.send();
+    window.end(Err(Status::internal("no token")), 0);
+    for _ in 0..2 {
+        let settled = window.pop().unwrap();
+        assert_eq!(settled.attempts, 0);
+        assert_eq!(settled.outcome.unwrap_err().kind(), ErrorKind::NotSent);
+    }
+}
+
+#[test]
+fn after_a_spare_answer_the_next_call_counts_from_nothing() {
+    let mut window = window(8);
+    window.take(0, 1);
+    window.send();
+    assert!(window.answer(|_| Ok("cid")));
+    assert!(!window.answer(|_| Ok("cid")), "nobody's");
+    assert!(window.pop().is_some());
+    window.take(1, 1);
+    window.send();
+    window.end(Err(Status::unavailable("gone")), 1);
+    let settled = window.pop().unwrap();
+    assert_eq!(settled.attempts, 1);
+    assert_eq!(settled.outcome.unwrap_err().kind(), ErrorKind::Unknown);
 }
 
 #[test]
@@ -370,7 +412,7 @@ proptest! {
             match event {
                 0 | 1 | u8::MAX if next < items && window.has_room() => {
                     if event == 1 {
-                        window.refuse(next, Error::invalid("bad"));
+                        window.refuse(next, 1, Error::invalid("bad"));
                     } else {
                         window.take(next, 1);
                     }
