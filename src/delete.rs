@@ -6,8 +6,8 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::{Acknowledged, Adapter, Operation, drive, refs};
-use crate::error::{Error, ErrorKind, Failed};
+use crate::engine::{Acknowledged, Adapter, Lost, Operation, drive, refs};
+use crate::error::{Error, Failed};
 use crate::item::{Tagged, ToCid};
 use crate::options::Options;
 use crate::proto::core::RecordRef;
@@ -90,7 +90,7 @@ pub trait DeleteExt: Stream + Sized {
     fn delete_from<R, T>(
         self,
         client: &Client,
-    ) -> Adapter<impl Stream<Item = DeleteResult<R, T>> + use<Self, R, T>>
+    ) -> Adapter<Self, impl Stream<Item = DeleteResult<R, T>> + use<Self, R, T>>
     where
         Self::Item: Tagged<Input = R, Tag = T>,
         R: ToCid,
@@ -103,17 +103,13 @@ pub trait DeleteExt: Stream + Sized {
         self,
         client: &Client,
         options: &Options,
-    ) -> Adapter<impl Stream<Item = DeleteResult<R, T>> + use<Self, R, T>>
+    ) -> Adapter<Self, impl Stream<Item = DeleteResult<R, T>> + use<Self, R, T>>
     where
         Self::Item: Tagged<Input = R, Tag = T>,
         R: ToCid,
     {
         let delete = Delete { refs: PhantomData };
-        Adapter::new(
-            "delete",
-            self.size_hint(),
-            drive(self, delete, client.transport(), options),
-        )
+        drive("delete", self, delete, client, options)
     }
 }
 
@@ -126,7 +122,7 @@ struct Delete<R> {
 impl<R: ToCid> Operation for Delete<R> {
     const METHOD: &'static str = "/agntcy.dir.store.v1.StoreService/Delete";
     const ACKNOWLEDGED: Acknowledged = Acknowledged::WholeCall;
-    const LOST: ErrorKind = ErrorKind::Unknown;
+    const LOST: Lost = Lost::Repeated;
 
     type Input = R;
     type Asked = Cid;

@@ -17,10 +17,9 @@ pub enum ErrorKind {
     Invalid,
     /// The server refused this record. Final.
     Rejected,
-    /// The server failed at this record without saying whose fault it is (gRPC `Internal`,
-    /// `Unknown`, `DataLoss`). A DIR server answers so to a record that lacks a schema version,
-    /// to any record while its validator is down, and, over a local folder, to a record that it
-    /// has already.
+    /// The server failed at this record, in each try, without saying whose fault it is (gRPC
+    /// `Internal`, `Unknown`, `DataLoss`). A DIR server answers so to any record while its validator
+    /// is down. It does not have the record.
     Internal,
     /// The server has no record of this CID.
     NotFound,
@@ -34,6 +33,9 @@ pub enum ErrorKind {
     /// The server could not be reached, or failed without a word about this item.
     /// Nothing was changed; trying again may help.
     Unavailable,
+    /// Not sent, or sent and found not to be there: the client's
+    /// [`CircuitBreaker`](crate::CircuitBreaker) stayed open for too long.
+    CircuitOpen,
     /// The server does not know who asks, or does not let them.
     Denied,
     /// The server does not have this method.
@@ -41,6 +43,20 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Invalid,
+        Self::Rejected,
+        Self::Internal,
+        Self::NotFound,
+        Self::Mismatch,
+        Self::NotSent,
+        Self::Unknown,
+        Self::Unavailable,
+        Self::CircuitOpen,
+        Self::Denied,
+        Self::Unsupported,
+    ];
+
     fn sentence(self) -> &'static str {
         match self {
             Self::Invalid => "invalid",
@@ -51,6 +67,7 @@ impl ErrorKind {
             Self::NotSent => "not sent",
             Self::Unknown => "outcome unknown",
             Self::Unavailable => "server unavailable",
+            Self::CircuitOpen => "circuit open",
             Self::Denied => "access denied",
             Self::Unsupported => "not supported by the server",
         }
@@ -101,11 +118,13 @@ impl Error {
 
     /// The error that a gRPC status means for an item.
     pub(crate) fn from_status(kind: ErrorKind, status: Status) -> Self {
-        Self(Box::new(Inner {
-            kind,
-            message: Cow::Borrowed(""),
-            cause: Cause::Status(status),
-        }))
+        Self::new(kind, "").with_status(status)
+    }
+
+    /// With the last that the server or the transport said.
+    pub(crate) fn with_status(mut self, status: Status) -> Self {
+        self.0.cause = Cause::Status(status);
+        self
     }
 
     /// An item that must not be sent, and why: for implementors of [`ToCid`](crate::ToCid).
@@ -154,12 +173,22 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let said = match &self.0.cause {
-            Cause::Status(status) if status.message().is_empty() => status.code().description(),
-            Cause::Status(status) => status.message(),
-            _ => &self.0.message,
+        let Inner {
+            kind,
+            message,
+            cause,
+        } = &*self.0;
+        let Cause::Status(status) = cause else {
+            return write!(f, "{kind}: {message}");
         };
-        write!(f, "{}: {said}", self.0.kind)
+        let said = match status.message() {
+            "" => status.code().description(),
+            words => words,
+        };
+        match message.as_ref() {
+            "" => write!(f, "{kind}: {said}"),
+            message => write!(f, "{kind}: {message}: {said}"),
+        }
     }
 }
 
@@ -200,7 +229,7 @@ pub struct Failed<I, T = ()> {
     pub input: I,
     /// The tag it came with.
     pub tag: T,
-    /// How many calls have carried it. 0: it never left.
+    /// How many calls have carried it, whoever's fault it was that they ended. 0: it never left.
     pub attempts: u32,
     /// Why.
     pub error: Error,
@@ -270,6 +299,25 @@ mod tests {
         let broken = Status::from_error("connection reset".into());
         let error = Error::from_status(ErrorKind::NotSent, broken);
         assert_eq!(error.source().unwrap().to_string(), "connection reset");
+    }
+
+    #[test]
+    fn display_has_the_reason_and_the_last_words() {
+        let error = Error::new(ErrorKind::Unknown, "no answer in 10 s");
+        assert_eq!(error.to_string(), "outcome unknown: no answer in 10 s");
+        let error = error.with_status(Status::unavailable("no upstream"));
+        assert_eq!(
+            error.to_string(),
+            "outcome unknown: no answer in 10 s: no upstream"
+        );
+    }
+
+    #[test]
+    fn all_kinds_are_told_apart() {
+        for (place, kind) in ErrorKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, place);
+        }
+        assert_eq!(ErrorKind::ALL.last(), Some(&ErrorKind::Unsupported));
     }
 
     #[test]

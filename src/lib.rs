@@ -64,6 +64,7 @@
 //! [`Stream`]: futures_core::Stream
 //! [`FusedStream`]: futures_core::FusedStream
 
+mod breaker;
 mod cid;
 mod client;
 mod delete;
@@ -77,15 +78,19 @@ mod proto;
 mod pull;
 mod push;
 mod record;
+mod retry;
 #[cfg(feature = "server")]
 pub mod server;
+mod stats;
+mod verdict;
 
 pub use tonic::{Code, Status};
 
+pub use crate::breaker::CircuitBreaker;
 pub use crate::cid::Cid;
 pub use crate::client::Client;
 pub use crate::delete::{DeleteExt, DeleteResult, Deleted};
-pub use crate::engine::Adapter;
+pub use crate::engine::{Adapter, Leftover, Remainder};
 pub use crate::error::{Error, ErrorKind, Failed};
 pub use crate::item::{Tagged, ToCid};
 pub use crate::lookup::{Found, LookupExt, LookupResult};
@@ -93,6 +98,9 @@ pub use crate::options::Options;
 pub use crate::pull::{PullExt, PullResult, Pulled};
 pub use crate::push::{PushExt, PushResult, Pushed};
 pub use crate::record::{MAX_RECORD_LEN, Record};
+pub use crate::retry::Retry;
+pub use crate::stats::{FirstFailure, Monitor, Stats, Summary};
+pub use crate::verdict::Verdict;
 
 /// Runs the README's example.
 #[cfg(all(doctest, feature = "server"))]

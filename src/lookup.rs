@@ -7,7 +7,7 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::{Acknowledged, Adapter, Operation, drive, refs};
+use crate::engine::{Acknowledged, Adapter, Lost, Operation, drive, refs};
 use crate::error::{Error, ErrorKind, Failed};
 use crate::item::{Tagged, ToCid};
 use crate::options::Options;
@@ -96,7 +96,7 @@ pub trait LookupExt: Stream + Sized {
     fn lookup_in<R, T>(
         self,
         client: &Client,
-    ) -> Adapter<impl Stream<Item = LookupResult<R, T>> + use<Self, R, T>>
+    ) -> Adapter<Self, impl Stream<Item = LookupResult<R, T>> + use<Self, R, T>>
     where
         Self::Item: Tagged<Input = R, Tag = T>,
         R: ToCid,
@@ -109,7 +109,7 @@ pub trait LookupExt: Stream + Sized {
         self,
         client: &Client,
         options: &Options,
-    ) -> Adapter<impl Stream<Item = LookupResult<R, T>> + use<Self, R, T>>
+    ) -> Adapter<Self, impl Stream<Item = LookupResult<R, T>> + use<Self, R, T>>
     where
         Self::Item: Tagged<Input = R, Tag = T>,
         R: ToCid,
@@ -118,11 +118,7 @@ pub trait LookupExt: Stream + Sized {
             verify: options.verify,
             refs: PhantomData,
         };
-        Adapter::new(
-            "lookup",
-            self.size_hint(),
-            drive(self, lookup, client.transport(), options),
-        )
+        drive("lookup", self, lookup, client, options)
     }
 }
 
@@ -134,9 +130,9 @@ struct Lookup<R> {
 }
 
 impl<R: ToCid> Operation for Lookup<R> {
-    const METHOD: &'static str = "/agntcy.dir.store.v1.StoreService/Lookup";
+    const METHOD: &'static str = refs::LOOKUP;
     const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
-    const LOST: ErrorKind = ErrorKind::Unavailable;
+    const LOST: Lost = Lost::Nothing;
 
     type Input = R;
     type Asked = Cid;

@@ -1,8 +1,12 @@
 //! What a caller may choose for an adapter.
 
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
-/// How an adapter works: the size of its window, and what it checks.
+use crate::retry::Retry;
+
+/// How an adapter works: the size of its window, what it checks, how hard it tries, and how long
+/// its calls live.
 ///
 /// Given to the `*_with` form of each adapter; a plain value, so nothing can change once a
 /// stream runs.
@@ -16,12 +20,18 @@ use std::num::NonZeroUsize;
 ///     .verify(false);
 /// # let _ = options;
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[must_use]
 pub struct Options {
     pub(crate) window: NonZeroUsize,
     pub(crate) window_bytes: NonZeroUsize,
     pub(crate) verify: bool,
+    pub(crate) retry: Retry,
+    pub(crate) stall_after: Option<Duration>,
+    pub(crate) max_call_age: Option<Duration>,
+    pub(crate) idle_close: Option<Duration>,
+    pub(crate) stop_on_error: bool,
+    pub(crate) unordered: bool,
 }
 
 impl Options {
@@ -33,12 +43,29 @@ impl Options {
     pub const DEFAULT_WINDOW_BYTES: NonZeroUsize =
         NonZeroUsize::new(16 * 1024 * 1024).expect("not zero");
 
-    /// The defaults: a window of 1024 items and 16 MiB, with CIDs verified.
+    /// The default of [`stall_after`](Self::stall_after): 1 minute.
+    pub const DEFAULT_STALL_AFTER: Duration = Duration::from_secs(60);
+
+    /// The default of [`max_call_age`](Self::max_call_age): 4 minutes.
+    pub const DEFAULT_MAX_CALL_AGE: Duration = Duration::from_secs(240);
+
+    /// The default of [`idle_close`](Self::idle_close): 1 minute.
+    pub const DEFAULT_IDLE_CLOSE: Duration = Duration::from_secs(60);
+
+    /// The defaults: a window of 1024 items and 16 MiB, with CIDs verified, results in input
+    /// order, [`Retry::new`], and calls that are replaced after 4 minutes, after 1 minute without
+    /// progress, and after 1 minute without work.
     pub const fn new() -> Self {
         Self {
             window: Self::DEFAULT_WINDOW,
             window_bytes: Self::DEFAULT_WINDOW_BYTES,
             verify: true,
+            retry: Retry::new(),
+            stall_after: Some(Self::DEFAULT_STALL_AFTER),
+            max_call_age: Some(Self::DEFAULT_MAX_CALL_AGE),
+            idle_close: Some(Self::DEFAULT_IDLE_CLOSE),
+            stop_on_error: false,
+            unordered: false,
         }
     }
 
@@ -72,6 +99,64 @@ impl Options {
         self.verify = verify;
         self
     }
+
+    /// How hard the adapter tries. [`Retry::off`] is not at all.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// How long a call may make no progress before it is dropped and another goes on in its
+    /// place. Default: 1 minute; `None`: for ever.
+    ///
+    /// Progress is any answer. The time counts only while something is in flight and the adapter
+    /// waits for it, not while the consumer works on a result. It must be longer than the server
+    /// takes for one record, or for one segment of a delete.
+    pub const fn stall_after(mut self, time: Option<Duration>) -> Self {
+        self.stall_after = time;
+        self
+    }
+
+    /// How long a call may live before another takes over: it is closed, its answers are read to
+    /// the end, and the next items get a new one. Nothing is lost or sent again, and no try is
+    /// spent. Default: 4 minutes; `None`: for ever. Each call's age is shortened at random by up to a
+    /// tenth, so that adapters do not all turn at once.
+    ///
+    /// A DIR server tells a connection to go away after 30 minutes, and cuts what still runs on it 5
+    /// minutes later. Calls shorter than those 5 minutes are never cut.
+    pub const fn max_call_age(mut self, age: Option<Duration>) -> Self {
+        self.max_call_age = age;
+        self
+    }
+
+    /// How long a call may have nothing to do before it is closed; the next item opens another.
+    /// Default: 1 minute; `None`: for ever.
+    ///
+    /// Proxies cut calls that are silent for long, 5 minutes in Envoy.
+    pub const fn idle_close(mut self, time: Option<Duration>) -> Self {
+        self.idle_close = time;
+        self
+    }
+
+    /// Whether the first failed item ends the stream, after its result. Off by default.
+    ///
+    /// What is left, and what is known of it, is had by
+    /// [`Adapter::into_remainder`](crate::Adapter::into_remainder). In input order nothing behind
+    /// the failed item has been handed out then, though some of it may have landed.
+    pub const fn stop_on_error(mut self, stop: bool) -> Self {
+        self.stop_on_error = stop;
+        self
+    }
+
+    /// Yield results as they come, in place of input order. Off by default; each result still has
+    /// its index.
+    ///
+    /// Then an item that waits for its next try holds up nobody, until the adapter is eight windows
+    /// ahead of it. A delete, and a call that runs without faults, come in order all the same.
+    pub const fn unordered(mut self, unordered: bool) -> Self {
+        self.unordered = unordered;
+        self
+    }
 }
 
 impl Default for Options {
@@ -88,6 +173,11 @@ mod tests {
     fn the_defaults_are_what_the_docs_say() {
         assert_eq!(Options::DEFAULT_WINDOW.get(), 1024);
         assert_eq!(Options::DEFAULT_WINDOW_BYTES.get(), 4 * 4 * 1024 * 1024);
-        assert!(Options::default().verify);
+        assert_eq!(Options::DEFAULT_STALL_AFTER.as_secs(), 60);
+        assert_eq!(Options::DEFAULT_MAX_CALL_AGE.as_secs(), 4 * 60);
+        assert_eq!(Options::DEFAULT_IDLE_CLOSE.as_secs(), 60);
+        let defaults = Options::default();
+        assert!(defaults.verify && defaults.retry.is_on());
+        assert!(!defaults.stop_on_error && !defaults.unordered);
     }
 }

@@ -6,7 +6,7 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::{Acknowledged, Adapter, Operation, drive, refs};
+use crate::engine::{Acknowledged, Adapter, Lost, Operation, drive, refs};
 use crate::error::{Error, ErrorKind, Failed};
 use crate::item::{Tagged, ToCid};
 use crate::options::Options;
@@ -94,7 +94,7 @@ pub trait PullExt: Stream + Sized {
     fn pull_from<R, T>(
         self,
         client: &Client,
-    ) -> Adapter<impl Stream<Item = PullResult<R, T>> + use<Self, R, T>>
+    ) -> Adapter<Self, impl Stream<Item = PullResult<R, T>> + use<Self, R, T>>
     where
         Self::Item: Tagged<Input = R, Tag = T>,
         R: ToCid,
@@ -107,7 +107,7 @@ pub trait PullExt: Stream + Sized {
         self,
         client: &Client,
         options: &Options,
-    ) -> Adapter<impl Stream<Item = PullResult<R, T>> + use<Self, R, T>>
+    ) -> Adapter<Self, impl Stream<Item = PullResult<R, T>> + use<Self, R, T>>
     where
         Self::Item: Tagged<Input = R, Tag = T>,
         R: ToCid,
@@ -116,11 +116,7 @@ pub trait PullExt: Stream + Sized {
             verify: options.verify,
             refs: PhantomData,
         };
-        Adapter::new(
-            "pull",
-            self.size_hint(),
-            drive(self, pull, client.transport(), options),
-        )
+        drive("pull", self, pull, client, options)
     }
 }
 
@@ -134,7 +130,7 @@ struct Pull<R> {
 impl<R: ToCid> Operation for Pull<R> {
     const METHOD: &'static str = "/agntcy.dir.store.v1.StoreService/Pull";
     const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
-    const LOST: ErrorKind = ErrorKind::Unavailable;
+    const LOST: Lost = Lost::Nothing;
 
     type Input = R;
     type Asked = Cid;

@@ -4,7 +4,7 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::{Acknowledged, Adapter, Operation, drive, refs};
+use crate::engine::{Acknowledged, Adapter, Lost, Operation, drive, refs};
 use crate::error::{Error, ErrorKind, Failed};
 use crate::item::Tagged;
 use crate::options::Options;
@@ -24,6 +24,12 @@ pub struct Pushed<T = ()> {
     pub tag: T,
     /// Its CID, as the server answered it.
     pub cid: Cid,
+    /// Whether the success was found out by a lookup, and not told by the answer to the push: the
+    /// server had the record already, from an earlier push or from one whose answer was lost.
+    ///
+    /// A server over a registry answers to a record that it has as to a new one, which does not
+    /// show here.
+    pub already_stored: bool,
 }
 
 /// Pushes a stream of records.
@@ -91,7 +97,7 @@ pub trait PushExt: Stream + Sized {
     fn push_to<T>(
         self,
         client: &Client,
-    ) -> Adapter<impl Stream<Item = PushResult<T>> + use<Self, T>>
+    ) -> Adapter<Self, impl Stream<Item = PushResult<T>> + use<Self, T>>
     where
         Self::Item: Tagged<Input = Record, Tag = T>,
     {
@@ -103,18 +109,14 @@ pub trait PushExt: Stream + Sized {
         self,
         client: &Client,
         options: &Options,
-    ) -> Adapter<impl Stream<Item = PushResult<T>> + use<Self, T>>
+    ) -> Adapter<Self, impl Stream<Item = PushResult<T>> + use<Self, T>>
     where
         Self::Item: Tagged<Input = Record, Tag = T>,
     {
         let push = Push {
             verify: options.verify,
         };
-        Adapter::new(
-            "push",
-            self.size_hint(),
-            drive(self, push, client.transport(), options),
-        )
+        drive("push", self, push, client, options)
     }
 }
 
@@ -124,17 +126,22 @@ struct Push {
     verify: bool,
 }
 
+struct Stored {
+    cid: Cid,
+    was_found: bool,
+}
+
 impl Operation for Push {
     const METHOD: &'static str = "/agntcy.dir.store.v1.StoreService/Push";
     const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
-    const LOST: ErrorKind = ErrorKind::Unknown;
+    const LOST: Lost = Lost::LookedUp;
 
     type Input = Record;
     /// The record's own CID, where it is to be verified.
     type Asked = Option<Cid>;
     type Request = Record;
     type Answer = RecordRef;
-    type Output = Cid;
+    type Output = Stored;
     type Success<T> = Pushed<T>;
 
     fn size(&self, record: &Record) -> usize {
@@ -158,18 +165,41 @@ impl Operation for Push {
         record.clone()
     }
 
-    fn accept(&self, _: &Record, own: &Option<Cid>, answer: RecordRef) -> Result<Cid, Error> {
+    fn accept(&self, _: &Record, own: &Option<Cid>, answer: RecordRef) -> Result<Stored, Error> {
         let cid = refs::answered(&answer.cid)?;
         match own {
             Some(own) if *own != cid => Err(Error::new(
                 ErrorKind::Mismatch,
                 format!("the record is {own}, the server answered {cid}"),
             )),
-            _ => Ok(cid),
+            _ => Ok(Stored {
+                cid,
+                was_found: false,
+            }),
         }
     }
 
-    fn success<T>(index: u64, tag: T, cid: Cid) -> Pushed<T> {
-        Pushed { index, tag, cid }
+    fn key(&self, record: &Record, own: &Option<Cid>) -> Option<Cid> {
+        own.or_else(|| record.cid().ok())
+    }
+
+    fn found(&self, cid: Cid) -> Option<Stored> {
+        Some(Stored {
+            cid,
+            was_found: true,
+        })
+    }
+
+    fn was_found(stored: &Stored) -> bool {
+        stored.was_found
+    }
+
+    fn success<T>(index: u64, tag: T, stored: Stored) -> Pushed<T> {
+        Pushed {
+            index,
+            tag,
+            cid: stored.cid,
+            already_stored: stored.was_found,
+        }
     }
 }

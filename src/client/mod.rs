@@ -10,8 +10,10 @@ use std::sync::Arc;
 #[cfg(feature = "server")]
 pub(crate) use self::connect::with_settings;
 pub(crate) use self::transport::Transport;
+use crate::breaker::{Breaker, CircuitBreaker};
 
-/// A DIR server, and the way to it. Cheap to clone; clones share the connection.
+/// A DIR server, and the way to it. Cheap to clone; clones share the connection and the
+/// [`CircuitBreaker`].
 ///
 /// ```no_run
 /// use agntcy_dir_stream::prelude::*;
@@ -24,6 +26,7 @@ pub(crate) use self::transport::Transport;
 #[derive(Clone)]
 pub struct Client {
     transport: Arc<dyn Transport>,
+    breaker: Arc<Breaker>,
 }
 
 impl Client {
@@ -65,7 +68,20 @@ impl Client {
     {
         Self {
             transport: transport::over(service),
+            breaker: Breaker::new(CircuitBreaker::new()),
         }
+    }
+
+    /// This client with a circuit breaker of its own, which its later clones and the adapters made
+    /// with them share.
+    #[must_use]
+    pub fn with_breaker(mut self, settings: CircuitBreaker) -> Self {
+        self.breaker = Breaker::new(settings);
+        self
+    }
+
+    pub(crate) fn breaker(&self) -> Arc<Breaker> {
+        Arc::clone(&self.breaker)
     }
 
     pub(crate) fn transport(&self) -> Arc<dyn Transport> {

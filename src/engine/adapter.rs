@@ -1,31 +1,50 @@
 //! The stream that the methods return.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures_core::{FusedStream, Stream};
-use pin_project::pin_project;
+use tokio::time::Instant;
+
+use super::ends::{Order, Remainder, Shared};
+use crate::item::Tagged;
+use crate::stats::{Monitor, Stats, Summary};
 
 /// How many results are handed out in a row before the task's other work gets a turn.
 const RESULTS_IN_A_ROW: u32 = 128;
 
 /// Stream for the `push_to`, `pull_from`, `lookup_in` and `delete_from` methods: one result for
-/// each item of the input, in input order.
+/// each item of the input, in input order unless
+/// [`Options::unordered`](crate::Options::unordered) says otherwise.
 ///
 /// - It does nothing until it is polled, and spawns no task: the input is polled in place.
 /// - Dropping it resets the call on the wire at once and drops the input; it needs no runtime.
-/// - It is `Send` whenever the input and its items are, and borrows what the input borrows. It is not `Unpin`:
-///   use [`std::pin::pin!`] or `Box::pin`, which also makes it nameable:
-///   `Pin<Box<dyn Stream<Item = PushResult> + Send>>`.
+/// - It is `Send` whenever the input and its items are, and borrows what the input borrows. It is
+///   `Unpin`, whatever the input is.
 /// - [`size_hint`](Stream::size_hint) is what the input promised at the start, less what was
 ///   handed out.
 /// - After each 128 results in a row without a wait, one poll yields to the task's scheduler.
-#[pin_project]
+///
+/// The natural end is that of the input, when its last item has its result. Beside it there are
+/// [`finish`](Self::finish), [`drain`](Self::drain), [`into_remainder`](Self::into_remainder), and
+/// the drop.
+///
+/// # Panics
+///
+/// When it is polled outside of a tokio runtime with its timers enabled.
 #[must_use = "streams do nothing unless polled"]
-pub struct Adapter<G> {
-    #[pin]
-    results: G,
+pub struct Adapter<S, G>
+where
+    S: Stream<Item: Tagged>,
+    G: Stream,
+{
+    /// The generator, on the heap so that the adapter can be moved and taken apart.
+    results: Pin<Box<G>>,
+    shared: Arc<Shared<S, G::Item>>,
     method: &'static str,
     /// How many results are still to come, as far as the input could tell.
     expected: (usize, Option<usize>),
@@ -34,10 +53,20 @@ pub struct Adapter<G> {
     ended: bool,
 }
 
-impl<G> Adapter<G> {
-    pub(crate) fn new(method: &'static str, expected: (usize, Option<usize>), results: G) -> Self {
+impl<S, G> Adapter<S, G>
+where
+    S: Stream<Item: Tagged>,
+    G: Stream,
+{
+    pub(super) fn new(
+        method: &'static str,
+        expected: (usize, Option<usize>),
+        shared: Arc<Shared<S, G::Item>>,
+        results: G,
+    ) -> Self {
         Self {
-            results,
+            results: Box::pin(results),
+            shared,
             method,
             expected,
             handed_out: 0,
@@ -45,33 +74,142 @@ impl<G> Adapter<G> {
             ended: false,
         }
     }
+
+    /// What it has done so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared.counters.stats()
+    }
+
+    /// A handle to look at it from elsewhere, as when it is moved into a combinator.
+    #[must_use]
+    pub fn monitor(&self) -> Monitor {
+        Monitor(Arc::clone(&self.shared.counters))
+    }
+
+    /// Runs to the end, and says what it came to. Results that were read before are in the counts.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use futures::stream;
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let good = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let bad = r#"{"name": "b"}"#.parse()?;
+    /// let summary = stream::iter([good, bad]).push_to(&client).finish().await;
+    /// assert_eq!((summary.stats.succeeded, summary.stats.failed), (1, 1));
+    /// assert_eq!(summary.first_failures[0].index, 1);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the adapter. To keep the counts, take a
+    /// [`monitor`](Self::monitor) first.
+    pub async fn finish(mut self) -> Summary {
+        while poll_fn(|cx| Pin::new(&mut self).poll_next(cx))
+            .await
+            .is_some()
+        {}
+        self.shared.counters.summary()
+    }
+
+    /// Takes no more input: the stream ends when the items that were taken have their results, at
+    /// the latest after `within`. Read it on to the end.
+    ///
+    /// What has no result by then gets one that says so: [`NotSent`](crate::ErrorKind::NotSent), or
+    /// what else is known of it, as under [`Retry::time`](crate::Retry::time). The rest of the input
+    /// can be had by [`into_remainder`](Self::into_remainder) afterwards.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use agntcy_dir_stream::prelude::*;
+    /// use futures::{StreamExt, stream};
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let endless = stream::repeat_with(|| record.clone());
+    /// let mut results = endless.push_to(&client);
+    /// results.next().await;
+    /// // Told to go.
+    /// results.drain(Duration::from_secs(5));
+    /// while let Some(result) = results.next().await {
+    ///     println!("{result:?}");
+    /// }
+    /// assert_eq!(results.stats().in_window, 0);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    pub fn drain(&mut self, within: Duration) {
+        // A deadline that does not fit into a clock never comes.
+        let far = Duration::from_secs(1 << 30);
+        let now = Instant::now();
+        let deadline = now.checked_add(within).unwrap_or_else(|| now + far);
+        self.shared.give(Order::Drain(deadline));
+        self.expected.0 = 0;
+    }
+
+    /// Stops now: gives back the input, and every item that was taken and whose result was not
+    /// handed out. Nothing further is sent, and the call is reset.
+    ///
+    /// It can be called at any time: before the first poll, and after the end.
+    ///
+    /// # Panics
+    ///
+    /// If a poll of the input has panicked before.
+    #[must_use]
+    pub fn into_remainder(mut self) -> Remainder<S, G::Item> {
+        if !self.ended {
+            self.shared.give(Order::Stop);
+            let mut cx = Context::from_waker(Waker::noop());
+            // It stops at the next poll without a wait.
+            let _ = self.results.as_mut().poll_next(&mut cx);
+        }
+        self.shared
+            .remainder()
+            .expect("a generator that has ended leaves what it had")
+    }
 }
 
-impl<G: Stream> Stream for Adapter<G> {
+impl<S, G> Stream for Adapter<S, G>
+where
+    S: Stream<Item: Tagged>,
+    G: Stream,
+{
     type Item = G::Item;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<G::Item>> {
-        let this = self.project();
-        if *this.ended {
+        let this = self.get_mut();
+        if this.ended {
             return Poll::Ready(None);
         }
-        if *this.in_a_row == RESULTS_IN_A_ROW {
-            *this.in_a_row = 0;
+        if this.in_a_row == RESULTS_IN_A_ROW {
+            this.in_a_row = 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let Poll::Ready(next) = this.results.poll_next(cx) else {
-            *this.in_a_row = 0;
+        let Poll::Ready(next) = this.results.as_mut().poll_next(cx) else {
+            this.in_a_row = 0;
             return Poll::Pending;
         };
         if next.is_some() {
-            *this.in_a_row += 1;
-            *this.handed_out += 1;
-            let (lower, upper) = this.expected;
+            this.in_a_row += 1;
+            this.handed_out += 1;
+            let (lower, upper) = &mut this.expected;
             *lower = lower.saturating_sub(1);
             *upper = upper.map(|upper| upper.saturating_sub(1));
         } else {
-            *this.ended = true;
+            this.ended = true;
         }
         Poll::Ready(next)
     }
@@ -85,13 +223,21 @@ impl<G: Stream> Stream for Adapter<G> {
     }
 }
 
-impl<G: Stream> FusedStream for Adapter<G> {
+impl<S, G> FusedStream for Adapter<S, G>
+where
+    S: Stream<Item: Tagged>,
+    G: Stream,
+{
     fn is_terminated(&self) -> bool {
         self.ended
     }
 }
 
-impl<G> fmt::Debug for Adapter<G> {
+impl<S, G> fmt::Debug for Adapter<S, G>
+where
+    S: Stream<Item: Tagged>,
+    G: Stream,
+{
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Adapter")
             .field("method", &self.method)

@@ -11,11 +11,11 @@ use http::uri::PathAndQuery;
 use prost::Message;
 use tonic::body::Body;
 use tonic::client::Grpc;
-use tonic::{CancellationHandle, Request, Status, Streaming};
+use tonic::metadata::MetadataMap;
+use tonic::{CancellationHandle, Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::outgoing::Outgoing;
-use super::window::End;
 use crate::client::Transport;
 
 /// The largest answer in bytes that is read: four times what a DIR server sends by default, for
@@ -46,6 +46,16 @@ enum Stage<A> {
 pub(super) enum Event<A> {
     Answer(A),
     Ended(End),
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) status: Result<(), Status>,
+    /// How many of its requests the transport took, and so may have sent.
+    pub(super) taken: usize,
+    /// How many answers came.
+    pub(super) answers: usize,
 }
 
 impl<R, A> Call<R, A>
@@ -97,6 +107,16 @@ where
 
     pub(super) fn is_finished(&self) -> bool {
         self.finished
+    }
+
+    /// How many of its requests the transport has taken so far.
+    pub(super) fn taken(&self) -> usize {
+        self.outgoing.taken()
+    }
+
+    /// How many answers have come so far.
+    pub(super) fn answers(&self) -> usize {
+        self.answers
     }
 
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event<A>> {
@@ -164,6 +184,33 @@ impl<R: Send + 'static> tonic::codegen::Service<http::Request<Body>> for OneCall
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let request = request.map(|body| Body::new(self.outgoing.gate(body)));
-        self.transport.open(request)
+        let opening = self.transport.open(request);
+        Box::pin(async move { only_grpc(opening.await?).map_err(Into::into) })
     }
+}
+
+/// Turns what is not gRPC, such as the page of a proxy whose server is away, into a status: the
+/// page would be read as if it were an answer. What HTTP's code stands for is gRPC's own mapping,
+/// <https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>, except that
+/// whatever is not about the caller may pass with time.
+fn only_grpc(response: http::Response<Body>) -> Result<http::Response<Body>, Status> {
+    let headers = response.headers();
+    let content_type = headers
+        .get(http::header::CONTENT_TYPE)
+        .map_or("nothing", |value| value.to_str().unwrap_or("?"));
+    let http_status = response.status();
+    if headers.contains_key("grpc-status")
+        || http_status == http::StatusCode::OK && content_type.starts_with("application/grpc")
+    {
+        return Ok(response);
+    }
+    let code = match http_status.as_u16() {
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
+        _ => Code::Unavailable,
+    };
+    let message = format!("HTTP {http_status} with {content_type} in place of gRPC");
+    let metadata = MetadataMap::from_headers(response.into_parts().0.headers);
+    Err(Status::with_metadata(code, message, metadata))
 }

@@ -3,18 +3,25 @@
 
 mod adapter;
 mod call;
+mod clock;
 mod driver;
+mod ends;
+mod flight;
+mod lane;
 mod outgoing;
+mod pace;
+mod pushback;
 pub(crate) mod refs;
-mod verdict;
 mod window;
 
 use prost::Message;
 
 pub use self::adapter::Adapter;
 pub(crate) use self::driver::drive;
-pub(crate) use self::window::Acknowledged;
-use crate::error::{Error, ErrorKind};
+pub use self::ends::{Leftover, Remainder};
+pub(crate) use self::window::{Acknowledged, Lost};
+use crate::cid::Cid;
+use crate::error::Error;
 
 /// What differs between push, pull, lookup and delete.
 pub(crate) trait Operation {
@@ -22,8 +29,8 @@ pub(crate) trait Operation {
     const METHOD: &'static str;
     /// How the server answers.
     const ACKNOWLEDGED: Acknowledged;
-    /// What a lost answer makes of an item: a read has changed nothing, a write may have.
-    const LOST: ErrorKind;
+    /// What a lost answer makes of an item.
+    const LOST: Lost;
 
     /// What the caller puts in.
     type Input;
@@ -53,6 +60,22 @@ pub(crate) trait Operation {
         asked: &Self::Asked,
         answer: Self::Answer,
     ) -> Result<Self::Output, Error>;
+
+    /// Where a lost write is looked up: the CID that tells whether it was made. `None`: it cannot be
+    /// told.
+    fn key(&self, _: &Self::Input, _: &Self::Asked) -> Option<Cid> {
+        None
+    }
+
+    /// What it means that the record of this key is there, where the answer was lost.
+    fn found(&self, _: Cid) -> Option<Self::Output> {
+        None
+    }
+
+    /// Whether the output is one that [`found`](Self::found) gave.
+    fn was_found(_: &Self::Output) -> bool {
+        false
+    }
 
     fn success<T>(index: u64, tag: T, output: Self::Output) -> Self::Success<T>;
 }

@@ -61,6 +61,11 @@ impl<R> Outgoing<R> {
         wake(queue);
     }
 
+    /// How many requests the transport has taken so far.
+    pub(super) fn taken(&self) -> usize {
+        lock(&self.0).taken
+    }
+
     /// The call is over: what has not left stays here. Returns how many requests the transport
     /// took, and whether it has all and will see their end.
     pub(super) fn close(&self) -> (usize, bool) {

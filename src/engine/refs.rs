@@ -8,6 +8,9 @@ use crate::proto::core::RecordRef;
 /// not known.
 pub(crate) const SIZE: usize = size_of::<Cid>();
 
+/// The method that looks records up.
+pub(crate) const LOOKUP: &str = "/agntcy.dir.store.v1.StoreService/Lookup";
+
 pub(crate) fn request(cid: &Cid) -> RecordRef {
     RecordRef {
         cid: cid.to_string(),

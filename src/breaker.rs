@@ -1,0 +1,303 @@
+//! The circuit breaker that the adapters of one client share.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// When the adapters of a client stop knocking at a server that is not there.
+///
+/// After so many faults of the moment in a row, with no answer between them, the breaker opens.
+/// While it is open no adapter of this client takes anything from its input, and no call is opened
+/// but one probe at a time, which carries a single item, after a wait that grows as
+/// [`Retry::waits`](crate::Retry::waits) says. Any answer closes it, and all go on. Calls that run
+/// are left alone.
+///
+/// A refused record is an answer, and never counts as a fault; a fault counts whatever the
+/// operation. Clones of a client, and all adapters made with them, share its breaker;
+/// [`Client::with_breaker`](crate::Client::with_breaker) gives a client one of its own.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use agntcy_dir_stream::{CircuitBreaker, Client};
+///
+/// # async fn example(client: Client) {
+/// // Wait for the server for as long as it takes.
+/// let client = client.with_breaker(CircuitBreaker::new().give_up_after(None));
+/// # let _ = client;
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct CircuitBreaker {
+    threshold: Option<NonZeroU32>,
+    give_up_after: Option<Duration>,
+}
+
+impl CircuitBreaker {
+    /// The default of [`threshold`](Self::threshold): 3 faults in a row.
+    pub const DEFAULT_THRESHOLD: NonZeroU32 = NonZeroU32::new(3).expect("not zero");
+    /// The default of [`give_up_after`](Self::give_up_after): 5 minutes.
+    pub const DEFAULT_GIVE_UP_AFTER: Duration = Duration::from_secs(300);
+
+    /// The defaults: open after 3 faults in a row, give up after 5 minutes.
+    pub const fn new() -> Self {
+        Self {
+            threshold: Some(Self::DEFAULT_THRESHOLD),
+            give_up_after: Some(Self::DEFAULT_GIVE_UP_AFTER),
+        }
+    }
+
+    /// A breaker that never opens.
+    pub const fn off() -> Self {
+        Self {
+            threshold: None,
+            give_up_after: None,
+        }
+    }
+
+    /// How many faults of the moment in a row open it. Default: 3.
+    pub const fn threshold(mut self, faults: NonZeroU32) -> Self {
+        self.threshold = Some(faults);
+        self
+    }
+
+    /// How long an adapter waits for an open breaker to close before it gives up. Default: 5
+    /// minutes; `None`: never.
+    ///
+    /// Then all that remains fails, with the last fault as the cause: what was never sent, and all
+    /// that the input still has, as [`CircuitOpen`](crate::ErrorKind::CircuitOpen); what may have
+    /// landed as [`Unknown`](crate::ErrorKind::Unknown). Time in which the consumer works on a
+    /// result does not count.
+    pub const fn give_up_after(mut self, time: Option<Duration>) -> Self {
+        self.give_up_after = time;
+        self
+    }
+}
+
+impl Default for CircuitBreaker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A breaker at work.
+pub(crate) struct Breaker {
+    settings: CircuitBreaker,
+    /// As in the state, so that an answer takes no lock while all is well.
+    faults: AtomicU32,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    faults: u32,
+    is_open: bool,
+    is_probed: bool,
+    /// When the next probe may go out.
+    probe_at: Option<Instant>,
+    waiting: Vec<Waker>,
+}
+
+/// Whether a call may be opened.
+pub(crate) enum Permit {
+    Granted,
+    /// One call, with one item. The breaker waits for its end, which is the drop of this.
+    Probe(Probe),
+    /// Not now. The task is woken when the breaker closes or another may probe; here is when it
+    /// should look by itself, if it need not wait for another's probe.
+    Denied(Option<Instant>),
+}
+
+pub(crate) struct Probe(Arc<Breaker>);
+
+impl Breaker {
+    pub(crate) fn new(settings: CircuitBreaker) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            faults: AtomicU32::new(0),
+            state: Mutex::default(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that runs under the lock leaves the state half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn give_up_after(&self) -> Option<Duration> {
+        self.settings.give_up_after
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        let threshold = self.settings.threshold;
+        threshold.is_some_and(|threshold| self.faults.load(Ordering::Acquire) >= threshold.get())
+    }
+
+    /// The server has answered: all is well.
+    pub(crate) fn answered(&self) {
+        if self.faults.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut state = self.state();
+        state.faults = 0;
+        state.is_open = false;
+        state.probe_at = None;
+        self.faults.store(0, Ordering::Release);
+        wake(state);
+    }
+
+    /// A fault of the moment; the next probe may come at `probe_at`.
+    pub(crate) fn fault(&self, probe_at: Instant) {
+        let Some(threshold) = self.settings.threshold else {
+            return;
+        };
+        let mut state = self.state();
+        state.faults = state.faults.saturating_add(1);
+        self.faults.store(state.faults, Ordering::Release);
+        if state.faults >= threshold.get() {
+            state.is_open = true;
+            state.probe_at = state.probe_at.max(Some(probe_at));
+        }
+    }
+
+    /// Asks for a call, now.
+    pub(crate) fn permit(self: &Arc<Self>, cx: &Context<'_>, now: Instant) -> Permit {
+        if !self.is_open() {
+            return Permit::Granted;
+        }
+        let mut state = self.state();
+        if !state.is_open {
+            return Permit::Granted;
+        }
+        let is_time = state.probe_at.is_none_or(|at| at <= now);
+        if !state.is_probed && is_time {
+            state.is_probed = true;
+            return Permit::Probe(Probe(Arc::clone(self)));
+        }
+        let at = state.probe_at.filter(|_| !state.is_probed);
+        if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.waiting.push(cx.waker().clone());
+        }
+        Permit::Denied(at)
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.is_probed = false;
+        wake(state);
+    }
+}
+
+/// Wakes outside of the lock, so that the woken tasks do not run into it.
+fn wake(mut state: MutexGuard<'_, State>) {
+    let waiting = std::mem::take(&mut state.waiting);
+    drop(state);
+    for waker in waiting {
+        waker.wake();
+    }
+}
+
+impl fmt::Debug for Breaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Breaker")
+            .field("settings", &self.settings)
+            .field("faults", &self.faults)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context() -> Context<'static> {
+        Context::from_waker(Waker::noop())
+    }
+
+    fn open(faults: u32) -> (Arc<Breaker>, Instant) {
+        let threshold = NonZeroU32::new(faults).expect("not zero");
+        let breaker = Breaker::new(CircuitBreaker::new().threshold(threshold));
+        let now = Instant::now();
+        for _ in 0..faults {
+            assert!(matches!(breaker.permit(&context(), now), Permit::Granted));
+            breaker.fault(now);
+        }
+        assert!(breaker.is_open());
+        (breaker, now)
+    }
+
+    #[test]
+    fn faults_in_a_row_open_it_and_an_answer_closes_it() {
+        let (breaker, now) = open(3);
+        breaker.answered();
+        assert!(!breaker.is_open());
+        breaker.fault(now);
+        breaker.fault(now);
+        breaker.answered();
+        breaker.fault(now);
+        assert!(!breaker.is_open(), "an answer came between");
+    }
+
+    #[test]
+    fn one_probe_at_a_time_and_not_before_its_time() {
+        let (breaker, now) = open(2);
+        let later = now + Duration::from_secs(1);
+        breaker.fault(later);
+        let denied = breaker.permit(&context(), now);
+        assert!(matches!(denied, Permit::Denied(Some(at)) if at == later));
+        let probe = breaker.permit(&context(), later);
+        assert!(matches!(probe, Permit::Probe(_)));
+        let denied = breaker.permit(&context(), later);
+        assert!(matches!(denied, Permit::Denied(None)), "another probes");
+        drop(probe);
+        let probe = breaker.permit(&context(), later);
+        assert!(matches!(probe, Permit::Probe(_)), "the next may");
+        breaker.answered();
+        assert!(matches!(breaker.permit(&context(), now), Permit::Granted));
+    }
+
+    #[test]
+    fn who_waits_is_woken_when_it_closes_and_when_another_may_probe() {
+        let (breaker, now) = open(1);
+        let (waker, wakes) = futures_test::task::new_count_waker();
+        let mut cx = Context::from_waker(&waker);
+        let probe = breaker.permit(&context(), now);
+        for _ in 0..3 {
+            let denied = breaker.permit(&mut cx, now);
+            assert!(matches!(denied, Permit::Denied(_)));
+        }
+        drop(probe);
+        assert_eq!(wakes.get(), 1);
+        let probe = breaker.permit(&context(), now);
+        assert!(matches!(breaker.permit(&mut cx, now), Permit::Denied(_)));
+        breaker.answered();
+        assert_eq!(wakes.get(), 2);
+        drop(probe);
+    }
+
+    #[test]
+    fn off_never_opens() {
+        let breaker = Breaker::new(CircuitBreaker::off());
+        let now = Instant::now();
+        for _ in 0..100 {
+            breaker.fault(now);
+        }
+        assert!(!breaker.is_open());
+        assert!(matches!(breaker.permit(&context(), now), Permit::Granted));
+    }
+
+    #[test]
+    fn the_defaults_are_what_the_docs_say() {
+        let defaults = CircuitBreaker::default();
+        assert_eq!(defaults.threshold.map(NonZeroU32::get), Some(3));
+        assert_eq!(defaults.give_up_after.map(|time| time.as_secs()), Some(300));
+    }
+}

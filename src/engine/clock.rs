@@ -1,0 +1,71 @@
+//! The time that an adapter waits, and the one timer that wakes it.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Counts only the time between a poll that found nothing to do and the next poll: not the time in
+/// which the consumer works on a result.
+#[derive(Debug, Default)]
+pub(super) struct Clock {
+    waited: Duration,
+    /// Since when it waits, and until when at most: if the consumer stops polling, what goes on
+    /// beyond the timer is not waiting.
+    waits: Option<(Instant, Option<Instant>)>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Clock {
+    /// How long the adapter has waited so far, in all.
+    pub(super) fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// The adapter is polled again.
+    pub(super) fn resume(&mut self) {
+        if let Some((since, until)) = self.waits.take() {
+            let now = Instant::now();
+            let end = until.map_or(now, |until| until.min(now));
+            self.waited += end.saturating_duration_since(since);
+        }
+    }
+
+    /// When, if it waits from now on, it will have waited so long in all.
+    pub(super) fn at(&self, now: Instant, waited: Duration) -> Option<Instant> {
+        now.checked_add(waited.saturating_sub(self.waited))
+    }
+
+    /// Starts to wait, until `deadline` at most.
+    pub(super) fn poll_until(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        deadline: Option<Instant>,
+    ) -> Poll<()> {
+        self.waits = Some((now, deadline));
+        let Some(deadline) = deadline else {
+            return Poll::Pending;
+        };
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        // A timer that goes off too early costs one poll, and to set it anew for every wait costs
+        // more: deadlines mostly move away with each answer.
+        if deadline < sleep.deadline() || sleep.is_elapsed() {
+            sleep.as_mut().reset(deadline);
+        }
+        loop {
+            if sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if sleep.deadline() >= deadline {
+                self.resume();
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+    }
+}

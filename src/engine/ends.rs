@@ -1,0 +1,133 @@
+//! The ends of an adapter beside the natural one, and what an adapter leaves behind.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_core::Stream;
+use tokio::time::Instant;
+
+use crate::item::Tagged;
+use crate::stats::Counters;
+
+/// What an adapter leaves when it is stopped:
+/// [`Adapter::into_remainder`](crate::Adapter::into_remainder).
+///
+/// The parts add up to the input: what was handed out before, [`unread`](Self::unread),
+/// [`unsent`](Self::unsent), [`unanswered`](Self::unanswered), and what is still in
+/// [`input`](Self::input). Each part is in input order.
+#[non_exhaustive]
+pub struct Remainder<S, R>
+where
+    S: Stream<Item: Tagged>,
+{
+    /// The input, from which the items up to [`next_index`](Self::next_index) were taken. It is a
+    /// stream still.
+    pub input: Pin<Box<S>>,
+    /// The index that the next item of the input would have had.
+    pub next_index: u64,
+    /// Results that were there and not yet handed out.
+    pub unread: Vec<R>,
+    /// Items that the server has nothing of: never sent, or found not to be there.
+    pub unsent: Vec<Leftover<<S::Item as Tagged>::Input, <S::Item as Tagged>::Tag>>,
+    /// Items that were sent and have no answer. Those of a push or delete may have landed.
+    pub unanswered: Vec<Leftover<<S::Item as Tagged>::Input, <S::Item as Tagged>::Tag>>,
+}
+
+impl<S, R> fmt::Debug for Remainder<S, R>
+where
+    S: Stream<Item: Tagged>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remainder")
+            .field("next_index", &self.next_index)
+            .field("unread", &self.unread.len())
+            .field("unsent", &self.unsent.len())
+            .field("unanswered", &self.unanswered.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// An item without a result, in a [`Remainder`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Leftover<I, T = ()> {
+    /// The item's place in the input, counted from 0.
+    pub index: u64,
+    /// What was put in.
+    pub input: I,
+    /// The tag it came with.
+    pub tag: T,
+    /// How many calls have carried it.
+    pub attempts: u32,
+}
+
+/// What an adapter and its generator tell each other.
+pub(super) struct Shared<S, R>
+where
+    S: Stream<Item: Tagged>,
+{
+    pub(super) counters: Arc<Counters>,
+    /// Whether an order has been given that the generator has not seen.
+    is_ordered: AtomicBool,
+    state: Mutex<State<S, R>>,
+}
+
+struct State<S, R>
+where
+    S: Stream<Item: Tagged>,
+{
+    order: Option<Order>,
+    remainder: Option<Remainder<S, R>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Order {
+    /// Take no more input, and be done by then.
+    Drain(Instant),
+    /// End now.
+    Stop,
+}
+
+impl<S, R> Shared<S, R>
+where
+    S: Stream<Item: Tagged>,
+{
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            counters: Arc::default(),
+            is_ordered: AtomicBool::new(false),
+            state: Mutex::new(State {
+                order: None,
+                remainder: None,
+            }),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<S, R>> {
+        // Nothing that runs under the lock leaves the state half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn give(&self, order: Order) {
+        self.state().order = Some(order);
+        self.is_ordered.store(true, Ordering::Release);
+    }
+
+    pub(super) fn order(&self) -> Option<Order> {
+        if !self.is_ordered.load(Ordering::Acquire) {
+            return None;
+        }
+        self.is_ordered.store(false, Ordering::Release);
+        self.state().order.take()
+    }
+
+    pub(super) fn leave(&self, remainder: Remainder<S, R>) {
+        self.state().remainder = Some(remainder);
+    }
+
+    pub(super) fn remainder(&self) -> Option<Remainder<S, R>> {
+        self.state().remainder.take()
+    }
+}

@@ -1,0 +1,141 @@
+//! When the next call may be opened: waits after faults in a row, and the circuit breaker.
+
+use std::sync::Arc;
+use std::task::Context;
+use std::time::Duration;
+
+use backon::ExponentialBackoff;
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::pushback::{self, Pushback};
+use super::window::Aftermath;
+use crate::breaker::{Breaker, Permit, Probe};
+use crate::retry::Retry;
+use crate::verdict;
+
+#[derive(Debug)]
+pub(super) struct Pace {
+    retry: Retry,
+    breaker: Arc<Breaker>,
+    /// How many faults there were with no answer between them.
+    in_a_row: u32,
+    backoff: ExponentialBackoff,
+    /// No call is opened before.
+    hold: Option<Instant>,
+    /// Since when, on the clock of what was waited, the breaker is open.
+    open_since: Option<Duration>,
+    last_fault: Option<Status>,
+}
+
+/// Whether a call may be opened.
+pub(super) enum Gate {
+    Open(Option<Probe>),
+    /// Not now; it is worth another look at this time.
+    Shut(Option<Instant>),
+}
+
+impl Pace {
+    pub(super) fn new(retry: Retry, breaker: Arc<Breaker>) -> Self {
+        Self {
+            in_a_row: 0,
+            backoff: retry.backoff(),
+            hold: None,
+            open_since: None,
+            last_fault: None,
+            retry,
+            breaker,
+        }
+    }
+
+    pub(super) fn retry(&self) -> &Retry {
+        &self.retry
+    }
+
+    /// Asks for a call.
+    pub(super) fn gate(&self, cx: &Context<'_>, now: Instant) -> Gate {
+        if !self.retry.is_on() {
+            return Gate::Open(None);
+        }
+        if let Some(hold) = self.hold.filter(|hold| *hold > now) {
+            return Gate::Shut(Some(hold));
+        }
+        match self.breaker.permit(cx, now) {
+            Permit::Granted => Gate::Open(None),
+            Permit::Probe(probe) => Gate::Open(Some(probe)),
+            Permit::Denied(at) => Gate::Shut(at),
+        }
+    }
+
+    /// Whether the server is believed to be away, so that no more is taken than a probe needs.
+    pub(super) fn is_shut(&self) -> bool {
+        self.retry.is_on() && self.breaker.is_open()
+    }
+
+    pub(super) fn answered(&mut self) {
+        self.breaker.answered();
+        if self.in_a_row > 0 {
+            self.in_a_row = 0;
+            self.backoff = self.retry.backoff();
+            self.hold = None;
+        }
+    }
+
+    /// A call is over, with this status.
+    pub(super) fn call_ended(&mut self, now: Instant, aftermath: Aftermath, status: &Status) {
+        let named = match aftermath {
+            Aftermath::Quiet => return,
+            Aftermath::Answered => return self.answered(),
+            Aftermath::Fault { named } => named,
+        };
+        self.last_fault = Some(status.clone());
+        if !self.retry.is_on() {
+            return;
+        }
+        let is_first = self.in_a_row == 0;
+        self.in_a_row += 1;
+        if is_first && verdict::is_of_dying_connection(status) {
+            // The connection was told to go away; there is another by now.
+            return;
+        }
+        let wait = match pushback::of(status) {
+            Some(Pushback::After(wait)) if !named => wait,
+            _ if named && is_first => Duration::ZERO,
+            _ => self.backoff.next().unwrap_or_default(),
+        };
+        let hold = now + wait;
+        self.hold = self.hold.max(Some(hold));
+        self.breaker.fault(hold);
+    }
+
+    /// When an item that has had so many tries may have another; `None`: the server wants none.
+    pub(super) fn wait(
+        &self,
+        now: Instant,
+        status: Option<&Status>,
+    ) -> impl Fn(u32) -> Option<Instant> + use<'_> {
+        let word = status.and_then(pushback::of);
+        move |tries| match word {
+            Some(Pushback::Never) => None,
+            Some(Pushback::After(wait)) => now.checked_add(wait),
+            None => now.checked_add(self.retry.wait_after(tries)),
+        }
+    }
+
+    /// When, on the clock of what was waited, an open breaker is given up.
+    pub(super) fn gives_up_at(&mut self, waited: Duration) -> Option<Duration> {
+        if !self.is_shut() {
+            self.open_since = None;
+            return None;
+        }
+        let since = *self.open_since.get_or_insert(waited);
+        since.checked_add(self.breaker.give_up_after()?)
+    }
+
+    /// Why it is given up.
+    pub(super) fn last_fault(&self) -> Status {
+        self.last_fault
+            .clone()
+            .unwrap_or_else(|| Status::unavailable("other adapters of this client met faults"))
+    }
+}

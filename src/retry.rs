@@ -1,0 +1,224 @@
+//! How hard an adapter tries.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use tonic::Status;
+
+use crate::verdict::Verdict;
+
+type Judge = dyn Fn(&Status) -> Verdict + Send + Sync;
+
+/// What an adapter does about faults: how often, how long, and after which waits it tries again.
+///
+/// What is retried:
+///
+/// - Items whose call broke before their answer came ([`Verdict::Moment`]), and only those: what
+///   was answered is never sent again. A pull or lookup is asked again, a delete sent again. A push
+///   is looked up first, by its CID: found is a success
+///   ([`Pushed::already_stored`](crate::Pushed::already_stored)), missing is sent again.
+/// - The one item at which the server failed without saying whose fault it is
+///   ([`Verdict::Attempt`]). It waits by itself, and the others go on. A push is looked up first,
+///   since a server may answer so to a record that it has.
+/// - A call that could not be opened, that made no progress
+///   ([`Options::stall_after`](crate::Options::stall_after)), or that ended OK with answers missing.
+///
+/// What is not: a record that the server refused, a ref that it does not have, what never was fit
+/// to be sent, an answer that does not match, a caller who is not let in.
+///
+/// How:
+///
+/// - A fault costs a try only for the item that the server was at, the first without an answer, and
+///   only if its request had left. So a server that cannot be reached costs no tries.
+/// - An item at its last try is sent alone, so that one that breaks each call it is in cannot hold
+///   up the others. Then it gets its error.
+/// - Waits double from [`first_wait`](Self::waits) up to the longest, each lengthened at random by
+///   up to its own length. A server's own word comes first: `grpc-retry-pushback-ms`,
+///   `google.rpc.RetryInfo`, `retry-after` in seconds; "never", in the first of these, is the end of
+///   the item's tries. Answers set the waits back to the first; a connection that can be made does
+///   not. After a connection that was told to go away, the first retry is at once.
+/// - When faults come in a row, the client's [`CircuitBreaker`](crate::CircuitBreaker) takes over.
+///
+/// ```
+/// use std::num::NonZeroU32;
+/// use std::time::Duration;
+///
+/// use agntcy_dir_stream::{Options, Retry};
+///
+/// let patient = Retry::new()
+///     .tries(NonZeroU32::new(10).expect("not zero"))
+///     .waits(Duration::from_secs(1), Duration::from_secs(60))
+///     .time(Duration::from_secs(3600));
+/// let options = Options::new().retry(patient);
+/// let options = options.retry(Retry::off());
+/// # let _ = options;
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct Retry {
+    is_on: bool,
+    tries: NonZeroU32,
+    first_wait: Duration,
+    longest_wait: Duration,
+    time: Duration,
+    judge: Option<Arc<Judge>>,
+}
+
+impl Retry {
+    /// The default of [`tries`](Self::tries): 5.
+    pub const DEFAULT_TRIES: NonZeroU32 = NonZeroU32::new(5).expect("not zero");
+    /// The default of the first of the [`waits`](Self::waits): 100 ms.
+    pub const DEFAULT_FIRST_WAIT: Duration = Duration::from_millis(100);
+    /// The default of the longest of the [`waits`](Self::waits): 30 s.
+    pub const DEFAULT_LONGEST_WAIT: Duration = Duration::from_secs(30);
+    /// The default of [`time`](Self::time): 10 minutes.
+    pub const DEFAULT_TIME: Duration = Duration::from_secs(600);
+
+    /// The defaults: 5 tries, waits from 100 ms to 30 s, 10 minutes a record,
+    /// [`Verdict::of`] as the judge.
+    pub const fn new() -> Self {
+        Self {
+            is_on: true,
+            tries: Self::DEFAULT_TRIES,
+            first_wait: Self::DEFAULT_FIRST_WAIT,
+            longest_wait: Self::DEFAULT_LONGEST_WAIT,
+            time: Self::DEFAULT_TIME,
+            judge: None,
+        }
+    }
+
+    /// No retries: nothing waits, nothing is sent again after a fault, nothing is looked up, and
+    /// the circuit breaker is not heeded. When a call breaks, the items in it fail, each with
+    /// what is known of it, and the ones behind them get a new call at once.
+    ///
+    /// What stood behind a refused record is still carried by the next call, and the limits in
+    /// time still hold.
+    pub const fn off() -> Self {
+        let mut off = Self::new();
+        off.is_on = false;
+        off
+    }
+
+    /// How many faults an item may be the first victim of before it gets its error. Default: 5.
+    pub fn tries(mut self, tries: NonZeroU32) -> Self {
+        self.tries = tries;
+        self
+    }
+
+    /// The first and the longest wait between tries. Default: 100 ms and 30 s. A longest below the
+    /// first counts as the first.
+    pub fn waits(mut self, first: Duration, longest: Duration) -> Self {
+        self.first_wait = first;
+        self.longest_wait = longest.max(first);
+        self
+    }
+
+    /// How long an item may take in all, from the moment it is taken from the input. Default: 10
+    /// minutes.
+    ///
+    /// Only the time in which the adapter waits for the server counts, not the time in which the
+    /// consumer works on a result. An item whose time is up and that never left is
+    /// [`NotSent`](crate::ErrorKind::NotSent), and will not be sent. One that left and has no
+    /// answer is [`Unknown`](crate::ErrorKind::Unknown) for a push or delete,
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) for a pull or lookup.
+    ///
+    /// With a server that is slow and not broken, this must be more than a window's worth of
+    /// answers.
+    pub fn time(mut self, time: Duration) -> Self {
+        self.time = time;
+        self
+    }
+
+    /// Another judgement of how a call ended, in place of [`Verdict::of`].
+    pub fn judge(mut self, judge: impl Fn(&Status) -> Verdict + Send + Sync + 'static) -> Self {
+        self.judge = Some(Arc::new(judge));
+        self
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.is_on
+    }
+
+    pub(crate) fn most_tries(&self) -> u32 {
+        if self.is_on { self.tries.get() } else { 1 }
+    }
+
+    pub(crate) fn most_time(&self) -> Duration {
+        self.time
+    }
+
+    pub(crate) fn verdict(&self, status: &Status) -> Verdict {
+        match &self.judge {
+            Some(judge) => judge(status),
+            None => Verdict::of(status),
+        }
+    }
+
+    /// The waits after faults in a row, endless.
+    pub(crate) fn backoff(&self) -> ExponentialBackoff {
+        ExponentialBuilder::new()
+            .with_min_delay(self.first_wait)
+            .with_max_delay(self.longest_wait)
+            .without_max_times()
+            .with_jitter()
+            .build()
+    }
+
+    /// The wait before an item's next try.
+    pub(crate) fn wait_after(&self, tries: u32) -> Duration {
+        let earlier = tries.saturating_sub(1).min(64) as usize;
+        self.backoff().nth(earlier).unwrap_or(self.longest_wait)
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Retry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retry")
+            .field("is_on", &self.is_on)
+            .field("tries", &self.tries)
+            .field("first_wait", &self.first_wait)
+            .field("longest_wait", &self.longest_wait)
+            .field("time", &self.time)
+            .field("has_own_judge", &self.judge.is_some())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_what_the_docs_say() {
+        let retry = Retry::default();
+        assert!(retry.is_on());
+        assert_eq!(retry.most_tries(), 5);
+        assert_eq!(retry.first_wait.as_millis(), 100);
+        assert_eq!(retry.longest_wait.as_secs(), 30);
+        assert_eq!(retry.most_time().as_secs(), 10 * 60);
+        assert!(!Retry::off().is_on());
+        assert_eq!(Retry::off().most_tries(), 1);
+    }
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_are_at_most_doubled_again() {
+        let second = Duration::from_secs(1);
+        let retry = Retry::new().waits(second, 5 * second);
+        for (tries, least) in [(0, 1), (1, 1), (2, 2), (3, 4), (4, 5), (5, 5), (1000, 5)] {
+            let wait = retry.wait_after(tries);
+            assert!(wait >= least * second, "{wait:?} after {tries}");
+            assert!(wait <= 2 * least * second, "{wait:?} after {tries}");
+        }
+        let odd = Retry::new().waits(2 * second, second);
+        assert!(odd.wait_after(9) >= 2 * second);
+    }
+}

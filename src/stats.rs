@@ -1,0 +1,223 @@
+//! What an adapter has done so far.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{Error, ErrorKind};
+
+/// How many of the first failures a [`Summary`] holds.
+const FIRST_FAILURES: usize = 10;
+
+/// What an adapter has done so far: [`Adapter::stats`](crate::Adapter::stats), or
+/// [`Monitor::stats`] from anywhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Items taken from the input.
+    pub taken: u64,
+    /// Results handed out that were a success.
+    pub succeeded: u64,
+    /// Of these, the records that were found to be stored already, or whose answer was lost: see
+    /// [`Pushed::already_stored`](crate::Pushed::already_stored).
+    pub already_stored: u64,
+    /// Results handed out that were a failure.
+    pub failed: u64,
+    /// Items in the window: taken, and their result not handed out.
+    pub in_window: u64,
+    /// Every item below this index has had its result handed out. Here a later run may resume:
+    /// skip so many items of the same input.
+    pub answered_below: u64,
+    /// Requests sent, each time they were.
+    pub sent: u64,
+    /// Of these, requests for an item that had been sent before: after a fault, or behind a
+    /// refused record.
+    pub resent: u64,
+    /// Calls opened, with those that look up.
+    pub calls: u64,
+    /// Of these, calls that looked up what became of records whose answer was lost.
+    pub lookup_calls: u64,
+    /// Faults of the moment: calls that broke, stalled, could not be opened, or ended with answers
+    /// missing.
+    pub faults: u64,
+    failed_as: [u64; ErrorKind::ALL.len()],
+}
+
+impl Stats {
+    /// How many of the failures were of this kind.
+    #[must_use]
+    pub fn failed_as(&self, kind: ErrorKind) -> u64 {
+        self.failed_as[kind as usize]
+    }
+}
+
+/// One line, for a log.
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ok", self.succeeded)?;
+        if self.already_stored > 0 {
+            write!(f, " ({} already stored)", self.already_stored)?;
+        }
+        write!(f, ", {} failed", self.failed)?;
+        for kind in ErrorKind::ALL {
+            if self.failed_as(kind) > 0 {
+                write!(f, ", {} {kind}", self.failed_as(kind))?;
+            }
+        }
+        write!(
+            f,
+            "; {} in the window, {} sent, {} of them again, {} calls, {} faults",
+            self.in_window, self.sent, self.resent, self.calls, self.faults
+        )
+    }
+}
+
+/// What a stream came to: [`Adapter::finish`](crate::Adapter::finish).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// The counts, of the whole stream.
+    pub stats: Stats,
+    /// The first failures, at most 10, in the order in which they were handed out.
+    pub first_failures: Vec<FirstFailure>,
+}
+
+/// The counts, and a line for each of the first failures.
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.stats.fmt(f)?;
+        for FirstFailure { index, message, .. } in &self.first_failures {
+            write!(f, "\nitem {index}: {message}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A failure in a [`Summary`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FirstFailure {
+    /// The item's place in the input, counted from 0.
+    pub index: u64,
+    /// What went wrong, as a class.
+    pub kind: ErrorKind,
+    /// The error in words.
+    pub message: String,
+}
+
+/// Looks at an adapter from elsewhere: from another task, or when the adapter is inside a
+/// combinator. Cheap to clone; it keeps nothing alive but the counts.
+///
+/// ```
+/// use agntcy_dir_stream::prelude::*;
+/// use futures::{StreamExt, stream};
+///
+/// # #[cfg(feature = "server")]
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = agntcy_dir_stream::server::Store::new().client();
+/// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+/// let results = stream::iter([record]).push_to(&client);
+/// let monitor = results.monitor();
+/// results.for_each(async |result| drop(result)).await;
+/// assert_eq!(monitor.stats().succeeded, 1);
+/// # Ok(())
+/// # }
+/// # #[cfg(feature = "server")]
+/// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+pub struct Monitor(pub(crate) Arc<Counters>);
+
+impl Monitor {
+    /// What the adapter has done so far. The counts are read one after the other while it may be at
+    /// work, so they can be a step apart.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.0.stats()
+    }
+}
+
+/// The counts of an adapter. One task writes, any may read.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) taken: Count,
+    pub(crate) succeeded: Count,
+    pub(crate) already_stored: Count,
+    pub(crate) failed: Count,
+    pub(crate) answered_below: Count,
+    pub(crate) sent: Count,
+    pub(crate) resent: Count,
+    pub(crate) calls: Count,
+    pub(crate) lookup_calls: Count,
+    pub(crate) faults: Count,
+    failed_as: [Count; ErrorKind::ALL.len()],
+    first_failures: Mutex<Vec<FirstFailure>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self, more: u64) {
+        // There is one writer, so this need not be one step.
+        self.set(self.get() + more);
+    }
+
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Counters {
+    /// A failure is handed out.
+    pub(crate) fn failure(&self, index: u64, error: &Error) {
+        self.failed.add(1);
+        self.failed_as[error.kind() as usize].add(1);
+        let mut first = self
+            .first_failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if first.len() < FIRST_FAILURES {
+            first.push(FirstFailure {
+                index,
+                kind: error.kind(),
+                message: error.to_string(),
+            });
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let (succeeded, failed) = (self.succeeded.get(), self.failed.get());
+        let taken = self.taken.get();
+        Stats {
+            taken,
+            succeeded,
+            already_stored: self.already_stored.get(),
+            failed,
+            in_window: taken.saturating_sub(succeeded + failed),
+            answered_below: self.answered_below.get(),
+            sent: self.sent.get(),
+            resent: self.resent.get(),
+            calls: self.calls.get(),
+            lookup_calls: self.lookup_calls.get(),
+            faults: self.faults.get(),
+            failed_as: std::array::from_fn(|kind| self.failed_as[kind].get()),
+        }
+    }
+
+    pub(crate) fn summary(&self) -> Summary {
+        let first_failures = self
+            .first_failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        Summary {
+            stats: self.stats(),
+            first_failures,
+        }
+    }
+}
