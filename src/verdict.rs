@@ -11,11 +11,11 @@ use crate::error::ErrorKind;
 ///
 /// | the call ended with | verdict |
 /// |---|---|
-/// | `InvalidArgument`, `NotFound`, `FailedPrecondition`, `OutOfRange`, `AlreadyExists` | [`Record`](Self::Record) |
+/// | `InvalidArgument`, `NotFound`, `FailedPrecondition`, `OutOfRange` | [`Record`](Self::Record) |
 /// | `ResourceExhausted` "received message larger than max" | [`Record`](Self::Record) |
 /// | `Internal` "schema_version field is missing", a DIR server's word for a record without one | [`Record`](Self::Record) |
 /// | an answer that cannot be read | [`Record`](Self::Record) |
-/// | `Internal`, `Unknown`, `DataLoss` in the server's own words | [`Attempt`](Self::Attempt) |
+/// | `Internal`, `Unknown`, `DataLoss`, `AlreadyExists` in the server's own words | [`Attempt`](Self::Attempt) |
 /// | `Unavailable`, `ResourceExhausted`, `DeadlineExceeded`, `Aborted`, `Cancelled` | [`Moment`](Self::Moment) |
 /// | whatever the transport made up: a reset, GOAWAY, too many pings, no connection, a status too long for the header list | [`Moment`](Self::Moment) |
 /// | an answer of a proxy that is not gRPC, such as a 502 page | [`Moment`](Self::Moment) |
@@ -68,7 +68,7 @@ impl Verdict {
             | Code::Cancelled
             | Code::Aborted => Self::Moment,
             _ if is_unreadable(status) || is_without_schema(status) => Self::Record,
-            Code::Internal | Code::Unknown | Code::DataLoss => Self::Attempt,
+            Code::Internal | Code::Unknown | Code::DataLoss | Code::AlreadyExists => Self::Attempt,
             _ => Self::Record,
         }
     }
@@ -125,6 +125,13 @@ fn is_unreadable(status: &Status) -> bool {
 /// where there is none: that is no outage.
 fn is_without_schema(status: &Status) -> bool {
     status.code() == Code::Internal && status.message().ends_with("schema_version field is missing")
+}
+
+/// A DIR server over a local folder answers so to a record that it has: nothing is wrong with the
+/// server. (It says so, too, of a record that it was killed over; a lookup does not find that.)
+pub(crate) fn is_already_stored(status: &Status) -> bool {
+    status.code() == Code::AlreadyExists
+        || status.code() == Code::Internal && status.message().ends_with("already exists")
 }
 
 /// How long, in bytes, the message was that a gRPC server found too long. Such a server drops the

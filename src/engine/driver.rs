@@ -313,9 +313,10 @@ where
             self.shared.counters.resent.set(self.window.resent());
             lane.send(&mut self.batch, self.clock.waited());
         }
+        let takes_input = !self.input_ended && self.drains_until.is_none();
         let over = match O::ACKNOWLEDGED {
             Acknowledged::EachItem => {
-                (self.input_ended || self.drains_until.is_some()) && !self.window.has_unsent()
+                !takes_input && self.look_up.is_none() && !self.window.has_unsent()
             }
             // The answer comes when the segment is closed, so it closes when nothing more is at
             // hand.

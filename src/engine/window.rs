@@ -521,6 +521,9 @@ impl<E, O> Window<E, O> {
                 }
                 self.retry(at);
                 self.end_of_suspicion(acknowledged_whole);
+                if verdict::is_already_stored(&status) {
+                    return Aftermath::Answered;
+                }
                 Aftermath::Fault { named: true }
             }
             Verdict::Moment | Verdict::Whole => {

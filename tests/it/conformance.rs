@@ -75,7 +75,7 @@ async fn conforms(url: &str) {
     deletes_are_idempotent(&server).await;
     referrers_are_kept(&server).await;
     the_limit_is_4_mib(&server).await;
-    a_stored_record_is_an_error(&server).await;
+    a_stored_record_is_found_to_be_stored(&server).await;
     real_and_generated_records_have_the_same_cid(&server).await;
     bad_records_fail_alone(&server).await;
     missing_records_fail_alone(&server).await;
@@ -458,16 +458,16 @@ async fn the_limit_is_4_mib(server: &Server) {
     assert_eq!(pulled.record.encoded_len(), 4 << 20);
 }
 
-async fn a_stored_record_is_an_error(server: &Server) {
+async fn a_stored_record_is_found_to_be_stored(server: &Server) {
     let records = || stream::iter((0..100).map(|number| named("twice", number)));
     let first: Vec<_> = soon(records().push_to(&server.client).collect()).await;
     assert!(first.iter().all(Result::is_ok), "{first:?}");
     let second: Vec<_> = soon(records().push_to(&server.client).collect()).await;
     assert_eq!(second.len(), 100);
-    for failed in second {
-        let failed = failed.unwrap_err();
-        assert_eq!(failed.kind(), ErrorKind::Internal);
-        assert!(failed.to_string().contains("already exists"), "{failed}");
+    for (number, pushed) in second.into_iter().enumerate() {
+        let pushed = pushed.unwrap();
+        assert_eq!(pushed.cid, cid(&named("twice", number)));
+        assert!(pushed.already_stored);
     }
 }
 

@@ -12,6 +12,7 @@ mod foreign;
 #[cfg(feature = "server")]
 mod pipeline;
 mod record;
+mod recovery;
 #[cfg(feature = "server")]
 mod store;
 mod support;

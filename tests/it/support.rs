@@ -138,11 +138,8 @@ impl tower::Service<http::Request<Body>> for Peer {
         let body = Body::new(StreamBody::new(body.map(Ok::<_, std::io::Error>)));
         opened
             .map(move |opened| {
-                opened.map_err(|_| std::io::Error::other("the peer is gone"))?;
-                Ok(http::Response::builder()
-                    .header("content-type", "application/grpc")
-                    .body(body)
-                    .expect("a valid response"))
+                let head = opened.map_err(|_| std::io::Error::other("the peer is gone"))?;
+                Ok(head.body(body).expect("a valid response"))
             })
             .boxed()
     }
@@ -154,7 +151,7 @@ pub(crate) struct PeerCall {
     requests: Requests,
     received: BytesMut,
     waker: (std::task::Waker, futures_test::task::AwokenCount),
-    headers: Option<oneshot::Sender<()>>,
+    headers: Option<oneshot::Sender<http::response::Builder>>,
     frames: mpsc::UnboundedSender<Frame<Bytes>>,
 }
 
@@ -229,11 +226,15 @@ impl PeerCall {
         matches!(self.requests, Requests::Reset)
     }
 
-    fn send(&mut self, frame: Frame<Bytes>) {
+    fn head(&mut self, head: http::response::Builder) {
         if let Some(headers) = self.headers.take() {
             // An error here is a client that is gone, which a server finds out later too.
-            let _ = headers.send(());
+            let _ = headers.send(head);
         }
+    }
+
+    fn send(&mut self, frame: Frame<Bytes>) {
+        self.head(http::Response::builder().header("content-type", "application/grpc"));
         let _ = self.frames.unbounded_send(frame);
     }
 
@@ -257,11 +258,32 @@ impl PeerCall {
     }
 
     /// Ends the call with a status.
-    pub(crate) fn end(mut self, code: tonic::Code, message: &str) {
-        let mut trailers = http::HeaderMap::new();
+    pub(crate) fn end(self, code: tonic::Code, message: &str) {
+        self.end_with(code, message, http::HeaderMap::new());
+    }
+
+    /// Ends the call with a status, and more in the trailers.
+    pub(crate) fn end_with(
+        mut self,
+        code: tonic::Code,
+        message: &str,
+        mut trailers: http::HeaderMap,
+    ) {
         trailers.insert("grpc-status", (code as i32).into());
         trailers.insert("grpc-message", message.parse().expect("a header value"));
         self.send(Frame::trailers(trailers));
+    }
+
+    /// Answers with a page in place of gRPC, as a proxy does.
+    pub(crate) fn end_with_page(mut self, status: u16, headers: &[(&str, &str)]) {
+        let mut head = http::Response::builder()
+            .status(status)
+            .header("content-type", "text/html");
+        for (name, value) in headers {
+            head = head.header(*name, *value);
+        }
+        self.head(head);
+        self.send(Frame::data(Bytes::from_static(b"<html>Bad Gateway</html>")));
     }
 
     /// Ends the call as the transport does when it breaks.
@@ -288,6 +310,13 @@ pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(std::time::Duration::from_secs(60), future)
         .await
         .expect("this should not take a minute")
+}
+
+/// The same under a paused clock, where a wait costs nothing but may be long.
+pub(crate) async fn in_a_week<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(std::time::Duration::from_secs(7 * 24 * 3600), future)
+        .await
+        .expect("this should not take a week of paused time")
 }
 
 /// Polls a future or stream once, with a waker that does nothing.
