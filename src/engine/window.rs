@@ -125,8 +125,11 @@ struct Trouble {
     tries: u32,
     /// How many faults met it while it was looked up.
     lookups: u32,
-    /// The call that lost its answer, unless it was found out since what became of it.
+    /// The call that lost its answer, until it was looked up.
     lost_by: Option<u64>,
+    /// Whether a broken call may have carried it to the server. A lookup that does not find it
+    /// proves nothing: the server may still be at it.
+    may_have_landed: bool,
     /// Whether the last fault was the server's own word about this item.
     named: bool,
     /// Whether the next try is its last, to be made alone.
@@ -446,6 +449,8 @@ impl<E, O> Window<E, O> {
         done: impl Fn(&E) -> Result<O, Error>,
     ) -> Aftermath {
         let mut left: Vec<u64> = Vec::new();
+        // Whom the server was at, though it may have been given up meanwhile.
+        let at = flight.unanswered(ended.taken).find(|(_, taken)| *taken);
         for (index, was_taken) in flight.unanswered(ended.taken) {
             let Some(slot) = self.slot(index) else {
                 continue;
@@ -500,11 +505,18 @@ impl<E, O> Window<E, O> {
             // Some of it may be done: the server stops at the first that it refuses.
             self.lost(&left, flight.number);
         }
+        let at = at.map(|(index, _)| index);
         match verdict {
-            Verdict::Record | Verdict::Attempt if acknowledged_whole && left.len() > 1 => {
+            Verdict::Record | Verdict::Attempt if acknowledged_whole && ended.taken > 1 => {
                 self.requeue_all(&left);
                 self.narrow(left.len());
                 Aftermath::Quiet
+            }
+            Verdict::Record | Verdict::Attempt
+                if left.first().copied() != at && verdict::oversize(&status).is_none() =>
+            {
+                self.requeue_all(&left);
+                Aftermath::Answered
             }
             Verdict::Record => {
                 self.refused_one(&left, flight, &status);
@@ -527,10 +539,12 @@ impl<E, O> Window<E, O> {
                 Aftermath::Fault { named: true }
             }
             Verdict::Moment | Verdict::Whole => {
+                let is_write = self.rules.lost != Lost::Nothing;
                 for index in &left {
                     let trouble = self.live(*index).trouble.get_or_insert_default();
                     trouble.last = Some(Arc::clone(&status));
                     trouble.named = false;
+                    trouble.may_have_landed = is_write;
                 }
                 if let Some(at) = left.first() {
                     self.charge(*at, &status, false, flight.is_single(), &wait);
@@ -550,6 +564,7 @@ impl<E, O> Window<E, O> {
 
     /// The server refused one of `left`: it gets the server's words, and the others go on.
     fn refused_one(&mut self, left: &[u64], flight: &Flight, status: &Arc<Status>) {
+        let lost = self.rules.lost;
         let found = self.too_long(left, status).unwrap_or(0);
         let (before, rest) = left.split_at(found);
         // A server that finds a message too long drops the answers before it.
@@ -558,7 +573,12 @@ impl<E, O> Window<E, O> {
             self.retry(*index);
         }
         self.requeue_all(&rest[1..]);
-        let kind = verdict::kind_of_record(status);
+        let slot = self.live(rest[0]);
+        let kind = match slot.lost_by() {
+            // This try was refused; what became of an earlier one was never found out.
+            Some(_) if lost == Lost::LookedUp => ErrorKind::Unknown,
+            _ => verdict::kind_of_record(status),
+        };
         self.settle(rest[0], Err(Error::from_status(kind, Status::clone(status))));
     }
 
@@ -688,15 +708,15 @@ impl<E, O> Window<E, O> {
         ended: Ended,
         wait: impl Fn(u32) -> Option<Instant>,
     ) -> Aftermath {
-        let mut left: VecDeque<u64> = VecDeque::new();
-        let mut asked = 0;
-        for (index, was_taken) in flight.unanswered(ended.taken) {
+        let mut left: Vec<u64> = Vec::new();
+        // Whom the server was at, unless it was given up meanwhile.
+        let at = flight.unanswered(ended.taken).find(|(_, taken)| *taken);
+        for (index, _) in flight.unanswered(ended.taken) {
             if let Some(slot) = self.slot(index)
                 && matches!(slot.state, State::LookedUp)
             {
                 slot.state = State::InDoubt;
-                left.push_back(index);
-                asked += usize::from(was_taken);
+                left.push(index);
             }
         }
         self.in_doubt.extend(&left);
@@ -707,7 +727,7 @@ impl<E, O> Window<E, O> {
             let status = Status::unavailable("the server ended the lookup with answers missing");
             (Verdict::Moment, status)
         });
-        let at = left.front().copied().filter(|_| asked > 0);
+        let at = at.map(|(index, _)| index).filter(|at| left.first() == Some(at));
         match (verdict, at) {
             (Verdict::Record, Some(at)) => {
                 if status.code() == tonic::Code::NotFound {
@@ -801,11 +821,11 @@ impl<E, O> Window<E, O> {
             State::Settled(_) => return,
             State::Sent if lost != Lost::Nothing => {
                 // Its call may still get to it.
-                slot.trouble.get_or_insert_default().lost_by = Some(0);
+                slot.trouble.get_or_insert_default().may_have_landed = true;
             }
             _ => {}
         }
-        let mut error = Error::new(slot.kind_of_loss(lost), reason.to_owned());
+        let mut error = Error::new(slot.kind_of_loss(), reason.to_owned());
         if let Some(last) = slot.trouble.as_ref().and_then(|t| t.last.as_deref()) {
             error = error.with_status(last.clone());
         }
@@ -833,7 +853,7 @@ impl<E, O> Window<E, O> {
             let may_have_landed = match slot.state {
                 State::Settled(_) => continue,
                 State::Sent => lost != Lost::Nothing,
-                _ => slot.lost_by().is_some(),
+                _ => slot.may_have_landed(),
             };
             let kind = if may_have_landed {
                 ErrorKind::Unknown
@@ -881,10 +901,10 @@ impl<E, O> Window<E, O> {
     /// Takes the window apart: the results that were not handed out, and the rest, each in input
     /// order.
     pub(crate) fn dismantle(self) -> (Vec<Settled<E, O>>, Vec<Unsettled<E>>) {
-        let reads = self.rules.lost == Lost::Nothing;
         let (mut settled, mut unsettled) = (Vec::new(), Vec::new());
         for (index, slot) in (self.first..).zip(self.slots) {
             let Some(slot) = slot else { continue };
+            let may_have_landed = slot.may_have_landed();
             let is_in_doubt = match slot.state {
                 State::Settled(outcome) => {
                     settled.push(Settled {
@@ -896,7 +916,7 @@ impl<E, O> Window<E, O> {
                     continue;
                 }
                 State::Sent => true,
-                _ => !reads && slot.trouble.is_some_and(|trouble| trouble.lost_by.is_some()),
+                _ => may_have_landed,
             };
             unsettled.push(Unsettled {
                 index,
@@ -918,18 +938,25 @@ impl<E, O> Slot<E, O> {
         self.trouble.as_ref().and_then(|trouble| trouble.lost_by)
     }
 
+    fn may_have_landed(&self) -> bool {
+        let trouble = self.trouble.as_ref();
+        trouble.is_some_and(|trouble| trouble.may_have_landed || trouble.lost_by.is_some())
+    }
+
     /// What it is when it is given up.
-    fn kind_of_loss(&self, lost: Lost) -> ErrorKind {
-        match (lost, self.lost_by()) {
-            (Lost::LookedUp | Lost::Repeated, Some(_)) => ErrorKind::Unknown,
-            _ if self.attempts == 0 => ErrorKind::NotSent,
-            _ => ErrorKind::Unavailable,
+    fn kind_of_loss(&self) -> ErrorKind {
+        if self.may_have_landed() {
+            ErrorKind::Unknown
+        } else if self.attempts == 0 {
+            ErrorKind::NotSent
+        } else {
+            ErrorKind::Unavailable
         }
     }
 
     /// Its error, when its tries are over.
     fn failure(&self, lost: Lost) -> Error {
-        let kind = self.kind_of_loss(lost);
+        let kind = self.kind_of_loss();
         let Some(trouble) = self.trouble.as_ref() else {
             return Error::new(kind, "the call broke");
         };
@@ -937,7 +964,7 @@ impl<E, O> Slot<E, O> {
             return Error::new(kind, "the call broke");
         };
         // The server has said what it makes of this item, and it was looked up where it can be.
-        let named = trouble.named && (kind != ErrorKind::Unknown || lost == Lost::Repeated);
+        let named = trouble.named && (trouble.lost_by.is_none() || lost == Lost::Repeated);
         let kind = if named {
             verdict::kind_of_record(status)
         } else {

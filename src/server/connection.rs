@@ -61,6 +61,9 @@ pub(super) async fn serve(
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     mut stop: watch::Receiver<bool>,
 ) {
+    if store.faults.fire_on_connect() {
+        return;
+    }
     let control = Arc::new(Control::default());
     let log = Arc::clone(&store.log);
     let service = Service::over(store, Arc::clone(&control));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tonic::Status;
 
 use super::call::Method;
+use crate::cid::Cid;
 
 /// Something that goes wrong in the store, for tests: see [`Store::inject`](super::Store::inject).
 ///
@@ -28,6 +29,7 @@ pub struct Fault {
     method: Option<Method>,
     call: Option<u64>,
     at: Option<u64>,
+    record: Option<Cid>,
     times: u64,
 }
 
@@ -36,6 +38,8 @@ pub(super) enum What {
     Delay(Duration),
     Status(Status),
     Cut,
+    CutAfter,
+    NoConnection,
     End,
     Wrong,
     GoAway,
@@ -50,6 +54,7 @@ impl Fault {
             method: None,
             call: None,
             at: None,
+            record: None,
             times: 1,
         }
     }
@@ -68,6 +73,17 @@ impl Fault {
     /// before it are handed to the transport first.
     pub fn cut() -> Self {
         Self::new(What::Cut)
+    }
+
+    /// The request is carried out, and then the connection breaks before its answer has left.
+    pub fn cut_after() -> Self {
+        Self::new(What::CutAfter)
+    }
+
+    /// A connection is closed as soon as it is made. This happens before there is a request, so
+    /// nothing but [`times`](Self::times) applies.
+    pub fn no_connection() -> Self {
+        Self::new(What::NoConnection)
     }
 
     /// The call ends OK, in place of this request's answer and all after it.
@@ -117,17 +133,30 @@ impl Fault {
         self
     }
 
+    /// Only at a request for this record. Any, if not said.
+    pub fn of(mut self, record: Cid) -> Self {
+        self.record = Some(record);
+        self
+    }
+
     /// Happens so many times before it is used up, in place of once.
     pub fn times(mut self, times: u64) -> Self {
         self.times = times;
         self
     }
 
-    fn fits(&self, method: Method, call: u64, request: u64) -> bool {
-        self.times > 0
+    fn fits(
+        &self,
+        method: Method,
+        call: u64,
+        request: u64,
+        is_for: impl Fn(&Cid) -> bool,
+    ) -> bool {
+        !matches!(self.what, What::NoConnection)
             && self.method.is_none_or(|only| only == method)
             && self.call.is_none_or(|only| only == call)
             && self.at.is_none_or(|only| only == request)
+            && self.record.as_ref().is_none_or(is_for)
     }
 }
 
@@ -146,15 +175,31 @@ impl Faults {
         self.count.store(waiting.len(), Ordering::Release);
     }
 
-    /// What happens at this request.
-    pub(super) fn fire(&self, method: Method, call: u64, request: u64) -> Option<What> {
+    /// What happens at this request; `is_for` tells whether it is for a record.
+    pub(super) fn fire(
+        &self,
+        method: Method,
+        call: u64,
+        request: u64,
+        is_for: impl Fn(&Cid) -> bool,
+    ) -> Option<What> {
+        self.take(|fault| fault.fits(method, call, request, &is_for))
+    }
+
+    /// Whether a connection that was just made is to be closed.
+    pub(super) fn fire_on_connect(&self) -> bool {
+        let fits = |fault: &Fault| matches!(fault.what, What::NoConnection);
+        self.take(fits).is_some()
+    }
+
+    fn take(&self, fits: impl Fn(&Fault) -> bool) -> Option<What> {
         if self.count.load(Ordering::Acquire) == 0 {
             return None;
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let fault = waiting
             .iter_mut()
-            .find(|fault| fault.fits(method, call, request))?;
+            .find(|fault| fault.times > 0 && fits(fault))?;
         fault.times -= 1;
         let what = fault.what.clone();
         waiting.retain(|fault| fault.times > 0);

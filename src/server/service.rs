@@ -83,6 +83,41 @@ impl Answer for PushReferrerResponse {}
 impl Answer for PullReferrerResponse {}
 impl Answer for DeleteReferrerResponse {}
 
+/// A request that is for a record, for [`Fault::of`](super::Fault::of).
+trait For {
+    fn is_for(&self, cid: &Cid) -> bool;
+}
+
+impl For for Record {
+    fn is_for(&self, cid: &Cid) -> bool {
+        self.cid().is_ok_and(|own| own == *cid)
+    }
+}
+
+impl For for RecordRef {
+    fn is_for(&self, cid: &Cid) -> bool {
+        self.cid.parse().is_ok_and(|own: Cid| own == *cid)
+    }
+}
+
+impl For for PushReferrerRequest {
+    fn is_for(&self, cid: &Cid) -> bool {
+        self.record_ref.as_ref().is_some_and(|r| r.is_for(cid))
+    }
+}
+
+impl For for PullReferrerRequest {
+    fn is_for(&self, cid: &Cid) -> bool {
+        self.record_ref.as_ref().is_some_and(|r| r.is_for(cid))
+    }
+}
+
+impl For for DeleteReferrerRequest {
+    fn is_for(&self, cid: &Cid) -> bool {
+        self.record.as_ref().is_some_and(|r| r.is_for(cid))
+    }
+}
+
 type Answers<A> = Pin<Box<dyn Stream<Item = Result<A, Status>> + Send>>;
 
 /// A call's requests, with what the log and the faults have to do with each.
@@ -97,9 +132,10 @@ struct Task<Q> {
     request: Q,
     wrong: bool,
     spare: bool,
+    cut_after: bool,
 }
 
-impl<Q> Requests<Q> {
+impl<Q: For> Requests<Q> {
     fn new(service: &Service, request: Request<Streaming<Q>>) -> Self {
         let call = request.extensions().get::<Arc<Running>>();
         Self {
@@ -125,22 +161,17 @@ impl<Q> Requests<Q> {
             request,
             wrong: false,
             spare: false,
+            cut_after: false,
         };
-        match self
-            .service
-            .store
-            .faults
-            .fire(call.method, call.number, place)
-        {
+        let faults = &self.service.store.faults;
+        let is_for = |cid: &Cid| task.request.is_for(cid);
+        match faults.fire(call.method, call.number, place, is_for) {
             None => {}
             Some(What::Delay(by)) => tokio::time::sleep(by).await,
             Some(What::Status(status)) => return Err(status),
-            Some(What::Cut) => {
-                // The answers before this one go to the transport while this task waits.
-                yield_now().await;
-                self.service.connection.cut();
-                std::future::pending::<()>().await;
-            }
+            Some(What::Cut) => self.cut().await,
+            Some(What::CutAfter) => task.cut_after = true,
+            Some(What::NoConnection) => unreachable!("that happens before there is a request"),
             Some(What::End) => return Ok(None),
             Some(What::Wrong) => task.wrong = true,
             Some(What::GoAway) => self.service.connection.go_away(),
@@ -148,6 +179,13 @@ impl<Q> Requests<Q> {
             Some(What::Spare) => task.spare = true,
         }
         Ok(Some(task))
+    }
+
+    async fn cut(&self) {
+        // The answers before this one go to the transport while this task waits.
+        yield_now().await;
+        self.service.connection.cut();
+        std::future::pending().await
     }
 
     fn end(&self, status: Option<&Status>) {
@@ -186,7 +224,7 @@ fn answers<Q, A>(
     answer: impl Fn(&Inner, Q) -> Result<Reply<A>, Status> + Send + 'static,
 ) -> Answers<A>
 where
-    Q: Send + 'static,
+    Q: For + Send + 'static,
     A: Answer,
 {
     Box::pin(async_stream::stream! {
@@ -203,6 +241,9 @@ where
                 Ok(Reply::Many(answers)) => (Replies::Many(answers.into_iter()), false),
                 Err(status) => break Some(status),
             };
+            if task.cut_after {
+                requests.cut().await;
+            }
             for answer in replies {
                 let answer = if task.wrong { answer.wrong(&store) } else { answer };
                 if task.spare {
@@ -297,6 +338,9 @@ impl StoreService for Service {
                 Ok(Some(task)) => {
                     if let Err(status) = self.store.delete(&task.request) {
                         break Err(status);
+                    }
+                    if task.cut_after {
+                        requests.cut().await;
                     }
                 }
                 Ok(None) => break Ok(()),

@@ -10,6 +10,8 @@ mod conformance;
 #[cfg(feature = "server")]
 mod foreign;
 #[cfg(feature = "server")]
+mod faults;
+#[cfg(feature = "server")]
 mod pipeline;
 mod record;
 mod recovery;

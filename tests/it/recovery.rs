@@ -671,8 +671,8 @@ async fn a_record_that_breaks_every_call_is_sent_alone_then_gets_its_error() {
                 Ok(pushed) => assert_eq!(pushed.index, number as u64),
                 Err(failed) => {
                     assert_eq!((failed.index, number), (20, 20), "{failed}");
-                    // It was looked up, and is not there.
-                    assert_eq!(failed.kind(), ErrorKind::Unavailable, "{failed}");
+                    // It was looked up and is not there, but the server may still be at it.
+                    assert_eq!(failed.kind(), ErrorKind::Unknown, "{failed}");
                     assert!((2..=5).contains(&failed.attempts), "{}", failed.attempts);
                 }
             }

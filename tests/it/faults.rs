@@ -1,0 +1,477 @@
+//! Whatever goes wrong, in whatever order: each item has one result, and it is true. Random
+//! schedules of all the faults that the embedded store can make, for each operation, under a
+//! paused clock.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+use agntcy_dir_stream::prelude::*;
+use agntcy_dir_stream::server::{AlreadyStored, Fault, Store};
+use agntcy_dir_stream::{CircuitBreaker, ErrorKind, Failed, Retry, Stats, Status};
+use futures::{FutureExt, Stream, StreamExt, stream};
+use proptest::prelude::*;
+
+use crate::support::{cid, in_a_week, record};
+
+/// How many cases for each operation: 10,000 in all, unless `PROPTEST_CASES` says otherwise.
+fn cases() -> u32 {
+    let wanted = std::env::var("PROPTEST_CASES").ok();
+    wanted.map_or(2_500, |cases| cases.parse().expect("PROPTEST_CASES is a number"))
+}
+
+/// What an input item is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Item {
+    /// A record to be stored, or one that is there.
+    Good,
+    /// For a push, a record that is there before.
+    Stored,
+    /// A record that the store refuses, or a ref to nothing.
+    Bad,
+    /// What is found before it is sent.
+    Invalid,
+}
+
+/// What a fault is, in a form that can be shown and shrunk.
+#[derive(Clone, Debug)]
+struct Planned {
+    what: What,
+    /// Call and place.
+    at: Option<(u64, u64)>,
+    /// The number of a record.
+    of: Option<usize>,
+    times: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Cut,
+    CutAfter,
+    NoConnection,
+    End,
+    GoAway,
+    Stall,
+    Spare,
+    Wrong,
+    Delay,
+    Unavailable,
+    Exhausted,
+    Internal,
+    Refused,
+}
+
+impl Planned {
+    fn fault(&self) -> Fault {
+        let mut fault = match self.what {
+            What::Cut => Fault::cut(),
+            What::CutAfter => Fault::cut_after(),
+            What::NoConnection => Fault::no_connection(),
+            What::End => Fault::end(),
+            What::GoAway => Fault::go_away(),
+            What::Stall => Fault::stall(),
+            What::Spare => Fault::spare_answer(),
+            What::Wrong => Fault::wrong_answer(),
+            What::Delay => Fault::delay(Duration::from_secs(7)),
+            What::Unavailable => Fault::status(Status::unavailable("fault")),
+            What::Exhausted => Fault::status(Status::resource_exhausted("fault")),
+            What::Internal => Fault::status(Status::internal("fault")),
+            What::Refused => Fault::status(Status::invalid_argument("fault")),
+        };
+        if let Some((call, place)) = self.at {
+            fault = fault.in_call(call).at(place);
+        }
+        if let Some(number) = self.of {
+            fault = fault.of(cid(&record(number)));
+        }
+        fault.times(self.times)
+    }
+
+    /// Whether it makes the store say what is not so.
+    fn lies(&self) -> bool {
+        matches!(self.what, What::Wrong | What::Spare)
+    }
+
+    /// Whether it is answered twice, so that what is said next seems to be of the item behind.
+    fn is_out_of_step(&self) -> bool {
+        matches!(self.what, What::Spare)
+    }
+
+    fn refuses(&self) -> bool {
+        matches!(self.what, What::Refused | What::Internal)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    items: Vec<Item>,
+    faults: Vec<Planned>,
+    window: usize,
+    tries: u32,
+    retries: bool,
+    unordered: bool,
+    breaker: u32,
+    time: u64,
+    already: bool,
+    /// Seconds for which the consumer works on each result, and the input on each item.
+    pauses: (u64, u64),
+}
+
+fn planned() -> impl Strategy<Value = Planned> {
+    let what = prop_oneof![
+        3 => Just(What::Cut),
+        3 => Just(What::CutAfter),
+        1 => Just(What::NoConnection),
+        1 => Just(What::End),
+        1 => Just(What::GoAway),
+        1 => Just(What::Stall),
+        1 => Just(What::Spare),
+        1 => Just(What::Wrong),
+        1 => Just(What::Delay),
+        1 => Just(What::Unavailable),
+        1 => Just(What::Exhausted),
+        2 => Just(What::Internal),
+        1 => Just(What::Refused),
+    ];
+    let at = prop::option::weighted(0.7, (0u64..6, 0u64..8));
+    let of = prop::option::weighted(0.3, 0usize..24);
+    (what, at, of, 1u64..8).prop_map(|(what, at, of, times)| Planned {
+        what,
+        at,
+        of,
+        times,
+    })
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let item = prop_oneof![
+        6 => Just(Item::Good),
+        1 => Just(Item::Stored),
+        1 => Just(Item::Bad),
+        1 => Just(Item::Invalid),
+    ];
+    (
+        prop::collection::vec(item, 0..24),
+        prop::collection::vec(planned(), 0..5),
+        prop_oneof![Just(1usize), 2usize..12, Just(1000)],
+        (1u32..6, prop::bool::weighted(0.9), any::<bool>()),
+        prop_oneof![Just(0u32), 1u32..5],
+        prop_oneof![4 => Just(3_600u64), 1 => 1u64..20],
+        any::<bool>(),
+        (prop_oneof![3 => Just(0u64), 1 => 1u64..30], 0u64..2),
+    )
+        .prop_map(
+            |(items, faults, window, (tries, retries, unordered), breaker, time, already, pauses)| {
+                Case {
+                    items,
+                    faults,
+                    window,
+                    tries,
+                    retries,
+                    unordered,
+                    breaker,
+                    time,
+                    already,
+                    pauses,
+                }
+            },
+        )
+}
+
+/// A record that the store refuses.
+fn bad(number: usize) -> Record {
+    serde_json::json!({"schema_version": "1.0.0", "number": number})
+        .try_into()
+        .unwrap()
+}
+
+impl Case {
+    fn record(&self, number: usize) -> Record {
+        match self.items[number] {
+            Item::Good | Item::Stored => record(number),
+            Item::Bad => bad(number),
+            Item::Invalid => Record::default(),
+        }
+    }
+
+    fn text(&self, number: usize) -> String {
+        match self.items[number] {
+            Item::Invalid => "oops".to_owned(),
+            _ => cid(&self.record(number)).to_string(),
+        }
+    }
+
+    fn options(&self) -> Options {
+        let retry = Retry::new()
+            .tries(NonZeroU32::new(self.tries).unwrap())
+            .time(Duration::from_secs(self.time));
+        Options::new()
+            .window(NonZeroUsize::new(self.window).unwrap())
+            .retry(if self.retries { retry } else { Retry::off() })
+            .stall_after(Some(Duration::from_secs(5)))
+            .unordered(self.unordered)
+    }
+
+    fn breaker(&self) -> CircuitBreaker {
+        match NonZeroU32::new(self.breaker) {
+            None => CircuitBreaker::off(),
+            Some(threshold) => CircuitBreaker::new().threshold(threshold),
+        }
+    }
+
+    /// What the store holds before: for a push what is stored already, else all that is good.
+    fn store(&self, is_push: bool) -> Store {
+        let already = match self.already {
+            true => AlreadyStored::Error,
+            false => AlreadyStored::Ref,
+        };
+        let store = Store::builder().already_stored(already).build();
+        for (number, item) in self.items.iter().enumerate() {
+            if *item == Item::Stored || *item == Item::Good && !is_push {
+                store.insert(record(number)).unwrap();
+            }
+        }
+        store
+    }
+
+    fn input<I>(&self, item: impl Fn(usize) -> I) -> impl Stream<Item = (I, usize)> {
+        let pause = Duration::from_secs(self.pauses.1);
+        stream::iter(0..self.items.len()).then(move |number| {
+            let item = (item(number), number);
+            async move {
+                if number % 5 == 3 {
+                    tokio::time::sleep(pause).await;
+                }
+                item
+            }
+        })
+    }
+
+    fn has(&self, is: impl Fn(&Planned) -> bool) -> bool {
+        self.faults.iter().any(is)
+    }
+}
+
+/// A result of any operation: its place, tag, and error with the number of attempts.
+type Seen<R> = (u64, usize, Result<R, (ErrorKind, u32)>);
+
+/// Runs a stream of results to its end, with pauses.
+async fn run<S, I>(
+    case: &Case,
+    results: impl Stream<Item = Result<S, Failed<I, usize>>> + Unpin,
+    tag: impl Fn(&S) -> (u64, usize),
+) -> Vec<Seen<S>> {
+    let mut results = results;
+    let mut seen = Vec::new();
+    while let Some(result) = in_a_week(results.next()).await {
+        seen.push(match result {
+            Ok(success) => {
+                let (index, number) = tag(&success);
+                (index, number, Ok(success))
+            }
+            Err(failed) => (failed.index, failed.tag, Err((failed.kind(), failed.attempts))),
+        });
+        if case.pauses.0 > 0 {
+            tokio::time::sleep(Duration::from_secs(case.pauses.0)).await;
+        }
+    }
+    assert!(results.next().now_or_never().unwrap().is_none(), "it is fused");
+    seen
+}
+
+/// What holds for every operation.
+fn check<S>(case: &Case, seen: &mut [Seen<S>], stats: &Stats) {
+    if !case.unordered {
+        assert!(seen.is_sorted_by_key(|(index, _, _)| *index), "input order");
+    }
+    seen.sort_by_key(|(index, _, _)| *index);
+    assert_eq!(seen.len(), case.items.len(), "one result for each item");
+    for (place, (index, number, result)) in seen.iter().enumerate() {
+        assert_eq!((*index, *number), (place as u64, place));
+        let item = case.items[place];
+        match result {
+            Ok(_) => assert!(item != Item::Invalid, "{place}"),
+            Err((kind, attempts)) => {
+                assert_eq!(item == Item::Invalid, *kind == ErrorKind::Invalid, "{place}");
+                if matches!(kind, ErrorKind::Invalid | ErrorKind::NotSent) {
+                    assert_eq!(*attempts, 0, "{place}: {kind}");
+                }
+                if case.faults.is_empty() && case.time > 1_000 && case.retries {
+                    assert!(item == Item::Bad || item == Item::Invalid, "{place}: {kind}");
+                }
+            }
+        }
+    }
+    let succeeded = seen.iter().filter(|(_, _, result)| result.is_ok()).count();
+    assert_eq!(stats.succeeded, succeeded as u64);
+    assert_eq!(stats.failed, (seen.len() - succeeded) as u64);
+    assert_eq!(stats.taken, seen.len() as u64);
+    assert_eq!(stats.answered_below, seen.len() as u64);
+    assert_eq!(stats.in_window, 0);
+    // What is sent again was behind something that ended a call.
+    let ends = case.faults.iter().map(|fault| fault.times).sum::<u64>()
+        + stats.failed * u64::from(case.tries + 1)
+        + stats.already_stored * 2;
+    let window = case.window.min(case.items.len()) as u64;
+    assert!(
+        stats.resent <= window * ends.max(stats.faults),
+        "{} resent",
+        stats.resent
+    );
+}
+
+/// Runs a case to its end, and sees that no task is left.
+fn on_paused_clock<F: Future>(case: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let output = runtime.block_on(case);
+    runtime.block_on(async {
+        let metrics = tokio::runtime::Handle::current().metrics();
+        for _ in 0..1_000 {
+            if metrics.num_alive_tasks() == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{} tasks are left", metrics.num_alive_tasks());
+    });
+    output
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 4_000, ..ProptestConfig::with_cases(cases()) })]
+
+    #[test]
+    fn every_push_has_a_true_result(case in case()) {
+        on_paused_clock(async {
+            let store = case.store(true);
+            for fault in &case.faults {
+                store.inject(fault.fault());
+            }
+            let client = store.client().with_breaker(case.breaker());
+            let results = Box::pin(case.input(|number| case.record(number)))
+                .push_to_with(&client, &case.options());
+            let monitor = results.monitor();
+            let mut seen = run(&case, results, |pushed| (pushed.index, pushed.tag)).await;
+            check(&case, &mut seen, &monitor.stats());
+            for (_, number, result) in seen {
+                let record = case.record(number);
+                let was_there = case.items[number] == Item::Stored;
+                let is_there = record.cid().is_ok_and(|cid| store.contains(&cid));
+                match result {
+                    Ok(pushed) => {
+                        assert!(is_there, "{number} was acknowledged");
+                        assert_eq!(pushed.cid, cid(&record));
+                        if pushed.already_stored && !was_there {
+                            assert!(case.has(|fault| !fault.refuses()), "no answer was lost");
+                        }
+                    }
+                    Err((ErrorKind::Mismatch, _)) => assert!(case.has(Planned::lies)),
+                    Err(_) if case.has(Planned::is_out_of_step) => {}
+                    Err((ErrorKind::Unknown, attempts)) => {
+                        assert!(attempts > 0);
+                        // A server's own word has to fall on the lookup too.
+                        let faults: u64 = case.faults.iter().map(|fault| fault.times).sum();
+                        assert!(faults > 1 || case.has(|fault| !fault.refuses()),
+                            "{number}: nothing hid the answer");
+                    }
+                    Err((kind @ (ErrorKind::Rejected | ErrorKind::Internal), _)) => {
+                        assert!(case.items[number] == Item::Bad || case.has(Planned::refuses)
+                            || was_there && !case.retries, "{number}: {kind}");
+                        assert_eq!(is_there, was_there, "{number}: {kind}");
+                    }
+                    Err((kind, _)) => assert_eq!(is_there, was_there, "{number}: {kind}"),
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn every_pull_has_a_true_result(case in case()) {
+        on_paused_clock(async {
+            let store = case.store(false);
+            for fault in &case.faults {
+                store.inject(fault.fault());
+            }
+            let client = store.client().with_breaker(case.breaker());
+            let results = Box::pin(case.input(|number| case.text(number)))
+                .pull_from_with(&client, &case.options());
+            let monitor = results.monitor();
+            let mut seen = run(&case, results, |pulled| (pulled.index, pulled.tag)).await;
+            check(&case, &mut seen, &monitor.stats());
+            for (_, number, result) in seen {
+                match result {
+                    Ok(pulled) => assert_eq!(pulled.record, case.record(number)),
+                    Err(_) if case.has(Planned::is_out_of_step) => {}
+                    Err((ErrorKind::NotFound, _)) => assert_eq!(case.items[number], Item::Bad),
+                    Err((ErrorKind::Mismatch, _)) => assert!(case.has(Planned::lies)),
+                    Err((kind, _)) => assert_ne!(kind, ErrorKind::Unknown, "a read changes nothing"),
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn every_lookup_has_a_true_result(case in case()) {
+        on_paused_clock(async {
+            let store = case.store(false);
+            for fault in &case.faults {
+                store.inject(fault.fault());
+            }
+            let client = store.client().with_breaker(case.breaker());
+            let results = Box::pin(case.input(|number| case.text(number)))
+                .lookup_in_with(&client, &case.options());
+            let monitor = results.monitor();
+            let mut seen = run(&case, results, |found| (found.index, found.tag)).await;
+            check(&case, &mut seen, &monitor.stats());
+            for (_, number, result) in seen {
+                match result {
+                    Ok(found) => assert_eq!(found.cid, cid(&case.record(number))),
+                    Err(_) if case.has(Planned::is_out_of_step) => {}
+                    Err((ErrorKind::NotFound, _)) => assert_eq!(case.items[number], Item::Bad),
+                    Err((ErrorKind::Mismatch, _)) => assert!(case.has(Planned::lies)),
+                    Err((kind, _)) => assert_ne!(kind, ErrorKind::Unknown, "a read changes nothing"),
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn every_delete_has_a_true_result(case in case()) {
+        // A delete that is passed over looks like any other.
+        let lies = |fault: &Planned| fault.lies() || matches!(fault.what, What::End);
+        let case = Case {
+            faults: case.faults.into_iter().filter(|fault| !lies(fault)).collect(),
+            ..case
+        };
+        on_paused_clock(async {
+            let store = case.store(false);
+            for fault in &case.faults {
+                store.inject(fault.fault());
+            }
+            let client = store.client().with_breaker(case.breaker());
+            let results = Box::pin(case.input(|number| case.text(number)))
+                .delete_from_with(&client, &case.options());
+            let monitor = results.monitor();
+            let mut seen = run(&case, results, |deleted| (deleted.index, deleted.tag)).await;
+            check(&case, &mut seen, &monitor.stats());
+            for (_, number, result) in seen {
+                let is_there = case.record(number).cid().is_ok_and(|cid| store.contains(&cid));
+                let was_there = matches!(case.items[number], Item::Good | Item::Stored);
+                match result {
+                    Ok(deleted) => {
+                        assert!(!is_there, "{number} was acknowledged");
+                        assert_eq!(deleted.cid, cid(&case.record(number)));
+                    }
+                    Err((ErrorKind::Unknown, attempts)) => assert!(attempts > 0 && !case.faults.is_empty()),
+                    Err((ErrorKind::Rejected | ErrorKind::Internal, _)) => {
+                        assert!(case.has(Planned::refuses));
+                    }
+                    Err((kind, _)) => assert_eq!(is_there, was_there, "{number}: {kind}"),
+                }
+            }
+        });
+    }
+}
