@@ -18,7 +18,7 @@ use super::ends::{Leftover, Order, Remainder, Shared};
 use super::flight::Flight;
 use super::lane::Lane;
 use super::pace::{Gate, Pace};
-use super::window::{Acknowledged, Ended, Rules, Settled, Unsettled, Window};
+use super::window::{Acknowledged, Aftermath, Ended, Rules, Settled, Unsettled, Window};
 use super::{Operation, refs};
 use crate::breaker::Probe;
 use crate::cid::Cid;
@@ -421,7 +421,7 @@ where
                     Ok(found.expect("what is looked up has a key"))
                 });
                 if expected {
-                    self.pace.answered();
+                    self.pace.looked_up();
                     self.look_up = Some(lane);
                 }
                 expected
@@ -455,28 +455,28 @@ where
             self.pace.wait(now, status.as_ref()),
             |entry| accept(operation, entry, O::Answer::default()),
         );
-        self.aftermath(now, aftermath, status);
+        match aftermath {
+            Aftermath::Quiet => {}
+            Aftermath::Answered => self.pace.answered(),
+            Aftermath::Fault { named } => self.fault(now, named, status),
+        }
     }
 
     fn look_up_ended(&mut self, flight: &Flight, ended: Ended) {
         let now = Instant::now();
         let status = ended.failure.as_ref().map(|(_, status)| status.clone());
         let wait = self.pace.wait(now, status.as_ref());
-        let aftermath = self.window.look_up_ended(flight, ended, wait);
-        self.aftermath(now, aftermath, status);
+        match self.window.look_up_ended(flight, ended, wait) {
+            Aftermath::Quiet => {}
+            Aftermath::Answered => self.pace.looked_up(),
+            Aftermath::Fault { named } => self.fault(now, named, status),
+        }
     }
 
-    fn aftermath(
-        &mut self,
-        now: Instant,
-        aftermath: super::window::Aftermath,
-        status: Option<Status>,
-    ) {
-        if matches!(aftermath, super::window::Aftermath::Fault { .. }) {
-            self.shared.counters.faults.add(1);
-        }
+    fn fault(&mut self, now: Instant, named: bool, status: Option<Status>) {
+        self.shared.counters.faults.add(1);
         let status = status.unwrap_or_else(|| Status::unavailable("answers are missing"));
-        self.pace.call_ended(now, aftermath, &status);
+        self.pace.fault(now, named, &status);
     }
 
     // ---- time ----------------------------------------------------------------------------

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::pushback::{self, Pushback};
-use super::window::Aftermath;
 use crate::breaker::{Breaker, Permit, Probe};
 use crate::retry::Retry;
 use crate::verdict;
@@ -20,6 +19,9 @@ pub(super) struct Pace {
     breaker: Arc<Breaker>,
     /// How many faults there were with no answer between them.
     in_a_row: u32,
+    /// Whether the last of them was the server's own word on an item: it is there, but does not do
+    /// this work.
+    is_named: bool,
     backoff: ExponentialBackoff,
     /// No call is opened before.
     hold: Option<Instant>,
@@ -39,6 +41,7 @@ impl Pace {
     pub(super) fn new(retry: Retry, breaker: Arc<Breaker>) -> Self {
         Self {
             in_a_row: 0,
+            is_named: false,
             backoff: retry.backoff(),
             hold: None,
             open_since: None,
@@ -81,19 +84,23 @@ impl Pace {
         }
     }
 
-    /// A call is over, with this status.
-    pub(super) fn call_ended(&mut self, now: Instant, aftermath: Aftermath, status: &Status) {
-        let named = match aftermath {
-            Aftermath::Quiet => return,
-            Aftermath::Answered => return self.answered(),
-            Aftermath::Fault { named } => named,
-        };
+    /// A lookup was answered. That shows that the server is there; if it was there all the time,
+    /// it shows nothing.
+    pub(super) fn looked_up(&mut self) {
+        if !self.is_named {
+            self.answered();
+        }
+    }
+
+    /// A call has met a fault of the moment.
+    pub(super) fn fault(&mut self, now: Instant, named: bool, status: &Status) {
         self.last_fault = Some(status.clone());
         if !self.retry.is_on() {
             return;
         }
         let is_first = self.in_a_row == 0;
         self.in_a_row += 1;
+        self.is_named = named;
         if is_first && verdict::is_of_dying_connection(status) {
             // The connection was told to go away; there is another by now.
             return;

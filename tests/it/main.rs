@@ -7,6 +7,7 @@ mod auto_traits;
 mod cid;
 #[cfg(feature = "server")]
 mod conformance;
+mod ends;
 #[cfg(feature = "server")]
 mod foreign;
 #[cfg(feature = "server")]
@@ -18,4 +19,5 @@ mod recovery;
 #[cfg(feature = "server")]
 mod store;
 mod support;
+mod verdicts;
 mod wire;
