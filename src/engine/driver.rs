@@ -240,6 +240,7 @@ where
             }
         }
         self.shared.counters.taken.set(self.window.next_index());
+        self.gate_opens = None;
         self.look_up(cx);
         self.send(cx, interrupted);
     }
@@ -275,7 +276,6 @@ where
 
     /// Hands what waits to the call, opening one if there is none and it may be.
     fn send(&mut self, cx: &Context<'_>, more_is_ready: bool) {
-        self.gate_opens = None;
         if self.lane.is_none() {
             if !self.window.has_waiting() {
                 return;

@@ -9,11 +9,12 @@ mod cid;
 mod conformance;
 mod ends;
 #[cfg(feature = "server")]
-mod foreign;
-#[cfg(feature = "server")]
 mod faults;
 #[cfg(feature = "server")]
+mod foreign;
+#[cfg(feature = "server")]
 mod pipeline;
+mod real;
 mod record;
 mod recovery;
 #[cfg(feature = "server")]

@@ -519,3 +519,316 @@ proptest! {
         prop_assert!(window.is_empty());
     }
 }
+
+// ---- with retries ------------------------------------------------------------------------------
+
+impl TestWindow {
+    /// Looks up all that is in doubt, in a call of its own.
+    fn look_up(&mut self) -> (Vec<u64>, Flight) {
+        let mut flight = self.window.launch_look_up(false);
+        let window = &mut self.window;
+        let asked = std::iter::from_fn(|| window.look_up_next(&mut flight).copied()).collect();
+        (asked, flight)
+    }
+
+    fn found(&mut self, flight: &mut Flight) {
+        assert!(self.window.answer(flight, |_| Ok("found")));
+    }
+
+    fn look_up_ended(&mut self, flight: &Flight, status: Status) -> Aftermath {
+        let ended = Ended {
+            failure: Some((Verdict::of(&status), status)),
+            taken: usize::MAX,
+            answers: 0,
+        };
+        self.window.look_up_ended(flight, ended, later)
+    }
+
+    /// Nothing of what was in doubt is there.
+    fn nothing_is_there(&mut self) {
+        while self.has_doubt() {
+            let (_, flight) = self.look_up();
+            self.look_up_ended(&flight, Status::not_found(""));
+        }
+    }
+
+    /// Lets so many seconds pass.
+    fn after(&mut self, seconds: u32) -> Vec<u64> {
+        self.wake(later(seconds).unwrap());
+        if self.flight.sent == 0 {
+            self.flight = self.window.launch(false);
+        }
+        self.send()
+    }
+}
+
+const UNNAMED: Aftermath = Aftermath::Fault { named: false };
+const NAMED: Aftermath = Aftermath::Fault { named: true };
+
+#[test]
+fn a_lost_answer_is_looked_up_and_what_is_missing_sent_again() {
+    let mut window = retrying(8);
+    window.take_all(0..5);
+    window.send();
+    window.answer_ok();
+    // Item 4 never left.
+    assert_eq!(window.end(Err(Status::unavailable("gone")), 4), UNNAMED);
+    assert_eq!(window.send(), [4], "it is in no doubt");
+    let (asked, mut flight) = window.look_up();
+    assert_eq!(asked, [1, 2, 3]);
+    window.found(&mut flight);
+    assert_eq!(
+        window.look_up_ended(&flight, Status::not_found("")),
+        Aftermath::Answered
+    );
+    assert!(!window.has_doubt(), "the server never got to the one behind");
+    assert_eq!(window.send(), [2, 3]);
+    assert_eq!(window.results(), [(0, 1, Ok("stored")), (1, 1, Ok("found"))]);
+}
+
+#[test]
+fn what_two_calls_lost_is_looked_up_by_itself() {
+    let mut window = retrying(8);
+    window.take_all(0..2);
+    window.send();
+    window.end(Err(Status::internal("no")), 2);
+    assert_eq!(window.send(), [1]);
+    window.end(Err(Status::internal("no")), 1);
+    let (asked, flight) = window.look_up();
+    assert_eq!(asked, [0, 1]);
+    window.look_up_ended(&flight, Status::not_found(""));
+    assert!(window.has_doubt(), "that one is missing says nothing of the other");
+    assert_eq!(window.look_up().0, [1]);
+}
+
+#[test]
+fn the_first_victim_is_charged_and_only_if_it_had_left() {
+    let mut window = retrying(8);
+    window.take_all(0..2);
+    for _ in 0..20 {
+        assert_eq!(window.send(), [0, 1]);
+        assert_eq!(window.end(Err(Status::unavailable("away")), 0), UNNAMED);
+    }
+    assert_eq!(window.results(), [], "a server that is not there costs no tries");
+
+    // Two faults each, and it is sent alone; the third is the last.
+    window.send();
+    window.end(Err(Status::unavailable("")), 2);
+    window.nothing_is_there();
+    assert_eq!(window.send(), [0, 1], "the first fault need not be its own");
+    window.end(Err(Status::unavailable("")), 2);
+    window.nothing_is_there();
+    assert_eq!(window.send(), [1], "the second time it rests, and the other goes on");
+    window.answer_ok();
+    window.end(Ok(()), 1);
+    assert_eq!(window.after(2), [0]);
+    window.end(Err(Status::unavailable("")), 1);
+    window.nothing_is_there();
+    let unknown = Err(ErrorKind::Unknown);
+    assert_eq!(window.results(), [(0, 3, unknown), (1, 3, Ok("stored"))]);
+}
+
+#[test]
+fn an_item_at_its_last_try_is_alone_in_its_call() {
+    let mut window = retrying(8);
+    window.take_all(0..3);
+    window.send();
+    window.end(Err(Status::internal("no")), 3);
+    window.nothing_is_there();
+    assert_eq!(window.send(), [1, 2]);
+    assert_eq!(window.after(1), [0], "the second try may be with others");
+    window.answer_ok();
+    window.answer_ok();
+    assert_eq!(window.end(Err(Status::internal("no")), 3), NAMED);
+    window.nothing_is_there();
+    window.take(3, 1);
+    assert_eq!(window.send(), [3]);
+    assert!(window.after(2).is_empty(), "not in a call with others");
+    assert!(window.wants_to_be_alone());
+    window.answer_ok();
+    window.end(Ok(()), 1);
+    window.take(4, 1);
+    assert_eq!(window.send(), [0]);
+    assert!(window.flight.is_full(), "and no other with it");
+    window.end(Err(Status::internal("no")), 1);
+    window.nothing_is_there();
+    let internal = Err(ErrorKind::Internal);
+    assert_eq!(window.results()[0], (0, 3, internal));
+    assert_eq!(window.send(), [4]);
+}
+
+#[test]
+fn a_probe_takes_what_has_failed_least() {
+    let mut window = retrying(8);
+    window.take_all(0..3);
+    window.send();
+    window.end(Err(Status::unavailable("")), 3);
+    window.nothing_is_there();
+    let mut probe = window.window.launch(true);
+    assert_eq!(window.window.send_next(&mut probe), Some(&1));
+    assert_eq!(window.window.send_next(&mut probe), None, "one is enough");
+}
+
+#[test]
+fn a_lookup_that_breaks_is_bounded_and_leaves_the_item_unknown() {
+    let mut window = retrying(8);
+    window.take(0, 1);
+    window.send();
+    window.end(Err(Status::unavailable("gone")), 1);
+    for _ in 0..3 {
+        let (asked, flight) = window.look_up();
+        assert_eq!(asked, [0]);
+        assert_eq!(window.look_up_ended(&flight, Status::unavailable("")), UNNAMED);
+    }
+    assert!(!window.has_doubt());
+    assert_eq!(window.send(), [0], "sending it again does no harm");
+    window.give_up_all("enough");
+    assert_eq!(window.results(), [(0, 2, Err(ErrorKind::Unknown))]);
+}
+
+#[test]
+fn a_server_that_lets_nobody_look_up_is_not_asked_twice() {
+    let mut window = retrying(8);
+    window.take_all(0..2);
+    window.send();
+    window.end(Err(Status::unavailable("gone")), 2);
+    let (_, flight) = window.look_up();
+    window.look_up_ended(&flight, Status::permission_denied("no"));
+    assert_eq!(window.send(), [0, 1]);
+    window.end(Err(Status::unavailable("gone")), 2);
+    assert!(!window.has_doubt());
+}
+
+#[test]
+fn a_refusal_behind_a_lost_try_that_was_never_looked_up_settles_nothing() {
+    let mut window = retrying(8);
+    window.take(0, 1);
+    window.send();
+    window.end(Err(Status::unavailable("gone")), 1);
+    let (_, flight) = window.look_up();
+    window.look_up_ended(&flight, Status::permission_denied("no"));
+    assert_eq!(window.send(), [0]);
+    window.end(Err(Status::invalid_argument("no")), 1);
+    assert_eq!(window.results(), [(0, 2, Err(ErrorKind::Unknown))]);
+}
+
+#[test]
+fn an_item_that_was_given_up_is_not_mistaken_for_the_one_behind_it() {
+    let second = Duration::from_secs(1);
+    let mut window = retrying(8);
+    window.taking_at(Duration::ZERO);
+    window.take_all(0..2);
+    window.taking_at(5 * second);
+    window.take_all(2..4);
+    window.send();
+    assert_eq!(window.expires_at(10 * second), Some(10 * second));
+    window.expire(10 * second, 10 * second);
+    let unknown = Err(ErrorKind::Unknown);
+    assert_eq!(window.results(), [(0, 1, unknown), (1, 1, unknown)]);
+    // The late answer is of item 0, and the refusal of item 1.
+    window.answer_ok();
+    assert_eq!(
+        window.end(Err(Status::invalid_argument("no")), 4),
+        Aftermath::Answered
+    );
+    assert_eq!(window.results(), []);
+    assert_eq!(window.send(), [2, 3]);
+    assert_eq!(window.expires_at(10 * second), Some(15 * second));
+}
+
+#[test]
+fn what_is_given_up_says_what_is_known_of_it() {
+    let mut window = retrying(8);
+    window.take_all(0..3);
+    window.send();
+    window.end(Err(Status::internal("no")), 2);
+    // 0 failed in the server's own words and is looked up, 1 was behind it, 2 never left.
+    window.nothing_is_there();
+    assert_eq!(window.send(), [1, 2]);
+    window.end(Err(Status::unavailable("gone")), 1);
+    window.take(3, 1);
+    window.give_up_all("enough");
+    let kinds: Vec<_> = window.results().into_iter().map(|r| (r.1, r.2)).collect();
+    assert_eq!(
+        kinds,
+        [
+            (1, Err(ErrorKind::Unavailable)),
+            (2, Err(ErrorKind::Unknown)),
+            (0, Err(ErrorKind::NotSent)),
+            (0, Err(ErrorKind::NotSent)),
+        ]
+    );
+    assert!(!window.has_unsent() && !window.has_doubt());
+}
+
+#[test]
+fn when_all_is_refused_what_may_have_landed_says_so() {
+    let mut window = retrying(8);
+    window.take_all(0..2);
+    window.send();
+    window.end(Err(Status::unavailable("gone")), 1);
+    assert_eq!(window.send(), [1]);
+    window.end(Err(Status::unauthenticated("expired")), 1);
+    window.take(2, 1);
+    let kinds: Vec<_> = window.results().into_iter().map(|r| r.2).collect();
+    let denied = Err(ErrorKind::Denied);
+    assert_eq!(kinds, [Err(ErrorKind::Unknown), denied, denied]);
+}
+
+#[test]
+fn out_of_order_results_leave_as_they_come() {
+    let mut window = with(Rules {
+        items: 2,
+        unordered: true,
+        retries: true,
+        most_tries: 3,
+        ..PUSH
+    });
+    window.take_all(0..2);
+    window.send();
+    window.end(Err(Status::internal("no")), 2);
+    let mut seen = Vec::new();
+    for item in 2.. {
+        window.send();
+        if window.flight.is_awaited() {
+            window.answer_ok();
+        }
+        seen.extend(window.results().into_iter().map(|result| result.0));
+        assert_eq!(window.handed_out_below(), 0);
+        if !window.has_room() {
+            break;
+        }
+        window.take(item, 1);
+    }
+    assert_eq!(seen, (1..16).collect::<Vec<_>>(), "eight windows ahead");
+    window.nothing_is_there();
+    window.after(1);
+    window.answer_ok();
+    assert_eq!(window.results().len(), 1);
+    assert_eq!(window.handed_out_below(), 16);
+    assert!(window.has_room());
+}
+
+#[test]
+fn an_oversize_message_is_found_by_its_length() {
+    let status = || Status::resource_exhausted("received message larger than max (70 vs. 50)");
+    let mut window = retrying(8);
+    for (item, bytes) in [(0, 10), (1, 70), (2, 10)] {
+        window.take(item, bytes);
+    }
+    window.send();
+    assert_eq!(window.end(Err(status()), 3), Aftermath::Answered);
+    let (asked, mut flight) = window.look_up();
+    assert_eq!(asked, [0], "its answer may have been lost");
+    window.found(&mut flight);
+    assert_eq!(window.send(), [2]);
+    let results = window.results();
+    assert_eq!(results, [(0, 1, Ok("found")), (1, 1, Err(ErrorKind::Rejected))]);
+
+    // Nobody is so long: then it is nobody's.
+    let mut window = retrying(8);
+    window.take(0, 10);
+    window.send();
+    assert_eq!(window.end(Err(status()), 1), UNNAMED);
+    assert_eq!(window.results(), []);
+}

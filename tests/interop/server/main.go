@@ -4,7 +4,8 @@
 // cannot outlive the test that has started it.
 //
 // With -scratch and -listen it can be killed and started again on what it had. While there is a
-// file `schema-down` in the scratch folder, its schema service answers 503.
+// file `schema-down` in the scratch folder, its schema service answers 503; while there is a file
+// `schema-stall`, it does not answer, and makes a file `schema-stalled` when it is asked.
 package main
 
 import (
@@ -52,7 +53,7 @@ func run(scratch, address string, age, grace time.Duration) error {
 	if err != nil {
 		return err
 	}
-	service := unlessDown(filepath.Join(scratch, "schema-down"), validate)
+	service := orOutage(scratch, validate)
 	go func() { fmt.Fprintln(os.Stderr, http.Serve(schemas, service)) }()
 
 	if address == "" {
@@ -133,11 +134,20 @@ func announce(ctx context.Context, address string) {
 	}
 }
 
-// unlessDown looks for the marker at each request: an outage needs no restart, and outlasts one.
-func unlessDown(marker string, up http.HandlerFunc) http.HandlerFunc {
+// orOutage looks for the markers at each request: an outage needs no restart, and outlasts one.
+func orOutage(scratch string, up http.HandlerFunc) http.HandlerFunc {
+	has := func(marker string) bool {
+		_, err := os.Stat(filepath.Join(scratch, marker))
+		return err == nil
+	}
 	return func(w http.ResponseWriter, r *http.Request) {
-		if _, err := os.Stat(marker); err == nil {
+		if has("schema-down") {
 			http.Error(w, "down", http.StatusServiceUnavailable)
+			return
+		}
+		if has("schema-stall") {
+			_ = os.WriteFile(filepath.Join(scratch, "schema-stalled"), nil, 0o666)
+			<-r.Context().Done()
 			return
 		}
 		up(w, r)

@@ -1,0 +1,271 @@
+//! The real server under faults: killed and started again, closing its connections after seconds,
+//! without its schema service. `tests/interop/run server` builds it and runs these.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use agntcy_dir_stream::prelude::*;
+use agntcy_dir_stream::{Failed, Retry, Stats};
+use futures::{Stream, StreamExt, stream};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::support::{cid, record, soon};
+
+/// The server as a process, on a folder and an address of its own.
+struct Server {
+    folder: PathBuf,
+    address: String,
+    more: &'static [&'static str],
+    process: Child,
+}
+
+impl Server {
+    async fn start(name: &str, more: &'static [&'static str]) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let address = free_address();
+        let process = spawn(&folder, &address, more).await;
+        Self { folder, address, more, process }
+    }
+
+    async fn client(&self) -> Client {
+        soon(Client::connect(format!("http://{}", self.address))).await.unwrap()
+    }
+
+    /// Kills it with SIGKILL, and waits until it is gone.
+    async fn kill(&mut self) {
+        soon(self.process.kill()).await.unwrap();
+    }
+
+    async fn restart(&mut self) {
+        self.process = spawn(&self.folder, &self.address, self.more).await;
+    }
+
+    fn mark(&self, marker: &str) {
+        std::fs::write(self.folder.join(marker), "").unwrap();
+    }
+
+    fn unmark(&self, marker: &str) {
+        let _ = std::fs::remove_file(self.folder.join(marker));
+    }
+
+    async fn until_marked(&self, marker: &str) {
+        let is_marked = async {
+            while !self.folder.join(marker).exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        soon(is_marked).await;
+    }
+}
+
+async fn spawn(folder: &Path, address: &str, more: &[&str]) -> Child {
+    let binary = std::env::var("DIR_SERVER_BIN").expect("DIR_SERVER_BIN names the server");
+    let mut process = Command::new(binary)
+        .arg("-scratch")
+        .arg(folder)
+        .args(["-listen", address])
+        .args(more)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let listens = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.starts_with("listening on ") {
+                return;
+            }
+        }
+        panic!("the server ended before it listened");
+    };
+    soon(listens).await;
+    // What it prints later has to go somewhere.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    process
+}
+
+/// Below the ports that the system gives to outgoing connections: nobody takes it while the server
+/// is away.
+fn free_address() -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed))
+        .take(1_000)
+        .map(|port| format!("127.0.0.1:{port}"))
+        .find(|address| std::net::TcpListener::bind(address).is_ok())
+        .expect("a free port")
+}
+
+/// Runs a stream to its end; at the result of this place, `act` is run beside it.
+async fn run<S, I>(
+    mut results: impl Stream<Item = Result<S, Failed<I>>> + Unpin,
+    at: usize,
+    act: impl Future<Output = ()>,
+) -> Vec<Result<S, Failed<I>>> {
+    let mut seen = Vec::new();
+    while seen.len() < at {
+        seen.push(soon(results.next()).await.expect("more results"));
+    }
+    let rest = async {
+        let mut rest = Vec::new();
+        while let Some(result) = results.next().await {
+            rest.push(result);
+        }
+        rest
+    };
+    let (rest, ()) = tokio::time::timeout(
+        Duration::from_secs(180),
+        futures::future::join(rest, act),
+    )
+    .await
+    .expect("it should not take three minutes");
+    seen.extend(rest);
+    seen
+}
+
+fn all_pushed(results: Vec<PushResult>, count: usize) {
+    assert_eq!(results.len(), count);
+    for (number, result) in results.into_iter().enumerate() {
+        let pushed = result.unwrap_or_else(|failed| panic!("{failed}"));
+        assert_eq!((pushed.index, pushed.cid), (number as u64, cid(&record(number))));
+    }
+}
+
+async fn all_there(client: &Client, count: usize) {
+    let refs = stream::iter((0..count).map(|number| cid(&record(number))));
+    let found: BTreeSet<_> = soon(refs.lookup_in(client).map(|found| found.unwrap().cid).collect()).await;
+    assert_eq!(found.len(), count);
+}
+
+fn print(what: &str, stats: &Stats) {
+    println!("{what}: {stats}");
+}
+
+const COUNT: usize = 200;
+
+#[tokio::test]
+#[ignore = "needs the real server: run `tests/interop/run server`"]
+async fn the_real_server_is_killed_in_mid_push_and_all_is_stored() {
+    for window in [1, 64, 1_000] {
+        let mut server = Server::start("killed-in-push", &[]).await;
+        let client = server.client().await;
+        let options = Options::new().window(window.try_into().unwrap());
+        let results = stream::iter((0..COUNT).map(record)).push_to_with(&client, &options);
+        let monitor = results.monitor();
+        let kill = async {
+            // Killed while it writes, the server tears its own index. So while it validates.
+            server.mark("schema-stall");
+            server.until_marked("schema-stalled").await;
+            server.kill().await;
+            server.unmark("schema-stall");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            server.restart().await;
+        };
+        let start = std::time::Instant::now();
+        all_pushed(run(results, 50, kill).await, COUNT);
+        let stats = monitor.stats();
+        println!("{:?}", start.elapsed());
+        print(&format!("killed in mid-push, window {window}"), &stats);
+        assert!(stats.faults > 0, "the kill was felt");
+        assert!(stats.resent <= (stats.faults + 1) * window as u64);
+        all_there(&server.client().await, COUNT).await;
+
+        // Once more: all is stored already.
+        let again = stream::iter((0..COUNT).map(record)).push_to_with(&client, &options);
+        let start = std::time::Instant::now();
+        let again: Vec<_> = soon(again.collect()).await;
+        println!("{COUNT} records that are there: {:?}", start.elapsed());
+        assert!(again.iter().all(|r| r.as_ref().is_ok_and(|pushed| pushed.already_stored)));
+        all_pushed(again, COUNT);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs the real server: run `tests/interop/run server`"]
+async fn the_real_server_is_killed_in_mid_pull_and_all_is_had() {
+    let mut server = Server::start("killed-in-pull", &[]).await;
+    let client = server.client().await;
+    let push = stream::iter((0..50).map(record)).push_to(&client);
+    all_pushed(soon(push.collect()).await, 50);
+    let refs = stream::iter((0..5_000).map(|number| cid(&record(number % 50))));
+    let results = refs.pull_from(&client);
+    let monitor = results.monitor();
+    let kill = async {
+        server.kill().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        server.restart().await;
+    };
+    let pulled = run(results, 500, kill).await;
+    print("killed in mid-pull", &monitor.stats());
+    assert!(monitor.stats().faults > 0, "the kill was felt");
+    assert_eq!(pulled.len(), 5_000);
+    for (number, result) in pulled.into_iter().enumerate() {
+        let pulled = result.unwrap_or_else(|failed| panic!("{failed}"));
+        // It is the record, with its fields in another order.
+        assert_eq!(pulled.record.cid().unwrap(), cid(&record(number % 50)));
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs the real server: run `tests/interop/run server`"]
+async fn connections_that_live_for_seconds_lose_nothing() {
+    let server = Server::start("aged", &["-age", "2s", "-grace", "1s"]).await;
+    let client = server.client().await;
+    // Calls that end before the grace is over are never cut; others are, and recover.
+    for age in [Some(Duration::from_millis(500)), None] {
+        let options = Options::new().max_call_age(age);
+        let first = if age.is_some() { 0 } else { COUNT };
+        let records = stream::iter((first..first + COUNT).map(record));
+        let push = records.push_to_with(&client, &options);
+        let monitor = push.monitor();
+        let results = run(push, 0, async {}).await;
+        print(&format!("aged, push, calls of {age:?}"), &monitor.stats());
+        assert_eq!(results.len(), COUNT);
+        for result in results {
+            result.unwrap_or_else(|failed| panic!("{failed}"));
+        }
+        all_there(&client, first + COUNT).await;
+
+        // Enough to outlive several connections.
+        let end = tokio::time::Instant::now() + Duration::from_secs(12);
+        let refs = stream::iter(0..)
+            .take_while(|_| std::future::ready(tokio::time::Instant::now() < end))
+            .map(|number: usize| cid(&record(number % COUNT)));
+        let results = refs.pull_from_with(&client, &options);
+        let monitor = results.monitor();
+        let summary = tokio::time::timeout(Duration::from_secs(60), results.finish()).await;
+        let summary = summary.expect("it ends when its input does");
+        print(&format!("aged, pull, calls of {age:?}"), &monitor.stats());
+        assert_eq!(summary.stats.failed, 0, "{summary}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs the real server: run `tests/interop/run server`"]
+async fn an_outage_of_the_schema_service_fails_nobody() {
+    for window in [16, 1_000] {
+        let server = Server::start("outage", &[]).await;
+        let client = server.client().await;
+        let retry = Retry::new().waits(Duration::from_millis(100), Duration::from_secs(2));
+        let options = Options::new().window(window.try_into().unwrap()).retry(retry);
+        let results = stream::iter((0..COUNT).map(record)).push_to_with(&client, &options);
+        let monitor = results.monitor();
+        let outage = async {
+            server.mark("schema-down");
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            server.unmark("schema-down");
+        };
+        all_pushed(run(results, 50, outage).await, COUNT);
+        let stats = monitor.stats();
+        print(&format!("outage of the schema service, window {window}"), &stats);
+        assert!(stats.faults > 0, "the outage was felt");
+        all_there(&client, COUNT).await;
+    }
+}
