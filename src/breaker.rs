@@ -181,7 +181,11 @@ impl Breaker {
             return Permit::Probe(Probe(Arc::clone(self)));
         }
         let at = state.probe_at.filter(|_| !state.is_probed);
-        if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+        if !state
+            .waiting
+            .iter()
+            .any(|waker| waker.will_wake(cx.waker()))
+        {
             state.waiting.push(cx.waker().clone());
         }
         Permit::Denied(at)

@@ -62,14 +62,16 @@ pub trait DeleteExt: Stream + Sized {
     ///
     /// # Order
     ///
-    /// Results come in input order. A failure never holds back or reorders what follows it.
+    /// Results come in input order, unless [`Options::unordered`] says otherwise. A ref that waits
+    /// for another try holds back the results behind it, and nothing else.
     ///
     /// # Errors
     ///
     /// Errors are items; the stream goes on after each. `try_*` combinators stop at the first
-    /// one, and stopping drops the call. A ref is [`Invalid`](ErrorKind::Invalid), and never sent,
+    /// one, and stopping drops the call. A ref is [`Invalid`](crate::ErrorKind::Invalid), and never sent,
     /// if it gives no CID. A segment that the server refuses is halved until the failing ref
-    /// stands alone, which gets the server's status; the others are deleted.
+    /// stands alone, which gets the server's status; the others are deleted. What each error says
+    /// of the server is told at [`ErrorKind`](crate::ErrorKind).
     ///
     /// # Cancel safety
     ///
@@ -79,14 +81,20 @@ pub trait DeleteExt: Stream + Sized {
     ///
     /// # Recovery
     ///
-    /// When the transport fails, the refs in the window fail: as [`Unknown`](ErrorKind::Unknown)
-    /// if they may have arrived, as [`NotSent`](ErrorKind::NotSent) if not; the ones after them
-    /// get a new call. When the server refuses the caller, all remaining refs say so. A delete can
-    /// be sent again without harm.
+    /// A delete can be sent again without harm, so a segment whose call breaks, stalls, or ends
+    /// without its acknowledgement is sent again after a wait. A ref is deleted only when a call
+    /// that carried it has been acknowledged. When the server refuses the caller, all remaining
+    /// refs say so.
+    ///
+    /// [`Retry`](crate::Retry) says what is tried again, how often and for how long, and
+    /// [`CircuitBreaker`](crate::CircuitBreaker) what happens while the server is away. In the end
+    /// a ref that has no acknowledgement is [`NotSent`](crate::ErrorKind::NotSent) if it never left, and
+    /// [`Unknown`](crate::ErrorKind::Unknown) if it did.
     ///
     /// # Panics
     ///
-    /// If the input panics, the panic passes through, and the stream must not be polled again.
+    /// If the input panics, the panic passes through, and the stream must not be polled again. It
+    /// also panics when polled outside of a tokio runtime with its timers enabled.
     fn delete_from<R, T>(
         self,
         client: &Client,

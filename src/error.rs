@@ -9,13 +9,32 @@ use tonic::Status;
 type Source = Box<dyn StdError + Send + Sync>;
 
 /// What went wrong, as a class to match on. [`Error::kind`] gives it.
+///
+/// What each outcome says about the server:
+///
+/// | outcome | a pushed record | a deleted record | what helps |
+/// |---|---|---|---|
+/// | success | is there | is gone | – |
+/// | success, [`already_stored`](crate::Pushed::already_stored) | is there: from before, or by a try whose answer was lost | – | – |
+/// | [`Invalid`](Self::Invalid) | not sent | not sent | another item |
+/// | [`Rejected`](Self::Rejected) | not stored by this push | is there, unless it was gone before | another item |
+/// | [`Internal`](Self::Internal) | looked up, and not there | not known | a later run |
+/// | [`NotFound`](Self::NotFound) | – | – | – |
+/// | [`Mismatch`](Self::Mismatch) | stored as something else, if at all | – | a look at the server |
+/// | [`NotSent`](Self::NotSent) | never left | never left | a later run |
+/// | [`Unknown`](Self::Unknown) | may be there | may be gone | a lookup; or a later run, which does no harm |
+/// | [`Unavailable`](Self::Unavailable) | the server never came to it | – | a later run |
+/// | [`CircuitOpen`](Self::CircuitOpen) | not carried out | not carried out | a later run |
+/// | [`Denied`](Self::Denied), [`Unsupported`](Self::Unsupported) | not stored by this push | not deleted by this call | another caller, another server |
+///
+/// A pull or lookup changes nothing, so its outcomes say nothing of that kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// Found before sending: not a record, not a CID, no data, over the size limit.
     /// The item never touched the wire, and sending it again would not help.
     Invalid,
-    /// The server refused this record. Final.
+    /// The server refused this record. Final: it is not tried again.
     Rejected,
     /// The server failed at this record, in each try, without saying whose fault it is (gRPC
     /// `Internal`, `Unknown`, `DataLoss`). A DIR server answers so to any record while its validator
@@ -26,15 +45,16 @@ pub enum ErrorKind {
     /// A CID that does not match its content: the server answered with another CID than the
     /// record's own, or with another record than the one asked for.
     Mismatch,
-    /// Given up before it left this process: the server knows nothing of it.
+    /// Given up before it left this process, and it will not leave any more: the server knows
+    /// nothing of it.
     NotSent,
-    /// It left, the answer was lost, and what became of it is not known.
+    /// It left, the answer was lost, and what became of it could not be found out.
     Unknown,
     /// The server could not be reached, or failed without a word about this item.
     /// Nothing was changed; trying again may help.
     Unavailable,
-    /// Not sent, or sent and found not to be there: the client's
-    /// [`CircuitBreaker`](crate::CircuitBreaker) stayed open for too long.
+    /// Not carried out: the client's [`CircuitBreaker`](crate::CircuitBreaker) stayed open for too
+    /// long. What a broken call may have carried out is [`Unknown`](Self::Unknown) then.
     CircuitOpen,
     /// The server does not know who asks, or does not let them.
     Denied,

@@ -41,10 +41,12 @@
 //!
 //! # What every adapter promises
 //!
-//! 1. Exactly one result for each input item, with its index, in input order.
+//! 1. Exactly one result for each input item, with its index, in input order unless
+//!    [`Options::unordered`] says otherwise; and it is true.
 //! 2. A bad record fails alone. A DIR server ends a call at its first error; the adapter gives
 //!    that error to the record it belongs to, opens a new call and goes on with those after it.
-//!    Nothing that was answered is sent again.
+//!    Nothing that was answered is sent again. When the call breaks, what became of the records in
+//!    it is found out, and the rest is tried again as [`Retry`] says.
 //! 3. A failed result ([`Failed`]) gives back what was put in: the record or ref, its tag, its
 //!    index, and how often it was tried. It is a [`std::error::Error`].
 //! 4. Nothing happens before the first poll. No task is spawned: the input is polled in place, so
@@ -53,9 +55,23 @@
 //! 5. An item is taken only when there is room in the window ([`Options::window`], in items and
 //!    bytes), so a slow server or a paused consumer stops the input.
 //! 6. Dropped is cancelled: the call is reset on the wire at once. A finished stream never resets.
+//!    Beside these ends there are [`finish`](Adapter::finish), [`drain`](Adapter::drain) and
+//!    [`into_remainder`](Adapter::into_remainder).
 //! 7. `next()` is cancel-safe: no result is lost in a `select!`.
 //! 8. [`FusedStream`], honest `size_hint`, a bounded amount of work per poll; any runtime flavour
 //!    of tokio.
+//!
+//! # When things break
+//!
+//! | | where |
+//! |---|---|
+//! | what is tried again, how often, how long | [`Retry`], [`Options::retry`] |
+//! | what the end of a call says, and about whom | [`Verdict`] |
+//! | what each outcome says about the server | [`ErrorKind`] |
+//! | what happens while the server is away | [`CircuitBreaker`] |
+//! | calls that stall, grow old, or have nothing to do | [`Options`] |
+//! | what has been done so far, and where a restart may resume | [`Stats`], [`Monitor`] |
+//! | stopping, and what is left then | [`Adapter`], [`Remainder`] |
 //!
 //! # Features
 //!

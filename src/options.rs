@@ -109,6 +109,9 @@ impl Options {
     /// How long a call may make no progress before it is dropped and another goes on in its
     /// place. Default: 1 minute; `None`: for ever.
     ///
+    /// A connection that makes no progress may be dead without knowing it, so a client that made it
+    /// itself makes another for the calls to come.
+    ///
     /// Progress is any answer. The time counts only while something is in flight and the adapter
     /// waits for it, not while the consumer works on a result. It must be longer than the server
     /// takes for one record, or for one segment of a delete.

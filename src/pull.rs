@@ -65,7 +65,9 @@ pub trait PullExt: Stream + Sized {
     ///
     /// # Order
     ///
-    /// Results come in input order. A failure never holds back or reorders what follows it.
+    /// Results come in input order, unless [`Options::unordered`] says otherwise. A ref that waits
+    /// for another try holds back the results behind it, and nothing else: they are asked for and
+    /// answered meanwhile.
     ///
     /// # Errors
     ///
@@ -84,13 +86,19 @@ pub trait PullExt: Stream + Sized {
     ///
     /// A server ends a call at its first missing record. That ref gets the server's status, and a
     /// new call goes on with those after it; nothing that was answered is asked again. When the
-    /// transport fails, the refs in the window fail as [`Unavailable`](ErrorKind::Unavailable) or
-    /// [`NotSent`](ErrorKind::NotSent); the ones after them get a new call. When the server
-    /// refuses the caller, all remaining refs say so.
+    /// server refuses the caller, all remaining refs say so.
+    ///
+    /// When a call breaks, stalls, or ends with answers missing, what has no answer is asked again
+    /// after a wait. A ref at which the server fails with `Internal` waits by itself for its next
+    /// try, while the others go on. [`Retry`](crate::Retry) says what is tried again, how often and
+    /// for how long, and [`CircuitBreaker`](crate::CircuitBreaker) what happens while the server is
+    /// away. In the end a ref that has no answer is [`NotSent`](ErrorKind::NotSent) or
+    /// [`Unavailable`](ErrorKind::Unavailable).
     ///
     /// # Panics
     ///
-    /// If the input panics, the panic passes through, and the stream must not be polled again.
+    /// If the input panics, the panic passes through, and the stream must not be polled again. It
+    /// also panics when polled outside of a tokio runtime with its timers enabled.
     fn pull_from<R, T>(
         self,
         client: &Client,

@@ -65,7 +65,9 @@ pub trait PushExt: Stream + Sized {
     ///
     /// # Order
     ///
-    /// Results come in input order. A failure never holds back or reorders what follows it.
+    /// Results come in input order, unless [`Options::unordered`] says otherwise. A record that
+    /// waits for another try holds back the results behind it, and nothing else: they are sent and
+    /// answered meanwhile.
     ///
     /// # Errors
     ///
@@ -75,7 +77,7 @@ pub trait PushExt: Stream + Sized {
     /// [`Rejected`](ErrorKind::Rejected) or [`Internal`](ErrorKind::Internal) in the server's own
     /// words; and [`Mismatch`](ErrorKind::Mismatch) if the CID that the server answers is not the
     /// record's own. (Malformed records and wrong CIDs are found while [`Options::verify`] is on,
-    /// as it is by default.)
+    /// as it is by default.) What each says of the server is told at [`ErrorKind`].
     ///
     /// # Cancel safety
     ///
@@ -87,13 +89,24 @@ pub trait PushExt: Stream + Sized {
     ///
     /// A server ends a call at its first bad record. That record gets the server's status, and a
     /// new call goes on with those after it; nothing that was answered is sent again. When the
-    /// transport fails, the records in the window fail: as [`Unknown`](ErrorKind::Unknown) if
-    /// they may have arrived, as [`NotSent`](ErrorKind::NotSent) if not; the ones after them get
-    /// a new call. When the server refuses the caller, all remaining records say so.
+    /// server refuses the caller, all remaining records say so.
+    ///
+    /// When a call breaks, stalls, or ends with answers missing, the records that it carried are
+    /// looked up by their CIDs, in one call. Those that are there are successes, marked as
+    /// [`already_stored`](Pushed::already_stored); the others are sent again after a wait. A record
+    /// at which the server fails with `Internal` is looked up too, since the server may have it, and
+    /// waits by itself for its next try while the others go on.
+    ///
+    /// [`Retry`](crate::Retry) says what is tried again, how often and for how long, and
+    /// [`CircuitBreaker`](crate::CircuitBreaker) what happens while the server is away. In the end
+    /// a record that has no answer is [`NotSent`](ErrorKind::NotSent) if it never left, and
+    /// [`Unknown`](ErrorKind::Unknown) if a broken call had carried it and no lookup found it: the
+    /// server may still have been at it.
     ///
     /// # Panics
     ///
-    /// If the input panics, the panic passes through, and the stream must not be polled again.
+    /// If the input panics, the panic passes through, and the stream must not be polled again. It
+    /// also panics when polled outside of a tokio runtime with its timers enabled.
     fn push_to<T>(
         self,
         client: &Client,

@@ -124,7 +124,10 @@ fn is_unreadable(status: &Status) -> bool {
 /// A DIR server looks for the schema version before it asks its validator, and answers `Internal`
 /// where there is none: that is no outage.
 fn is_without_schema(status: &Status) -> bool {
-    status.code() == Code::Internal && status.message().ends_with("schema_version field is missing")
+    status.code() == Code::Internal
+        && status
+            .message()
+            .ends_with("schema_version field is missing")
 }
 
 /// A DIR server over a local folder answers so to a record that it has: nothing is wrong with the

@@ -23,14 +23,23 @@ const HEADER_LIST: u32 = 1 << 20;
 /// a host that vanished while an answer is awaited would never be missed.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// How long a connection with calls on it may be silent before HTTP/2 asks whether the server is
+/// still there. A DIR server allows one ping a minute, and cuts the connection of a client that
+/// asks more often.
+const PING_INTERVAL: Duration = Duration::from_secs(90);
+
+/// How long the answer to a ping may take. Then the connection is given up.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Client {
     /// Connects to a DIR server: `http://host:port`.
     ///
-    /// One HTTP/2 connection, made now and made again when it is lost. Connecting may take 20
-    /// seconds. TLS is not built in: bring a channel of your own to
+    /// One HTTP/2 connection, made now and made again when it is lost, or when a call on it has
+    /// [stalled](crate::Options::stall_after). Connecting may take 20 seconds. A silent connection that has calls on it is asked every 90 seconds, by an HTTP/2
+    /// ping, whether the server is still there, and given up when no answer comes in 20. TLS is not built in: bring a channel of your own to
     /// [`from_service`](Self::from_service) for it.
     ///
     /// # Errors
@@ -53,11 +62,14 @@ impl Client {
     /// ```
     pub async fn connect(url: impl AsRef<str>) -> Result<Self, Error> {
         let url = url.as_ref();
-        let channel = endpoint(url)?.connect().await.map_err(|error| {
+        let endpoint = endpoint(url)?;
+        let first = endpoint.connect().await.map_err(|error| {
             Error::new(ErrorKind::Unavailable, format!("cannot connect to {url}"))
                 .with_source(error)
         })?;
-        Ok(Self::from_service(channel))
+        Ok(Self::from_connections(first, move || {
+            endpoint.connect_lazy()
+        }))
     }
 }
 
@@ -85,6 +97,8 @@ pub(crate) fn with_settings(endpoint: Endpoint) -> Endpoint {
         .http2_max_header_list_size(HEADER_LIST)
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_keepalive(Some(TCP_KEEPALIVE))
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
         .user_agent(concat!("agntcy-dir-stream/", env!("CARGO_PKG_VERSION")))
         .expect("a fixed ASCII name is a header value")
 }

@@ -7,6 +7,8 @@ mod transport;
 use std::fmt;
 use std::sync::Arc;
 
+use tonic::transport::Channel;
+
 #[cfg(feature = "server")]
 pub(crate) use self::connect::with_settings;
 pub(crate) use self::transport::Transport;
@@ -66,8 +68,20 @@ impl Client {
         S::ResponseBody: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         <S::ResponseBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        Self::over(transport::over(service))
+    }
+
+    /// A client over connections that it makes itself, beginning with `first`.
+    pub(crate) fn from_connections(
+        first: Channel,
+        make: impl Fn() -> Channel + Send + Sync + 'static,
+    ) -> Self {
+        Self::over(transport::over_connections(first, make))
+    }
+
+    fn over(transport: Arc<dyn Transport>) -> Self {
         Self {
-            transport: transport::over(service),
+            transport,
             breaker: Breaker::new(CircuitBreaker::new()),
         }
     }

@@ -2,10 +2,11 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tonic::body::Body;
 use tonic::client::GrpcService;
+use tonic::transport::Channel;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Response = Result<http::Response<Body>, BoxError>;
@@ -14,6 +15,14 @@ type Response = Result<http::Response<Body>, BoxError>;
 pub(crate) trait Transport: Send + Sync {
     /// Sends `request`, whose body is the call's outgoing side, and waits for response headers.
     fn open(&self, request: http::Request<Body>) -> Pin<Box<dyn Future<Output = Response> + Send>>;
+
+    /// Which connection the next call goes by.
+    fn connection(&self) -> u64 {
+        0
+    }
+
+    /// This connection is silent, and may be dead without knowing it: calls to come take another.
+    fn leave(&self, _connection: u64) {}
 }
 
 pub(super) fn over<S>(service: S) -> Arc<dyn Transport>
@@ -50,5 +59,57 @@ where
             let response = service.call(request).await.map_err(Into::into)?;
             Ok(response.map(Body::new))
         })
+    }
+}
+
+/// Over connections that `make` makes, beginning with `first`.
+pub(super) fn over_connections(
+    first: Channel,
+    make: impl Fn() -> Channel + Send + Sync + 'static,
+) -> Arc<dyn Transport> {
+    Arc::new(Connections {
+        make: Box::new(make),
+        current: Mutex::new(Numbered {
+            number: 0,
+            service: over(first),
+        }),
+    })
+}
+
+struct Connections {
+    make: Box<dyn Fn() -> Channel + Send + Sync>,
+    current: Mutex<Numbered>,
+}
+
+struct Numbered {
+    number: u64,
+    service: Arc<dyn Transport>,
+}
+
+impl Connections {
+    fn current(&self) -> MutexGuard<'_, Numbered> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Transport for Connections {
+    fn open(&self, request: http::Request<Body>) -> Pin<Box<dyn Future<Output = Response> + Send>> {
+        let service = Arc::clone(&self.current().service);
+        service.open(request)
+    }
+
+    fn connection(&self) -> u64 {
+        self.current().number
+    }
+
+    fn leave(&self, connection: u64) {
+        let mut current = self.current();
+        // Another adapter may have left it before.
+        if current.number == connection {
+            *current = Numbered {
+                number: connection + 1,
+                service: over((self.make)()),
+            };
+        }
     }
 }

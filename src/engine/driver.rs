@@ -37,8 +37,7 @@ const TAKEN_AT_ONCE: usize = 256;
 /// item that was given up makes no result.
 const EVENTS_AT_ONCE: usize = 1024;
 
-type Outcome<O, T> =
-    Result<<O as Operation>::Success<T>, Failed<<O as Operation>::Input, T>>;
+type Outcome<O, T> = Result<<O as Operation>::Success<T>, Failed<<O as Operation>::Input, T>>;
 
 /// The results of `operation` over `input`. Nothing happens before the first poll.
 pub(crate) fn drive<S, O, T>(
@@ -54,7 +53,11 @@ where
     O: Operation,
 {
     let (lower, upper) = input.size_hint();
-    let lower = if options.stop_on_error { lower.min(1) } else { lower };
+    let lower = if options.stop_on_error {
+        lower.min(1)
+    } else {
+        lower
+    };
     let shared = Shared::new();
     let driver = Driver {
         window: Window::new(Rules {
@@ -499,22 +502,32 @@ where
             self.window.expire(waited, self.limits.time);
             done = true;
         }
-        if is_due(self.lane.as_ref().and_then(|l| l.stalls_at(self.limits.stall)))
-            && let Some(lane) = self.lane.take()
+        if is_due(
+            self.lane
+                .as_ref()
+                .and_then(|l| l.stalls_at(self.limits.stall)),
+        ) && let Some(lane) = self.lane.take()
         {
+            self.transport.leave(lane.connection);
             let (flight, ended) = lane.abandon(stalled(self.limits.stall));
             self.call_ended(&flight, ended);
             done = true;
         }
-        if is_due(self.look_up.as_ref().and_then(|l| l.stalls_at(self.limits.stall)))
-            && let Some(lane) = self.look_up.take()
+        if is_due(
+            self.look_up
+                .as_ref()
+                .and_then(|l| l.stalls_at(self.limits.stall)),
+        ) && let Some(lane) = self.look_up.take()
         {
+            self.transport.leave(lane.connection);
             let (flight, ended) = lane.abandon(stalled(self.limits.stall));
             self.look_up_ended(&flight, ended);
             done = true;
         }
         if let Some(lane) = &mut self.lane
-            && lane.closes_at(now, self.limits.idle).is_some_and(|at| at <= now)
+            && lane
+                .closes_at(now, self.limits.idle)
+                .is_some_and(|at| at <= now)
         {
             lane.finish();
             done = true;
@@ -540,15 +553,21 @@ where
             .filter(|_| !self.window.is_refusing());
         let waits = [
             self.window.expires_at(self.limits.time),
-            self.lane.as_ref().and_then(|l| l.stalls_at(self.limits.stall)),
-            self.look_up.as_ref().and_then(|l| l.stalls_at(self.limits.stall)),
+            self.lane
+                .as_ref()
+                .and_then(|l| l.stalls_at(self.limits.stall)),
+            self.look_up
+                .as_ref()
+                .and_then(|l| l.stalls_at(self.limits.stall)),
             gives_up_at,
         ];
         let waits = waits.into_iter().flatten().min();
         let idle = self.limits.idle;
         let times = [
             waits.and_then(|waited| self.clock.at(now, waited)),
-            self.lane.as_mut().and_then(|lane| lane.closes_at(now, idle)),
+            self.lane
+                .as_mut()
+                .and_then(|lane| lane.closes_at(now, idle)),
             self.window.rests_until(),
             self.gate_opens,
             self.drains_until,
@@ -593,7 +612,13 @@ where
             unsent: Vec::new(),
             unanswered: Vec::new(),
         };
-        for Unsettled { index, entry, attempts, is_in_doubt } in unsettled {
+        for Unsettled {
+            index,
+            entry,
+            attempts,
+            is_in_doubt,
+        } in unsettled
+        {
             let leftover = Leftover {
                 index,
                 input: entry.input,

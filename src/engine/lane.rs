@@ -19,6 +19,8 @@ use crate::verdict::Verdict;
 pub(super) struct Lane<R, A> {
     pub(super) flight: Flight,
     call: Call<R, A>,
+    /// The connection that it was opened on.
+    pub(super) connection: u64,
     /// When it is to be handed over to another call.
     ages_at: Option<Instant>,
     /// Since when it has nothing to do.
@@ -44,6 +46,7 @@ where
     ) -> Self {
         Self {
             flight,
+            connection: transport.connection(),
             call: Call::open(transport, method),
             ages_at,
             idle_since: None,

@@ -58,7 +58,10 @@ mod tests {
         }
         assert_eq!(of(&with("retry-after", "7")), seconds(7));
         // HTTP's other form, a date, is not read.
-        assert_eq!(of(&with("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT")), None);
+        assert_eq!(
+            of(&with("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT")),
+            None
+        );
         let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(3)));
         let status = Status::with_error_details(Code::Unavailable, "later", details);
         assert_eq!(of(&status), seconds(3));

@@ -206,9 +206,7 @@ impl<E, O> Window<E, O> {
 
     /// Whether so much of the window is free that the line could run dry.
     pub(crate) fn is_half_empty(&self) -> bool {
-        self.has_room()
-            && self.held <= self.rules.items / 2
-            && self.bytes <= self.rules.bytes / 2
+        self.has_room() && self.held <= self.rules.items / 2 && self.bytes <= self.rules.bytes / 2
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -579,7 +577,10 @@ impl<E, O> Window<E, O> {
             Some(_) if lost == Lost::LookedUp => ErrorKind::Unknown,
             _ => verdict::kind_of_record(status),
         };
-        self.settle(rest[0], Err(Error::from_status(kind, Status::clone(status))));
+        self.settle(
+            rest[0],
+            Err(Error::from_status(kind, Status::clone(status))),
+        );
     }
 
     /// Which of `left` the server found too long, if that is what it said: the first where it said
@@ -588,9 +589,7 @@ impl<E, O> Window<E, O> {
         let Some(len) = verdict::oversize(status) else {
             return Ok(0);
         };
-        let found = left
-            .iter()
-            .position(|index| self.live(*index).bytes == len);
+        let found = left.iter().position(|index| self.live(*index).bytes == len);
         found.ok_or(())
     }
 
@@ -727,7 +726,9 @@ impl<E, O> Window<E, O> {
             let status = Status::unavailable("the server ended the lookup with answers missing");
             (Verdict::Moment, status)
         });
-        let at = at.map(|(index, _)| index).filter(|at| left.first() == Some(at));
+        let at = at
+            .map(|(index, _)| index)
+            .filter(|at| left.first() == Some(at));
         match (verdict, at) {
             (Verdict::Record, Some(at)) => {
                 if status.code() == tonic::Code::NotFound {
@@ -885,7 +886,11 @@ impl<E, O> Window<E, O> {
             self.slots.pop_front();
             self.first += 1;
         }
-        while self.taken.get(1).is_some_and(|(from, _)| *from <= self.first) {
+        while self
+            .taken
+            .get(1)
+            .is_some_and(|(from, _)| *from <= self.first)
+        {
             self.taken.pop_front();
         }
         self.held -= 1;

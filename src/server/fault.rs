@@ -145,13 +145,7 @@ impl Fault {
         self
     }
 
-    fn fits(
-        &self,
-        method: Method,
-        call: u64,
-        request: u64,
-        is_for: impl Fn(&Cid) -> bool,
-    ) -> bool {
+    fn fits(&self, method: Method, call: u64, request: u64, is_for: impl Fn(&Cid) -> bool) -> bool {
         !matches!(self.what, What::NoConnection)
             && self.method.is_none_or(|only| only == method)
             && self.call.is_none_or(|only| only == call)

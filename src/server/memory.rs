@@ -19,9 +19,12 @@ const PIPE: usize = 64 << 10;
 
 pub(super) fn client(store: &Store) -> Client {
     let endpoint = with_settings(Endpoint::from_static("http://store.in.memory"));
-    Client::from_service(endpoint.connect_with_connector_lazy(Pipes(Arc::clone(&store.inner))))
+    let pipes = Pipes(Arc::clone(&store.inner));
+    let connect = move || endpoint.connect_with_connector_lazy(pipes.clone());
+    Client::from_connections(connect(), connect)
 }
 
+#[derive(Clone)]
 struct Pipes(Arc<Inner>);
 
 impl tonic::codegen::Service<Uri> for Pipes {

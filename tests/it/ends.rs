@@ -86,8 +86,14 @@ async fn finish_runs_to_the_end_and_says_what_it_came_to() {
     assert_eq!(first.len(), 10);
     assert_eq!(first[..3], [(3, refused), (4, invalid), (8, refused)]);
     let text = summary.to_string();
-    assert!(text.starts_with("60 ok (1 already stored), 40 failed"), "{text}");
-    assert!(text.contains("\nitem 4: invalid: the record has no data"), "{text}");
+    assert!(
+        text.starts_with("60 ok (1 already stored), 40 failed"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\nitem 4: invalid: the record has no data"),
+        "{text}"
+    );
 }
 
 // ---- stats -------------------------------------------------------------------------------------
@@ -111,7 +117,9 @@ async fn stats_are_live_and_can_be_watched_from_elsewhere() {
     assert_eq!((stats.calls, stats.answered_below), (1, 0));
     call.answer_cid(cid(&record(0)));
     next(&mut results).unwrap();
-    let stats = std::thread::spawn(move || elsewhere.stats()).join().unwrap();
+    let stats = std::thread::spawn(move || elsewhere.stats())
+        .join()
+        .unwrap();
     assert_eq!((stats.succeeded, stats.in_window), (1, 2));
     assert_eq!(stats.answered_below, 1);
     drop(results);
@@ -212,7 +220,11 @@ async fn drain_takes_no_more_and_answers_what_is_in_flight() {
     assert!(results.is_terminated());
     let mut remainder = results.into_remainder();
     assert_eq!(remainder.next_index, 3);
-    assert_eq!(remainder.input.next().await, Some(record(3)), "it is still there");
+    assert_eq!(
+        remainder.input.next().await,
+        Some(record(3)),
+        "it is still there"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -257,8 +269,8 @@ async fn a_drain_before_the_first_poll_takes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn the_remainder_says_what_was_never_sent_and_what_may_have_landed() {
     let (client, peer) = scripted();
-    let mut results = stream::iter((0..9).map(|n| (record(n), n)))
-        .push_to_with(&client, &window(5));
+    let mut results =
+        stream::iter((0..9).map(|n| (record(n), n))).push_to_with(&client, &window(5));
     assert!(poll(&mut results).is_pending());
     let mut call = peer.call();
     assert_eq!(call.records().len(), 5);
@@ -299,7 +311,9 @@ async fn results_that_were_not_read_are_in_the_remainder() {
 #[tokio::test(start_paused = true)]
 async fn an_adapter_that_never_ran_gives_back_its_input() {
     let (client, _peer) = scripted();
-    let mut remainder = stream::iter((0..3).map(record)).push_to(&client).into_remainder();
+    let mut remainder = stream::iter((0..3).map(record))
+        .push_to(&client)
+        .into_remainder();
     assert_eq!(remainder.next_index, 0);
     assert_eq!(remainder.input.next().await, Some(record(0)));
     assert!(format!("{remainder:?}").contains("unanswered: 0"));

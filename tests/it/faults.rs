@@ -16,7 +16,9 @@ use crate::support::{cid, in_a_week, record};
 /// How many cases for each operation: 10,000 in all, unless `PROPTEST_CASES` says otherwise.
 fn cases() -> u32 {
     let wanted = std::env::var("PROPTEST_CASES").ok();
-    wanted.map_or(2_500, |cases| cases.parse().expect("PROPTEST_CASES is a number"))
+    wanted.map_or(2_500, |cases| {
+        cases.parse().expect("PROPTEST_CASES is a number")
+    })
 }
 
 /// What an input item is.
@@ -160,7 +162,16 @@ fn case() -> impl Strategy<Value = Case> {
         (prop_oneof![3 => Just(0u64), 1 => 1u64..30], 0u64..2),
     )
         .prop_map(
-            |(items, faults, window, (tries, retries, unordered), breaker, time, already, pauses)| {
+            |(
+                items,
+                faults,
+                window,
+                (tries, retries, unordered),
+                breaker,
+                time,
+                already,
+                pauses,
+            )| {
                 Case {
                     items,
                     faults,
@@ -268,13 +279,20 @@ async fn run<S, I>(
                 let (index, number) = tag(&success);
                 (index, number, Ok(success))
             }
-            Err(failed) => (failed.index, failed.tag, Err((failed.kind(), failed.attempts))),
+            Err(failed) => (
+                failed.index,
+                failed.tag,
+                Err((failed.kind(), failed.attempts)),
+            ),
         });
         if case.pauses.0 > 0 {
             tokio::time::sleep(Duration::from_secs(case.pauses.0)).await;
         }
     }
-    assert!(results.next().now_or_never().unwrap().is_none(), "it is fused");
+    assert!(
+        results.next().now_or_never().unwrap().is_none(),
+        "it is fused"
+    );
     seen
 }
 
@@ -291,12 +309,19 @@ fn check<S>(case: &Case, seen: &mut [Seen<S>], stats: &Stats) {
         match result {
             Ok(_) => assert!(item != Item::Invalid, "{place}"),
             Err((kind, attempts)) => {
-                assert_eq!(item == Item::Invalid, *kind == ErrorKind::Invalid, "{place}");
+                assert_eq!(
+                    item == Item::Invalid,
+                    *kind == ErrorKind::Invalid,
+                    "{place}"
+                );
                 if matches!(kind, ErrorKind::Invalid | ErrorKind::NotSent) {
                     assert_eq!(*attempts, 0, "{place}: {kind}");
                 }
                 if case.faults.is_empty() && case.time > 1_000 && case.retries {
-                    assert!(item == Item::Bad || item == Item::Invalid, "{place}: {kind}");
+                    assert!(
+                        item == Item::Bad || item == Item::Invalid,
+                        "{place}: {kind}"
+                    );
                 }
             }
         }

@@ -17,6 +17,8 @@ mod pipeline;
 mod real;
 mod record;
 mod recovery;
+#[cfg(target_os = "linux")]
+mod soak;
 #[cfg(feature = "server")]
 mod store;
 mod support;

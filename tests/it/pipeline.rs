@@ -341,6 +341,41 @@ async fn a_failing_delete_is_singled_out() {
     assert_eq!(store.len(), 1);
 }
 
+#[tokio::test]
+async fn seven_bad_deletes_of_ten_thousand_are_singled_out() {
+    let store = Store::new();
+    let client = store.client();
+    let refs: Vec<_> = (0..10_000)
+        .map(|n| store.insert(record(n)).unwrap())
+        .collect();
+    let bad = [0, 1, 1_023, 1_024, 5_000, 7_777, 9_999];
+    for number in bad {
+        let pinned = Fault::status(Status::failed_precondition("pinned"));
+        store.inject(pinned.of(refs[number]).times(u64::MAX));
+    }
+    let results: Vec<_> = soon(stream::iter(&refs).delete_from(&client).collect()).await;
+    assert_eq!(results.len(), 10_000);
+    for (number, result) in results.iter().enumerate() {
+        match result {
+            Ok(deleted) => {
+                assert_eq!(deleted.cid, refs[number]);
+                assert!(!store.contains(&refs[number]) && !bad.contains(&number));
+            }
+            Err(failed) => {
+                assert_eq!((failed.index, failed.input), (number as u64, &refs[number]));
+                assert_eq!(failed.kind(), ErrorKind::Rejected);
+                assert!(bad.contains(&number), "{failed}");
+            }
+        }
+    }
+    let failed = results.iter().filter(|result| result.is_err()).count();
+    assert_eq!((failed, store.len()), (7, 7));
+    // A segment is up to 1,024 refs. Each bad one halves its own down, ten times, and those after it
+    // grow again.
+    let calls = store.calls().len();
+    assert!(calls <= 10 + 7 * 2 * 11, "{calls} calls");
+}
+
 /// Items are taken a few hundred at a time, and a segment is closed when the window is full,
 /// however the two fall together.
 #[tokio::test]

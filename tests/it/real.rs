@@ -30,11 +30,18 @@ impl Server {
         std::fs::create_dir_all(&folder).unwrap();
         let address = free_address();
         let process = spawn(&folder, &address, more).await;
-        Self { folder, address, more, process }
+        Self {
+            folder,
+            address,
+            more,
+            process,
+        }
     }
 
     async fn client(&self) -> Client {
-        soon(Client::connect(format!("http://{}", self.address))).await.unwrap()
+        soon(Client::connect(format!("http://{}", self.address)))
+            .await
+            .unwrap()
     }
 
     /// Kills it with SIGKILL, and waits until it is gone.
@@ -120,12 +127,10 @@ async fn run<S, I>(
         }
         rest
     };
-    let (rest, ()) = tokio::time::timeout(
-        Duration::from_secs(180),
-        futures::future::join(rest, act),
-    )
-    .await
-    .expect("it should not take three minutes");
+    let (rest, ()) =
+        tokio::time::timeout(Duration::from_secs(180), futures::future::join(rest, act))
+            .await
+            .expect("it should not take three minutes");
     seen.extend(rest);
     seen
 }
@@ -134,13 +139,21 @@ fn all_pushed(results: Vec<PushResult>, count: usize) {
     assert_eq!(results.len(), count);
     for (number, result) in results.into_iter().enumerate() {
         let pushed = result.unwrap_or_else(|failed| panic!("{failed}"));
-        assert_eq!((pushed.index, pushed.cid), (number as u64, cid(&record(number))));
+        assert_eq!(
+            (pushed.index, pushed.cid),
+            (number as u64, cid(&record(number)))
+        );
     }
 }
 
 async fn all_there(client: &Client, count: usize) {
     let refs = stream::iter((0..count).map(|number| cid(&record(number))));
-    let found: BTreeSet<_> = soon(refs.lookup_in(client).map(|found| found.unwrap().cid).collect()).await;
+    let found: BTreeSet<_> = soon(
+        refs.lookup_in(client)
+            .map(|found| found.unwrap().cid)
+            .collect(),
+    )
+    .await;
     assert_eq!(found.len(), count);
 }
 
@@ -182,7 +195,11 @@ async fn the_real_server_is_killed_in_mid_push_and_all_is_stored() {
         let start = std::time::Instant::now();
         let again: Vec<_> = soon(again.collect()).await;
         println!("{COUNT} records that are there: {:?}", start.elapsed());
-        assert!(again.iter().all(|r| r.as_ref().is_ok_and(|pushed| pushed.already_stored)));
+        assert!(
+            again
+                .iter()
+                .all(|r| r.as_ref().is_ok_and(|pushed| pushed.already_stored))
+        );
         all_pushed(again, COUNT);
     }
 }
@@ -254,7 +271,9 @@ async fn an_outage_of_the_schema_service_fails_nobody() {
         let server = Server::start("outage", &[]).await;
         let client = server.client().await;
         let retry = Retry::new().waits(Duration::from_millis(100), Duration::from_secs(2));
-        let options = Options::new().window(window.try_into().unwrap()).retry(retry);
+        let options = Options::new()
+            .window(window.try_into().unwrap())
+            .retry(retry);
         let results = stream::iter((0..COUNT).map(record)).push_to_with(&client, &options);
         let monitor = results.monitor();
         let outage = async {
@@ -264,7 +283,10 @@ async fn an_outage_of_the_schema_service_fails_nobody() {
         };
         all_pushed(run(results, 50, outage).await, COUNT);
         let stats = monitor.stats();
-        print(&format!("outage of the schema service, window {window}"), &stats);
+        print(
+            &format!("outage of the schema service, window {window}"),
+            &stats,
+        );
         assert!(stats.faults > 0, "the outage was felt");
         all_there(&client, COUNT).await;
     }

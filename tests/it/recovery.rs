@@ -87,8 +87,7 @@ async fn pushing(
     options: Options,
 ) -> (impl Stream<Item = PushResult> + Unpin, Peer, PeerCall) {
     let (client, peer) = scripted();
-    let mut results =
-        stream::iter((0..count).map(record)).push_to_with(&patient(client), &options);
+    let mut results = stream::iter((0..count).map(record)).push_to_with(&patient(client), &options);
     let call = next_call_of(&mut results, &peer, PUSH).await;
     (results, peer, call)
 }
@@ -112,12 +111,19 @@ async fn a_push_whose_answer_was_lost_is_looked_up_before_it_is_sent_again() {
     look_up.end(Code::NotFound, "record not found");
     for number in 1..3 {
         let pushed = next(&mut results).unwrap();
-        assert_eq!((pushed.index, pushed.cid), (number, cid(&record(number as usize))));
+        assert_eq!(
+            (pushed.index, pushed.cid),
+            (number, cid(&record(number as usize)))
+        );
         assert!(pushed.already_stored);
     }
 
     let mut call = next_call_of(&mut results, &peer, PUSH).await;
-    assert_eq!(numbers(&mut call), [3, 4], "what is not there, and only that");
+    assert_eq!(
+        numbers(&mut call),
+        [3, 4],
+        "what is not there, and only that"
+    );
     call.answer_cid(cid(&record(3)));
     call.answer_cid(cid(&record(4)));
     call.end(Code::Ok, "");
@@ -399,7 +405,10 @@ async fn a_server_that_accepts_and_resets_at_once_does_not_spin() {
             advance(Duration::from_millis(10)).await;
         }
     };
-    assert_eq!((failed.kind(), failed.attempts), (ErrorKind::Unavailable, 8));
+    assert_eq!(
+        (failed.kind(), failed.attempts),
+        (ErrorKind::Unavailable, 8)
+    );
     assert_eq!(times.len(), 8);
     let gaps: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     for (tries, gap) in gaps.iter().enumerate() {
@@ -484,7 +493,9 @@ async fn a_page_of_a_proxy_is_a_fault_of_the_moment_with_its_retry_after() {
     // But who is turned away at the door is told so.
     for (status, kind) in [(401, ErrorKind::Denied), (404, ErrorKind::Unsupported)] {
         let mut results = stream::iter([cid(&record(0))]).pull_from(&client);
-        next_call(&mut results, &peer).await.end_with_page(status, &[]);
+        next_call(&mut results, &peer)
+            .await
+            .end_with_page(status, &[]);
         let failed = next(&mut results).unwrap_err();
         assert_eq!(failed.kind(), kind);
         assert!(failed.to_string().contains("text/html"), "{failed}");
@@ -943,7 +954,11 @@ async fn adapters_of_one_client_share_the_breaker_and_go_on_together() {
     assert!(peer.try_call().is_none());
 
     let mut probe = next_call(&mut one, &peer).await;
-    assert_eq!(probe.refs(), [cid(&record(1)).to_string()], "the least tried");
+    assert_eq!(
+        probe.refs(),
+        [cid(&record(1)).to_string()],
+        "the least tried"
+    );
     assert!(Pin::new(&mut two).poll_next(&mut cx).is_pending());
     assert!(peer.try_call().is_none(), "one probe for both");
     let before = wakes.get();
@@ -953,7 +968,10 @@ async fn adapters_of_one_client_share_the_breaker_and_go_on_together() {
     let ones = peer.try_call();
     assert!(wakes.get() > before, "the other is woken");
     assert!(Pin::new(&mut two).poll_next(&mut cx).is_pending());
-    assert!(peer.call().refs().len() > 1 && taken.get() > 1, "and takes more");
+    assert!(
+        peer.call().refs().len() > 1 && taken.get() > 1,
+        "and takes more"
+    );
     let mut call = match ones {
         Some(call) => call,
         None => next_call(&mut one, &peer).await,
@@ -1007,12 +1025,28 @@ async fn waits_end_when_they_should() {
     use agntcy_dir_stream::server::{Fault, Method, Store};
 
     let faults: [(&str, &[Fault]); 6] = [
-        ("lost and away", &[Fault::cut_after().at(3), Fault::no_connection().times(2)]),
-        ("lost, and the lookup too", &[Fault::cut_after().at(3), Fault::cut().on(Method::Lookup)]),
+        (
+            "lost and away",
+            &[Fault::cut_after().at(3), Fault::no_connection().times(2)],
+        ),
+        (
+            "lost, and the lookup too",
+            &[Fault::cut_after().at(3), Fault::cut().on(Method::Lookup)],
+        ),
         ("away from the start", &[Fault::no_connection().times(4)]),
-        ("internal twice", &[Fault::status(Status::internal("no")).of(cid(&record(3))).times(2)]),
+        (
+            "internal twice",
+            &[Fault::status(Status::internal("no"))
+                .of(cid(&record(3)))
+                .times(2)],
+        ),
         ("breaks twice", &[Fault::cut().of(cid(&record(3))).times(2)]),
-        ("exhausted", &[Fault::status(Status::resource_exhausted("no")).at(3).times(4)]),
+        (
+            "exhausted",
+            &[Fault::status(Status::resource_exhausted("no"))
+                .at(3)
+                .times(4)],
+        ),
     ];
     for (what, faults) in faults {
         let store = Store::new();
@@ -1024,6 +1058,10 @@ async fn waits_end_when_they_should() {
         let results = records.push_to(&store.client()).collect::<Vec<_>>();
         let results = in_a_week(results).await;
         assert!(results.iter().all(Result::is_ok), "{what}: {results:?}");
-        assert!(start.elapsed() < 4 * SECOND, "{what}: {:?}", start.elapsed());
+        assert!(
+            start.elapsed() < 4 * SECOND,
+            "{what}: {:?}",
+            start.elapsed()
+        );
     }
 }

@@ -52,9 +52,21 @@ mod rows {
         store.insert(record(500)).unwrap();
         let client = store.client();
         let rows = [
-            ("fails validation", from(json!({"name": "refuse", "schema_version": "1"})), ErrorKind::Rejected),
-            ("fails it at length", from(json!({"name": "refuse at length", "schema_version": "1"})), ErrorKind::Rejected),
-            ("no schema_version", from(json!({"name": "a"})), ErrorKind::Rejected),
+            (
+                "fails validation",
+                from(json!({"name": "refuse", "schema_version": "1"})),
+                ErrorKind::Rejected,
+            ),
+            (
+                "fails it at length",
+                from(json!({"name": "refuse at length", "schema_version": "1"})),
+                ErrorKind::Rejected,
+            ),
+            (
+                "no schema_version",
+                from(json!({"name": "a"})),
+                ErrorKind::Rejected,
+            ),
             ("empty Struct", from(json!({})), ErrorKind::Rejected),
             ("no data", Record::default(), ErrorKind::Invalid),
             ("over 4 MiB", sized((4 << 20) + 1), ErrorKind::Invalid),
@@ -74,24 +86,47 @@ mod rows {
                 }
             }
             assert!(in_a_week(results.next()).await.is_none());
-            assert_eq!(monitor.stats().faults, 0, "{what} is no fault of the moment");
+            assert_eq!(
+                monitor.stats().faults,
+                0,
+                "{what} is no fault of the moment"
+            );
         }
 
         let pushed = in_a_week(client.push(record(500))).await.unwrap();
         assert!(pushed.already_stored, "already stored");
 
         let missing = cid(&record(9_999)).to_string();
-        let refs = [cid(&record(0)).to_string(), missing.clone(), "oops".into(), cid(&record(1)).to_string()];
-        let expected = [None, Some(ErrorKind::NotFound), Some(ErrorKind::Invalid), None];
+        let refs = [
+            cid(&record(0)).to_string(),
+            missing.clone(),
+            "oops".into(),
+            cid(&record(1)).to_string(),
+        ];
+        let expected = [
+            None,
+            Some(ErrorKind::NotFound),
+            Some(ErrorKind::Invalid),
+            None,
+        ];
         let pulled: Vec<_> = in_a_week(stream::iter(&refs).pull_from(&client).collect()).await;
-        let kinds: Vec<_> = pulled.iter().map(|r| r.as_ref().err().map(|f| f.kind())).collect();
+        let kinds: Vec<_> = pulled
+            .iter()
+            .map(|r| r.as_ref().err().map(|f| f.kind()))
+            .collect();
         assert_eq!(kinds, expected, "pull");
         let found: Vec<_> = in_a_week(stream::iter(&refs).lookup_in(&client).collect()).await;
-        let kinds: Vec<_> = found.iter().map(|r| r.as_ref().err().map(|f| f.kind())).collect();
+        let kinds: Vec<_> = found
+            .iter()
+            .map(|r| r.as_ref().err().map(|f| f.kind()))
+            .collect();
         assert_eq!(kinds, expected, "lookup");
         let refs = [missing, cid(&record(0)).to_string()];
         let deleted: Vec<_> = in_a_week(stream::iter(refs).delete_from(&client).collect()).await;
-        assert!(deleted.iter().all(Result::is_ok), "delete, missing: {deleted:?}");
+        assert!(
+            deleted.iter().all(Result::is_ok),
+            "delete, missing: {deleted:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -116,7 +151,11 @@ mod rows {
         assert_eq!(store.len(), 100);
         let calls = store.calls().len();
         assert!(calls < 60, "{calls} calls in a minute of outage");
-        let pushes = store.calls().iter().filter(|call| call.method == Method::Push).count();
+        let pushes = store
+            .calls()
+            .iter()
+            .filter(|call| call.method == Method::Push)
+            .count();
         assert!(pushes > 3);
     }
 }
@@ -184,7 +223,8 @@ async fn serve(socket: tokio::net::TcpStream, act: Arc<Mutex<Option<Act>>>) {
                     .body(())
                     .unwrap();
                 let mut page = respond.send_response(head, false).unwrap();
-                page.send_data(Bytes::from_static(b"<html>Bad Gateway</html>"), true).unwrap();
+                page.send_data(Bytes::from_static(b"<html>Bad Gateway</html>"), true)
+                    .unwrap();
             }
             Some(Act::Status(code, len)) => {
                 let head = grpc()
@@ -195,12 +235,18 @@ async fn serve(socket: tokio::net::TcpStream, act: Arc<Mutex<Option<Act>>>) {
                 respond.send_response(head, true).unwrap();
             }
             Some(Act::NoTrailers) => {
-                let mut answers = respond.send_response(grpc().body(()).unwrap(), false).unwrap();
+                let mut answers = respond
+                    .send_response(grpc().body(()).unwrap(), false)
+                    .unwrap();
                 answers.send_data(Bytes::new(), true).unwrap();
             }
             Some(Act::Garbage) => {
-                let mut answers = respond.send_response(grpc().body(()).unwrap(), false).unwrap();
-                answers.send_data(Bytes::from_static(b"<html>what?"), true).unwrap();
+                let mut answers = respond
+                    .send_response(grpc().body(()).unwrap(), false)
+                    .unwrap();
+                answers
+                    .send_data(Bytes::from_static(b"<html>what?"), true)
+                    .unwrap();
             }
         }
     }
@@ -212,7 +258,9 @@ fn grpc() -> http::response::Builder {
 
 /// Answers refs with their records, like a good server.
 async fn answer(mut body: h2::RecvStream, mut respond: SendResponse<Bytes>) {
-    let mut answers = respond.send_response(grpc().body(()).unwrap(), false).unwrap();
+    let mut answers = respond
+        .send_response(grpc().body(()).unwrap(), false)
+        .unwrap();
     let mut received = BytesMut::new();
     while let Some(Ok(data)) = body.data().await {
         let _ = body.flow_control().release_capacity(data.len());
@@ -223,8 +271,13 @@ async fn answer(mut body: h2::RecvStream, mut respond: SendResponse<Bytes>) {
                 break;
             }
             let asked = Text::decode(&received.split_to(5 + len)[5..]).unwrap();
-            let asked = (0..10).map(record).find(|r| cid(r).to_string() == asked.cid).unwrap();
-            answers.send_data(framed(&asked.encode_to_vec()), false).unwrap();
+            let asked = (0..10)
+                .map(record)
+                .find(|r| cid(r).to_string() == asked.cid)
+                .unwrap();
+            answers
+                .send_data(framed(&asked.encode_to_vec()), false)
+                .unwrap();
         }
     }
     let mut trailers = http::HeaderMap::new();
@@ -246,7 +299,10 @@ async fn pull(client: &Client) -> (Vec<Option<ErrorKind>>, Vec<(Code, Verdict)>)
     let refs = stream::iter((0..3).map(|number| cid(&record(number))));
     let results = refs.pull_from_with(client, &Options::new().retry(retry));
     let results: Vec<_> = soon(results.collect()).await;
-    let kinds = results.iter().map(|r| r.as_ref().err().map(|f| f.kind())).collect();
+    let kinds = results
+        .iter()
+        .map(|r| r.as_ref().err().map(|f| f.kind()))
+        .collect();
     let judged = judged.lock().unwrap().clone();
     (kinds, judged)
 }
@@ -284,19 +340,28 @@ async fn what_the_transport_shows_is_of_the_moment_whatever_its_code() {
 
 #[tokio::test]
 async fn a_connection_that_ends_at_leisure_is_no_fault_of_its_calls() {
-    let client = soon(Client::connect(server(Act::GoAwayAtLeisure).await)).await.unwrap();
+    let client = soon(Client::connect(server(Act::GoAwayAtLeisure).await))
+        .await
+        .unwrap();
     let (kinds, judged) = pull(&client).await;
     assert_eq!(kinds, [None; 3]);
     assert!(judged.is_empty(), "{judged:?}");
     // The next call may find the connection closing.
     let (kinds, judged) = pull(&client).await;
     assert_eq!(kinds, [None; 3]);
-    assert!(judged.iter().all(|(_, verdict)| *verdict == Verdict::Moment), "{judged:?}");
+    assert!(
+        judged
+            .iter()
+            .all(|(_, verdict)| *verdict == Verdict::Moment),
+        "{judged:?}"
+    );
 }
 
 #[tokio::test]
 async fn an_answer_that_cannot_be_read_is_its_records() {
-    let client = soon(Client::connect(server(Act::Garbage).await)).await.unwrap();
+    let client = soon(Client::connect(server(Act::Garbage).await))
+        .await
+        .unwrap();
     let (kinds, judged) = pull(&client).await;
     assert_eq!(kinds, [Some(ErrorKind::Mismatch), None, None]);
     assert_eq!(judged, [(Code::Internal, Verdict::Record)]);
@@ -328,10 +393,17 @@ async fn a_status_of_100_kb_is_its_records_with_our_settings_and_a_fault_without
     assert_eq!(judged, [(Code::InvalidArgument, Verdict::Record)]);
 
     // A channel with the usual 16 KiB of headers shows an HTTP/2 error in its place.
-    let channel = Endpoint::from_shared(server(act).await).unwrap().connect_lazy();
+    let channel = Endpoint::from_shared(server(act).await)
+        .unwrap()
+        .connect_lazy();
     let (kinds, judged) = pull(&Client::from_service(channel)).await;
     assert_eq!(kinds, [None; 3]);
-    assert!(judged.iter().all(|(_, verdict)| *verdict == Verdict::Moment), "{judged:?}");
+    assert!(
+        judged
+            .iter()
+            .all(|(_, verdict)| *verdict == Verdict::Moment),
+        "{judged:?}"
+    );
     assert!(!judged.is_empty());
 }
 
@@ -351,10 +423,17 @@ fn a_wrapped_status_is_judged_by_its_code() {
         }
     }
     let denied = Layer(Status::unauthenticated("no token"));
-    assert_eq!(Verdict::of(&Status::from_error(denied.into())), Verdict::Whole);
+    assert_eq!(
+        Verdict::of(&Status::from_error(denied.into())),
+        Verdict::Whole
+    );
     let other = Status::from_error("what?".into());
     assert_eq!(other.code(), Code::Unknown);
-    assert_eq!(Verdict::of(&other), Verdict::Moment, "it is not the server's word");
+    assert_eq!(
+        Verdict::of(&other),
+        Verdict::Moment,
+        "it is not the server's word"
+    );
 }
 
 #[test]
@@ -378,7 +457,11 @@ fn each_code_in_the_servers_own_words_has_its_verdict() {
         (Code::Unimplemented, Verdict::Whole),
     ];
     for (code, verdict) in verdicts {
-        assert_eq!(Verdict::of(&Status::new(code, "words")), verdict, "{code:?}");
+        assert_eq!(
+            Verdict::of(&Status::new(code, "words")),
+            verdict,
+            "{code:?}"
+        );
     }
     for (status, verdict) in [
         (

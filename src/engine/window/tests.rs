@@ -103,12 +103,7 @@ impl TestWindow {
     }
 
     /// Ends the call, and has the next one ready.
-    fn end_after(
-        &mut self,
-        status: Result<(), Status>,
-        taken: usize,
-        answers: usize,
-    ) -> Aftermath {
+    fn end_after(&mut self, status: Result<(), Status>, taken: usize, answers: usize) -> Aftermath {
         let ended = Ended {
             failure: status.err().map(|status| (Verdict::of(&status), status)),
             taken,
@@ -581,9 +576,15 @@ fn a_lost_answer_is_looked_up_and_what_is_missing_sent_again() {
         window.look_up_ended(&flight, Status::not_found("")),
         Aftermath::Answered
     );
-    assert!(!window.has_doubt(), "the server never got to the one behind");
+    assert!(
+        !window.has_doubt(),
+        "the server never got to the one behind"
+    );
     assert_eq!(window.send(), [2, 3]);
-    assert_eq!(window.results(), [(0, 1, Ok("stored")), (1, 1, Ok("found"))]);
+    assert_eq!(
+        window.results(),
+        [(0, 1, Ok("stored")), (1, 1, Ok("found"))]
+    );
 }
 
 #[test]
@@ -597,7 +598,10 @@ fn what_two_calls_lost_is_looked_up_by_itself() {
     let (asked, flight) = window.look_up();
     assert_eq!(asked, [0, 1]);
     window.look_up_ended(&flight, Status::not_found(""));
-    assert!(window.has_doubt(), "that one is missing says nothing of the other");
+    assert!(
+        window.has_doubt(),
+        "that one is missing says nothing of the other"
+    );
     assert_eq!(window.look_up().0, [1]);
 }
 
@@ -609,7 +613,11 @@ fn the_first_victim_is_charged_and_only_if_it_had_left() {
         assert_eq!(window.send(), [0, 1]);
         assert_eq!(window.end(Err(Status::unavailable("away")), 0), UNNAMED);
     }
-    assert_eq!(window.results(), [], "a server that is not there costs no tries");
+    assert_eq!(
+        window.results(),
+        [],
+        "a server that is not there costs no tries"
+    );
 
     // Two faults each, and it is sent alone; the third is the last.
     window.send();
@@ -618,7 +626,11 @@ fn the_first_victim_is_charged_and_only_if_it_had_left() {
     assert_eq!(window.send(), [0, 1], "the first fault need not be its own");
     window.end(Err(Status::unavailable("")), 2);
     window.nothing_is_there();
-    assert_eq!(window.send(), [1], "the second time it rests, and the other goes on");
+    assert_eq!(
+        window.send(),
+        [1],
+        "the second time it rests, and the other goes on"
+    );
     window.answer_ok();
     window.end(Ok(()), 1);
     assert_eq!(window.after(2), [0]);
@@ -678,7 +690,10 @@ fn a_lookup_that_breaks_is_bounded_and_leaves_the_item_unknown() {
     for _ in 0..3 {
         let (asked, flight) = window.look_up();
         assert_eq!(asked, [0]);
-        assert_eq!(window.look_up_ended(&flight, Status::unavailable("")), UNNAMED);
+        assert_eq!(
+            window.look_up_ended(&flight, Status::unavailable("")),
+            UNNAMED
+        );
     }
     assert!(!window.has_doubt());
     assert_eq!(window.send(), [0], "sending it again does no harm");
@@ -823,7 +838,10 @@ fn an_oversize_message_is_found_by_its_length() {
     window.found(&mut flight);
     assert_eq!(window.send(), [2]);
     let results = window.results();
-    assert_eq!(results, [(0, 1, Ok("found")), (1, 1, Err(ErrorKind::Rejected))]);
+    assert_eq!(
+        results,
+        [(0, 1, Ok("found")), (1, 1, Err(ErrorKind::Rejected))]
+    );
 
     // Nobody is so long: then it is nobody's.
     let mut window = retrying(8);

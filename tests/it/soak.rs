@@ -1,0 +1,207 @@
+//! A long run over a line that keeps breaking: every record is accounted for, and memory stays
+//! flat. `.ci/run` builds the store and runs this.
+//!
+//! ```text
+//! cargo build --release --features server --example store
+//! SOAK_STORE=target/release/examples/store cargo test --all-features --test it soak -- --ignored --nocapture
+//! ```
+
+use std::num::NonZeroU32;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use agntcy_dir_stream::prelude::*;
+use agntcy_dir_stream::{Retry, Stats};
+use futures::{StreamExt, stream};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::support::{cid, record, soon};
+
+const RECORDS: usize = 200_000;
+
+/// What the memory of this process may grow by between the 10,000th record and the last.
+const MAY_GROW: u64 = 16 << 20;
+
+/// The store in a process of its own, so that what it holds does not count.
+async fn store() -> (Child, String) {
+    let binary = std::env::var("SOAK_STORE").expect("SOAK_STORE names the store's binary");
+    let mut process = Command::new(binary)
+        .args(["--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let first = soon(lines.next_line()).await.unwrap().unwrap();
+    let address = first.split("http://").nth(1).unwrap();
+    let address = address.split([' ', ';']).next().unwrap().to_owned();
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    (process, address)
+}
+
+/// What has been done to the line.
+#[derive(Debug, Default)]
+struct Done {
+    cuts: AtomicU64,
+    stalls: AtomicU64,
+    delays: AtomicU64,
+}
+
+/// A proxy that cuts, delays and stalls its connections at random.
+async fn proxy(upstream: String, done: Arc<Done>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        // The same faults in each run, as far as the machine's pace allows.
+        let mut random = fastrand::Rng::with_seed(7);
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(&upstream).await.unwrap();
+            tokio::spawn(line(client, server, random.fork(), Arc::clone(&done)));
+        }
+    });
+    url
+}
+
+async fn line(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    mut random: fastrand::Rng,
+    done: Arc<Done>,
+) {
+    let end = Instant::now() + Duration::from_millis(random.u64(50..1_500));
+    let (mut up, mut down) = (vec![0; 16 << 10], vec![0; 16 << 10]);
+    loop {
+        let step = async {
+            tokio::select! {
+                read = client.read(&mut up) => {
+                    let read = read.unwrap_or(0);
+                    read > 0 && server.write_all(&up[..read]).await.is_ok()
+                }
+                read = server.read(&mut down) => {
+                    let read = read.unwrap_or(0);
+                    read > 0 && client.write_all(&down[..read]).await.is_ok()
+                }
+            }
+        };
+        match timeout_at(end, step).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(_) => break,
+        }
+        if random.u32(0..2_000) == 0 {
+            done.delays.fetch_add(1, Ordering::Relaxed);
+            sleep(Duration::from_millis(random.u64(1..50))).await;
+        }
+    }
+    if random.u32(0..10) == 0 {
+        // Without a word, until the client has had enough.
+        done.stalls.fetch_add(1, Ordering::Relaxed);
+        let _ = tokio::time::timeout(Duration::from_secs(30), client.read(&mut [])).await;
+        while client.read(&mut up).await.is_ok_and(|read| read > 0) {}
+    } else {
+        done.cuts.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The memory of this process, in bytes.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib << 10
+}
+
+/// Watches results go by: each is a success, and memory stays flat.
+#[derive(Default)]
+struct Watch {
+    seen: u64,
+    at_first: u64,
+    peak: u64,
+}
+
+impl Watch {
+    fn see(&mut self, index: u64) {
+        assert_eq!(index, self.seen, "in order, and none left out");
+        self.seen += 1;
+        if self.seen.is_multiple_of(1_000) {
+            let resident = resident();
+            if self.seen == 10_000 {
+                self.at_first = resident;
+            }
+            self.peak = self.peak.max(resident);
+        }
+    }
+
+    fn end(self, what: &str, stats: &Stats, took: Duration) {
+        let grown = self.peak.saturating_sub(self.at_first);
+        println!("{what}: {stats}; {took:.1?}, {} KiB grown", grown >> 10);
+        assert_eq!(self.seen, RECORDS as u64);
+        assert!(grown <= MAY_GROW, "{what}: {grown} bytes grown");
+        assert!(stats.faults > 5, "{what}: the line was not bad enough");
+        assert!(
+            stats.resent <= (stats.faults + 1) * 1_024,
+            "a window for each fault"
+        );
+    }
+}
+
+#[tokio::test]
+#[ignore = "takes a minute, and needs the store's binary: see the head of this file"]
+async fn every_record_gets_over_a_bad_line() {
+    let (_store, address) = store().await;
+    let done = Arc::new(Done::default());
+    let url = proxy(address.clone(), Arc::clone(&done)).await;
+    let client = soon(Client::connect(url)).await.unwrap();
+    let options = Options::new()
+        .stall_after(Some(Duration::from_secs(1)))
+        .retry(
+            Retry::new()
+                .tries(NonZeroU32::new(10).unwrap())
+                .waits(Duration::from_millis(10), Duration::from_millis(500)),
+        );
+
+    let start = Instant::now();
+    let mut results = stream::iter((0..RECORDS).map(record)).push_to_with(&client, &options);
+    let mut watch = Watch::default();
+    while let Some(result) = soon(results.next()).await {
+        watch.see(result.unwrap_or_else(|failed| panic!("{failed}")).index);
+    }
+    watch.end("push", &results.stats(), start.elapsed());
+
+    let start = Instant::now();
+    let refs = stream::iter((0..RECORDS).map(|number| cid(&record(number))));
+    let mut results = refs.pull_from_with(&client, &options);
+    let mut watch = Watch::default();
+    while let Some(result) = soon(results.next()).await {
+        watch.see(result.unwrap_or_else(|failed| panic!("{failed}")).index);
+    }
+    watch.end("pull", &results.stats(), start.elapsed());
+
+    let start = Instant::now();
+    let refs = stream::iter((0..RECORDS).map(|number| cid(&record(number))));
+    let mut results = refs.delete_from_with(&client, &options);
+    let mut watch = Watch::default();
+    while let Some(result) = soon(results.next()).await {
+        watch.see(result.unwrap_or_else(|failed| panic!("{failed}")).index);
+    }
+    watch.end("delete", &results.stats(), start.elapsed());
+
+    // By a line of its own: nothing is left.
+    let direct = soon(Client::connect(format!("http://{address}")))
+        .await
+        .unwrap();
+    let refs = stream::iter((0..RECORDS).step_by(997).map(|number| cid(&record(number))));
+    let found = refs
+        .lookup_in(&direct)
+        .filter(|found| std::future::ready(found.is_ok()));
+    assert_eq!(soon(found.count()).await, 0);
+    println!("{done:?}");
+}
