@@ -108,3 +108,51 @@ fn not_a_url(url: &str) -> Error {
         "`{url}` is not a URL such as http://127.0.0.1:8888"
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::convert::Infallible;
+
+    use hyper_util::rt::TokioIo;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::options::Options;
+    use crate::pull::PullExt as _;
+    use crate::record::Record;
+
+    #[test]
+    fn pings_are_as_rare_as_a_dir_server_wants_them() {
+        assert!(PING_INTERVAL > Duration::from_secs(60));
+    }
+
+    /// A server that takes a call and is never heard of again: no reset, no end of the connection.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_died_is_found_out_by_a_ping() {
+        let connect = tower::service_fn(|_| async {
+            let (ours, theirs) = tokio::io::duplex(1 << 16);
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(theirs).await.unwrap();
+                let call = connection.accept().await;
+                std::future::pending::<()>().await;
+                drop((connection, call));
+            });
+            Ok::<_, Infallible>(TokioIo::new(ours))
+        });
+        let channel = with_settings(Endpoint::from_static("http://dead"))
+            .connect_with_connector_lazy(connect);
+        let client = Client::from_service(channel);
+        let options = Options::new()
+            .stall_after(None)
+            .retry(crate::Retry::off());
+        let record: Record = r#"{"name": "a"}"#.parse().unwrap();
+        let start = Instant::now();
+        let pull = futures::stream::iter([record]).pull_from_with(&client, &options);
+        let summary = tokio::time::timeout(Duration::from_secs(3600), pull.finish()).await;
+        assert_eq!(summary.unwrap().stats.failed_as(ErrorKind::Unavailable), 1);
+        let took = start.elapsed();
+        let pinged = PING_INTERVAL + PING_TIMEOUT;
+        assert!((PING_INTERVAL..=2 * pinged).contains(&took), "{took:?}");
+    }
+}

@@ -96,8 +96,8 @@ where
     /// # #[cfg(feature = "server")]
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
     /// # let client = agntcy_dir_stream::server::Store::new().client();
-    /// let good = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
-    /// let bad = r#"{"name": "b"}"#.parse()?;
+    /// let good: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let bad: Record = r#"{"name": "b"}"#.parse()?;
     /// let summary = stream::iter([good, bad]).push_to(&client).finish().await;
     /// assert_eq!((summary.stats.succeeded, summary.stats.failed), (1, 1));
     /// assert_eq!(summary.first_failures[0].index, 1);

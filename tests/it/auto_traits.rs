@@ -3,7 +3,10 @@
 use std::rc::Rc;
 
 use agntcy_dir_stream::prelude::*;
-use agntcy_dir_stream::{Deleted, Error, ErrorKind, Failed, Found, Pulled, Pushed};
+use agntcy_dir_stream::{
+    CircuitBreaker, Deleted, Error, ErrorKind, Failed, FirstFailure, Found, Leftover, Monitor,
+    Pulled, Pushed, Remainder, Retry, Stats, Summary, Verdict,
+};
 use futures::{Stream, StreamExt, stream};
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -19,6 +22,20 @@ assert_impl_all!(Pushed: Send, Sync, Unpin);
 assert_impl_all!(Pulled: Send, Sync, Unpin);
 assert_impl_all!(Found: Send, Sync, Unpin);
 assert_impl_all!(Deleted: Send, Sync, Unpin);
+
+assert_impl_all!(Options: Send, Sync, Unpin, Clone, std::fmt::Debug);
+assert_impl_all!(Retry: Send, Sync, Unpin, Clone, std::fmt::Debug);
+assert_impl_all!(CircuitBreaker: Send, Sync, Unpin, Clone, std::fmt::Debug);
+assert_impl_all!(Verdict: Send, Sync, Copy, std::fmt::Debug);
+assert_impl_all!(Monitor: Send, Sync, Unpin, Clone, std::fmt::Debug);
+assert_impl_all!(Stats: Send, Sync, Unpin, Clone, std::fmt::Debug);
+assert_impl_all!(Summary: Send, Sync, Unpin, Clone, std::fmt::Debug);
+assert_impl_all!(FirstFailure: Send, Sync, Unpin, Clone, std::fmt::Debug);
+assert_impl_all!(Leftover<Record>: Send, Sync, Unpin, Clone);
+type Records = stream::Empty<Record>;
+type Tagged = stream::Empty<(Record, Rc<()>)>;
+assert_impl_all!(Remainder<Records, PushResult>: Send, Sync, Unpin, std::fmt::Debug);
+assert_not_impl_any!(Remainder<Tagged, PushResult<Rc<()>>>: Send, Sync);
 
 fn is_send<T: Send>(_: &T) {}
 
@@ -52,7 +69,8 @@ fn an_adapter_is_send_exactly_when_its_input_is() {
     assert!(Ask(&sends.clone().push_to(&client)).is_send());
     assert!(Ask(&sends.clone().pull_from(&client)).is_send());
     assert!(Ask(&sends.clone().lookup_in(&client)).is_send());
-    assert!(Ask(&sends.delete_from(&client)).is_send());
+    assert!(Ask(&sends.clone().delete_from(&client)).is_send());
+    assert!(Ask(&sends.push_to(&client).finish()).is_send());
 
     let stays = stream::empty::<(Record, Rc<()>)>();
     assert!(!Ask(&stays.push_to(&client)).is_send());
@@ -83,6 +101,14 @@ fn _spawned(client: Client, records: Vec<Record>) {
 /// It can be kept in a struct: boxed, since a generator has no name.
 struct _Pipeline<'a> {
     results: std::pin::Pin<Box<dyn Stream<Item = PushResult> + Send + 'a>>,
+}
+
+/// It can be moved, whatever its input is.
+#[test]
+fn an_adapter_is_unpin_even_if_its_input_is_not() {
+    fn is_unpin<T: Unpin>(_: &T) {}
+    let pinned = stream::once(async { Record::default() });
+    is_unpin(&pinned.push_to(&client()));
 }
 
 /// The adapter borrows the input and not the client.
