@@ -272,16 +272,16 @@ mod tests {
     fn who_waits_is_woken_when_it_closes_and_when_another_may_probe() {
         let (breaker, now) = open(1);
         let (waker, wakes) = futures_test::task::new_count_waker();
-        let mut cx = Context::from_waker(&waker);
+        let cx = Context::from_waker(&waker);
         let probe = breaker.permit(&context(), now);
         for _ in 0..3 {
-            let denied = breaker.permit(&mut cx, now);
+            let denied = breaker.permit(&cx, now);
             assert!(matches!(denied, Permit::Denied(_)));
         }
         drop(probe);
         assert_eq!(wakes.get(), 1);
         let probe = breaker.permit(&context(), now);
-        assert!(matches!(breaker.permit(&mut cx, now), Permit::Denied(_)));
+        assert!(matches!(breaker.permit(&cx, now), Permit::Denied(_)));
         breaker.answered();
         assert_eq!(wakes.get(), 2);
         drop(probe);

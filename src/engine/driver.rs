@@ -39,6 +39,9 @@ const EVENTS_AT_ONCE: usize = 1024;
 
 type Outcome<O, T> = Result<<O as Operation>::Success<T>, Failed<<O as Operation>::Input, T>>;
 
+/// An item on its way out of the window.
+type Out<O, T> = Settled<Entry<O, T>, <O as Operation>::Output>;
+
 /// The results of `operation` over `input`. Nothing happens before the first poll.
 pub(crate) fn drive<S, O, T>(
     method: &'static str,
@@ -156,10 +159,7 @@ where
     /// leave in batches and not one for each answer; but the line must not run dry, so an input
     /// is asked first when half the window is free. Answers are also taken before any timer is
     /// looked at: what has come has come in time.
-    fn poll_result(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Settled<Entry<O, T>, O::Output>>> {
+    fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Option<Out<O, T>>> {
         self.clock.resume();
         match self.shared.order() {
             None => {}
@@ -577,7 +577,7 @@ where
 
     // ---- out -----------------------------------------------------------------------------
 
-    fn hand_out(&mut self, settled: Settled<Entry<O, T>, O::Output>) -> Outcome<O, T> {
+    fn hand_out(&mut self, settled: Out<O, T>) -> Outcome<O, T> {
         let counters = &self.shared.counters;
         counters.answered_below.set(self.window.handed_out_below());
         match &settled.outcome {
@@ -635,7 +635,7 @@ where
     }
 }
 
-fn result<O: Operation, T>(settled: Settled<Entry<O, T>, O::Output>) -> Outcome<O, T> {
+fn result<O: Operation, T>(settled: Out<O, T>) -> Outcome<O, T> {
     let Settled {
         index,
         entry,

@@ -30,10 +30,14 @@ where
     /// Results that were there and not yet handed out.
     pub unread: Vec<R>,
     /// Items that the server has nothing of: never sent, or found not to be there.
-    pub unsent: Vec<Leftover<<S::Item as Tagged>::Input, <S::Item as Tagged>::Tag>>,
+    pub unsent: Vec<LeftoverOf<S>>,
     /// Items that were sent and have no answer. Those of a push or delete may have landed.
-    pub unanswered: Vec<Leftover<<S::Item as Tagged>::Input, <S::Item as Tagged>::Tag>>,
+    pub unanswered: Vec<LeftoverOf<S>>,
 }
+
+/// What is left of an item of `S`.
+type LeftoverOf<S> =
+    Leftover<<<S as Stream>::Item as Tagged>::Input, <<S as Stream>::Item as Tagged>::Tag>;
 
 impl<S, R> fmt::Debug for Remainder<S, R>
 where

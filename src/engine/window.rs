@@ -2,6 +2,16 @@
 //!
 //! A plain state machine with no I/O and no clock. The driver tells it what happened, and asks it
 //! what to send and what to hand out, so every order of events can be tested without a network.
+//!
+//! Here is how items go in, are sent and answered, and go out; the modules below have what happens
+//! to them when something breaks.
+
+mod ended;
+mod give_up;
+mod look_up;
+mod slot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -10,9 +20,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Status;
 
+use self::slot::{Slot, State};
 use super::flight::Flight;
 use crate::error::{Error, ErrorKind};
-use crate::verdict::{self, Verdict};
+use crate::verdict::Verdict;
 
 /// How far ahead of the oldest unanswered item results may be handed out of order, in windows:
 /// what was handed out leaves a gap, and gaps take memory too.
@@ -92,55 +103,6 @@ pub(crate) struct Unsettled<E> {
     /// Whether it left and what became of it is not known.
     pub(crate) is_in_doubt: bool,
 }
-
-#[derive(Debug)]
-struct Slot<E, O> {
-    entry: E,
-    bytes: usize,
-    attempts: u32,
-    state: State<O>,
-    /// Most items never have any.
-    trouble: Option<Box<Trouble>>,
-}
-
-#[derive(Debug)]
-enum State<O> {
-    /// To be sent, by this call or the next.
-    Waiting,
-    /// Given to a call, not answered.
-    Sent,
-    /// To be sent, but not yet.
-    Resting,
-    /// Left, and its answer was lost: to be looked up before it is sent again.
-    InDoubt,
-    /// Given to the call that looks up, not answered.
-    LookedUp,
-    Settled(Result<O, Error>),
-}
-
-/// What faults have done to an item.
-#[derive(Debug, Default)]
-struct Trouble {
-    /// How many faults it was the first victim of.
-    tries: u32,
-    /// How many faults met it while it was looked up.
-    lookups: u32,
-    /// The call that lost its answer, until it was looked up.
-    lost_by: Option<u64>,
-    /// Whether a broken call may have carried it to the server. A lookup that does not find it
-    /// proves nothing: the server may still be at it.
-    may_have_landed: bool,
-    /// Whether the last fault was the server's own word about this item.
-    named: bool,
-    /// Whether the next try is its last, to be made alone.
-    alone: bool,
-    /// Whether there is no next try.
-    exhausted: bool,
-    /// When the next try may be made; `None`: at once.
-    rest: Option<Instant>,
-    last: Option<Arc<Status>>,
-}
-
 /// Entries `E` in input order, each on its way to an outcome `O`.
 #[derive(Debug)]
 pub(crate) struct Window<E, O> {
@@ -288,8 +250,6 @@ impl<E, O> Window<E, O> {
         }
     }
 
-    // ---- sending -------------------------------------------------------------------------
-
     /// Whether an item could be sent now.
     pub(crate) fn has_waiting(&mut self) -> bool {
         self.first_waiting().is_some()
@@ -365,30 +325,6 @@ impl<E, O> Window<E, O> {
         waiting.min().map(|(_, index)| index)
     }
 
-    /// The books of a new call that looks up.
-    pub(crate) fn launch_look_up(&mut self, is_probe: bool) -> Flight {
-        self.calls += 1;
-        let limit = if is_probe { 1 } else { usize::MAX };
-        Flight::new(self.calls, limit, is_probe)
-    }
-
-    /// The next item to be looked up by the call, counted as asked.
-    pub(crate) fn look_up_next(&mut self, flight: &mut Flight) -> Option<&E> {
-        if flight.is_full() {
-            return None;
-        }
-        let index = self.in_doubt.pop_first()?;
-        flight.carry(index);
-        let slot = self.live(index);
-        slot.state = State::LookedUp;
-        Some(&slot.entry)
-    }
-
-    /// Whether an item is to be looked up.
-    pub(crate) fn has_doubt(&self) -> bool {
-        !self.in_doubt.is_empty()
-    }
-
     /// When the first of those that rest is to be sent.
     pub(crate) fn rests_until(&self) -> Option<Instant> {
         self.resting.first().map(|(until, _)| *until)
@@ -413,8 +349,6 @@ impl<E, O> Window<E, O> {
         self.slot(index).map(|slot| &slot.entry)
     }
 
-    // ---- answers -------------------------------------------------------------------------
-
     /// An answer of a call: `judge` makes its item's outcome of it. `false`: the call has nothing
     /// unanswered, so the answer is nobody's.
     pub(crate) fn answer(
@@ -434,440 +368,6 @@ impl<E, O> Window<E, O> {
         }
         true
     }
-
-    /// A call is over. What it leaves unanswered is settled, or waits for another call.
-    ///
-    /// `wait` says when an item that has had so many tries may be sent again, and `None` that it
-    /// may not; `done` makes the outcome of an item whose whole call was acknowledged.
-    pub(crate) fn call_ended(
-        &mut self,
-        flight: &Flight,
-        ended: Ended,
-        wait: impl Fn(u32) -> Option<Instant>,
-        done: impl Fn(&E) -> Result<O, Error>,
-    ) -> Aftermath {
-        let mut left: Vec<u64> = Vec::new();
-        // Whom the server was at, though it may have been given up meanwhile.
-        let at = flight.unanswered(ended.taken).find(|(_, taken)| *taken);
-        for (index, was_taken) in flight.unanswered(ended.taken) {
-            let Some(slot) = self.slot(index) else {
-                continue;
-            };
-            if !matches!(slot.state, State::Sent) {
-                continue;
-            }
-            if was_taken {
-                left.push(index);
-            } else {
-                // The call never had it.
-                slot.attempts -= 1;
-                self.requeue(index);
-            }
-        }
-        let acknowledged_whole = self.rules.acknowledged == Acknowledged::WholeCall;
-        let (verdict, status) = match ended.failure {
-            None if acknowledged_whole && ended.answers > 0 => {
-                for index in left {
-                    let outcome = done(&self.live(index).entry);
-                    self.settle(index, outcome);
-                }
-                self.narrow(self.suspects.saturating_sub(flight.sent));
-                if self.suspects == 0 {
-                    self.segment = self.segment.saturating_mul(2);
-                }
-                return Aftermath::Answered;
-            }
-            None if !flight.is_awaited() => return Aftermath::Quiet,
-            None => (
-                Verdict::Moment,
-                Status::unavailable("the server ended the call with answers missing"),
-            ),
-            Some((Verdict::Whole, status)) => {
-                self.requeue_all(&left);
-                self.fail_all(verdict::kind_of_whole(&status), status);
-                return Aftermath::Quiet;
-            }
-            Some(_) if !flight.is_awaited() => return Aftermath::Quiet,
-            // A call that ended before it took an item cannot have failed at it.
-            Some((Verdict::Record | Verdict::Attempt, status)) if left.is_empty() => {
-                (Verdict::Moment, status)
-            }
-            // Not if it is longer than any: another's answer is lost.
-            Some((Verdict::Record, status)) if self.too_long(&left, &status) == Err(()) => {
-                (Verdict::Moment, status)
-            }
-            Some(failure) => failure,
-        };
-        let status = Arc::new(status);
-        if acknowledged_whole {
-            // Some of it may be done: the server stops at the first that it refuses.
-            self.lost(&left, flight.number);
-        }
-        let at = at.map(|(index, _)| index);
-        match verdict {
-            Verdict::Record | Verdict::Attempt if acknowledged_whole && ended.taken > 1 => {
-                self.requeue_all(&left);
-                self.narrow(left.len());
-                Aftermath::Quiet
-            }
-            Verdict::Record | Verdict::Attempt
-                if left.first().copied() != at && verdict::oversize(&status).is_none() =>
-            {
-                self.requeue_all(&left);
-                Aftermath::Answered
-            }
-            Verdict::Record => {
-                self.refused_one(&left, flight, &status);
-                self.end_of_suspicion(acknowledged_whole);
-                Aftermath::Answered
-            }
-            Verdict::Attempt => {
-                let at = left[0];
-                self.requeue_all(&left[1..]);
-                self.charge(at, &status, true, true, &wait);
-                if self.rules.retries {
-                    // The server may have failed at it because it has it.
-                    self.lost(&[at], flight.number);
-                }
-                self.retry(at);
-                self.end_of_suspicion(acknowledged_whole);
-                if verdict::is_already_stored(&status) {
-                    return Aftermath::Answered;
-                }
-                Aftermath::Fault { named: true }
-            }
-            Verdict::Moment | Verdict::Whole => {
-                let is_write = self.rules.lost != Lost::Nothing;
-                for index in &left {
-                    let trouble = self.live(*index).trouble.get_or_insert_default();
-                    trouble.last = Some(Arc::clone(&status));
-                    trouble.named = false;
-                    trouble.may_have_landed = is_write;
-                }
-                if let Some(at) = left.first() {
-                    self.charge(*at, &status, false, flight.is_single(), &wait);
-                }
-                self.lost(&left, flight.number);
-                for index in left {
-                    self.retry(index);
-                }
-                if !self.rules.retries {
-                    self.fail_unsent(flight, &status);
-                }
-                self.narrow(0);
-                Aftermath::Fault { named: false }
-            }
-        }
-    }
-
-    /// The server refused one of `left`: it gets the server's words, and the others go on.
-    fn refused_one(&mut self, left: &[u64], flight: &Flight, status: &Arc<Status>) {
-        let lost = self.rules.lost;
-        let found = self.too_long(left, status).unwrap_or(0);
-        let (before, rest) = left.split_at(found);
-        // A server that finds a message too long drops the answers before it.
-        self.lost(before, flight.number);
-        for index in before {
-            self.retry(*index);
-        }
-        self.requeue_all(&rest[1..]);
-        let slot = self.live(rest[0]);
-        let kind = match slot.lost_by() {
-            // This try was refused; what became of an earlier one was never found out.
-            Some(_) if lost == Lost::LookedUp => ErrorKind::Unknown,
-            _ => verdict::kind_of_record(status),
-        };
-        self.settle(
-            rest[0],
-            Err(Error::from_status(kind, Status::clone(status))),
-        );
-    }
-
-    /// Which of `left` the server found too long, if that is what it said: the first where it said
-    /// something else.
-    fn too_long(&mut self, left: &[u64], status: &Status) -> Result<usize, ()> {
-        let Some(len) = verdict::oversize(status) else {
-            return Ok(0);
-        };
-        let found = left.iter().position(|index| self.live(*index).bytes == len);
-        found.ok_or(())
-    }
-
-    fn end_of_suspicion(&mut self, acknowledged_whole: bool) {
-        self.narrow(0);
-        if acknowledged_whole {
-            // Where one fails the next may, as when the server's storage is down: segments grow
-            // again with each that succeeds.
-            self.segment = 1;
-        }
-    }
-
-    /// Halves the next call while it is known to hold an item that fails the whole of it.
-    fn narrow(&mut self, suspects: usize) {
-        self.suspects = suspects;
-        if suspects > 0 {
-            self.segment = (suspects / 2).max(1);
-        }
-    }
-
-    /// A fault met this item first.
-    fn charge(
-        &mut self,
-        index: u64,
-        status: &Arc<Status>,
-        named: bool,
-        alone: bool,
-        wait: impl Fn(u32) -> Option<Instant>,
-    ) {
-        let most = self.rules.most_tries;
-        let trouble = self.live(index).trouble.get_or_insert_default();
-        trouble.tries += 1;
-        let until = wait(trouble.tries);
-        trouble.named = named;
-        trouble.last = Some(Arc::clone(status));
-        trouble.alone = trouble.tries + 1 >= most;
-        // The first that breaks under it need not be its fault, so it keeps its place.
-        trouble.rest = until.filter(|_| named || trouble.tries > 1);
-        trouble.exhausted =
-            until.is_none() || trouble.tries >= most && (named || alone || most == 1);
-    }
-
-    /// The answers to these were lost with this call.
-    fn lost(&mut self, items: &[u64], call: u64) {
-        if self.rules.lost == Lost::Nothing {
-            return;
-        }
-        for index in items {
-            let trouble = self.live(*index).trouble.get_or_insert_default();
-            trouble.lost_by = Some(call);
-        }
-    }
-
-    /// What is to be done about an item that a fault met.
-    fn retry(&mut self, index: u64) {
-        let looks_up =
-            self.rules.lost == Lost::LookedUp && self.rules.retries && !self.cannot_look_up;
-        let slot = self.live(index);
-        let in_doubt = slot.trouble.as_ref().is_some_and(|t| t.lost_by.is_some());
-        if in_doubt && looks_up {
-            slot.state = State::InDoubt;
-            self.in_doubt.insert(index);
-        } else {
-            self.send_again(index);
-        }
-    }
-
-    /// As far as can be known it is not done: it is sent again, unless it has had its tries.
-    fn send_again(&mut self, index: u64) {
-        let Rules { retries, lost, .. } = self.rules;
-        let slot = self.live(index);
-        let trouble = slot.trouble.as_deref();
-        if !retries || trouble.is_some_and(|trouble| trouble.exhausted) {
-            let error = slot.failure(lost);
-            self.settle(index, Err(error));
-        } else if let Some(until) = trouble.and_then(|trouble| trouble.rest) {
-            slot.state = State::Resting;
-            self.resting.insert((until, index));
-        } else {
-            self.requeue(index);
-        }
-    }
-
-    fn requeue(&mut self, index: u64) {
-        self.live(index).state = State::Waiting;
-        self.unsent = self.unsent.min(index);
-    }
-
-    fn requeue_all(&mut self, items: &[u64]) {
-        for index in items {
-            self.requeue(*index);
-        }
-    }
-
-    /// Without retries, what a broken call did not take fails with it.
-    fn fail_unsent(&mut self, flight: &Flight, status: &Arc<Status>) {
-        let lost = self.rules.lost;
-        for (index, _) in flight.unanswered(0) {
-            if let Some(slot) = self.slot(index)
-                && matches!(slot.state, State::Waiting)
-            {
-                slot.trouble.get_or_insert_default().last = Some(Arc::clone(status));
-                let error = slot.failure(lost);
-                self.settle(index, Err(error));
-            }
-        }
-    }
-
-    // ---- looking up ----------------------------------------------------------------------
-
-    /// The call that looks up is over.
-    pub(crate) fn look_up_ended(
-        &mut self,
-        flight: &Flight,
-        ended: Ended,
-        wait: impl Fn(u32) -> Option<Instant>,
-    ) -> Aftermath {
-        let mut left: Vec<u64> = Vec::new();
-        // Whom the server was at, unless it was given up meanwhile.
-        let at = flight.unanswered(ended.taken).find(|(_, taken)| *taken);
-        for (index, _) in flight.unanswered(ended.taken) {
-            if let Some(slot) = self.slot(index)
-                && matches!(slot.state, State::LookedUp)
-            {
-                slot.state = State::InDoubt;
-                left.push(index);
-            }
-        }
-        self.in_doubt.extend(&left);
-        if !flight.is_awaited() {
-            return Aftermath::Quiet;
-        }
-        let (verdict, status) = ended.failure.unwrap_or_else(|| {
-            let status = Status::unavailable("the server ended the lookup with answers missing");
-            (Verdict::Moment, status)
-        });
-        let at = at
-            .map(|(index, _)| index)
-            .filter(|at| left.first() == Some(at));
-        match (verdict, at) {
-            (Verdict::Record, Some(at)) => {
-                if status.code() == tonic::Code::NotFound {
-                    self.is_not_there(at);
-                } else {
-                    self.cannot_be_settled(at);
-                }
-                Aftermath::Answered
-            }
-            (Verdict::Whole, _) => {
-                self.cannot_look_up = true;
-                for index in left {
-                    self.cannot_be_settled(index);
-                }
-                Aftermath::Quiet
-            }
-            (verdict, at) => {
-                if let Some(at) = at {
-                    let most = self.rules.most_tries;
-                    let trouble = self.live(at).trouble.get_or_insert_default();
-                    trouble.lookups += 1;
-                    if trouble.lookups >= most || wait(trouble.lookups).is_none() {
-                        self.cannot_be_settled(at);
-                    }
-                }
-                Aftermath::Fault {
-                    named: verdict == Verdict::Attempt,
-                }
-            }
-        }
-    }
-
-    /// The item is not stored. A server works in order, so neither are those that were behind it in
-    /// the call that lost their answers.
-    fn is_not_there(&mut self, index: u64) {
-        let lost_by = self.live(index).lost_by();
-        let behind: Vec<u64> = self.in_doubt.range(index..).copied().collect();
-        for index in behind {
-            let slot = self.live(index);
-            if slot.lost_by() == lost_by {
-                if let Some(trouble) = &mut slot.trouble {
-                    trouble.lost_by = None;
-                }
-                self.in_doubt.remove(&index);
-                self.send_again(index);
-            }
-        }
-    }
-
-    /// What became of it stays open; to send it again does no harm.
-    fn cannot_be_settled(&mut self, index: u64) {
-        self.in_doubt.remove(&index);
-        self.send_again(index);
-    }
-
-    // ---- giving up -----------------------------------------------------------------------
-
-    /// When the time of the first item is up.
-    pub(crate) fn expires_at(&self, time: Duration) -> Option<Duration> {
-        let (_, taken) = self.taken.front().filter(|_| self.held > 0)?;
-        taken.checked_add(time)
-    }
-
-    /// Gives up the items that were taken `time` before `now` or earlier.
-    pub(crate) fn expire(&mut self, now: Duration, time: Duration) {
-        while let Some((from, taken)) = self.taken.front().copied()
-            && taken.checked_add(time).is_some_and(|end| end <= now)
-        {
-            self.taken.pop_front();
-            let next = self.next_index();
-            let to = self.taken.front().map_or(next, |(to, _)| *to);
-            for index in from.max(self.first)..to {
-                self.give_up(index, &format!("no answer in {} s", time.as_secs_f64()));
-            }
-        }
-    }
-
-    /// Gives up all that has no result.
-    pub(crate) fn give_up_all(&mut self, reason: &str) {
-        for index in self.first..self.next_index() {
-            self.give_up(index, reason);
-        }
-    }
-
-    fn give_up(&mut self, index: u64, reason: &str) {
-        let lost = self.rules.lost;
-        let Some(slot) = self.slot(index) else {
-            return;
-        };
-        match slot.state {
-            State::Settled(_) => return,
-            State::Sent if lost != Lost::Nothing => {
-                // Its call may still get to it.
-                slot.trouble.get_or_insert_default().may_have_landed = true;
-            }
-            _ => {}
-        }
-        let mut error = Error::new(slot.kind_of_loss(), reason.to_owned());
-        if let Some(last) = slot.trouble.as_ref().and_then(|t| t.last.as_deref()) {
-            error = error.with_status(last.clone());
-        }
-        self.forget(index);
-        self.settle(index, Err(error));
-    }
-
-    /// Takes an item off the lists of what is to be done.
-    fn forget(&mut self, index: u64) {
-        self.in_doubt.remove(&index);
-        let rest = self.live(index).trouble.as_ref().and_then(|t| t.rest);
-        if let Some(until) = rest {
-            self.resting.remove(&(until, index));
-        }
-    }
-
-    /// Gives `status` to all that has no outcome, and to every item still to come: nothing is sent
-    /// any more. What may have landed says so.
-    pub(crate) fn fail_all(&mut self, kind: ErrorKind, status: Status) {
-        let lost = self.rules.lost;
-        for index in self.first..self.next_index() {
-            let Some(slot) = self.slot(index) else {
-                continue;
-            };
-            let may_have_landed = match slot.state {
-                State::Settled(_) => continue,
-                State::Sent => lost != Lost::Nothing,
-                _ => slot.may_have_landed(),
-            };
-            let kind = if may_have_landed {
-                ErrorKind::Unknown
-            } else {
-                kind
-            };
-            self.forget(index);
-            self.settle(index, Err(Error::from_status(kind, status.clone())));
-        }
-        self.refused = Some((kind, Arc::new(status)));
-    }
-
-    // ---- handing out ---------------------------------------------------------------------
 
     /// The next result, out of the window: in input order, or as they came.
     pub(crate) fn pop(&mut self) -> Option<Settled<E, O>> {
@@ -933,51 +433,3 @@ impl<E, O> Window<E, O> {
         (settled, unsettled)
     }
 }
-
-impl<E, O> Slot<E, O> {
-    fn tries(&self) -> u32 {
-        self.trouble.as_ref().map_or(0, |trouble| trouble.tries)
-    }
-
-    fn lost_by(&self) -> Option<u64> {
-        self.trouble.as_ref().and_then(|trouble| trouble.lost_by)
-    }
-
-    fn may_have_landed(&self) -> bool {
-        let trouble = self.trouble.as_ref();
-        trouble.is_some_and(|trouble| trouble.may_have_landed || trouble.lost_by.is_some())
-    }
-
-    /// What it is when it is given up.
-    fn kind_of_loss(&self) -> ErrorKind {
-        if self.may_have_landed() {
-            ErrorKind::Unknown
-        } else if self.attempts == 0 {
-            ErrorKind::NotSent
-        } else {
-            ErrorKind::Unavailable
-        }
-    }
-
-    /// Its error, when its tries are over.
-    fn failure(&self, lost: Lost) -> Error {
-        let kind = self.kind_of_loss();
-        let Some(trouble) = self.trouble.as_ref() else {
-            return Error::new(kind, "the call broke");
-        };
-        let Some(status) = trouble.last.as_deref() else {
-            return Error::new(kind, "the call broke");
-        };
-        // The server has said what it makes of this item, and it was looked up where it can be.
-        let named = trouble.named && (trouble.lost_by.is_none() || lost == Lost::Repeated);
-        let kind = if named {
-            verdict::kind_of_record(status)
-        } else {
-            kind
-        };
-        Error::from_status(kind, status.clone())
-    }
-}
-
-#[cfg(test)]
-mod tests;

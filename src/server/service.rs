@@ -185,7 +185,7 @@ impl<Q: For> Requests<Q> {
         // The answers before this one go to the transport while this task waits.
         yield_now().await;
         self.service.connection.cut();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn end(&self, status: Option<&Status>) {

@@ -6,10 +6,11 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
-use agntcy_dir_stream::server::{AlreadyStored, Fault, Store};
+use agntcy_dir_stream::server::{AlreadyStored, Fault, Method, Store};
 use agntcy_dir_stream::{CircuitBreaker, ErrorKind, Failed, Retry, Stats, Status};
 use futures::{FutureExt, Stream, StreamExt, stream};
 use proptest::prelude::*;
+use tokio::time::Instant;
 
 use crate::support::{cid, in_a_week, record};
 
@@ -363,6 +364,75 @@ fn on_paused_clock<F: Future>(case: F) -> F::Output {
         panic!("{} tasks are left", metrics.num_alive_tasks());
     });
     output
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_told_to_go_away_costs_no_wait_and_no_try() {
+    let store = Store::new();
+    let client = store.client();
+    for call in 0..5 {
+        store.inject(Fault::go_away().in_call(call).at(3));
+    }
+    let start = Instant::now();
+    let two = NonZeroUsize::new(2).unwrap();
+    let once = Retry::new().tries(NonZeroU32::MIN);
+    for _ in 0..5 {
+        let records = stream::iter((0..10).map(record));
+        let options = Options::new().window(two).retry(once.clone());
+        let results: Vec<_> = in_a_week(records.push_to_with(&client, &options).collect()).await;
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+/// The adapter's own timer ends each wait, whatever is waited for: under a paused clock, time that is
+/// slept away for no reason shows.
+#[tokio::test(start_paused = true)]
+async fn waits_end_when_they_should() {
+    let faults: [(&str, &[Fault]); 6] = [
+        (
+            "lost and away",
+            &[Fault::cut_after().at(3), Fault::no_connection().times(2)],
+        ),
+        (
+            "lost, and the lookup too",
+            &[Fault::cut_after().at(3), Fault::cut().on(Method::Lookup)],
+        ),
+        ("away from the start", &[Fault::no_connection().times(4)]),
+        (
+            "internal twice",
+            &[Fault::status(Status::internal("no"))
+                .of(cid(&record(3)))
+                .times(2)],
+        ),
+        ("breaks twice", &[Fault::cut().of(cid(&record(3))).times(2)]),
+        (
+            "exhausted",
+            &[Fault::status(Status::resource_exhausted("no"))
+                .at(3)
+                .times(4)],
+        ),
+    ];
+    for (what, faults) in faults {
+        let store = Store::new();
+        for fault in faults {
+            store.inject(fault.clone());
+        }
+        let start = Instant::now();
+        let records = stream::iter((0..10).map(record));
+        let results = records.push_to(&store.client()).collect::<Vec<_>>();
+        let results = in_a_week(results).await;
+        assert!(results.iter().all(Result::is_ok), "{what}: {results:?}");
+        assert!(
+            start.elapsed() < Duration::from_secs(4),
+            "{what}: {:?}",
+            start.elapsed()
+        );
+    }
 }
 
 proptest! {

@@ -15,7 +15,7 @@ use futures::{Stream, StreamExt, stream};
 use tokio::time::{Instant, advance};
 use tonic::Code;
 
-use crate::support::{Peer, PeerCall, cid, context, in_a_week, record, scripted};
+use crate::support::{Peer, PeerCall, cid, context, record, scripted};
 
 const PUSH: &str = "/agntcy.dir.store.v1.StoreService/Push";
 const LOOKUP: &str = "/agntcy.dir.store.v1.StoreService/Lookup";
@@ -993,75 +993,4 @@ async fn a_probe_whose_adapter_is_dropped_leaves_the_way_to_others() {
     drop(probe);
     waits(&mut two);
     assert!(peer.try_call().is_some());
-}
-
-// ---- the store that is away --------------------------------------------------------------------
-
-#[cfg(feature = "server")]
-#[tokio::test(start_paused = true)]
-async fn a_connection_told_to_go_away_costs_no_wait_and_no_try() {
-    use agntcy_dir_stream::server::{Fault, Store};
-
-    let store = Store::new();
-    let client = store.client();
-    for call in 0..5 {
-        store.inject(Fault::go_away().in_call(call).at(3));
-    }
-    let start = Instant::now();
-    for _ in 0..5 {
-        let records = stream::iter((0..10).map(record));
-        let options = window(2).retry(tries(1));
-        let results: Vec<_> = in_a_week(records.push_to_with(&client, &options).collect()).await;
-        assert!(results.iter().all(Result::is_ok), "{results:?}");
-    }
-    assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
-}
-
-/// The adapter's own timer ends each wait, whatever is waited for: under a paused clock, time that is
-/// slept away for no reason shows.
-#[cfg(feature = "server")]
-#[tokio::test(start_paused = true)]
-async fn waits_end_when_they_should() {
-    use agntcy_dir_stream::server::{Fault, Method, Store};
-
-    let faults: [(&str, &[Fault]); 6] = [
-        (
-            "lost and away",
-            &[Fault::cut_after().at(3), Fault::no_connection().times(2)],
-        ),
-        (
-            "lost, and the lookup too",
-            &[Fault::cut_after().at(3), Fault::cut().on(Method::Lookup)],
-        ),
-        ("away from the start", &[Fault::no_connection().times(4)]),
-        (
-            "internal twice",
-            &[Fault::status(Status::internal("no"))
-                .of(cid(&record(3)))
-                .times(2)],
-        ),
-        ("breaks twice", &[Fault::cut().of(cid(&record(3))).times(2)]),
-        (
-            "exhausted",
-            &[Fault::status(Status::resource_exhausted("no"))
-                .at(3)
-                .times(4)],
-        ),
-    ];
-    for (what, faults) in faults {
-        let store = Store::new();
-        for fault in faults {
-            store.inject(fault.clone());
-        }
-        let start = Instant::now();
-        let records = stream::iter((0..10).map(record));
-        let results = records.push_to(&store.client()).collect::<Vec<_>>();
-        let results = in_a_week(results).await;
-        assert!(results.iter().all(Result::is_ok), "{what}: {results:?}");
-        assert!(
-            start.elapsed() < 4 * SECOND,
-            "{what}: {:?}",
-            start.elapsed()
-        );
-    }
 }

@@ -1,0 +1,276 @@
+//! What the end of a call means for the items that it leaves without an answer.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::slot::State;
+use super::{Acknowledged, Aftermath, Ended, Flight, Lost, Rules, Window};
+use crate::error::{Error, ErrorKind};
+use crate::verdict::{self, Verdict};
+
+impl<E, O> Window<E, O> {
+    /// A call is over. What it leaves unanswered is settled, or waits for another call.
+    ///
+    /// `wait` says when an item that has had so many tries may be sent again, and `None` that it
+    /// may not; `done` makes the outcome of an item whose whole call was acknowledged.
+    pub(crate) fn call_ended(
+        &mut self,
+        flight: &Flight,
+        ended: Ended,
+        wait: impl Fn(u32) -> Option<Instant>,
+        done: impl Fn(&E) -> Result<O, Error>,
+    ) -> Aftermath {
+        let mut left: Vec<u64> = Vec::new();
+        // Whom the server was at, though it may have been given up meanwhile.
+        let at = flight.unanswered(ended.taken).find(|(_, taken)| *taken);
+        for (index, was_taken) in flight.unanswered(ended.taken) {
+            let Some(slot) = self.slot(index) else {
+                continue;
+            };
+            if !matches!(slot.state, State::Sent) {
+                continue;
+            }
+            if was_taken {
+                left.push(index);
+            } else {
+                // The call never had it.
+                slot.attempts -= 1;
+                self.requeue(index);
+            }
+        }
+        let acknowledged_whole = self.rules.acknowledged == Acknowledged::WholeCall;
+        let (verdict, status) = match ended.failure {
+            None if acknowledged_whole && ended.answers > 0 => {
+                for index in left {
+                    let outcome = done(&self.live(index).entry);
+                    self.settle(index, outcome);
+                }
+                self.narrow(self.suspects.saturating_sub(flight.sent));
+                if self.suspects == 0 {
+                    self.segment = self.segment.saturating_mul(2);
+                }
+                return Aftermath::Answered;
+            }
+            None if !flight.is_awaited() => return Aftermath::Quiet,
+            None => (
+                Verdict::Moment,
+                Status::unavailable("the server ended the call with answers missing"),
+            ),
+            Some((Verdict::Whole, status)) => {
+                self.requeue_all(&left);
+                self.fail_all(verdict::kind_of_whole(&status), status);
+                return Aftermath::Quiet;
+            }
+            Some(_) if !flight.is_awaited() => return Aftermath::Quiet,
+            // A call that ended before it took an item cannot have failed at it.
+            Some((Verdict::Record | Verdict::Attempt, status)) if left.is_empty() => {
+                (Verdict::Moment, status)
+            }
+            // Not if it is longer than any: another's answer is lost.
+            Some((Verdict::Record, status)) if self.too_long(&left, &status) == Err(()) => {
+                (Verdict::Moment, status)
+            }
+            Some(failure) => failure,
+        };
+        let status = Arc::new(status);
+        if acknowledged_whole {
+            // Some of it may be done: the server stops at the first that it refuses.
+            self.lost(&left, flight.number);
+        }
+        let at = at.map(|(index, _)| index);
+        match verdict {
+            Verdict::Record | Verdict::Attempt if acknowledged_whole && ended.taken > 1 => {
+                self.requeue_all(&left);
+                self.narrow(left.len());
+                Aftermath::Quiet
+            }
+            Verdict::Record | Verdict::Attempt
+                if left.first().copied() != at && verdict::oversize(&status).is_none() =>
+            {
+                self.requeue_all(&left);
+                Aftermath::Answered
+            }
+            Verdict::Record => {
+                self.refused_one(&left, flight, &status);
+                self.end_of_suspicion(acknowledged_whole);
+                Aftermath::Answered
+            }
+            Verdict::Attempt => {
+                let at = left[0];
+                self.requeue_all(&left[1..]);
+                self.charge(at, &status, true, true, &wait);
+                if self.rules.retries {
+                    // The server may have failed at it because it has it.
+                    self.lost(&[at], flight.number);
+                }
+                self.retry(at);
+                self.end_of_suspicion(acknowledged_whole);
+                if verdict::is_already_stored(&status) {
+                    return Aftermath::Answered;
+                }
+                Aftermath::Fault { named: true }
+            }
+            Verdict::Moment | Verdict::Whole => {
+                let is_write = self.rules.lost != Lost::Nothing;
+                for index in &left {
+                    let trouble = self.live(*index).trouble.get_or_insert_default();
+                    trouble.last = Some(Arc::clone(&status));
+                    trouble.named = false;
+                    trouble.may_have_landed = is_write;
+                }
+                if let Some(at) = left.first() {
+                    self.charge(*at, &status, false, flight.is_single(), &wait);
+                }
+                self.lost(&left, flight.number);
+                for index in left {
+                    self.retry(index);
+                }
+                if !self.rules.retries {
+                    self.fail_unsent(flight, &status);
+                }
+                self.narrow(0);
+                Aftermath::Fault { named: false }
+            }
+        }
+    }
+
+    /// The server refused one of `left`: it gets the server's words, and the others go on.
+    fn refused_one(&mut self, left: &[u64], flight: &Flight, status: &Arc<Status>) {
+        let lost = self.rules.lost;
+        let found = self.too_long(left, status).unwrap_or(0);
+        let (before, rest) = left.split_at(found);
+        // A server that finds a message too long drops the answers before it.
+        self.lost(before, flight.number);
+        for index in before {
+            self.retry(*index);
+        }
+        self.requeue_all(&rest[1..]);
+        let slot = self.live(rest[0]);
+        let kind = match slot.lost_by() {
+            // This try was refused; what became of an earlier one was never found out.
+            Some(_) if lost == Lost::LookedUp => ErrorKind::Unknown,
+            _ => verdict::kind_of_record(status),
+        };
+        self.settle(
+            rest[0],
+            Err(Error::from_status(kind, Status::clone(status))),
+        );
+    }
+
+    /// Which of `left` the server found too long, if that is what it said: the first where it said
+    /// something else.
+    fn too_long(&mut self, left: &[u64], status: &Status) -> Result<usize, ()> {
+        let Some(len) = verdict::oversize(status) else {
+            return Ok(0);
+        };
+        let found = left.iter().position(|index| self.live(*index).bytes == len);
+        found.ok_or(())
+    }
+
+    fn end_of_suspicion(&mut self, acknowledged_whole: bool) {
+        self.narrow(0);
+        if acknowledged_whole {
+            // Where one fails the next may, as when the server's storage is down: segments grow
+            // again with each that succeeds.
+            self.segment = 1;
+        }
+    }
+
+    /// Halves the next call while it is known to hold an item that fails the whole of it.
+    pub(super) fn narrow(&mut self, suspects: usize) {
+        self.suspects = suspects;
+        if suspects > 0 {
+            self.segment = (suspects / 2).max(1);
+        }
+    }
+
+    /// A fault met this item first.
+    fn charge(
+        &mut self,
+        index: u64,
+        status: &Arc<Status>,
+        named: bool,
+        alone: bool,
+        wait: impl Fn(u32) -> Option<Instant>,
+    ) {
+        let most = self.rules.most_tries;
+        let trouble = self.live(index).trouble.get_or_insert_default();
+        trouble.tries += 1;
+        let until = wait(trouble.tries);
+        trouble.named = named;
+        trouble.last = Some(Arc::clone(status));
+        trouble.alone = trouble.tries + 1 >= most;
+        // The first that breaks under it need not be its fault, so it keeps its place.
+        trouble.rest = until.filter(|_| named || trouble.tries > 1);
+        trouble.exhausted =
+            until.is_none() || trouble.tries >= most && (named || alone || most == 1);
+    }
+
+    /// The answers to these were lost with this call.
+    pub(super) fn lost(&mut self, items: &[u64], call: u64) {
+        if self.rules.lost == Lost::Nothing {
+            return;
+        }
+        for index in items {
+            let trouble = self.live(*index).trouble.get_or_insert_default();
+            trouble.lost_by = Some(call);
+        }
+    }
+
+    /// What is to be done about an item that a fault met.
+    fn retry(&mut self, index: u64) {
+        let looks_up =
+            self.rules.lost == Lost::LookedUp && self.rules.retries && !self.cannot_look_up;
+        let slot = self.live(index);
+        let in_doubt = slot.trouble.as_ref().is_some_and(|t| t.lost_by.is_some());
+        if in_doubt && looks_up {
+            slot.state = State::InDoubt;
+            self.in_doubt.insert(index);
+        } else {
+            self.send_again(index);
+        }
+    }
+
+    /// As far as can be known it is not done: it is sent again, unless it has had its tries.
+    pub(super) fn send_again(&mut self, index: u64) {
+        let Rules { retries, lost, .. } = self.rules;
+        let slot = self.live(index);
+        let trouble = slot.trouble.as_deref();
+        if !retries || trouble.is_some_and(|trouble| trouble.exhausted) {
+            let error = slot.failure(lost);
+            self.settle(index, Err(error));
+        } else if let Some(until) = trouble.and_then(|trouble| trouble.rest) {
+            slot.state = State::Resting;
+            self.resting.insert((until, index));
+        } else {
+            self.requeue(index);
+        }
+    }
+
+    pub(super) fn requeue(&mut self, index: u64) {
+        self.live(index).state = State::Waiting;
+        self.unsent = self.unsent.min(index);
+    }
+
+    fn requeue_all(&mut self, items: &[u64]) {
+        for index in items {
+            self.requeue(*index);
+        }
+    }
+
+    /// Without retries, what a broken call did not take fails with it.
+    fn fail_unsent(&mut self, flight: &Flight, status: &Arc<Status>) {
+        let lost = self.rules.lost;
+        for (index, _) in flight.unanswered(0) {
+            if let Some(slot) = self.slot(index)
+                && matches!(slot.state, State::Waiting)
+            {
+                slot.trouble.get_or_insert_default().last = Some(Arc::clone(status));
+                let error = slot.failure(lost);
+                self.settle(index, Err(error));
+            }
+        }
+    }
+}

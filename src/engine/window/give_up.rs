@@ -1,0 +1,93 @@
+//! Giving up: items whose time is up, and all at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::Status;
+
+use super::slot::State;
+use super::{Lost, Window};
+use crate::error::{Error, ErrorKind};
+
+impl<E, O> Window<E, O> {
+    /// When the time of the first item is up.
+    pub(crate) fn expires_at(&self, time: Duration) -> Option<Duration> {
+        let (_, taken) = self.taken.front().filter(|_| self.held > 0)?;
+        taken.checked_add(time)
+    }
+
+    /// Gives up the items that were taken `time` before `now` or earlier.
+    pub(crate) fn expire(&mut self, now: Duration, time: Duration) {
+        while let Some((from, taken)) = self.taken.front().copied()
+            && taken.checked_add(time).is_some_and(|end| end <= now)
+        {
+            self.taken.pop_front();
+            let next = self.next_index();
+            let to = self.taken.front().map_or(next, |(to, _)| *to);
+            for index in from.max(self.first)..to {
+                self.give_up(index, &format!("no answer in {} s", time.as_secs_f64()));
+            }
+        }
+    }
+
+    /// Gives up all that has no result.
+    pub(crate) fn give_up_all(&mut self, reason: &str) {
+        for index in self.first..self.next_index() {
+            self.give_up(index, reason);
+        }
+    }
+
+    fn give_up(&mut self, index: u64, reason: &str) {
+        let lost = self.rules.lost;
+        let Some(slot) = self.slot(index) else {
+            return;
+        };
+        match slot.state {
+            State::Settled(_) => return,
+            State::Sent if lost != Lost::Nothing => {
+                // Its call may still get to it.
+                slot.trouble.get_or_insert_default().may_have_landed = true;
+            }
+            _ => {}
+        }
+        let mut error = Error::new(slot.kind_of_loss(), reason.to_owned());
+        if let Some(last) = slot.trouble.as_ref().and_then(|t| t.last.as_deref()) {
+            error = error.with_status(last.clone());
+        }
+        self.forget(index);
+        self.settle(index, Err(error));
+    }
+
+    /// Takes an item off the lists of what is to be done.
+    fn forget(&mut self, index: u64) {
+        self.in_doubt.remove(&index);
+        let rest = self.live(index).trouble.as_ref().and_then(|t| t.rest);
+        if let Some(until) = rest {
+            self.resting.remove(&(until, index));
+        }
+    }
+
+    /// Gives `status` to all that has no outcome, and to every item still to come: nothing is sent
+    /// any more. What may have landed says so.
+    pub(crate) fn fail_all(&mut self, kind: ErrorKind, status: Status) {
+        let lost = self.rules.lost;
+        for index in self.first..self.next_index() {
+            let Some(slot) = self.slot(index) else {
+                continue;
+            };
+            let may_have_landed = match slot.state {
+                State::Settled(_) => continue,
+                State::Sent => lost != Lost::Nothing,
+                _ => slot.may_have_landed(),
+            };
+            let kind = if may_have_landed {
+                ErrorKind::Unknown
+            } else {
+                kind
+            };
+            self.forget(index);
+            self.settle(index, Err(Error::from_status(kind, status.clone())));
+        }
+        self.refused = Some((kind, Arc::new(status)));
+    }
+}

@@ -1,0 +1,103 @@
+//! A place in the window: an item, how far it is, and what faults have done to it.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::Lost;
+use crate::error::{Error, ErrorKind};
+use crate::verdict;
+
+#[derive(Debug)]
+pub(super) struct Slot<E, O> {
+    pub(super) entry: E,
+    pub(super) bytes: usize,
+    pub(super) attempts: u32,
+    pub(super) state: State<O>,
+    /// Most items never have any.
+    pub(super) trouble: Option<Box<Trouble>>,
+}
+
+#[derive(Debug)]
+pub(super) enum State<O> {
+    /// To be sent, by this call or the next.
+    Waiting,
+    /// Given to a call, not answered.
+    Sent,
+    /// To be sent, but not yet.
+    Resting,
+    /// Left, and its answer was lost: to be looked up before it is sent again.
+    InDoubt,
+    /// Given to the call that looks up, not answered.
+    LookedUp,
+    Settled(Result<O, Error>),
+}
+
+/// What faults have done to an item.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    /// How many faults it was the first victim of.
+    pub(super) tries: u32,
+    /// How many faults met it while it was looked up.
+    pub(super) lookups: u32,
+    /// The call that lost its answer, until it was looked up.
+    pub(super) lost_by: Option<u64>,
+    /// Whether a broken call may have carried it to the server. A lookup that does not find it
+    /// proves nothing: the server may still be at it.
+    pub(super) may_have_landed: bool,
+    /// Whether the last fault was the server's own word about this item.
+    pub(super) named: bool,
+    /// Whether the next try is its last, to be made alone.
+    pub(super) alone: bool,
+    /// Whether there is no next try.
+    pub(super) exhausted: bool,
+    /// When the next try may be made; `None`: at once.
+    pub(super) rest: Option<Instant>,
+    pub(super) last: Option<Arc<Status>>,
+}
+
+impl<E, O> Slot<E, O> {
+    pub(super) fn tries(&self) -> u32 {
+        self.trouble.as_ref().map_or(0, |trouble| trouble.tries)
+    }
+
+    pub(super) fn lost_by(&self) -> Option<u64> {
+        self.trouble.as_ref().and_then(|trouble| trouble.lost_by)
+    }
+
+    pub(super) fn may_have_landed(&self) -> bool {
+        let trouble = self.trouble.as_ref();
+        trouble.is_some_and(|trouble| trouble.may_have_landed || trouble.lost_by.is_some())
+    }
+
+    /// What it is when it is given up.
+    pub(super) fn kind_of_loss(&self) -> ErrorKind {
+        if self.may_have_landed() {
+            ErrorKind::Unknown
+        } else if self.attempts == 0 {
+            ErrorKind::NotSent
+        } else {
+            ErrorKind::Unavailable
+        }
+    }
+
+    /// Its error, when its tries are over.
+    pub(super) fn failure(&self, lost: Lost) -> Error {
+        let kind = self.kind_of_loss();
+        let Some(trouble) = self.trouble.as_ref() else {
+            return Error::new(kind, "the call broke");
+        };
+        let Some(status) = trouble.last.as_deref() else {
+            return Error::new(kind, "the call broke");
+        };
+        // The server has said what it makes of this item, and it was looked up where it can be.
+        let named = trouble.named && (trouble.lost_by.is_none() || lost == Lost::Repeated);
+        let kind = if named {
+            verdict::kind_of_record(status)
+        } else {
+            kind
+        };
+        Error::from_status(kind, status.clone())
+    }
+}
