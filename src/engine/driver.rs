@@ -1,5 +1,8 @@
 //! The generator: takes items in, keeps calls going, hands results out.
 
+mod calls;
+mod timers;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -9,25 +12,19 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use tokio::time::Instant;
-use tonic::{Code, Status};
 
+use super::Operation;
 use super::adapter::Adapter;
-use super::call::{End, Event};
 use super::clock::Clock;
 use super::ends::{Leftover, Order, Remainder, Shared};
-use super::flight::Flight;
 use super::lane::Lane;
-use super::pace::{Gate, Pace};
-use super::window::{Acknowledged, Aftermath, Ended, Rules, Settled, Unsettled, Window};
-use super::{Operation, refs};
-use crate::breaker::Probe;
-use crate::cid::Cid;
+use super::pace::Pace;
+use super::window::{Rules, Settled, Unsettled, Window};
 use crate::client::{Client, Transport};
-use crate::error::{ErrorKind, Failed};
+use crate::error::Failed;
 use crate::item::Tagged;
 use crate::options::Options;
 use crate::proto::core::{RecordMeta, RecordRef};
-use crate::verdict::Verdict;
 
 /// How many items are taken from an input that is always ready, before the task's other work
 /// gets a turn.
@@ -216,8 +213,6 @@ where
             && self.look_up.is_none()
     }
 
-    // ---- in ------------------------------------------------------------------------------
-
     /// Takes what the input has and the window has room for, and sends it.
     fn fill(&mut self, cx: &mut Context<'_>) {
         let mut left = TAKEN_AT_ONCE;
@@ -263,319 +258,6 @@ where
             }
         }
     }
-
-    // ---- calls ---------------------------------------------------------------------------
-
-    /// Asks whether a call may be opened now, and notes when to ask again.
-    fn may_open(&mut self, cx: &Context<'_>, now: Instant) -> Option<Option<Probe>> {
-        match self.pace.gate(cx, now) {
-            Gate::Open(probe) => Some(probe),
-            Gate::Shut(until) => {
-                self.gate_opens = self.gate_opens.into_iter().chain(until).min();
-                None
-            }
-        }
-    }
-
-    /// Hands what waits to the call, opening one if there is none and it may be.
-    fn send(&mut self, cx: &Context<'_>, more_is_ready: bool) {
-        if self.lane.is_none() {
-            if !self.window.has_waiting() {
-                return;
-            }
-            let now = Instant::now();
-            let Some(probe) = self.may_open(cx, now) else {
-                return;
-            };
-            let flight = self.window.launch(probe.is_some());
-            let ages_at = self.limits.age.and_then(|age| {
-                // Earlier by up to a tenth, so that adapters do not all turn at once.
-                now.checked_add(age.mul_f64(1.0 - 0.1 * fastrand::f64()))
-            });
-            self.shared.counters.calls.add(1);
-            self.lane = Some(Lane::open(
-                Arc::clone(&self.transport),
-                O::METHOD,
-                flight,
-                probe,
-                ages_at,
-                self.clock.waited(),
-            ));
-        }
-        let Some(lane) = &mut self.lane else { return };
-        if lane.is_finished() {
-            return;
-        }
-        while let Some(entry) = self.window.send_next(&mut lane.flight) {
-            let asked = entry.asked.as_ref().expect("only what was checked waits");
-            self.batch
-                .push_back(self.operation.request(&entry.input, asked));
-        }
-        if !self.batch.is_empty() {
-            self.shared.counters.sent.add(self.batch.len() as u64);
-            self.shared.counters.resent.set(self.window.resent());
-            lane.send(&mut self.batch, self.clock.waited());
-        }
-        let takes_input = !self.input_ended && self.drains_until.is_none();
-        let over = match O::ACKNOWLEDGED {
-            Acknowledged::EachItem => {
-                !takes_input && self.look_up.is_none() && !self.window.has_unsent()
-            }
-            // The answer comes when the segment is closed, so it closes when nothing more is at
-            // hand.
-            Acknowledged::WholeCall => !more_is_ready,
-        };
-        if over || lane.flight.is_full() || self.window.wants_to_be_alone() {
-            lane.finish();
-        }
-    }
-
-    /// Looks up what is in doubt, all in one call.
-    fn look_up(&mut self, cx: &Context<'_>) {
-        if self.look_up.is_some() || !self.window.has_doubt() {
-            return;
-        }
-        let Some(probe) = self.may_open(cx, Instant::now()) else {
-            return;
-        };
-        let mut flight = self.window.launch_look_up(probe.is_some());
-        let mut batch = VecDeque::new();
-        while let Some(entry) = self.window.look_up_next(&mut flight) {
-            // Without a key it asks for nothing, and the server refuses that: it cannot be told.
-            let key = key(&self.operation, entry);
-            batch.push_back(key.map_or_else(RecordRef::default, |key| refs::request(&key)));
-        }
-        self.shared.counters.calls.add(1);
-        self.shared.counters.lookup_calls.add(1);
-        let waited = self.clock.waited();
-        let transport = Arc::clone(&self.transport);
-        let mut lane = Lane::open(transport, refs::LOOKUP, flight, probe, None, waited);
-        lane.send(&mut batch, waited);
-        lane.finish();
-        self.look_up = Some(lane);
-    }
-
-    /// Takes the next event of a call in. Whether that call goes on.
-    fn poll_calls(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let waited = self.clock.waited();
-        if let Some(lane) = &mut self.look_up
-            && let Poll::Ready(event) = lane.poll_event(cx, waited)
-        {
-            return Poll::Ready(self.look_up_event(event));
-        }
-        if let Some(lane) = &mut self.lane
-            && let Poll::Ready(event) = lane.poll_event(cx, waited)
-        {
-            return Poll::Ready(self.call_event(event));
-        }
-        Poll::Pending
-    }
-
-    fn call_event(&mut self, event: Event<O::Answer>) -> bool {
-        match event {
-            Event::Answer(_) if O::ACKNOWLEDGED == Acknowledged::WholeCall => true,
-            Event::Answer(answer) => {
-                let Some(lane) = &mut self.lane else {
-                    return false;
-                };
-                let operation = &self.operation;
-                let expected = self
-                    .window
-                    .answer(&mut lane.flight, |entry| accept(operation, entry, answer));
-                if expected {
-                    self.pace.answered();
-                } else {
-                    // The server does not keep to the protocol: what it says next could be
-                    // anybody's.
-                    self.lane = None;
-                }
-                expected
-            }
-            Event::Ended(end) => {
-                if let Some(lane) = self.lane.take() {
-                    let ended = self.judge(end);
-                    self.call_ended(&lane.flight, ended);
-                }
-                false
-            }
-        }
-    }
-
-    fn look_up_event(&mut self, event: Event<RecordMeta>) -> bool {
-        let Some(mut lane) = self.look_up.take() else {
-            return false;
-        };
-        match event {
-            Event::Answer(meta) => {
-                let operation = &self.operation;
-                let answered = refs::answered(&meta.cid).ok();
-                let is_of_another = |entry| key(operation, entry) != answered;
-                if self.window.awaited(&lane.flight).is_some_and(is_of_another) {
-                    // Nothing can be told from that.
-                    let words = Status::data_loss("the lookup answered with another record");
-                    let (flight, mut ended) = lane.abandon(words.clone());
-                    ended.failure = Some((Verdict::Record, words));
-                    self.look_up_ended(&flight, ended);
-                    return false;
-                }
-                let expected = self.window.answer(&mut lane.flight, |entry| {
-                    let key = key(operation, entry);
-                    let found = key.and_then(|key| operation.found(key));
-                    Ok(found.expect("what is looked up has a key"))
-                });
-                if expected {
-                    self.pace.looked_up();
-                    self.look_up = Some(lane);
-                }
-                expected
-            }
-            Event::Ended(end) => {
-                let ended = self.judge(end);
-                self.look_up_ended(&lane.flight, ended);
-                false
-            }
-        }
-    }
-
-    fn judge(&self, end: End) -> Ended {
-        Ended {
-            failure: end
-                .status
-                .err()
-                .map(|status| (self.pace.retry().verdict(&status), status)),
-            taken: end.taken,
-            answers: end.answers,
-        }
-    }
-
-    fn call_ended(&mut self, flight: &Flight, ended: Ended) {
-        let now = Instant::now();
-        let status = ended.failure.as_ref().map(|(_, status)| status.clone());
-        let operation = &self.operation;
-        let aftermath = self.window.call_ended(
-            flight,
-            ended,
-            self.pace.wait(now, status.as_ref()),
-            |entry| accept(operation, entry, O::Answer::default()),
-        );
-        match aftermath {
-            Aftermath::Quiet => {}
-            Aftermath::Answered => self.pace.answered(),
-            Aftermath::Fault { named } => self.fault(now, named, status),
-        }
-    }
-
-    fn look_up_ended(&mut self, flight: &Flight, ended: Ended) {
-        let now = Instant::now();
-        let status = ended.failure.as_ref().map(|(_, status)| status.clone());
-        let wait = self.pace.wait(now, status.as_ref());
-        match self.window.look_up_ended(flight, ended, wait) {
-            Aftermath::Quiet => {}
-            Aftermath::Answered => self.pace.looked_up(),
-            Aftermath::Fault { named } => self.fault(now, named, status),
-        }
-    }
-
-    fn fault(&mut self, now: Instant, named: bool, status: Option<Status>) {
-        self.shared.counters.faults.add(1);
-        let status = status.unwrap_or_else(|| Status::unavailable("answers are missing"));
-        self.pace.fault(now, named, &status);
-    }
-
-    // ---- time ----------------------------------------------------------------------------
-
-    /// Does what is due, or waits for what is due next.
-    fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let now = Instant::now();
-        if self.do_what_is_due(now) {
-            return Poll::Ready(());
-        }
-        let deadline = self.next_deadline(now);
-        self.clock.poll_until(cx, now, deadline)
-    }
-
-    fn do_what_is_due(&mut self, now: Instant) -> bool {
-        let waited = self.clock.waited();
-        let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= waited);
-        let mut done = self.window.wake(now);
-        if is_due(self.window.expires_at(self.limits.time)) {
-            self.window.expire(waited, self.limits.time);
-            done = true;
-        }
-        if is_due(
-            self.lane
-                .as_ref()
-                .and_then(|l| l.stalls_at(self.limits.stall)),
-        ) && let Some(lane) = self.lane.take()
-        {
-            self.transport.leave(lane.connection);
-            let (flight, ended) = lane.abandon(stalled(self.limits.stall));
-            self.call_ended(&flight, ended);
-            done = true;
-        }
-        if is_due(
-            self.look_up
-                .as_ref()
-                .and_then(|l| l.stalls_at(self.limits.stall)),
-        ) && let Some(lane) = self.look_up.take()
-        {
-            self.transport.leave(lane.connection);
-            let (flight, ended) = lane.abandon(stalled(self.limits.stall));
-            self.look_up_ended(&flight, ended);
-            done = true;
-        }
-        if let Some(lane) = &mut self.lane
-            && lane
-                .closes_at(now, self.limits.idle)
-                .is_some_and(|at| at <= now)
-        {
-            lane.finish();
-            done = true;
-        }
-        if is_due(self.pace.gives_up_at(waited)) && !self.window.is_refusing() {
-            self.end_calls();
-            let last = self.pace.last_fault();
-            self.window.fail_all(ErrorKind::CircuitOpen, last);
-            done = true;
-        }
-        if self.drains_until.is_some_and(|until| until <= now) && !self.is_done() {
-            self.window.give_up_all("the adapter was drained");
-            self.end_calls();
-            done = true;
-        }
-        done
-    }
-
-    fn next_deadline(&mut self, now: Instant) -> Option<Instant> {
-        let gives_up_at = self
-            .pace
-            .gives_up_at(self.clock.waited())
-            .filter(|_| !self.window.is_refusing());
-        let waits = [
-            self.window.expires_at(self.limits.time),
-            self.lane
-                .as_ref()
-                .and_then(|l| l.stalls_at(self.limits.stall)),
-            self.look_up
-                .as_ref()
-                .and_then(|l| l.stalls_at(self.limits.stall)),
-            gives_up_at,
-        ];
-        let waits = waits.into_iter().flatten().min();
-        let idle = self.limits.idle;
-        let times = [
-            waits.and_then(|waited| self.clock.at(now, waited)),
-            self.lane
-                .as_mut()
-                .and_then(|lane| lane.closes_at(now, idle)),
-            self.window.rests_until(),
-            self.gate_opens,
-            self.drains_until,
-        ];
-        times.into_iter().flatten().min()
-    }
-
-    // ---- out -----------------------------------------------------------------------------
 
     fn hand_out(&mut self, settled: Out<O, T>) -> Outcome<O, T> {
         let counters = &self.shared.counters;
@@ -652,25 +334,4 @@ fn result<O: Operation, T>(settled: Out<O, T>) -> Outcome<O, T> {
             error,
         }),
     }
-}
-
-fn accept<O: Operation, T>(
-    operation: &O,
-    entry: &Entry<O, T>,
-    answer: O::Answer,
-) -> Result<O::Output, crate::Error> {
-    let asked = entry.asked.as_ref().expect("only what was checked is sent");
-    operation.accept(&entry.input, asked, answer)
-}
-
-fn key<O: Operation, T>(operation: &O, entry: &Entry<O, T>) -> Option<Cid> {
-    operation.key(&entry.input, entry.asked.as_ref()?)
-}
-
-fn stalled(limit: Option<Duration>) -> Status {
-    let seconds = limit.unwrap_or_default().as_secs_f64();
-    Status::new(
-        Code::DeadlineExceeded,
-        format!("the call made no progress in {seconds} s"),
-    )
 }
