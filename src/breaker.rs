@@ -9,6 +9,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// How long a probe may take before another may go out beside it: its adapter may be one that
+/// nobody polls any more.
+const PROBE_TIME: Duration = Duration::from_secs(60);
+
 /// When the adapters of a client stop knocking at a server that is not there.
 ///
 /// After so many faults of the moment in a row, with no answer between them, the breaker opens.
@@ -98,7 +102,9 @@ pub(crate) struct Breaker {
 struct State {
     faults: u32,
     is_open: bool,
-    is_probed: bool,
+    /// Which probe is out, and until when it keeps others from going out.
+    probe: Option<(u64, Instant)>,
+    probes: u64,
     /// When the next probe may go out.
     probe_at: Option<Instant>,
     waiting: Vec<Waker>,
@@ -110,11 +116,14 @@ pub(crate) enum Permit {
     /// One call, with one item. The breaker waits for its end, which is the drop of this.
     Probe(Probe),
     /// Not now. The task is woken when the breaker closes or another may probe; here is when it
-    /// should look by itself, if it need not wait for another's probe.
+    /// should look by itself.
     Denied(Option<Instant>),
 }
 
-pub(crate) struct Probe(Arc<Breaker>);
+pub(crate) struct Probe {
+    breaker: Arc<Breaker>,
+    number: u64,
+}
 
 impl Breaker {
     pub(crate) fn new(settings: CircuitBreaker) -> Arc<Self> {
@@ -175,12 +184,17 @@ impl Breaker {
         if !state.is_open {
             return Permit::Granted;
         }
-        let is_time = state.probe_at.is_none_or(|at| at <= now);
-        if !state.is_probed && is_time {
-            state.is_probed = true;
-            return Permit::Probe(Probe(Arc::clone(self)));
+        let probe_ends = state.probe.map(|(_, ends)| ends);
+        let at = state.probe_at.max(probe_ends);
+        if at.is_none_or(|at| at <= now) {
+            state.probes += 1;
+            let number = state.probes;
+            state.probe = Some((number, now + PROBE_TIME));
+            return Permit::Probe(Probe {
+                breaker: Arc::clone(self),
+                number,
+            });
         }
-        let at = state.probe_at.filter(|_| !state.is_probed);
         if !state
             .waiting
             .iter()
@@ -194,9 +208,11 @@ impl Breaker {
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.is_probed = false;
-        wake(state);
+        let mut state = self.breaker.state();
+        if state.probe.is_some_and(|(number, _)| number == self.number) {
+            state.probe = None;
+            wake(state);
+        }
     }
 }
 
@@ -260,7 +276,7 @@ mod tests {
         let probe = breaker.permit(&context(), later);
         assert!(matches!(probe, Permit::Probe(_)));
         let denied = breaker.permit(&context(), later);
-        assert!(matches!(denied, Permit::Denied(None)), "another probes");
+        assert!(matches!(denied, Permit::Denied(_)), "another probes");
         drop(probe);
         let probe = breaker.permit(&context(), later);
         assert!(matches!(probe, Permit::Probe(_)), "the next may");
@@ -285,6 +301,21 @@ mod tests {
         breaker.answered();
         assert_eq!(wakes.get(), 2);
         drop(probe);
+    }
+
+    #[test]
+    fn a_probe_that_nobody_polls_holds_up_nobody_for_long() {
+        let (breaker, now) = open(1);
+        let forgotten = breaker.permit(&context(), now);
+        assert!(matches!(forgotten, Permit::Probe(_)));
+        let denied = breaker.permit(&context(), now);
+        assert!(matches!(denied, Permit::Denied(Some(at)) if at == now + PROBE_TIME));
+        let second = breaker.permit(&context(), now + PROBE_TIME);
+        assert!(matches!(second, Permit::Probe(_)));
+        // The end of the first is not that of the second.
+        drop(forgotten);
+        let denied = breaker.permit(&context(), now + PROBE_TIME);
+        assert!(matches!(denied, Permit::Denied(Some(_))));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(super) struct Pace {
     last_fault: Option<Status>,
 }
 
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Whether a call may be opened.
 pub(super) enum Gate {
     Open(Option<Probe>),
@@ -110,7 +112,8 @@ impl Pace {
             _ if named && is_first => Duration::ZERO,
             _ => self.backoff.next().unwrap_or_default(),
         };
-        let hold = now + wait;
+        // What does not fit into a clock is for ever, as far as anybody here will see.
+        let hold = now.checked_add(wait).unwrap_or(now + A_YEAR);
         self.hold = self.hold.max(Some(hold));
         self.breaker.fault(hold);
     }

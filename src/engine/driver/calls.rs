@@ -51,7 +51,7 @@ where
             let flight = self.window.launch(probe.is_some());
             let ages_at = self.limits.age.and_then(|age| {
                 // Earlier by up to a tenth, so that adapters do not all turn at once.
-                now.checked_add(age.mul_f64(1.0 - 0.1 * fastrand::f64()))
+                now.checked_add(age - age.mul_f64(0.1 * fastrand::f64()))
             });
             self.shared.counters.calls.add(1);
             self.lane = Some(Lane::open(
