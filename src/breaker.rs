@@ -18,8 +18,9 @@ const PROBE_TIME: Duration = Duration::from_secs(60);
 /// After so many faults of the moment in a row, with no answer between them, the breaker opens.
 /// While it is open no adapter of this client takes anything from its input, and no call is opened
 /// but one probe at a time, which carries a single item, after a wait that grows as
-/// [`Retry::waits`](crate::Retry::waits) says. Any answer closes it, and all go on. Calls that run
-/// are left alone.
+/// [`Retry::waits`](crate::Retry::waits) says, and up to a minute. Where the server is there but
+/// fails at each item in its own words, the wait is up to 2 seconds, and each probe carries another
+/// item: it may be the items. Any answer closes it, and all go on. Calls that run are left alone.
 ///
 /// A refused record is an answer, and never counts as a fault; a fault counts whatever the
 /// operation. Clones of a client, and all adapters made with them, share its breaker;
@@ -71,8 +72,9 @@ impl CircuitBreaker {
         self
     }
 
-    /// How long an adapter waits for an open breaker to close before it gives up. Default: 5
-    /// minutes; `None`: never.
+    /// How long an adapter waits for an open breaker to close, without a single result, before it
+    /// gives up. Default: 5 minutes; `None`: never. An adapter that has nothing to send does not
+    /// wait.
     ///
     /// Then all that remains fails, with the last fault as the cause: what was never sent, and all
     /// that the input still has, as [`CircuitOpen`](crate::ErrorKind::CircuitOpen); what may have
@@ -108,6 +110,15 @@ struct State {
     /// When the next probe may go out.
     probe_at: Option<Instant>,
     waiting: Vec<Waker>,
+}
+
+impl State {
+    fn watch(&mut self, cx: &Context<'_>) {
+        let waker = cx.waker();
+        if !self.waiting.iter().any(|other| other.will_wake(waker)) {
+            self.waiting.push(waker.clone());
+        }
+    }
 }
 
 /// Whether a call may be opened.
@@ -146,6 +157,18 @@ impl Breaker {
     pub(crate) fn is_open(&self) -> bool {
         let threshold = self.settings.threshold;
         threshold.is_some_and(|threshold| self.faults.load(Ordering::Acquire) >= threshold.get())
+    }
+
+    /// Whether it is open. If so, the task is woken when that changes.
+    pub(crate) fn watch(&self, cx: &Context<'_>) -> bool {
+        if !self.is_open() {
+            return false;
+        }
+        let mut state = self.state();
+        if state.is_open {
+            state.watch(cx);
+        }
+        state.is_open
     }
 
     /// The server has answered: all is well.
@@ -195,13 +218,7 @@ impl Breaker {
                 number,
             });
         }
-        if !state
-            .waiting
-            .iter()
-            .any(|waker| waker.will_wake(cx.waker()))
-        {
-            state.waiting.push(cx.waker().clone());
-        }
+        state.watch(cx);
         Permit::Denied(at)
     }
 }

@@ -28,7 +28,7 @@ pub struct Stats {
     /// Every item below this index has had its result handed out. Here a later run may resume:
     /// skip so many items of the same input.
     pub answered_below: u64,
-    /// Requests sent, each time they were.
+    /// Requests handed to calls, each time they were. A call that breaks may not have sent all.
     pub sent: u64,
     /// Of these, requests for an item that had been sent before: after a fault, or behind a
     /// refused record.

@@ -109,14 +109,16 @@ where
         self.finished
     }
 
-    /// How many of its requests the transport has taken so far.
-    pub(super) fn taken(&self) -> usize {
-        self.outgoing.taken()
+    /// Takes back what the transport has not taken. Returns how many requests it has.
+    pub(super) fn retract(&self) -> usize {
+        self.outgoing.retract()
     }
 
-    /// How many answers have come so far.
-    pub(super) fn answers(&self) -> usize {
-        self.answers
+    /// Lets the transport take no more. Returns how many requests it has taken, and how many
+    /// answers have come.
+    pub(super) fn close(&self) -> (usize, usize) {
+        let (taken, _) = self.outgoing.close();
+        (taken, self.answers)
     }
 
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event<A>> {

@@ -87,6 +87,7 @@ where
         lane: None,
         look_up: None,
         gate_opens: None,
+        ends_by: None,
         batch: VecDeque::new(),
         clock: Clock::default(),
     };
@@ -108,6 +109,7 @@ struct Entry<O: Operation, T> {
     asked: Option<O::Asked>,
 }
 
+#[derive(Clone, Copy)]
 struct Limits {
     time: Duration,
     stall: Option<Duration>,
@@ -139,6 +141,8 @@ where
     pace: Pace,
     /// When a call that is wanted might be opened.
     gate_opens: Option<Instant>,
+    /// By when calls that are of no use any more have to be over.
+    ends_by: Option<Instant>,
     /// Requests on their way from the window to the call; empty between polls.
     batch: VecDeque<O::Request>,
     clock: Clock,
@@ -199,6 +203,11 @@ where
                 return Poll::Pending;
             }
             filled = false;
+            events -= 1;
+            if events == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
     }
 
@@ -217,12 +226,15 @@ where
     fn fill(&mut self, cx: &mut Context<'_>) {
         let mut left = TAKEN_AT_ONCE;
         let mut interrupted = false;
+        let now = Instant::now();
+        // An input and a server that are always ready leave no time for timers.
+        self.window.wake(now);
         if self.takes_input() {
             self.window.taking_at(self.clock.waited());
         }
         while self.takes_input() && self.window.has_room() {
             // While the server is away the input is left alone, but for the item of a probe.
-            if self.pace.is_shut() && !self.window.is_empty() && !self.window.is_refusing() {
+            if !self.window.is_empty() && !self.window.is_refusing() && self.pace.is_shut(cx) {
                 break;
             }
             if left == 0 {
@@ -239,8 +251,8 @@ where
         }
         self.shared.counters.taken.set(self.window.next_index());
         self.gate_opens = None;
-        self.look_up(cx);
-        self.send(cx, interrupted);
+        self.look_up(cx, now);
+        self.send(cx, now, interrupted);
     }
 
     fn take(&mut self, item: S::Item) {
@@ -260,6 +272,9 @@ where
     }
 
     fn hand_out(&mut self, settled: Out<O, T>) -> Outcome<O, T> {
+        if settled.attempts > 0 {
+            self.pace.progress();
+        }
         let counters = &self.shared.counters;
         counters.answered_below.set(self.window.handed_out_below());
         match &settled.outcome {
@@ -277,7 +292,20 @@ where
         result::<O, T>(settled)
     }
 
+    /// Takes back what the transport has not taken: that did not leave, and will not.
+    fn withdraw(&mut self) {
+        if let Some(lane) = &mut self.lane {
+            let taken = lane.retract();
+            self.window.withdraw(&mut lane.flight, taken);
+        }
+        if let Some(lane) = &mut self.look_up {
+            let taken = lane.retract();
+            self.window.withdraw(&mut lane.flight, taken);
+        }
+    }
+
     fn end_calls(&mut self) {
+        self.withdraw();
         self.lane = None;
         self.look_up = None;
     }

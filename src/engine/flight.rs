@@ -14,9 +14,19 @@ pub(crate) struct Flight {
     /// A probe takes the item that has failed least often, and not the first.
     pub(super) is_probe: bool,
     /// The indexes of those without an answer.
-    pub(super) items: VecDeque<u64>,
-    pub(super) sent: usize,
-    pub(super) answered: usize,
+    items: VecDeque<u64>,
+    sent: usize,
+    answered: usize,
+}
+
+/// An item that a call leaves without an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unanswered {
+    pub(super) index: u64,
+    /// Its place among the requests of the call, from 0.
+    pub(super) place: usize,
+    /// Whether the transport took it.
+    pub(super) was_taken: bool,
 }
 
 impl Flight {
@@ -43,6 +53,25 @@ impl Flight {
         Some(index)
     }
 
+    /// Whom the next answer will belong to.
+    pub(super) fn next(&self) -> Option<u64> {
+        self.items.front().copied()
+    }
+
+    /// Leaves behind what the transport has not taken: of this call's requests, it took the first
+    /// `taken`.
+    pub(super) fn cut(&mut self, taken: usize) -> VecDeque<u64> {
+        let kept = taken.saturating_sub(self.answered).min(self.items.len());
+        let cut = self.items.split_off(kept);
+        self.sent -= cut.len();
+        cut
+    }
+
+    /// How many items it carries, or has carried.
+    pub(super) fn sent(&self) -> usize {
+        self.sent
+    }
+
     /// Whether it can carry no more.
     pub(crate) fn is_full(&self) -> bool {
         self.sent >= self.limit
@@ -58,14 +87,17 @@ impl Flight {
         self.sent == 1
     }
 
-    /// What has no answer, in order, with whether the transport took it: of this call's requests,
-    /// it took the first `taken`.
-    pub(super) fn unanswered(&self, taken: usize) -> impl Iterator<Item = (u64, bool)> + use<> {
-        let taken = taken.saturating_sub(self.answered);
-        let items: Vec<u64> = self.items.iter().copied().collect();
-        items
-            .into_iter()
-            .enumerate()
-            .map(move |(place, index)| (index, place < taken))
+    /// What has no answer, in order: of this call's requests, the transport took the first
+    /// `taken`.
+    pub(super) fn unanswered(&self, taken: usize) -> impl Iterator<Item = Unanswered> {
+        let items = self.items.iter().copied().enumerate();
+        items.map(move |(behind, index)| {
+            let place = self.answered + behind;
+            Unanswered {
+                index,
+                place,
+                was_taken: place < taken,
+            }
+        })
     }
 }

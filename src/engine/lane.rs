@@ -27,8 +27,8 @@ pub(super) struct Lane<R, A> {
     idle_since: Option<Instant>,
     /// How long the adapter had waited in all when this call last made progress.
     progress: Duration,
-    /// Held to the end of a call that probes.
-    _probe: Option<Probe>,
+    /// Held by a call that probes, until the server has answered.
+    probe: Option<Probe>,
 }
 
 impl<R, A> Lane<R, A>
@@ -51,7 +51,7 @@ where
             ages_at,
             idle_since: None,
             progress: waited,
-            _probe: probe,
+            probe,
         }
     }
 
@@ -106,13 +106,28 @@ where
         [self.ages_at, idle].into_iter().flatten().min()
     }
 
-    /// Drops the call, which resets it: it counts as one that broke.
-    pub(super) fn abandon(self, status: Status) -> (Flight, Ended) {
-        let ended = Ended {
+    /// Whether it is to be handed over to another call.
+    pub(super) fn is_old(&self, now: Instant) -> bool {
+        self.ages_at.is_some_and(|at| at <= now)
+    }
+
+    /// The server has answered, so that nobody need wait for the end of a probe.
+    pub(super) fn answered(&mut self) {
+        self.probe = None;
+    }
+
+    /// Takes back what the transport has not taken. Returns how many requests it has.
+    pub(super) fn retract(&self) -> usize {
+        self.call.retract()
+    }
+
+    /// Ends the call from this side: it counts as one that broke. It is reset when it is dropped.
+    pub(super) fn abandon(&self, status: Status) -> Ended {
+        let (taken, answers) = self.call.close();
+        Ended {
             failure: Some((Verdict::Moment, status)),
-            taken: self.call.taken(),
-            answers: self.call.answers(),
-        };
-        (self.flight, ended)
+            taken,
+            answers,
+        }
     }
 }

@@ -61,9 +61,14 @@ impl<R> Outgoing<R> {
         wake(queue);
     }
 
-    /// How many requests the transport has taken so far.
-    pub(super) fn taken(&self) -> usize {
-        lock(&self.0).taken
+    /// Takes back what the transport has not taken. Returns how many requests it has.
+    pub(super) fn retract(&self) -> usize {
+        let mut queue = lock(&self.0);
+        queue.requests.clear();
+        let taken = queue.taken;
+        // There may be an end to see.
+        wake(queue);
+        taken
     }
 
     /// The call is over: what has not left stays here. Returns how many requests the transport

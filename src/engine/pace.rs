@@ -25,10 +25,17 @@ pub(super) struct Pace {
     backoff: ExponentialBackoff,
     /// No call is opened before.
     hold: Option<Instant>,
-    /// Since when, on the clock of what was waited, the breaker is open.
+    /// Since when, on the clock of what was waited, the breaker is open and nothing goes on.
     open_since: Option<Duration>,
     last_fault: Option<Status>,
 }
+
+/// The longest wait after the server failed at an item in its own words: it is there, so the next
+/// item may be tried soon, and this one has its own wait.
+const WAIT_OF_NAMED: Duration = Duration::from_secs(2);
+
+/// The longest wait that one adapter can put on the other adapters of its client.
+const WAIT_OF_ALL: Duration = Duration::from_secs(60);
 
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -72,9 +79,10 @@ impl Pace {
         }
     }
 
-    /// Whether the server is believed to be away, so that no more is taken than a probe needs.
-    pub(super) fn is_shut(&self) -> bool {
-        self.retry.is_on() && self.breaker.is_open()
+    /// Whether the server is believed to be away, so that no more is taken than a probe needs. The
+    /// task is woken when it is there again.
+    pub(super) fn is_shut(&self, cx: &Context<'_>) -> bool {
+        self.retry.is_on() && self.breaker.watch(cx)
     }
 
     pub(super) fn answered(&mut self) {
@@ -112,10 +120,9 @@ impl Pace {
             _ if named && is_first => Duration::ZERO,
             _ => self.backoff.next().unwrap_or_default(),
         };
-        // What does not fit into a clock is for ever, as far as anybody here will see.
-        let hold = now.checked_add(wait).unwrap_or(now + A_YEAR);
-        self.hold = self.hold.max(Some(hold));
-        self.breaker.fault(hold);
+        let wait = if named { wait.min(WAIT_OF_NAMED) } else { wait };
+        self.hold = self.hold.max(Some(later(now, wait)));
+        self.breaker.fault(now + wait.min(WAIT_OF_ALL));
     }
 
     /// When an item that has had so many tries may have another; `None`: the server wants none.
@@ -127,14 +134,20 @@ impl Pace {
         let word = status.and_then(pushback::of);
         move |tries| match word {
             Some(Pushback::Never) => None,
-            Some(Pushback::After(wait)) => now.checked_add(wait),
-            None => now.checked_add(self.retry.wait_after(tries)),
+            Some(Pushback::After(wait)) => Some(later(now, wait)),
+            None => Some(later(now, self.retry.wait_after(tries))),
         }
     }
 
-    /// When, on the clock of what was waited, an open breaker is given up.
-    pub(super) fn gives_up_at(&mut self, waited: Duration) -> Option<Duration> {
-        if !self.is_shut() {
+    /// An item has its result: it goes on, however slowly.
+    pub(super) fn progress(&mut self) {
+        self.open_since = None;
+    }
+
+    /// When, on the clock of what was waited, an open breaker is given up. One who wants nothing has
+    /// nothing to give up.
+    pub(super) fn gives_up_at(&mut self, waited: Duration, wants: bool) -> Option<Duration> {
+        if !wants || !self.retry.is_on() || !self.breaker.is_open() {
             self.open_since = None;
             return None;
         }
@@ -148,4 +161,9 @@ impl Pace {
             .clone()
             .unwrap_or_else(|| Status::unavailable("other adapters of this client met faults"))
     }
+}
+
+/// What does not fit into a clock is for ever, as far as anybody here will see.
+fn later(now: Instant, wait: Duration) -> Instant {
+    now.checked_add(wait).unwrap_or(now + A_YEAR)
 }

@@ -13,6 +13,7 @@ mod slot;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Status;
 
-use self::slot::{Slot, State};
+use self::slot::{Loss, Slot, State};
 use super::flight::Flight;
 use crate::error::{Error, ErrorKind};
 use crate::verdict::Verdict;
@@ -120,8 +121,8 @@ pub(crate) struct Window<E, O> {
     ready: VecDeque<u64>,
     /// Which are `Resting`, and until when.
     resting: BTreeSet<(Instant, u64)>,
-    /// Which are `InDoubt`.
-    in_doubt: BTreeSet<u64>,
+    /// Which are `InDoubt`, in the order in which they were sent.
+    in_doubt: BTreeSet<(Loss, u64)>,
     /// When items were taken: from this index on, at this time or later.
     taken: VecDeque<(u64, Duration)>,
     calls: u64,
@@ -208,8 +209,12 @@ impl<E, O> Window<E, O> {
 
     /// Notes that the items that are taken next are taken at this time.
     pub(crate) fn taking_at(&mut self, time: Duration) {
-        if self.taken.back().is_none_or(|(_, last)| *last < time) {
-            self.taken.push_back((self.next_index(), time));
+        let next = self.next_index();
+        match self.taken.back_mut() {
+            // Nothing was taken since.
+            Some((from, last)) if *from == next => *last = time,
+            Some((_, last)) if *last == time => {}
+            _ => self.taken.push_back((next, time)),
         }
     }
 
@@ -315,14 +320,14 @@ impl<E, O> Window<E, O> {
         }
     }
 
-    /// The first of those that wait with the fewest faults: an item that breaks every call must not
-    /// be the only one to try with.
+    /// The last of those that wait with the fewest faults: an item that breaks every call must not
+    /// be the only one to try with, and bad ones often come in a row.
     fn least_tried(&mut self) -> Option<u64> {
         let waiting = (self.first..).zip(&self.slots).filter_map(|(index, slot)| {
             let slot = slot.as_ref()?;
-            matches!(slot.state, State::Waiting).then_some((slot.tries(), index))
+            matches!(slot.state, State::Waiting).then_some((slot.tries(), Reverse(index)))
         });
-        waiting.min().map(|(_, index)| index)
+        waiting.min().map(|(_, Reverse(index))| index)
     }
 
     /// When the first of those that rest is to be sent.
@@ -345,7 +350,7 @@ impl<E, O> Window<E, O> {
 
     /// The item that the next answer of a call belongs to.
     pub(crate) fn awaited(&mut self, flight: &Flight) -> Option<&E> {
-        let index = *flight.items.front()?;
+        let index = flight.next()?;
         self.slot(index).map(|slot| &slot.entry)
     }
 

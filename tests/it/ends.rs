@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
-use agntcy_dir_stream::{ErrorKind, Leftover, Remainder};
+use agntcy_dir_stream::{ErrorKind, Leftover, Remainder, Retry};
 use futures::channel::mpsc;
 use futures::stream::FusedStream;
 use futures::{Stream, StreamExt, stream};
@@ -253,6 +253,50 @@ async fn what_has_no_answer_by_the_deadline_says_what_is_known_of_it() {
     assert!(peer.try_call().is_none());
 }
 
+/// Its call was opened, but the transport has yet to make a connection: it holds all requests back.
+#[tokio::test(start_paused = true)]
+async fn what_was_queued_and_not_taken_has_not_left_and_will_not() {
+    let record = || stream::iter([record(0)]);
+    let (client, peer) = scripted();
+
+    let mut results = record().push_to(&client);
+    assert!(poll(&mut results).is_pending());
+    let mut call = peer.call();
+    results.drain(SECOND);
+    assert!(poll(&mut results).is_pending());
+    advance(2 * SECOND).await;
+    let failed = next(&mut results).unwrap_err();
+    assert_eq!(
+        (failed.kind(), failed.attempts),
+        (ErrorKind::NotSent, 0),
+        "drained"
+    );
+    assert!(call.records().is_empty());
+
+    let options = Options::new().retry(Retry::new().time(10 * SECOND));
+    let mut results = record().push_to_with(&client, &options);
+    assert!(poll(&mut results).is_pending());
+    let mut call = peer.call();
+    advance(11 * SECOND).await;
+    let failed = next(&mut results).unwrap_err();
+    assert_eq!(
+        (failed.kind(), failed.attempts),
+        (ErrorKind::NotSent, 0),
+        "its time was up"
+    );
+    assert!(call.records().is_empty(), "it must not land later");
+
+    let mut results = record().push_to(&client);
+    assert!(poll(&mut results).is_pending());
+    let mut call = peer.call();
+    let remainder = results.into_remainder();
+    assert_eq!(
+        (indexes(&remainder.unsent), remainder.unsent[0].attempts),
+        (vec![0], 0)
+    );
+    assert!(call.records().is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_drain_before_the_first_poll_takes_nothing() {
     let (client, peer) = scripted();
@@ -298,9 +342,8 @@ async fn results_that_were_not_read_are_in_the_remainder() {
     let input = stream::iter([record(0), Record::default(), record(2)]);
     let mut results = input.push_to(&client);
     assert!(poll(&mut results).is_pending());
+    assert_eq!(peer.call().records().len(), 2);
     let remainder = results.into_remainder();
-    let call = peer.call();
-    drop(call);
     // The second has had its result since it was taken.
     assert_eq!(remainder.unread.len(), 1);
     let failed = remainder.unread[0].as_ref().unwrap_err();

@@ -994,3 +994,403 @@ async fn a_probe_whose_adapter_is_dropped_leaves_the_way_to_others() {
     waits(&mut two);
     assert!(peer.try_call().is_some());
 }
+
+/// Serves all calls well until a result is there, or for so many seconds.
+async fn served_well<S: Stream + Unpin>(
+    results: &mut S,
+    peer: &Peer,
+    seconds: u64,
+) -> Option<S::Item> {
+    let mut calls: Vec<PeerCall> = Vec::new();
+    for _ in 0..seconds * 10 {
+        if let Poll::Ready(item) = poll(results) {
+            return item;
+        }
+        calls.extend(peer.try_call());
+        let mut running = Vec::new();
+        for mut call in calls {
+            if call.path == PUSH {
+                call.store_all();
+            } else if call.path == LOOKUP {
+                call.refs().iter().for_each(|text| call.answer_cid(text));
+            } else {
+                for text in call.refs() {
+                    let asked = (0..200).map(record).find(|r| cid(r).to_string() == text);
+                    call.answer(&asked.unwrap());
+                }
+            }
+            if call.is_half_closed() {
+                call.end(Code::Ok, "");
+            } else {
+                running.push(call);
+            }
+        }
+        calls = running;
+        advance(Duration::from_millis(100)).await;
+    }
+    None
+}
+
+/// A breaker that opens at the first fault, and waits for ever.
+fn hasty(client: Client) -> Client {
+    let breaker = CircuitBreaker::new().threshold(NonZeroU32::MIN);
+    client.with_breaker(breaker.give_up_after(None))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_nobody_polls_does_not_hold_up_other_adapters() {
+    let (client, peer) = scripted();
+    let client = hasty(client);
+    let refs = stream::iter([cid(&record(0)), cid(&record(1))]);
+    let mut one = refs.pull_from(&client);
+    break_calls(&mut one, &peer, 1).await;
+    let probe = next_call(&mut one, &peer).await;
+    // From here on nobody polls it.
+    let mut two = stream::iter([cid(&record(2))]).pull_from(&client);
+    let start = Instant::now();
+    let result = served_well(&mut two, &peer, 600).await;
+    result.expect("it goes on by itself").unwrap();
+    assert!(start.elapsed() <= 61 * SECOND, "{:?}", start.elapsed());
+    drop(probe);
+}
+
+/// The push is what polls the pull, so it must not wait for the end of the pull's probe.
+#[tokio::test(start_paused = true)]
+async fn adapters_in_a_chain_over_one_client_do_not_wait_for_each_other() {
+    let (client, peer) = scripted();
+    let client = hasty(client);
+    let refs = stream::iter((0..3).map(|number| cid(&record(number))));
+    let options = Options::new().unordered(true);
+    let pulled = refs
+        .pull_from_with(&client, &options)
+        .map(|pulled| pulled.unwrap().record);
+    let mut results = pulled.push_to_with(&client, &window(1));
+    break_calls(&mut results, &peer, 1).await;
+    let mut probe = next_call(&mut results, &peer).await;
+    let asked = probe.refs().remove(0);
+    let asked = (0..3).map(record).find(|r| cid(r).to_string() == asked);
+    probe.answer(&asked.unwrap());
+    let mut push = next_call_of(&mut results, &peer, PUSH).await;
+    assert_eq!(push.records().len(), 1);
+    // Nobody reads the end of the probe: the window of the push is full.
+    probe.end(Code::Ok, "");
+    push.break_off();
+    let start = Instant::now();
+    let result = served_well(&mut results, &peer, 600).await;
+    result.expect("they go on").unwrap();
+    assert!(start.elapsed() < 10 * SECOND, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adapter_with_nothing_to_send_does_not_give_up() {
+    let (client, peer) = scripted();
+    let client = client.with_breaker(CircuitBreaker::new().threshold(NonZeroU32::MIN));
+    let (refs, input) = mpsc::unbounded();
+    let mut idle = input.pull_from(&client);
+    waits(&mut idle);
+    let mut other = stream::iter([cid(&record(0))]).pull_from(&client);
+    break_calls(&mut other, &peer, 1).await;
+    drop(other);
+    for _ in 0..400 {
+        waits(&mut idle);
+        advance(SECOND).await;
+    }
+    refs.unbounded_send(cid(&record(5))).unwrap();
+    let result = served_well(&mut idle, &peer, 60).await;
+    result.expect("the server is back").unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_wait_is_too_long_for_a_clock() {
+    let (client, peer) = scripted();
+    let client = hasty(client);
+    let mut results = stream::iter([cid(&record(0))]).pull_from(&client);
+    let mut call = next_call(&mut results, &peer).await;
+    call.refs();
+    call.end_with_page(503, &[("retry-after", "18446744073709551615")]);
+    waits(&mut results);
+    // Others of the client are not kept waiting for that.
+    advance(61 * SECOND).await;
+    let mut other = stream::iter([cid(&record(1))]).pull_from(&client);
+    let result = served_well(&mut other, &peer, 60).await;
+    result.expect("it asks for itself").unwrap();
+
+    let waits_for_ever = Retry::new().waits(Duration::MAX, Duration::MAX);
+    let options = Options::new()
+        .retry(waits_for_ever.time(Duration::MAX))
+        .stall_after(Some(Duration::MAX))
+        .max_call_age(Some(Duration::MAX))
+        .idle_close(Some(Duration::MAX));
+    let mut results = stream::iter([cid(&record(0))]).pull_from_with(&client, &options);
+    break_calls(&mut results, &peer, 1).await;
+    advance(3600 * SECOND).await;
+    waits(&mut results);
+    assert!(peer.try_call().is_none());
+}
+
+#[tokio::test]
+async fn no_wait_at_all_leaves_the_task_its_turn() {
+    let (client, _peer) = scripted();
+    let options = Options::new()
+        .stall_after(Some(Duration::ZERO))
+        .retry(Retry::new().waits(Duration::ZERO, Duration::ZERO));
+    let mut results = stream::iter([record(0)]).push_to_with(&patient(client), &options);
+    // It returns.
+    waits(&mut results);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_without_a_cid_cannot_be_looked_up() {
+    let (client, peer) = scripted();
+    // A Value of no kind has no canonical form.
+    let odd = <Record as prost::Message>::decode(&b"\x0a\x07\x0a\x05\x0a\x01a\x12\x00"[..]);
+    let options = Options::new().verify(false).retry(tries(1));
+    let input = stream::iter([odd.unwrap()]);
+    let mut results = input.push_to_with(&patient(client), &options);
+    let mut call = next_call_of(&mut results, &peer, PUSH).await;
+    assert_eq!(call.records().len(), 1);
+    call.break_off();
+    let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
+    assert_eq!(look_up.refs(), [""]);
+    look_up.answer_cid("");
+    assert_eq!(next(&mut results).unwrap_err().kind(), ErrorKind::Unknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_handed_over_though_there_is_always_a_result() {
+    let (client, peer) = scripted();
+    let options = window(8).max_call_age(Some(240 * SECOND));
+    let records = stream::iter((0..).map(record));
+    let mut results = records.push_to_with(&client, &options);
+    waits(&mut results);
+    let mut call = peer.call();
+    let start = Instant::now();
+    while !call.is_half_closed() {
+        // The server is faster than the consumer.
+        call.store_all();
+        if let Poll::Ready(Some(result)) = poll(&mut results) {
+            result.unwrap();
+        }
+        advance(SECOND).await;
+        assert!(start.elapsed() < 260 * SECOND, "it goes on");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rested_item_is_sent_though_there_is_always_a_result() {
+    let (client, peer) = scripted();
+    let options = window(64).unordered(true);
+    let records = stream::iter((0..5_000).map(record));
+    let mut results = records.push_to_with(&patient(client), &options);
+    let mut call = next_call_of(&mut results, &peer, PUSH).await;
+    call.records();
+    call.end(Code::Internal, "no");
+    waits(&mut results);
+    let (mut look_up, mut call) = (peer.call(), peer.call());
+    look_up.refs();
+    look_up.end(Code::NotFound, "");
+    let mut seen = 0;
+    loop {
+        let records = call.records();
+        records
+            .iter()
+            .for_each(|record| call.answer_cid(cid(record)));
+        if records.contains(&record(0)) {
+            break;
+        }
+        if let Poll::Ready(Some(result)) = poll(&mut results) {
+            result.unwrap();
+            seen += 1;
+        }
+        assert!(seen < 100, "it waits");
+        advance(SECOND).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_results_are_out_ends_though_the_server_is_silent() {
+    let (client, peer) = scripted();
+    let options = Options::new()
+        .stall_after(None)
+        .retry(Retry::new().time(10 * SECOND));
+    let mut results = stream::iter([record(0)]).push_to_with(&client, &options);
+    let mut call = next_call(&mut results, &peer).await;
+    call.records();
+    advance(11 * SECOND).await;
+    assert_eq!(next(&mut results).unwrap_err().kind(), ErrorKind::Unknown);
+    waits(&mut results);
+    advance(6 * SECOND).await;
+    assert!(matches!(poll(&mut results), Poll::Ready(None)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_in_a_call_that_was_refused_as_a_whole_may_be_done() {
+    let (client, peer) = scripted();
+    let refs = stream::iter((0..2).map(|number| cid(&record(number))));
+    let mut results = refs.delete_from(&client);
+    let mut call = next_call(&mut results, &peer).await;
+    assert_eq!(call.refs().len(), 2);
+    // For the second, say.
+    call.end(Code::PermissionDenied, "not yours");
+    assert_eq!(next(&mut results).unwrap_err().kind(), ErrorKind::Unknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_call_that_is_refused_fails_nobody() {
+    let (client, peer) = scripted();
+    let (records, input) = mpsc::unbounded();
+    let mut results = input.push_to(&client);
+    records.unbounded_send(record(0)).unwrap();
+    let mut call = next_call(&mut results, &peer).await;
+    call.store_all();
+    next(&mut results).unwrap();
+    call.end(Code::Unauthenticated, "the token has expired");
+    waits(&mut results);
+    // The next call has a new one.
+    records.unbounded_send(record(1)).unwrap();
+    waits(&mut results);
+    peer.call().store_all();
+    next(&mut results).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_no_fault_though_its_item_was_given_up() {
+    let (client, peer) = scripted();
+    let options = Options::new().retry(Retry::new().time(10 * SECOND));
+    let mut results = stream::iter([record(0)]).push_to_with(&client, &options);
+    let mut call = next_call(&mut results, &peer).await;
+    call.records();
+    advance(11 * SECOND).await;
+    next(&mut results).unwrap_err();
+    call.end(Code::InvalidArgument, "no");
+    assert!(matches!(poll(&mut results), Poll::Ready(None)));
+    assert_eq!(results.stats().faults, 0);
+}
+
+/// What was behind another in the call is told by the order of sending, not of the input.
+#[tokio::test(start_paused = true)]
+async fn lookups_are_made_in_the_order_of_sending() {
+    let (client, peer) = scripted();
+    let (records, input) = mpsc::unbounded();
+    let mut results = input.push_to(&patient(client));
+    records.unbounded_send(record(0)).unwrap();
+    let mut call = next_call_of(&mut results, &peer, PUSH).await;
+    call.records();
+    call.end(Code::Internal, "no");
+    let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
+    look_up.refs();
+    look_up.end(Code::NotFound, "");
+    // While 0 rests, 1 goes out; then 0, by the same call.
+    records.unbounded_send(record(1)).unwrap();
+    let mut call = next_call_of(&mut results, &peer, PUSH).await;
+    advance(SECOND).await;
+    waits(&mut results);
+    assert_eq!(numbers(&mut call), [1, 0]);
+    // The server has stored 1, and breaks at 0.
+    call.break_off();
+    let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
+    assert_eq!(look_up.refs(), [1, 0].map(|n| cid(&record(n)).to_string()));
+    look_up.answer_cid(cid(&record(1)));
+    look_up.end(Code::NotFound, "");
+    let mut call = next_call_of(&mut results, &peer, PUSH).await;
+    assert_eq!(numbers(&mut call), [0], "1 is there");
+}
+
+/// Bad records that the server does not call bad must not take good ones with them.
+#[tokio::test(start_paused = true)]
+async fn records_at_which_the_server_fails_do_not_fail_the_ones_behind_them() {
+    for (bad, size) in [(3, 1), (4, 4), (15, 1024)] {
+        let (client, peer) = scripted();
+        let records = stream::iter((0..bad + 10).map(record));
+        let mut results = records.push_to_with(&client, &window(size));
+        let is_bad = |number: u64| number < bad as u64;
+        let mut calls: Vec<PeerCall> = Vec::new();
+        let mut seen = Vec::new();
+        loop {
+            match poll(&mut results) {
+                Poll::Ready(Some(result)) => {
+                    seen.push(result);
+                    continue;
+                }
+                Poll::Ready(None) => break,
+                Poll::Pending => calls.extend(peer.try_call()),
+            }
+            let mut running = Vec::new();
+            for mut call in calls {
+                if call.path == LOOKUP {
+                    call.refs();
+                    call.end(Code::NotFound, "");
+                    continue;
+                }
+                let sent = numbers(&mut call);
+                let good = sent.iter().take_while(|number| !is_bad(**number));
+                for number in good.clone() {
+                    call.answer_cid(cid(&record(*number as usize)));
+                }
+                if good.count() < sent.len() {
+                    call.end(Code::Internal, "something is wrong with it");
+                } else if call.is_half_closed() {
+                    call.end(Code::Ok, "");
+                } else {
+                    running.push(call);
+                }
+            }
+            calls = running;
+            advance(Duration::from_millis(100)).await;
+        }
+        for (number, result) in seen.into_iter().enumerate() {
+            match result {
+                Ok(_) => assert!(!is_bad(number as u64), "{number}"),
+                Err(failed) => {
+                    assert_eq!(
+                        failed.kind(),
+                        ErrorKind::Internal,
+                        "{bad} in {size}: {failed}"
+                    );
+                    assert!(is_bad(number as u64), "{failed}");
+                }
+            }
+        }
+    }
+}
+
+/// The transport takes requests from a thread of its own, in the middle of everything.
+#[tokio::test]
+async fn what_is_not_sent_was_not_taken_even_while_a_call_is_dropped() {
+    let input: Vec<Record> = (0..300)
+        .map(|n| crate::support::sized(33_000 + n))
+        .collect();
+    for _ in 0..50 {
+        let (client, peer) = scripted();
+        let is_over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let over = Arc::clone(&is_over);
+        let reader = std::thread::spawn(move || {
+            let mut call: Option<PeerCall> = None;
+            let mut read = std::collections::BTreeSet::new();
+            loop {
+                // Once more after it is over.
+                let is_last = over.load(Ordering::Acquire);
+                call = call.or_else(|| peer.try_call());
+                let records = call.as_mut().map(PeerCall::records).unwrap_or_default();
+                read.extend(records.iter().map(prost::Message::encoded_len));
+                if is_last {
+                    return read;
+                }
+            }
+        });
+        let options = window(300)
+            .window_bytes(NonZeroUsize::MAX)
+            .stall_after(Some(Duration::from_micros(100)))
+            .verify(false)
+            .retry(Retry::off());
+        let results = stream::iter(input.clone()).push_to_with(&client, &options);
+        let results: Vec<_> = crate::support::soon(results.collect()).await;
+        is_over.store(true, Ordering::Release);
+        let read = reader.join().unwrap();
+        for failed in results.into_iter().filter_map(Result::err) {
+            let len = prost::Message::encoded_len(&failed.input);
+            let landed = failed.kind() == ErrorKind::NotSent && read.contains(&len);
+            assert!(!landed, "{failed}, but the peer has it");
+        }
+    }
+}

@@ -39,12 +39,16 @@ where
     }
 
     /// Hands what waits to the call, opening one if there is none and it may be.
-    pub(super) fn send(&mut self, cx: &Context<'_>, more_is_ready: bool) {
+    pub(super) fn send(&mut self, cx: &Context<'_>, now: Instant, more_is_ready: bool) {
+        if let Some(lane) = &mut self.lane
+            && lane.is_old(now)
+        {
+            lane.finish();
+        }
         if self.lane.is_none() {
             if !self.window.has_waiting() {
                 return;
             }
-            let now = Instant::now();
             let Some(probe) = self.may_open(cx, now) else {
                 return;
             };
@@ -92,11 +96,11 @@ where
     }
 
     /// Looks up what is in doubt, all in one call.
-    pub(super) fn look_up(&mut self, cx: &Context<'_>) {
+    pub(super) fn look_up(&mut self, cx: &Context<'_>, now: Instant) {
         if self.look_up.is_some() || !self.window.has_doubt() {
             return;
         }
-        let Some(probe) = self.may_open(cx, Instant::now()) else {
+        let Some(probe) = self.may_open(cx, now) else {
             return;
         };
         let mut flight = self.window.launch_look_up(probe.is_some());
@@ -144,6 +148,7 @@ where
                     .window
                     .answer(&mut lane.flight, |entry| accept(operation, entry, answer));
                 if expected {
+                    lane.answered();
                     self.pace.answered();
                 } else {
                     // The server does not keep to the protocol: what it says next could be
@@ -170,13 +175,14 @@ where
             Event::Answer(meta) => {
                 let operation = &self.operation;
                 let answered = refs::answered(&meta.cid).ok();
-                let is_of_another = |entry| key(operation, entry) != answered;
+                let is_of_another =
+                    |entry| key(operation, entry).is_none_or(|key| Some(key) != answered);
                 if self.window.awaited(&lane.flight).is_some_and(is_of_another) {
                     // Nothing can be told from that.
                     let words = Status::data_loss("the lookup answered with another record");
-                    let (flight, mut ended) = lane.abandon(words.clone());
+                    let mut ended = lane.abandon(words.clone());
                     ended.failure = Some((Verdict::Record, words));
-                    self.look_up_ended(&flight, ended);
+                    self.look_up_ended(&lane.flight, ended);
                     return false;
                 }
                 let expected = self.window.answer(&mut lane.flight, |entry| {
@@ -185,6 +191,7 @@ where
                     Ok(found.expect("what is looked up has a key"))
                 });
                 if expected {
+                    lane.answered();
                     self.pace.looked_up();
                     self.look_up = Some(lane);
                 }

@@ -12,6 +12,10 @@ use crate::engine::Operation;
 use crate::error::ErrorKind;
 use crate::item::Tagged;
 
+/// How long the end of a call is awaited when all that it carried has its result: a call that is
+/// read to its end is not reset.
+const END_TIME: Duration = Duration::from_secs(5);
+
 impl<S, O, T> Driver<S, O, T>
 where
     S: Stream,
@@ -30,61 +34,75 @@ where
 
     fn do_what_is_due(&mut self, now: Instant) -> bool {
         let waited = self.clock.waited();
+        let limits = self.limits;
         let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= waited);
         let mut done = self.window.wake(now);
-        if is_due(self.window.expires_at(self.limits.time)) {
-            self.window.expire(waited, self.limits.time);
+        if is_due(self.window.expires_at(limits.time)) {
+            self.withdraw();
+            self.window.expire(waited, limits.time);
             done = true;
         }
-        if is_due(
-            self.lane
-                .as_ref()
-                .and_then(|l| l.stalls_at(self.limits.stall)),
-        ) && let Some(lane) = self.lane.take()
+        if let Some(lane) = self
+            .lane
+            .take_if(|lane| is_due(lane.stalls_at(limits.stall)))
         {
             self.transport.leave(lane.connection);
-            let (flight, ended) = lane.abandon(stalled(self.limits.stall));
-            self.call_ended(&flight, ended);
+            let ended = lane.abandon(stalled(limits.stall));
+            self.call_ended(&lane.flight, ended);
             done = true;
         }
-        if is_due(
-            self.look_up
-                .as_ref()
-                .and_then(|l| l.stalls_at(self.limits.stall)),
-        ) && let Some(lane) = self.look_up.take()
+        if let Some(lane) = self
+            .look_up
+            .take_if(|lane| is_due(lane.stalls_at(limits.stall)))
         {
             self.transport.leave(lane.connection);
-            let (flight, ended) = lane.abandon(stalled(self.limits.stall));
-            self.look_up_ended(&flight, ended);
+            let ended = lane.abandon(stalled(limits.stall));
+            self.look_up_ended(&lane.flight, ended);
             done = true;
         }
         if let Some(lane) = &mut self.lane
-            && lane
-                .closes_at(now, self.limits.idle)
-                .is_some_and(|at| at <= now)
+            && lane.closes_at(now, limits.idle).is_some_and(|at| at <= now)
         {
             lane.finish();
             done = true;
         }
-        if is_due(self.pace.gives_up_at(waited)) && !self.window.is_refusing() {
+        if is_due(self.gives_up_at(waited)) {
             self.end_calls();
             let last = self.pace.last_fault();
             self.window.fail_all(ErrorKind::CircuitOpen, last);
             done = true;
         }
         if self.drains_until.is_some_and(|until| until <= now) && !self.is_done() {
+            self.end_calls();
             self.window.give_up_all("the adapter was drained");
+            done = true;
+        }
+        if self.ends_by(now).is_some_and(|until| until <= now) {
             self.end_calls();
             done = true;
         }
         done
     }
 
+    /// When, on the clock of what was waited, the rest is failed because the server is away.
+    fn gives_up_at(&mut self, waited: Duration) -> Option<Duration> {
+        let wants = !self.window.is_empty() && !self.window.is_refusing();
+        self.pace.gives_up_at(waited, wants)
+    }
+
+    /// By when calls have to be over, if all that they carried has its result.
+    fn ends_by(&mut self, now: Instant) -> Option<Instant> {
+        let is_over = !self.takes_input() && self.window.is_empty() && !self.is_done();
+        if !is_over {
+            self.ends_by = None;
+            return None;
+        }
+        Some(*self.ends_by.get_or_insert(now + END_TIME))
+    }
+
     fn next_deadline(&mut self, now: Instant) -> Option<Instant> {
-        let gives_up_at = self
-            .pace
-            .gives_up_at(self.clock.waited())
-            .filter(|_| !self.window.is_refusing());
+        let gives_up_at = self.gives_up_at(self.clock.waited());
+        let ends_by = self.ends_by(now);
         let waits = [
             self.window.expires_at(self.limits.time),
             self.lane
@@ -105,6 +123,7 @@ where
             self.window.rests_until(),
             self.gate_opens,
             self.drains_until,
+            ends_by,
         ];
         times.into_iter().flatten().min()
     }

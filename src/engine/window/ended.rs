@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::slot::State;
+use super::slot::{Loss, State};
 use super::{Acknowledged, Aftermath, Ended, Flight, Lost, Rules, Window};
+use crate::engine::flight::Unanswered;
 use crate::error::{Error, ErrorKind};
 use crate::verdict::{self, Verdict};
 
@@ -22,50 +23,54 @@ impl<E, O> Window<E, O> {
         wait: impl Fn(u32) -> Option<Instant>,
         done: impl Fn(&E) -> Result<O, Error>,
     ) -> Aftermath {
-        let mut left: Vec<u64> = Vec::new();
         // Whom the server was at, though it may have been given up meanwhile.
-        let at = flight.unanswered(ended.taken).find(|(_, taken)| *taken);
-        for (index, was_taken) in flight.unanswered(ended.taken) {
-            let Some(slot) = self.slot(index) else {
+        let at = flight.unanswered(ended.taken).find(|item| item.was_taken);
+        let mut left: Vec<Unanswered> = Vec::new();
+        for item in flight.unanswered(ended.taken) {
+            let Some(slot) = self.slot(item.index) else {
                 continue;
             };
             if !matches!(slot.state, State::Sent) {
                 continue;
             }
-            if was_taken {
-                left.push(index);
+            if item.was_taken {
+                left.push(item);
             } else {
                 // The call never had it.
                 slot.attempts -= 1;
-                self.requeue(index);
+                self.requeue(item.index);
             }
         }
+        let is_at_first = left.first().map(|item| item.index) == at.map(|item| item.index);
         let acknowledged_whole = self.rules.acknowledged == Acknowledged::WholeCall;
         let (verdict, status) = match ended.failure {
             None if acknowledged_whole && ended.answers > 0 => {
-                for index in left {
+                for Unanswered { index, .. } in left {
                     let outcome = done(&self.live(index).entry);
                     self.settle(index, outcome);
                 }
-                self.narrow(self.suspects.saturating_sub(flight.sent));
+                self.narrow(self.suspects.saturating_sub(flight.sent()));
                 if self.suspects == 0 {
                     self.segment = self.segment.saturating_mul(2);
                 }
                 return Aftermath::Answered;
             }
-            None if !flight.is_awaited() => return Aftermath::Quiet,
+            // Nobody's: the next call will tell more.
+            _ if !flight.is_awaited() => return Aftermath::Quiet,
             None => (
                 Verdict::Moment,
                 Status::unavailable("the server ended the call with answers missing"),
             ),
             Some((Verdict::Whole, status)) => {
+                if acknowledged_whole && ended.taken > 1 {
+                    self.lost(&left, flight.number);
+                }
                 self.requeue_all(&left);
                 self.fail_all(verdict::kind_of_whole(&status), status);
                 return Aftermath::Quiet;
             }
-            Some(_) if !flight.is_awaited() => return Aftermath::Quiet,
             // A call that ended before it took an item cannot have failed at it.
-            Some((Verdict::Record | Verdict::Attempt, status)) if left.is_empty() => {
+            Some((Verdict::Record | Verdict::Attempt, status)) if at.is_none() => {
                 (Verdict::Moment, status)
             }
             // Not if it is longer than any: another's answer is lost.
@@ -79,7 +84,6 @@ impl<E, O> Window<E, O> {
             // Some of it may be done: the server stops at the first that it refuses.
             self.lost(&left, flight.number);
         }
-        let at = at.map(|(index, _)| index);
         match verdict {
             Verdict::Record | Verdict::Attempt if acknowledged_whole && ended.taken > 1 => {
                 self.requeue_all(&left);
@@ -87,7 +91,7 @@ impl<E, O> Window<E, O> {
                 Aftermath::Quiet
             }
             Verdict::Record | Verdict::Attempt
-                if left.first().copied() != at && verdict::oversize(&status).is_none() =>
+                if !is_at_first && verdict::oversize(&status).is_none() =>
             {
                 self.requeue_all(&left);
                 Aftermath::Answered
@@ -100,12 +104,12 @@ impl<E, O> Window<E, O> {
             Verdict::Attempt => {
                 let at = left[0];
                 self.requeue_all(&left[1..]);
-                self.charge(at, &status, true, true, &wait);
+                self.charge(at.index, &status, true, true, &wait);
                 if self.rules.retries {
                     // The server may have failed at it because it has it.
                     self.lost(&[at], flight.number);
                 }
-                self.retry(at);
+                self.retry(at.index);
                 self.end_of_suspicion(acknowledged_whole);
                 if verdict::is_already_stored(&status) {
                     return Aftermath::Answered;
@@ -114,18 +118,18 @@ impl<E, O> Window<E, O> {
             }
             Verdict::Moment | Verdict::Whole => {
                 let is_write = self.rules.lost != Lost::Nothing;
-                for index in &left {
-                    let trouble = self.live(*index).trouble.get_or_insert_default();
+                for item in &left {
+                    let trouble = self.live(item.index).trouble.get_or_insert_default();
                     trouble.last = Some(Arc::clone(&status));
                     trouble.named = false;
                     trouble.may_have_landed = is_write;
                 }
-                if let Some(at) = left.first() {
-                    self.charge(*at, &status, false, flight.is_single(), &wait);
+                if let Some(at) = left.first().filter(|_| is_at_first) {
+                    self.charge(at.index, &status, false, flight.is_single(), &wait);
                 }
                 self.lost(&left, flight.number);
-                for index in left {
-                    self.retry(index);
+                for item in left {
+                    self.retry(item.index);
                 }
                 if !self.rules.retries {
                     self.fail_unsent(flight, &status);
@@ -137,35 +141,37 @@ impl<E, O> Window<E, O> {
     }
 
     /// The server refused one of `left`: it gets the server's words, and the others go on.
-    fn refused_one(&mut self, left: &[u64], flight: &Flight, status: &Arc<Status>) {
+    fn refused_one(&mut self, left: &[Unanswered], flight: &Flight, status: &Arc<Status>) {
         let lost = self.rules.lost;
         let found = self.too_long(left, status).unwrap_or(0);
         let (before, rest) = left.split_at(found);
         // A server that finds a message too long drops the answers before it.
         self.lost(before, flight.number);
-        for index in before {
-            self.retry(*index);
+        for item in before {
+            self.retry(item.index);
         }
         self.requeue_all(&rest[1..]);
-        let slot = self.live(rest[0]);
-        let kind = match slot.lost_by() {
+        let refused = rest[0].index;
+        let kind = match self.live(refused).lost() {
             // This try was refused; what became of an earlier one was never found out.
             Some(_) if lost == Lost::LookedUp => ErrorKind::Unknown,
             _ => verdict::kind_of_record(status),
         };
         self.settle(
-            rest[0],
+            refused,
             Err(Error::from_status(kind, Status::clone(status))),
         );
     }
 
     /// Which of `left` the server found too long, if that is what it said: the first where it said
     /// something else.
-    fn too_long(&mut self, left: &[u64], status: &Status) -> Result<usize, ()> {
+    fn too_long(&mut self, left: &[Unanswered], status: &Status) -> Result<usize, ()> {
         let Some(len) = verdict::oversize(status) else {
             return Ok(0);
         };
-        let found = left.iter().position(|index| self.live(*index).bytes == len);
+        let found = left
+            .iter()
+            .position(|item| self.live(item.index).bytes == len);
         found.ok_or(())
     }
 
@@ -209,13 +215,16 @@ impl<E, O> Window<E, O> {
     }
 
     /// The answers to these were lost with this call.
-    pub(super) fn lost(&mut self, items: &[u64], call: u64) {
+    fn lost(&mut self, items: &[Unanswered], call: u64) {
         if self.rules.lost == Lost::Nothing {
             return;
         }
-        for index in items {
+        for Unanswered { index, place, .. } in items {
             let trouble = self.live(*index).trouble.get_or_insert_default();
-            trouble.lost_by = Some(call);
+            trouble.lost = Some(Loss {
+                call,
+                place: *place,
+            });
         }
     }
 
@@ -223,11 +232,8 @@ impl<E, O> Window<E, O> {
     fn retry(&mut self, index: u64) {
         let looks_up =
             self.rules.lost == Lost::LookedUp && self.rules.retries && !self.cannot_look_up;
-        let slot = self.live(index);
-        let in_doubt = slot.trouble.as_ref().is_some_and(|t| t.lost_by.is_some());
-        if in_doubt && looks_up {
-            slot.state = State::InDoubt;
-            self.in_doubt.insert(index);
+        if looks_up && self.live(index).lost().is_some() {
+            self.doubt(index);
         } else {
             self.send_again(index);
         }
@@ -254,16 +260,16 @@ impl<E, O> Window<E, O> {
         self.unsent = self.unsent.min(index);
     }
 
-    fn requeue_all(&mut self, items: &[u64]) {
-        for index in items {
-            self.requeue(*index);
+    fn requeue_all(&mut self, items: &[Unanswered]) {
+        for item in items {
+            self.requeue(item.index);
         }
     }
 
     /// Without retries, what a broken call did not take fails with it.
     fn fail_unsent(&mut self, flight: &Flight, status: &Arc<Status>) {
         let lost = self.rules.lost;
-        for (index, _) in flight.unanswered(0) {
+        for Unanswered { index, .. } in flight.unanswered(0) {
             if let Some(slot) = self.slot(index)
                 && matches!(slot.state, State::Waiting)
             {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tonic::Status;
 
 use super::slot::State;
-use super::{Lost, Window};
+use super::{Flight, Lost, Window};
 use crate::error::{Error, ErrorKind};
 
 impl<E, O> Window<E, O> {
@@ -14,6 +14,24 @@ impl<E, O> Window<E, O> {
     pub(crate) fn expires_at(&self, time: Duration) -> Option<Duration> {
         let (_, taken) = self.taken.front().filter(|_| self.held > 0)?;
         taken.checked_add(time)
+    }
+
+    /// What the transport has not taken of a call leaves it: it took the first `taken` requests. So
+    /// it is known not to have left, and will not leave by that call.
+    pub(crate) fn withdraw(&mut self, flight: &mut Flight, taken: usize) {
+        for index in flight.cut(taken) {
+            let Some(slot) = self.slot(index) else {
+                continue;
+            };
+            match slot.state {
+                State::Sent => {
+                    slot.attempts -= 1;
+                    self.requeue(index);
+                }
+                State::LookedUp => self.doubt(index),
+                _ => {}
+            }
+        }
     }
 
     /// Gives up the items that were taken `time` before `now` or earlier.
@@ -60,7 +78,7 @@ impl<E, O> Window<E, O> {
 
     /// Takes an item off the lists of what is to be done.
     fn forget(&mut self, index: u64) {
-        self.in_doubt.remove(&index);
+        self.forget_doubt(index);
         let rest = self.live(index).trouble.as_ref().and_then(|t| t.rest);
         if let Some(until) = rest {
             self.resting.remove(&(until, index));

@@ -25,7 +25,7 @@ impl<E, O> Window<E, O> {
         if flight.is_full() {
             return None;
         }
-        let index = self.in_doubt.pop_first()?;
+        let (_, index) = self.in_doubt.pop_first()?;
         flight.carry(index);
         let slot = self.live(index);
         slot.state = State::LookedUp;
@@ -39,18 +39,16 @@ impl<E, O> Window<E, O> {
         ended: Ended,
         wait: impl Fn(u32) -> Option<Instant>,
     ) -> Aftermath {
-        let mut left: Vec<u64> = Vec::new();
-        // Whom the server was at, unless it was given up meanwhile.
-        let at = flight.unanswered(ended.taken).find(|(_, taken)| *taken);
-        for (index, _) in flight.unanswered(ended.taken) {
-            if let Some(slot) = self.slot(index)
-                && matches!(slot.state, State::LookedUp)
-            {
-                slot.state = State::InDoubt;
-                left.push(index);
-            }
+        // Whom the server was at, though it may have been given up meanwhile.
+        let at = flight.unanswered(ended.taken).find(|item| item.was_taken);
+        let left: Vec<u64> = flight.unanswered(0).map(|item| item.index).collect();
+        let left: Vec<u64> = left
+            .into_iter()
+            .filter(|index| self.is_looked_up(*index))
+            .collect();
+        for index in &left {
+            self.doubt(*index);
         }
-        self.in_doubt.extend(&left);
         if !flight.is_awaited() {
             return Aftermath::Quiet;
         }
@@ -58,9 +56,8 @@ impl<E, O> Window<E, O> {
             let status = Status::unavailable("the server ended the lookup with answers missing");
             (Verdict::Moment, status)
         });
-        let at = at
-            .map(|(index, _)| index)
-            .filter(|at| left.first() == Some(at));
+        let was_at_one = at.is_some();
+        let at = at.map(|at| at.index).filter(|at| left.first() == Some(at));
         match (verdict, at) {
             (Verdict::Record, Some(at)) => {
                 if status.code() == tonic::Code::NotFound {
@@ -70,6 +67,7 @@ impl<E, O> Window<E, O> {
                 }
                 Aftermath::Answered
             }
+            (Verdict::Record, None) if was_at_one => Aftermath::Answered,
             (Verdict::Whole, _) => {
                 self.cannot_look_up = true;
                 for index in left {
@@ -96,23 +94,43 @@ impl<E, O> Window<E, O> {
     /// The item is not stored. A server works in order, so neither are those that were behind it in
     /// the call that lost their answers.
     fn is_not_there(&mut self, index: u64) {
-        let lost_by = self.live(index).lost_by();
-        let behind: Vec<u64> = self.in_doubt.range(index..).copied().collect();
-        for index in behind {
-            let slot = self.live(index);
-            if slot.lost_by() == lost_by {
-                if let Some(trouble) = &mut slot.trouble {
-                    trouble.lost_by = None;
-                }
-                self.in_doubt.remove(&index);
-                self.send_again(index);
+        let Some(lost) = self.live(index).lost() else {
+            return;
+        };
+        let behind = self.in_doubt.range((lost, 0)..);
+        let behind = behind.take_while(|(loss, _)| loss.call == lost.call);
+        for (loss, index) in behind.copied().collect::<Vec<_>>() {
+            self.in_doubt.remove(&(loss, index));
+            if let Some(trouble) = &mut self.live(index).trouble {
+                trouble.lost = None;
             }
+            self.send_again(index);
         }
     }
 
     /// What became of it stays open; to send it again does no harm.
     fn cannot_be_settled(&mut self, index: u64) {
-        self.in_doubt.remove(&index);
+        self.forget_doubt(index);
         self.send_again(index);
+    }
+
+    fn is_looked_up(&mut self, index: u64) -> bool {
+        self.slot(index)
+            .is_some_and(|slot| matches!(slot.state, State::LookedUp))
+    }
+
+    /// It is to be looked up.
+    pub(super) fn doubt(&mut self, index: u64) {
+        let slot = self.live(index);
+        slot.state = State::InDoubt;
+        if let Some(lost) = slot.lost() {
+            self.in_doubt.insert((lost, index));
+        }
+    }
+
+    pub(super) fn forget_doubt(&mut self, index: u64) {
+        if let Some(lost) = self.live(index).lost() {
+            self.in_doubt.remove(&(lost, index));
+        }
     }
 }

@@ -34,6 +34,13 @@ pub(super) enum State<O> {
     Settled(Result<O, Error>),
 }
 
+/// Where the answer of an item was lost: in which call, and at which place in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Loss {
+    pub(super) call: u64,
+    pub(super) place: usize,
+}
+
 /// What faults have done to an item.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
@@ -41,8 +48,8 @@ pub(super) struct Trouble {
     pub(super) tries: u32,
     /// How many faults met it while it was looked up.
     pub(super) lookups: u32,
-    /// The call that lost its answer, until it was looked up.
-    pub(super) lost_by: Option<u64>,
+    /// Where its answer was lost, until it was looked up.
+    pub(super) lost: Option<Loss>,
     /// Whether a broken call may have carried it to the server. A lookup that does not find it
     /// proves nothing: the server may still be at it.
     pub(super) may_have_landed: bool,
@@ -62,13 +69,13 @@ impl<E, O> Slot<E, O> {
         self.trouble.as_ref().map_or(0, |trouble| trouble.tries)
     }
 
-    pub(super) fn lost_by(&self) -> Option<u64> {
-        self.trouble.as_ref().and_then(|trouble| trouble.lost_by)
+    pub(super) fn lost(&self) -> Option<Loss> {
+        self.trouble.as_ref().and_then(|trouble| trouble.lost)
     }
 
     pub(super) fn may_have_landed(&self) -> bool {
         let trouble = self.trouble.as_ref();
-        trouble.is_some_and(|trouble| trouble.may_have_landed || trouble.lost_by.is_some())
+        trouble.is_some_and(|trouble| trouble.may_have_landed || trouble.lost.is_some())
     }
 
     /// What it is when it is given up.
@@ -92,7 +99,7 @@ impl<E, O> Slot<E, O> {
             return Error::new(kind, "the call broke");
         };
         // The server has said what it makes of this item, and it was looked up where it can be.
-        let named = trouble.named && (trouble.lost_by.is_none() || lost == Lost::Repeated);
+        let named = trouble.named && (trouble.lost.is_none() || lost == Lost::Repeated);
         let kind = if named {
             verdict::kind_of_record(status)
         } else {

@@ -550,7 +550,7 @@ impl TestWindow {
     /// Lets so many seconds pass.
     fn after(&mut self, seconds: u32) -> Vec<u64> {
         self.wake(later(seconds).unwrap());
-        if self.flight.sent == 0 {
+        if self.flight.sent() == 0 {
             self.flight = self.window.launch(false);
         }
         self.send()
@@ -677,7 +677,11 @@ fn a_probe_takes_what_has_failed_least() {
     window.end(Err(Status::unavailable("")), 3);
     window.nothing_is_there();
     let mut probe = window.window.launch(true);
-    assert_eq!(window.window.send_next(&mut probe), Some(&1));
+    assert_eq!(
+        window.window.send_next(&mut probe),
+        Some(&2),
+        "the last of them"
+    );
     assert_eq!(window.window.send_next(&mut probe), None, "one is enough");
 }
 
@@ -749,6 +753,50 @@ fn an_item_that_was_given_up_is_not_mistaken_for_the_one_behind_it() {
     assert_eq!(window.results(), []);
     assert_eq!(window.send(), [2, 3]);
     assert_eq!(window.expires_at(10 * second), Some(15 * second));
+}
+
+#[test]
+fn polls_that_take_nothing_leave_no_marks() {
+    let second = Duration::from_secs(1);
+    let mut window = retrying(8);
+    for time in 0..100 {
+        window.taking_at(time * second);
+    }
+    window.take(0, 1);
+    for time in 100..200 {
+        window.taking_at(time * second);
+    }
+    window.take(1, 1);
+    assert_eq!(window.taken.len(), 2);
+    assert_eq!(window.expires_at(second), Some(100 * second));
+    window.expire(100 * second, second);
+    assert_eq!(window.results(), [(0, 0, Err(ErrorKind::NotSent))]);
+    assert_eq!(window.expires_at(second), Some(200 * second));
+}
+
+#[test]
+fn what_the_transport_has_not_taken_is_withdrawn() {
+    let mut window = retrying(8);
+    window.take_all(0..4);
+    window.send();
+    window.answer_ok();
+    let TestWindow {
+        window: inner,
+        flight,
+    } = &mut window;
+    inner.withdraw(flight, 2);
+    window.give_up_all("enough");
+    let (unknown, not_sent) = (Err(ErrorKind::Unknown), Err(ErrorKind::NotSent));
+    let kinds: Vec<_> = window.results().into_iter().map(|r| (r.1, r.2)).collect();
+    assert_eq!(
+        kinds,
+        [
+            (1, Ok("stored")),
+            (1, unknown),
+            (0, not_sent),
+            (0, not_sent)
+        ]
+    );
 }
 
 #[test]
