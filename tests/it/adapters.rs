@@ -13,11 +13,7 @@ use futures::{FutureExt, Stream, StreamExt, stream};
 use futures_test::stream::StreamTestExt;
 use tonic::Code;
 
-use crate::support::{PeerCall, Text, cid, context, record, scripted, sized};
-
-fn window(items: usize) -> Options {
-    Options::new().window(NonZeroUsize::new(items).unwrap())
-}
+use crate::support::{PeerCall, Text, cid, context, record, scripted, sized, window};
 
 /// Each item is sent once: what a broken call makes of it is its result.
 fn once() -> Options {

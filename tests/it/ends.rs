@@ -2,8 +2,6 @@
 //! itself while it runs.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroUsize;
-use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,25 +15,9 @@ use proptest::prelude::*;
 use tokio::time::advance;
 use tonic::Code;
 
-use crate::support::{PeerCall, cid, context, record, scripted};
+use crate::support::{PeerCall, cid, next, poll, record, scripted, window};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn window(items: usize) -> Options {
-    Options::new().window(NonZeroUsize::new(items).unwrap())
-}
-
-fn poll<S: Stream + Unpin>(stream: &mut S) -> Poll<Option<S::Item>> {
-    Pin::new(stream).poll_next(&mut context())
-}
-
-fn next<S: Stream + Unpin>(stream: &mut S) -> S::Item {
-    match poll(stream) {
-        Poll::Ready(Some(item)) => item,
-        Poll::Ready(None) => panic!("the stream has ended"),
-        Poll::Pending => panic!("no result is ready"),
-    }
-}
 
 fn indexes<I, T>(leftovers: &[Leftover<I, T>]) -> Vec<u64> {
     leftovers.iter().map(|leftover| leftover.index).collect()

@@ -1,6 +1,5 @@
 //! The adapters against the embedded store: what a pipeline gets, whatever happens.
 
-use std::num::NonZeroUsize;
 use std::pin::pin;
 
 use agntcy_dir_stream::prelude::*;
@@ -9,11 +8,7 @@ use agntcy_dir_stream::{Client, Code, ErrorKind, Record, Retry, Status};
 use futures::{Stream, StreamExt, stream};
 use prost::Message as _;
 
-use crate::support::{cid, record, soon};
-
-fn window(items: usize) -> Options {
-    Options::new().window(NonZeroUsize::new(items).unwrap())
-}
+use crate::support::{cid, record, soon, window};
 
 /// A record that the store refuses.
 fn bad(number: usize) -> Record {

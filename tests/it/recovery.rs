@@ -15,16 +15,12 @@ use futures::{Stream, StreamExt, stream};
 use tokio::time::{Instant, advance};
 use tonic::Code;
 
-use crate::support::{Peer, PeerCall, cid, context, record, scripted};
+use crate::support::{Peer, PeerCall, cid, next, poll, record, scripted, window};
 
 const PUSH: &str = "/agntcy.dir.store.v1.StoreService/Push";
 const LOOKUP: &str = "/agntcy.dir.store.v1.StoreService/Lookup";
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn window(items: usize) -> Options {
-    Options::new().window(NonZeroUsize::new(items).unwrap())
-}
 
 fn tries(tries: u32) -> Retry {
     Retry::new().tries(NonZeroU32::new(tries).unwrap())
@@ -35,20 +31,8 @@ fn patient(client: Client) -> Client {
     client.with_breaker(CircuitBreaker::off())
 }
 
-fn poll<S: Stream + Unpin>(stream: &mut S) -> Poll<Option<S::Item>> {
-    Pin::new(stream).poll_next(&mut context())
-}
-
 fn waits<S: Stream + Unpin>(stream: &mut S) {
     assert!(poll(stream).is_pending(), "a result came early");
-}
-
-fn next<S: Stream + Unpin>(stream: &mut S) -> S::Item {
-    match poll(stream) {
-        Poll::Ready(Some(item)) => item,
-        Poll::Ready(None) => panic!("the stream has ended"),
-        Poll::Pending => panic!("no result is ready"),
-    }
 }
 
 /// Polls over the waits between tries, up to the next call.

@@ -1,15 +1,16 @@
 //! A peer that does what a test tells it, without a network or a runtime, and test records.
 
 use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use agntcy_dir_stream::{Cid, Client, Record};
+use agntcy_dir_stream::{Cid, Client, Options, Record};
 use bytes::{Buf, Bytes, BytesMut};
 use futures::channel::{mpsc, oneshot};
 use futures::task::noop_waker;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use http_body::{Body as _, Frame};
 use http_body_util::StreamBody;
 use prost::Message;
@@ -303,6 +304,23 @@ pub(crate) fn framed(message: &[u8]) -> Bytes {
     frame.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
     frame.extend_from_slice(message);
     frame.freeze()
+}
+
+pub(crate) fn window(items: usize) -> Options {
+    Options::new().window(NonZeroUsize::new(items).expect("not zero"))
+}
+
+pub(crate) fn poll<S: Stream + Unpin>(stream: &mut S) -> Poll<Option<S::Item>> {
+    Pin::new(stream).poll_next(&mut context())
+}
+
+/// The result that has to be there now.
+pub(crate) fn next<S: Stream + Unpin>(stream: &mut S) -> S::Item {
+    match poll(stream) {
+        Poll::Ready(Some(item)) => item,
+        Poll::Ready(None) => panic!("the stream has ended"),
+        Poll::Pending => panic!("no result is ready"),
+    }
 }
 
 /// Waits for what has to come, long enough for any machine; a hang fails here, with a backtrace.

@@ -67,6 +67,7 @@ where
                 self.clock.waited(),
             ));
         }
+        let takes_input = self.takes_input();
         let Some(lane) = &mut self.lane else { return };
         if lane.is_finished() {
             return;
@@ -81,7 +82,6 @@ where
             self.shared.counters.resent.set(self.window.resent());
             lane.send(&mut self.batch, self.clock.waited());
         }
-        let takes_input = !self.input_ended && self.drains_until.is_none();
         let over = match O::ACKNOWLEDGED {
             Acknowledged::EachItem => {
                 !takes_input && self.look_up.is_none() && !self.window.has_unsent()

@@ -41,9 +41,9 @@ impl<E, O> Window<E, O> {
     ) -> Aftermath {
         // Whom the server was at, though it may have been given up meanwhile.
         let at = flight.unanswered(ended.taken).find(|item| item.was_taken);
-        let left: Vec<u64> = flight.unanswered(0).map(|item| item.index).collect();
-        let left: Vec<u64> = left
-            .into_iter()
+        let left: Vec<u64> = flight
+            .unanswered(ended.taken)
+            .map(|item| item.index)
             .filter(|index| self.is_looked_up(*index))
             .collect();
         for index in &left {
