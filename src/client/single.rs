@@ -13,7 +13,8 @@ use crate::pull::{PullExt as _, PullResult};
 use crate::push::{PushExt as _, PushResult};
 use crate::record::Record;
 
-/// Each is a call of its own: for more than a few items, use the adapters.
+/// Each is a call of its own: for more than a few items, use the adapters. They recover as the
+/// adapters do by default: see [`Retry`](crate::Retry) and the `# Recovery` of each method.
 impl Client {
     /// Pushes one record, as [`push_to`](crate::PushExt::push_to) does.
     ///

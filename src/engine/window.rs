@@ -104,6 +104,7 @@ pub(crate) struct Unsettled<E> {
     /// Whether it left and what became of it is not known.
     pub(crate) is_in_doubt: bool,
 }
+
 /// Entries `E` in input order, each on its way to an outcome `O`.
 #[derive(Debug)]
 pub(crate) struct Window<E, O> {
@@ -220,7 +221,7 @@ impl<E, O> Window<E, O> {
 
     /// Takes an item of `bytes` bytes on the wire, to be sent.
     pub(crate) fn take(&mut self, entry: E, bytes: usize) {
-        self.push(entry, bytes, State::Waiting);
+        self.push(entry, bytes);
         if let Some((kind, status)) = &self.refused {
             let error = Error::from_status(*kind, Status::clone(status));
             self.settle(self.next_index() - 1, Err(error));
@@ -230,18 +231,18 @@ impl<E, O> Window<E, O> {
     /// Takes an item of `bytes` bytes that must not be sent. It is held until it is handed out,
     /// so it counts like any other.
     pub(crate) fn refuse(&mut self, entry: E, bytes: usize, error: Error) {
-        self.push(entry, bytes, State::Waiting);
+        self.push(entry, bytes);
         self.settle(self.next_index() - 1, Err(error));
     }
 
-    fn push(&mut self, entry: E, bytes: usize, state: State<O>) {
+    fn push(&mut self, entry: E, bytes: usize) {
         self.bytes += bytes;
         self.held += 1;
         self.slots.push_back(Some(Slot {
             entry,
             bytes,
             attempts: 0,
-            state,
+            state: State::Waiting,
             trouble: None,
         }));
     }

@@ -22,7 +22,7 @@ use crate::support::{Text, cid, framed, record, soon};
 mod rows {
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use agntcy_dir_stream::server::{Method, Store, Validation};
+    use agntcy_dir_stream::server::{AlreadyStored, Method, Store, Validation};
     use serde_json::json;
 
     use super::*;
@@ -95,6 +95,12 @@ mod rows {
 
         let pushed = in_a_week(client.push(record(500))).await.unwrap();
         assert!(pushed.already_stored, "already stored");
+
+        let registry = Store::builder().already_stored(AlreadyStored::Ref).build();
+        for _ in 0..2 {
+            let pushed = in_a_week(registry.client().push(record(500))).await;
+            assert!(!pushed.unwrap().already_stored, "a registry does not tell");
+        }
 
         let missing = cid(&record(9_999)).to_string();
         let refs = [
