@@ -21,14 +21,14 @@ const RECORDS: u64 = 10_000;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The input, the same in each run and in the same order. That is all that resuming needs.
-fn records() -> impl Iterator<Item = anyhow::Result<Record>> {
+fn records() -> impl Iterator<Item = Record> {
     (0..RECORDS).map(|number| {
         let record = json!({
             "name": format!("example.org/agents/{number}"),
             "version": "1.0.0",
             "schema_version": "1.0.0",
         });
-        Ok(record.try_into()?)
+        record.try_into().expect("an object of texts is a record")
     })
 }
 
@@ -38,38 +38,46 @@ async fn import(
     client: &Client,
     checkpoint: &Path,
     told_to_go_after: Option<u64>,
+    grace: Duration,
 ) -> anyhow::Result<()> {
     let done: u64 = match std::fs::read_to_string(checkpoint) {
         Ok(text) => text.trim().parse().context("the checkpoint is a number")?,
         Err(_) => 0,
     };
     println!("starting at record {done}");
-    // A record that cannot be read fails the run here; yours may want to go on without it.
-    let rest: Vec<Record> = records()
-        .skip(usize::try_from(done)?)
-        .collect::<anyhow::Result<_>>()?;
-
-    let mut results = stream::iter(rest).push_to(client);
+    let rest = stream::iter(records().skip(usize::try_from(done)?));
+    let mut results = rest.push_to(client);
+    let mut seen = 0;
     while let Some(result) = results.next().await {
+        seen += 1;
         if let Err(failed) = result {
             // Its index counts from where this run began.
             eprintln!("record {}: {}", done + failed.index, failed.error);
         }
-        let stats = results.stats();
-        // In yours: `tokio::select!` between the next result and `tokio::signal::ctrl_c()`.
-        if told_to_go_after.is_some_and(|results| stats.answered_below == results) {
-            println!("told to go, with {} records in flight", stats.in_window);
-            results.drain(GRACE);
+        // In yours: `tokio::select!` between the next result and `tokio::signal::ctrl_c()`, as the
+        // docs of `Adapter::drain` show.
+        if told_to_go_after == Some(seen) {
+            let in_flight = results.stats().in_window;
+            println!("told to go, with {in_flight} records in flight");
+            results.drain(grace);
         }
-        // Every record below this index has its result. To write it now and then is enough: what is
-        // pushed twice is found to be stored already.
-        if stats.answered_below.is_multiple_of(1_000) {
-            std::fs::write(checkpoint, (done + stats.answered_below).to_string())?;
+        if seen % 1_000 == 0 {
+            write(checkpoint, done + results.stats().answered_below)?;
         }
     }
     let stats = results.stats();
-    std::fs::write(checkpoint, (done + stats.answered_below).to_string())?;
+    write(checkpoint, done + stats.answered_below)?;
     println!("{stats}");
+    Ok(())
+}
+
+/// Below this index all is answered. To write it now and then is enough: what is pushed twice is
+/// found to be stored already.
+fn write(checkpoint: &Path, answered_below: u64) -> anyhow::Result<()> {
+    // Renamed into place, so that a crash leaves the old one or the new one.
+    let new = checkpoint.with_extension("new");
+    std::fs::write(&new, answered_below.to_string())?;
+    std::fs::rename(&new, checkpoint)?;
     Ok(())
 }
 
@@ -80,13 +88,16 @@ async fn main() -> anyhow::Result<()> {
     let client = Client::connect(serving.url()).await?;
     let checkpoint = std::env::temp_dir().join(format!("resume-{}", std::process::id()));
 
-    import(&client, &checkpoint, Some(3_333)).await?;
+    // Once with time to answer what is in flight, and once with none: then some records have no
+    // answer, and the next run has them again.
+    import(&client, &checkpoint, Some(3_333), GRACE).await?;
+    import(&client, &checkpoint, Some(2_000), Duration::ZERO).await?;
     let stored = store.len();
     ensure!(
         (3_333..9_000).contains(&stored),
         "{stored} records are stored"
     );
-    import(&client, &checkpoint, None).await?;
+    import(&client, &checkpoint, None, GRACE).await?;
 
     std::fs::remove_file(&checkpoint)?;
     serving.shutdown().await;

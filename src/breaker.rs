@@ -1,4 +1,8 @@
 //! The circuit breaker that the adapters of one client share.
+//!
+//! It is written here since the kept crates have another shape: they wrap function calls, let any
+//! number through when half open (failsafe) or look at a rate of errors (recloser), wake nobody, and
+//! read a clock that tests cannot pause.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -15,12 +19,14 @@ const PROBE_TIME: Duration = Duration::from_secs(60);
 
 /// When the adapters of a client stop knocking at a server that is not there.
 ///
-/// After so many faults of the moment in a row, with no answer between them, the breaker opens.
+/// After so many faults in a row ([`Verdict::Moment`](crate::Verdict::Moment) and
+/// [`Verdict::Attempt`](crate::Verdict::Attempt)), with no answer between them, the breaker opens.
 /// While it is open no adapter of this client takes anything from its input, and no call is opened
 /// but one probe at a time, which carries a single item, after a wait that grows as
-/// [`Retry::waits`](crate::Retry::waits) says, and up to a minute. Where the server is there but
-/// fails at each item in its own words, the wait is up to 2 seconds, and each probe carries another
-/// item: it may be the items. Any answer closes it, and all go on. Calls that run are left alone.
+/// [`Retry::waits`](crate::Retry::waits) says, and up to a minute. If the server is there but answers
+/// with `Internal`, probes wait at most 2 seconds, and each carries an item that was tried least,
+/// since the items may be at fault. Any answer closes the breaker, and all go on. Calls that run are
+/// left alone.
 ///
 /// A refused record is an answer, and never counts as a fault; a fault counts whatever the
 /// operation. Clones of a client, and all adapters made with them, share its breaker;
@@ -29,12 +35,13 @@ const PROBE_TIME: Duration = Duration::from_secs(60);
 /// ```
 /// use std::time::Duration;
 ///
-/// use agntcy_dir_stream::{CircuitBreaker, Client};
+/// use agntcy_dir_stream::{CircuitBreaker, Client, Options, Retry};
 ///
 /// # async fn example(client: Client) {
-/// // Wait for the server for as long as it takes.
+/// // Wait for the server for as long as it takes: no other limit must come first.
 /// let client = client.with_breaker(CircuitBreaker::new().give_up_after(None));
-/// # let _ = client;
+/// let options = Options::new().retry(Retry::new().time(Duration::MAX));
+/// # let _ = (client, options);
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +73,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// How many faults of the moment in a row open it. Default: 3.
+    /// How many faults in a row open it. Default: 3.
     pub const fn threshold(mut self, faults: NonZeroU32) -> Self {
         self.threshold = Some(faults);
         self
@@ -75,6 +82,11 @@ impl CircuitBreaker {
     /// How long an adapter waits for an open breaker to close, without a single result, before it
     /// gives up. Default: 5 minutes; `None`: never. An adapter that has nothing to send does not
     /// wait.
+    ///
+    /// [`Retry::time`](crate::Retry::time) is another limit, and the shorter one ends the wait: to
+    /// outlast an outage, raise both. Any result starts the time anew, a failure too; so in a small
+    /// window an outage behind the server (`Internal`) fails records one by one, when their tries are
+    /// over, and is not given up as a whole.
     ///
     /// Then all that remains fails, with the last fault as the cause: what was never sent, and all
     /// that the input still has, as [`CircuitOpen`](crate::ErrorKind::CircuitOpen); what may have

@@ -18,27 +18,38 @@ type Source = Box<dyn StdError + Send + Sync>;
 /// | success, [`already_stored`](crate::Pushed::already_stored) | is there: from before, or by a try whose answer was lost | – | – |
 /// | [`Invalid`](Self::Invalid) | not sent | not sent | another item |
 /// | [`Rejected`](Self::Rejected) | not stored by this push | is there, unless it was gone before | another item |
-/// | [`Internal`](Self::Internal) | looked up, and not there | not known | a later run |
+/// | [`Internal`](Self::Internal) | looked up, and not there; with [`Retry::off`](crate::Retry::off) not looked up | not known | a later run, in quiet times |
 /// | [`NotFound`](Self::NotFound) | – | – | – |
 /// | [`Mismatch`](Self::Mismatch) | stored as something else, if at all | – | a look at the server |
 /// | [`NotSent`](Self::NotSent) | never left | never left | a later run |
 /// | [`Unknown`](Self::Unknown) | may be there | may be gone | a lookup; or a later run, which does no harm |
-/// | [`Unavailable`](Self::Unavailable) | the server never came to it | – | a later run |
+/// | [`Unavailable`](Self::Unavailable) | not stored, as far as is known: its time was up between tries | the same | a later run |
 /// | [`CircuitOpen`](Self::CircuitOpen) | not carried out | not carried out | a later run |
 /// | [`Denied`](Self::Denied), [`Unsupported`](Self::Unsupported) | not stored by this push | not deleted by this call | another caller, another server |
 ///
 /// A pull or lookup changes nothing, so its outcomes say nothing of that kind.
+///
+/// For a later run, collect [`Failed::input`] where [`Error::is_of_item`] is false, and give those to
+/// the same method again: neither a push nor a delete does harm twice. [`CircuitOpen`](Self::CircuitOpen),
+/// [`Denied`](Self::Denied) and [`Unsupported`](Self::Unsupported) come for all that the input still
+/// has, which uses it up; to keep it, stop at the first of them and take
+/// [`Adapter::into_remainder`](crate::Adapter::into_remainder).
+///
+/// `Internal` and `Unknown` are not gRPC's codes of those names: a status `Unknown` is of kind
+/// `Internal` here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// Found before sending: not a record, not a CID, no data, over the size limit.
     /// The item never touched the wire, and sending it again would not help.
     Invalid,
-    /// The server refused this record. Final: it is not tried again.
+    /// The server refused this record. Final.
     Rejected,
     /// The server failed at this record, in each try, without saying whose fault it is (gRPC
-    /// `Internal`, `Unknown`, `DataLoss`). A DIR server answers so to any record while its validator
-    /// is down. It does not have the record.
+    /// `Internal`, `Unknown`, `DataLoss`, `AlreadyExists`). A DIR server answers so to any record while
+    /// its validator is down. After a push it was looked up and is not there; with
+    /// [`Retry::off`](crate::Retry::off), or if a judge of your own makes it final, it was not looked
+    /// up, and may be there already. Of a pull or delete it says nothing about the record.
     Internal,
     /// The server has no record of this CID.
     NotFound,
@@ -63,7 +74,8 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    pub(crate) const ALL: [Self; 11] = [
+    /// All kinds there are now, for a counter of each. Later versions may have more.
+    pub const ALL: &'static [Self] = &[
         Self::Invalid,
         Self::Rejected,
         Self::Internal,
@@ -76,6 +88,22 @@ impl ErrorKind {
         Self::Denied,
         Self::Unsupported,
     ];
+
+    /// Whether the item has had its answer: from the server, or from the check before it was sent.
+    /// What has not is worth another run.
+    pub(crate) fn is_answer(self) -> bool {
+        match self {
+            Self::Invalid | Self::Rejected | Self::Internal | Self::NotFound | Self::Mismatch => {
+                true
+            }
+            Self::NotSent
+            | Self::Unknown
+            | Self::Unavailable
+            | Self::CircuitOpen
+            | Self::Denied
+            | Self::Unsupported => false,
+        }
+    }
 
     fn sentence(self) -> &'static str {
         match self {
@@ -183,8 +211,9 @@ impl Error {
         )
     }
 
-    /// Whether the server may have carried the item out although this is an error:
-    /// [`Unknown`](ErrorKind::Unknown) only.
+    /// Whether a call may have carried the item out although this is an error:
+    /// [`Unknown`](ErrorKind::Unknown). (What the server itself failed at, `Internal`, it may have begun:
+    /// see [`ErrorKind`].)
     #[must_use]
     pub fn may_have_landed(&self) -> bool {
         self.0.kind == ErrorKind::Unknown
@@ -249,7 +278,9 @@ pub struct Failed<I, T = ()> {
     pub input: I,
     /// The tag it came with.
     pub tag: T,
-    /// How many calls have carried it, whoever's fault it was that they ended. 0: it never left.
+    /// How many calls have carried it, whoever's fault it was that they ended; behind refused
+    /// records it is carried again without a fault. 0: it never left. (What
+    /// [`Retry::tries`](crate::Retry::tries) limits is another count.)
     pub attempts: u32,
     /// Why.
     pub error: Error,
@@ -334,8 +365,8 @@ mod tests {
 
     #[test]
     fn all_kinds_are_told_apart() {
-        for (place, kind) in ErrorKind::ALL.into_iter().enumerate() {
-            assert_eq!(kind as usize, place);
+        for (place, kind) in ErrorKind::ALL.iter().enumerate() {
+            assert_eq!(*kind as usize, place);
         }
         assert_eq!(ErrorKind::ALL.last(), Some(&ErrorKind::Unsupported));
     }

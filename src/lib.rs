@@ -54,7 +54,8 @@
 //!    items are.
 //! 5. An item is taken only when there is room in the window ([`Options::window`], in items and
 //!    bytes), so a slow server or a paused consumer stops the input.
-//! 6. Dropped is cancelled: the call is reset on the wire at once. A finished stream never resets.
+//! 6. Dropped is cancelled: the call is reset on the wire at once. A stream that is read to its end
+//!    does not reset a call that the server ends, too.
 //!    Beside these ends there are [`finish`](Adapter::finish), [`drain`](Adapter::drain) and
 //!    [`into_remainder`](Adapter::into_remainder).
 //! 7. `next()` is cancel-safe: no result is lost in a `select!`.

@@ -72,7 +72,9 @@ impl Options {
     /// How many items may be taken from the input and not yet have their result handed out.
     ///
     /// It bounds memory, and how far the call runs ahead of the answers: a window of 1 waits
-    /// for each answer before the next item is taken.
+    /// for each answer before the next item is taken. Enough is what the server answers in a round
+    /// trip; what is behind a bad record is sent twice. For a delete it is also the largest segment,
+    /// which is acknowledged as a whole.
     pub const fn window(mut self, items: NonZeroUsize) -> Self {
         self.window = items;
         self
@@ -83,6 +85,10 @@ impl Options {
     ///
     /// An item's size is known only once it is taken, so the window can exceed this by one item;
     /// an item larger than the whole bound is sent alone.
+    ///
+    /// Pulled records are not counted, nor what a ref type of yours holds. While the first ref of a
+    /// pull waits for another try, a window of records can be held behind it: for large ones, choose
+    /// a smaller [`window`](Self::window).
     pub const fn window_bytes(mut self, bytes: NonZeroUsize) -> Self {
         self.window_bytes = bytes;
         self
@@ -114,7 +120,7 @@ impl Options {
     ///
     /// Progress is any answer. The time counts only while something is in flight and the adapter
     /// waits for it, not while the consumer works on a result. It must be longer than the server
-    /// takes for one record, or for one segment of a delete.
+    /// takes for one record, or for one segment of a delete: by default 1024 refs in a minute.
     pub const fn stall_after(mut self, time: Option<Duration>) -> Self {
         self.stall_after = time;
         self
@@ -126,7 +132,8 @@ impl Options {
     /// tenth, so that adapters do not all turn at once.
     ///
     /// A DIR server tells a connection to go away after 30 minutes, and cuts what still runs on it 5
-    /// minutes later. Calls shorter than those 5 minutes are never cut.
+    /// minutes later. With the default no call is cut, if a window of answers comes in the minute that
+    /// is left and the adapter is polled.
     pub const fn max_call_age(mut self, age: Option<Duration>) -> Self {
         self.max_call_age = age;
         self
@@ -146,6 +153,29 @@ impl Options {
     /// What is left, and what is known of it, is had by
     /// [`Adapter::into_remainder`](crate::Adapter::into_remainder). In input order nothing behind
     /// the failed item has been handed out then, though some of it may have landed.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use futures::{StreamExt, stream};
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let good: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let bad: Record = r#"{"name": "b"}"#.parse()?;
+    /// let records = stream::iter([bad, good]);
+    /// let options = Options::new().stop_on_error(true);
+    ///
+    /// let mut results = records.push_to_with(&client, &options);
+    /// assert!(results.next().await.unwrap().is_err());
+    /// assert!(results.next().await.is_none());
+    /// let remainder = results.into_remainder();
+    /// assert_eq!(remainder.unsent[0].index, 1);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
     pub const fn stop_on_error(mut self, stop: bool) -> Self {
         self.stop_on_error = stop;
         self

@@ -34,7 +34,8 @@ pub struct Pushed<T = ()> {
 
 /// Pushes a stream of records.
 pub trait PushExt: Stream + Sized {
-    /// Pushes each record of this stream to the store behind `client`, over one call.
+    /// Pushes each record of this stream to the store behind `client`, over one call at a
+    /// time.
     ///
     /// Items are [`Record`]s, or `(Record, T)` with a tag of any type that comes back with the
     /// result. Yields one [`PushResult`] for each item.
@@ -95,7 +96,8 @@ pub trait PushExt: Stream + Sized {
     /// looked up by their CIDs, in one call. Those that are there are successes, marked as
     /// [`already_stored`](Pushed::already_stored); the others are sent again after a wait. A record
     /// at which the server fails with `Internal` is looked up too, since the server may have it, and
-    /// waits by itself for its next try while the others go on.
+    /// waits by itself for its next try while the others go on. Where it has it ("already exists"),
+    /// those behind are looked up before they are sent, until one is missing.
     ///
     /// [`Retry`](crate::Retry) says what is tried again, how often and for how long, and
     /// [`CircuitBreaker`](crate::CircuitBreaker) what happens while the server is away. In the end

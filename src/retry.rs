@@ -35,8 +35,8 @@ type Judge = dyn Fn(&Status) -> Verdict + Send + Sync;
 ///   only if its request had left. So a server that cannot be reached costs no tries.
 /// - An item at its last try is sent alone, so that one that breaks each call it is in cannot hold
 ///   up the others. Then it gets its error.
-/// - Waits double from [`first_wait`](Self::waits) up to the longest, each lengthened at random by
-///   up to its own length. A server's own word comes first: `grpc-retry-pushback-ms`,
+/// - Waits double from the first of [`waits`](Self::waits) up to the longest, each lengthened at
+///   random by up to its own length. A server's own word comes first: `grpc-retry-pushback-ms`,
 ///   `google.rpc.RetryInfo`, `retry-after` in seconds; "never", in the first of these, is the end of
 ///   the item's tries. Answers set the waits back to the first; a connection that can be made does
 ///   not. After a connection that was told to go away, the first retry is at once.
@@ -95,14 +95,17 @@ impl Retry {
     /// what is known of it, and the ones behind them get a new call at once.
     ///
     /// What stood behind a refused record is still carried by the next call, and the limits in
-    /// time still hold.
+    /// time and the judgement still hold. A record that is stored already is
+    /// [`Internal`](crate::ErrorKind::Internal) then, where the server answers so. What is set on it
+    /// afterwards does not turn retries on again.
     pub const fn off() -> Self {
         let mut off = Self::new();
         off.is_on = false;
         off
     }
 
-    /// How many faults an item may be the first victim of before it gets its error. Default: 5.
+    /// How many faults may meet an item first, as the one that the server was at, before it gets its
+    /// error. Default: 5.
     pub fn tries(mut self, tries: NonZeroU32) -> Self {
         self.tries = tries;
         self
@@ -117,7 +120,7 @@ impl Retry {
     }
 
     /// How long an item may take in all, from the moment it is taken from the input. Default: 10
-    /// minutes.
+    /// minutes; [`Duration::MAX`] is no limit, and zero sends nothing.
     ///
     /// Only the time in which the adapter waits for the server counts, not the time in which the
     /// consumer works on a result. An item whose time is up and that never left is
@@ -126,13 +129,13 @@ impl Retry {
     /// [`Unavailable`](crate::ErrorKind::Unavailable) for a pull or lookup.
     ///
     /// With a server that is slow and not broken, this must be more than a window's worth of
-    /// answers.
+    /// answers. An open [`CircuitBreaker`](crate::CircuitBreaker) has a limit of its own.
     pub fn time(mut self, time: Duration) -> Self {
         self.time = time;
         self
     }
 
-    /// Another judgement of how a call ended, in place of [`Verdict::of`].
+    /// Another judgement of how a call ended, in place of [`Verdict::of`]: see [`Verdict`].
     pub fn judge(mut self, judge: impl Fn(&Status) -> Verdict + Send + Sync + 'static) -> Self {
         self.judge = Some(Arc::new(judge));
         self

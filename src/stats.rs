@@ -2,8 +2,11 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tonic::Status;
+
+use crate::breaker::Breaker;
 use crate::error::{Error, ErrorKind};
 
 /// How many of the first failures a [`Summary`] holds.
@@ -25,8 +28,15 @@ pub struct Stats {
     pub failed: u64,
     /// Items in the window: taken, and their result not handed out.
     pub in_window: u64,
-    /// Every item below this index has had its result handed out. Here a later run may resume:
-    /// skip so many items of the same input.
+    /// Every item below this index has been answered, and its result handed out: stored, refused, or
+    /// whatever else is settled. Here a later run may resume, by skipping so many items of the same
+    /// input.
+    ///
+    /// An item that failed without an answer ([`NotSent`](ErrorKind::NotSent),
+    /// [`Unknown`](ErrorKind::Unknown), [`Unavailable`](ErrorKind::Unavailable),
+    /// [`CircuitOpen`](ErrorKind::CircuitOpen), [`Denied`](ErrorKind::Denied),
+    /// [`Unsupported`](ErrorKind::Unsupported)) keeps this at its index, so that a later run has it
+    /// again. Handed out is not processed: behind a buffer of your own, count for yourself.
     pub answered_below: u64,
     /// Requests handed to calls, each time they were. A call that breaks may not have sent all.
     pub sent: u64,
@@ -37,9 +47,12 @@ pub struct Stats {
     pub calls: u64,
     /// Of these, calls that looked up what became of records whose answer was lost.
     pub lookup_calls: u64,
-    /// Faults of the moment: calls that broke, stalled, could not be opened, or ended with answers
-    /// missing.
+    /// Calls that broke, stalled, could not be opened, or ended with answers missing, and records at
+    /// which the server failed without saying whose fault it is. While this grows and `succeeded` does
+    /// not, the adapter is recovering.
     pub faults: u64,
+    /// Whether the client's [`CircuitBreaker`](crate::CircuitBreaker) is open.
+    pub circuit_open: bool,
     failed_as: [u64; ErrorKind::ALL.len()],
 }
 
@@ -60,20 +73,25 @@ impl fmt::Display for Stats {
         }
         write!(f, ", {} failed", self.failed)?;
         for kind in ErrorKind::ALL {
-            if self.failed_as(kind) > 0 {
-                write!(f, ", {} {kind}", self.failed_as(kind))?;
+            if self.failed_as(*kind) > 0 {
+                write!(f, ", {} {kind}", self.failed_as(*kind))?;
             }
         }
         write!(
             f,
-            "; {} in the window, {} sent, {} of them again, {} calls, {} faults",
-            self.in_window, self.sent, self.resent, self.calls, self.faults
-        )
+            "; all answered below {}, {} in the window, {} sent, {} of them again, {} calls, {} faults",
+            self.answered_below, self.in_window, self.sent, self.resent, self.calls, self.faults
+        )?;
+        if self.circuit_open {
+            f.write_str("; the circuit is open")?;
+        }
+        Ok(())
     }
 }
 
 /// What a stream came to: [`Adapter::finish`](crate::Adapter::finish).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "whether anything failed is only said in here"]
 #[non_exhaustive]
 pub struct Summary {
     /// The counts, of the whole stream.
@@ -135,11 +153,19 @@ impl Monitor {
     pub fn stats(&self) -> Stats {
         self.0.stats()
     }
+
+    /// The last fault in words, for a log: why a call broke, or where the server failed.
+    #[must_use]
+    pub fn last_fault(&self) -> Option<String> {
+        lock(&self.0.last_fault).clone()
+    }
 }
 
 /// The counts of an adapter. One task writes, any may read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counters {
+    breaker: Arc<Breaker>,
+    last_fault: Mutex<Option<String>>,
     pub(crate) taken: Count,
     pub(crate) succeeded: Count,
     pub(crate) already_stored: Count,
@@ -149,7 +175,7 @@ pub(crate) struct Counters {
     pub(crate) resent: Count,
     pub(crate) calls: Count,
     pub(crate) lookup_calls: Count,
-    pub(crate) faults: Count,
+    faults: Count,
     failed_as: [Count; ErrorKind::ALL.len()],
     first_failures: Mutex<Vec<FirstFailure>>,
 }
@@ -172,15 +198,44 @@ impl Count {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Counters {
+    pub(crate) fn new(breaker: Arc<Breaker>) -> Self {
+        Self {
+            breaker,
+            last_fault: Mutex::default(),
+            taken: Count::default(),
+            succeeded: Count::default(),
+            already_stored: Count::default(),
+            failed: Count::default(),
+            answered_below: Count::default(),
+            sent: Count::default(),
+            resent: Count::default(),
+            calls: Count::default(),
+            lookup_calls: Count::default(),
+            faults: Count::default(),
+            failed_as: std::array::from_fn(|_| Count::default()),
+            first_failures: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn fault(&self, status: &Status) {
+        self.faults.add(1);
+        let words = match status.message() {
+            "" => status.code().description(),
+            words => words,
+        };
+        *lock(&self.last_fault) = Some(words.to_owned());
+    }
+
     /// A failure is handed out.
     pub(crate) fn failure(&self, index: u64, error: &Error) {
         self.failed.add(1);
         self.failed_as[error.kind() as usize].add(1);
-        let mut first = self
-            .first_failures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut first = lock(&self.first_failures);
         if first.len() < FIRST_FAILURES {
             first.push(FirstFailure {
                 index,
@@ -205,19 +260,15 @@ impl Counters {
             calls: self.calls.get(),
             lookup_calls: self.lookup_calls.get(),
             faults: self.faults.get(),
+            circuit_open: self.breaker.is_open(),
             failed_as: std::array::from_fn(|kind| self.failed_as[kind].get()),
         }
     }
 
     pub(crate) fn summary(&self) -> Summary {
-        let first_failures = self
-            .first_failures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
         Summary {
             stats: self.stats(),
-            first_failures,
+            first_failures: lock(&self.first_failures).clone(),
         }
     }
 }

@@ -6,7 +6,8 @@ use tonic::{Code, Status};
 
 use crate::error::ErrorKind;
 
-/// Whom the status that ended a call is about. [`Verdict::of`] is the judgement that every adapter
+/// Whom the status that ended a call is about: a record, a try of it, the moment, or everything.
+/// [`Verdict::of`] is the judgement that every adapter
 /// uses unless [`Retry::judge`](crate::Retry::judge) brings another.
 ///
 /// | the call ended with | verdict |
@@ -149,7 +150,9 @@ pub(crate) fn kind_of_record(status: &Status) -> ErrorKind {
         _ if is_unreadable(status) => ErrorKind::Mismatch,
         _ if is_without_schema(status) => ErrorKind::Rejected,
         Code::NotFound => ErrorKind::NotFound,
-        Code::Internal | Code::Unknown | Code::DataLoss => ErrorKind::Internal,
+        Code::Internal | Code::Unknown | Code::DataLoss | Code::AlreadyExists => {
+            ErrorKind::Internal
+        }
         _ => ErrorKind::Rejected,
     }
 }

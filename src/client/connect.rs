@@ -38,8 +38,12 @@ impl Client {
     /// Connects to a DIR server: `http://host:port`.
     ///
     /// One HTTP/2 connection, made now and made again when it is lost, or when a call on it has
-    /// [stalled](crate::Options::stall_after). Connecting may take 20 seconds. A silent connection that has calls on it is asked every 90 seconds, by an HTTP/2
-    /// ping, whether the server is still there, and given up when no answer comes in 20. TLS is not built in: bring a channel of your own to
+    /// [stalled](crate::Options::stall_after). Connecting may take 20 seconds. A silent connection
+    /// that has calls on it is asked every 90 seconds, by an HTTP/2 ping, whether the server is
+    /// still there, and given up when no answer comes in 20.
+    ///
+    /// It is tried once: for a server that may not be there yet, use
+    /// [`connect_lazy`](Self::connect_lazy). TLS is not built in: bring a channel of your own to
     /// [`from_service`](Self::from_service) for it.
     ///
     /// # Errors
@@ -70,6 +74,24 @@ impl Client {
         Ok(Self::from_connections(first, move || {
             endpoint.connect_lazy()
         }))
+    }
+}
+
+impl Client {
+    /// A client for a DIR server that need not be there yet: as [`connect`](Self::connect), but the
+    /// connection is made with the first call. Adapters wait for the server as for any that is away.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](ErrorKind::Invalid) if `url` is not an `http` URL.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn connect_lazy(url: impl AsRef<str>) -> Result<Self, Error> {
+        let endpoint = endpoint(url.as_ref())?;
+        let connect = move || endpoint.connect_lazy();
+        Ok(Self::from_connections(connect(), connect))
     }
 }
 

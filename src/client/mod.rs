@@ -41,13 +41,17 @@ impl Client {
     ///
     /// The service must let go of each chunk of the request body once it is sent: the next is
     /// given only then. A layer that keeps whole request bodies, to replay them, would wait for
-    /// ever; so would it on any endless stream.
+    /// ever, as it would with any endless stream.
     ///
     /// The service's own settings apply. A channel that is not made by
-    /// [`connect`](Self::connect) wants a header list of 1 MiB (validation errors are long) and
-    /// must not shrink HTTP/2's connection window.
+    /// [`connect`](Self::connect) wants a header list of 1 MiB (validation errors are long), must
+    /// not shrink HTTP/2's connection window, and needs pings to find out that a connection is
+    /// dead: when a call stalls, the next one goes by this same service. A DIR server allows one
+    /// ping a minute.
     ///
     /// ```
+    /// use std::time::Duration;
+    ///
     /// use agntcy_dir_stream::prelude::*;
     /// use tonic::transport::Endpoint;
     ///
@@ -55,6 +59,10 @@ impl Client {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let channel = Endpoint::from_static("http://127.0.0.1:8888")
     ///     .http2_max_header_list_size(1 << 20)
+    ///     .initial_connection_window_size(64 << 20)
+    ///     .http2_keep_alive_interval(Duration::from_secs(90))
+    ///     .keep_alive_timeout(Duration::from_secs(20))
+    ///     .connect_timeout(Duration::from_secs(20))
     ///     .connect_lazy();
     /// let client = Client::from_service(channel);
     /// # let _ = client;
@@ -87,7 +95,7 @@ impl Client {
     }
 
     /// This client with a circuit breaker of its own, which its later clones and the adapters made
-    /// with them share.
+    /// with them share. Pipelines that should not feel each other's faults want one each.
     #[must_use]
     pub fn with_breaker(mut self, settings: CircuitBreaker) -> Self {
         self.breaker = Breaker::new(settings);
@@ -105,6 +113,8 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("breaker", &self.breaker)
+            .finish_non_exhaustive()
     }
 }

@@ -29,9 +29,26 @@ const RESULTS_IN_A_ROW: u32 = 128;
 ///   handed out.
 /// - After each 128 results in a row without a wait, one poll yields to the task's scheduler.
 ///
-/// The natural end is that of the input, when its last item has its result. Beside it there are
-/// [`finish`](Self::finish), [`drain`](Self::drain), [`into_remainder`](Self::into_remainder), and
-/// the drop.
+/// Its type has no name. To keep one in a struct, take a [`monitor`](Self::monitor) and box it:
+/// `Pin<Box<dyn Stream<Item = PushResult> + Send>>`.
+///
+/// # Between two polls
+///
+/// Only the transport moves: requests that are queued leave, answers wait in its buffers. No input
+/// is taken, no timer looked at, no call opened or handed over. [`Retry::time`],
+/// [`Options::stall_after`] and [`CircuitBreaker::give_up_after`] do not count that time, but the age
+/// of a call and the deadline of [`drain`](Self::drain) do. After minutes without a poll a server or
+/// proxy may have cut the call, which is recovered from like any other fault.
+///
+/// # Ends
+///
+/// The natural end is that of the input, when its last item has its result; a call that the server
+/// does not end within 5 seconds of that is reset. Beside it there are [`finish`](Self::finish),
+/// [`drain`](Self::drain), [`into_remainder`](Self::into_remainder), and the drop.
+///
+/// [`Retry::time`]: crate::Retry::time
+/// [`Options::stall_after`]: crate::Options::stall_after
+/// [`CircuitBreaker::give_up_after`]: crate::CircuitBreaker::give_up_after
 ///
 /// # Panics
 ///
@@ -135,14 +152,26 @@ where
     /// # #[cfg(feature = "server")]
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
     /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// # let told_to_go = tokio::time::sleep(Duration::from_millis(10));
     /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
     /// let endless = stream::repeat_with(|| record.clone());
     /// let mut results = endless.push_to(&client);
-    /// results.next().await;
-    /// // Told to go.
-    /// results.drain(Duration::from_secs(5));
-    /// while let Some(result) = results.next().await {
-    ///     println!("{result:?}");
+    /// // Such as `tokio::signal::ctrl_c()`.
+    /// let mut told_to_go = std::pin::pin!(told_to_go);
+    /// let mut is_told = false;
+    /// loop {
+    ///     let result = tokio::select! {
+    ///         _ = &mut told_to_go, if !is_told => {
+    ///             is_told = true;
+    ///             results.drain(Duration::from_secs(5));
+    ///             continue;
+    ///         }
+    ///         next = results.next() => match next {
+    ///             Some(result) => result,
+    ///             None => break,
+    ///         },
+    ///     };
+    ///     assert!(result.is_ok());
     /// }
     /// assert_eq!(results.stats().in_window, 0);
     /// # Ok(())
@@ -166,7 +195,7 @@ where
     ///
     /// # Panics
     ///
-    /// If a poll of the input has panicked before.
+    /// If a poll has panicked before.
     #[must_use]
     pub fn into_remainder(mut self) -> Remainder<S, G::Item> {
         if !self.ended {

@@ -4,10 +4,14 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use futures_core::Stream;
+use http::HeaderName;
 use http::uri::PathAndQuery;
+use http_body::{Frame, SizeHint};
+use pin_project::pin_project;
 use prost::Message;
 use tonic::body::Body;
 use tonic::client::Grpc;
@@ -187,7 +191,10 @@ impl<R: Send + 'static> tonic::codegen::Service<http::Request<Body>> for OneCall
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let request = request.map(|body| Body::new(self.outgoing.gate(body)));
         let opening = self.transport.open(request);
-        Box::pin(async move { only_grpc(opening.await?).map_err(Into::into) })
+        Box::pin(async move {
+            let response = only_grpc(opening.await?)?;
+            Ok(response.map(|body| Body::new(Readable { body })))
+        })
     }
 }
 
@@ -195,7 +202,8 @@ impl<R: Send + 'static> tonic::codegen::Service<http::Request<Body>> for OneCall
 /// page would be read as if it were an answer. What HTTP's code stands for is gRPC's own mapping,
 /// <https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>, except that
 /// whatever is not about the caller may pass with time.
-fn only_grpc(response: http::Response<Body>) -> Result<http::Response<Body>, Status> {
+fn only_grpc(mut response: http::Response<Body>) -> Result<http::Response<Body>, Status> {
+    readable(response.headers_mut());
     let headers = response.headers();
     let content_type = headers
         .get(http::header::CONTENT_TYPE)
@@ -215,4 +223,54 @@ fn only_grpc(response: http::Response<Body>) -> Result<http::Response<Body>, Sta
     let message = format!("HTTP {http_status} with {content_type} in place of gRPC");
     let metadata = MetadataMap::from_headers(response.into_parts().0.headers);
     Err(Status::with_metadata(code, message, metadata))
+}
+
+const DETAILS: &str = "grpc-status-details-bin";
+
+/// tonic panics at status details that are no base64, so what cannot be read is left out.
+fn readable(headers: &mut http::HeaderMap) {
+    let Some(details) = headers.get(DETAILS) else {
+        return;
+    };
+    let details = http::HeaderMap::from_iter([(HeaderName::from_static(DETAILS), details.clone())]);
+    let details = MetadataMap::from_headers(details);
+    let is_readable = details
+        .get_bin(DETAILS)
+        .is_some_and(|details| details.to_bytes().is_ok());
+    if !is_readable {
+        headers.remove(DETAILS);
+    }
+}
+
+/// A response body whose trailers can be read.
+#[pin_project]
+struct Readable {
+    #[pin]
+    body: Body,
+}
+
+impl http_body::Body for Readable {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let mut frame = ready!(self.project().body.poll_frame(cx));
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            readable(trailers);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }

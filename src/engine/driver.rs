@@ -25,6 +25,7 @@ use crate::error::Failed;
 use crate::item::Tagged;
 use crate::options::Options;
 use crate::proto::core::{RecordMeta, RecordRef};
+use crate::stats::Counters;
 
 /// How many items are taken from an input that is always ready, before the task's other work
 /// gets a turn.
@@ -58,7 +59,7 @@ where
     } else {
         lower
     };
-    let shared = Shared::new();
+    let shared = Shared::new(Counters::new(client.breaker()));
     let driver = Driver {
         window: Window::new(Rules {
             items: options.window.get(),
@@ -84,6 +85,7 @@ where
         input_ended: false,
         drains_until: None,
         stopped: false,
+        first_unanswered: u64::MAX,
         lane: None,
         look_up: None,
         gate_opens: None,
@@ -133,6 +135,8 @@ where
     /// No more input is taken, and by then all is given up.
     drains_until: Option<Instant>,
     stopped: bool,
+    /// The first that was handed out without an answer.
+    first_unanswered: u64,
     window: Window<Entry<O, T>, O::Output>,
     /// The call that does the work.
     lane: Option<Lane<O::Request, O::Answer>>,
@@ -275,8 +279,16 @@ where
         if settled.attempts > 0 {
             self.pace.progress();
         }
+        if let Err(error) = &settled.outcome
+            && !error.kind().is_answer()
+        {
+            self.first_unanswered = self.first_unanswered.min(settled.index);
+        }
         let counters = &self.shared.counters;
-        counters.answered_below.set(self.window.handed_out_below());
+        let handed_out = self.window.handed_out_below();
+        counters
+            .answered_below
+            .set(handed_out.min(self.first_unanswered));
         match &settled.outcome {
             Ok(output) => {
                 counters.succeeded.add(1);
@@ -317,6 +329,7 @@ where
         let (settled, unsettled) = self.window.dismantle();
         let mut remainder = Remainder {
             input: self.input,
+            input_ended: self.input_ended,
             next_index,
             unread: settled.into_iter().map(result::<O, T>).collect(),
             unsent: Vec::new(),

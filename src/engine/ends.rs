@@ -23,13 +23,16 @@ where
     S: Stream<Item: Tagged>,
 {
     /// The input, from which the items up to [`next_index`](Self::next_index) were taken. It is a
-    /// stream still.
+    /// stream still, unless it [has ended](Self::input_ended).
     pub input: Pin<Box<S>>,
+    /// Whether the input has ended: then it must not be polled again, unless it is fused.
+    pub input_ended: bool,
     /// The index that the next item of the input would have had.
     pub next_index: u64,
     /// Results that were there and not yet handed out.
     pub unread: Vec<R>,
-    /// Items that the server has nothing of: never sent, or found not to be there.
+    /// Items that the server has nothing of: never sent, or found not to be there. A pull's or
+    /// lookup's whose answer was lost count here too.
     pub unsent: Vec<LeftoverOf<S>>,
     /// Items that were sent and have no answer. Those of a push or delete may have landed.
     pub unanswered: Vec<LeftoverOf<S>>,
@@ -98,9 +101,9 @@ impl<S, R> Shared<S, R>
 where
     S: Stream<Item: Tagged>,
 {
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(counters: Counters) -> Arc<Self> {
         Arc::new(Self {
-            counters: Arc::default(),
+            counters: Arc::new(counters),
             is_ordered: AtomicBool::new(false),
             state: Mutex::new(State {
                 order: None,

@@ -135,6 +135,8 @@ pub(crate) struct Window<E, O> {
     suspects: usize,
     /// Whether the server does not let us look up.
     cannot_look_up: bool,
+    /// The call that found a record to be stored already, while the others are expected to be, too.
+    expects_stored: Option<u64>,
     /// Why no further item is sent at all.
     refused: Option<(ErrorKind, Arc<Status>)>,
 }
@@ -157,6 +159,7 @@ impl<E, O> Window<E, O> {
             segment: usize::MAX,
             suspects: 0,
             cannot_look_up: false,
+            expects_stored: None,
             refused: None,
         }
     }
@@ -221,10 +224,13 @@ impl<E, O> Window<E, O> {
 
     /// Takes an item of `bytes` bytes on the wire, to be sent.
     pub(crate) fn take(&mut self, entry: E, bytes: usize) {
+        let index = self.next_index();
         self.push(entry, bytes);
         if let Some((kind, status)) = &self.refused {
             let error = Error::from_status(*kind, Status::clone(status));
-            self.settle(self.next_index() - 1, Err(error));
+            self.settle(index, Err(error));
+        } else {
+            self.guess_next(index);
         }
     }
 

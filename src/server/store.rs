@@ -36,6 +36,7 @@ type Validate = dyn Fn(&Record) -> Validation + Send + Sync;
 
 /// What a validator says of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Validation {
     /// The record is good.
     Pass,
@@ -48,6 +49,7 @@ pub enum Validation {
 
 /// What the store answers to a push of a record that it has already. Real servers differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AlreadyStored {
     /// `Internal`, which ends the call: a real server over a local folder, its default.
     #[default]

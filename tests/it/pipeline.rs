@@ -336,6 +336,60 @@ async fn a_failing_delete_is_singled_out() {
     assert_eq!(store.len(), 1);
 }
 
+/// As when an import is run again: each of these ends a call of the server.
+#[tokio::test]
+async fn records_that_are_stored_are_pushed_again_at_little_cost() {
+    let store = Store::new();
+    let client = store.client();
+    for number in 0..10_000 {
+        store.insert(record(number)).unwrap();
+    }
+    let results = stream::iter((0..10_010).map(record)).push_to(&client);
+    let monitor = results.monitor();
+    let results: Vec<_> = soon(results.collect()).await;
+    for (number, result) in results.iter().enumerate() {
+        let pushed = result.as_ref().unwrap();
+        assert_eq!(
+            (pushed.index, pushed.already_stored),
+            (number as u64, number < 10_000)
+        );
+    }
+    let stats = monitor.stats();
+    assert!(stats.calls < 60, "{stats}");
+    assert!(stats.sent < 3_000, "{stats}");
+    assert_eq!(stats.faults, 0, "{stats}");
+}
+
+/// The server ends the call at the first of 10,000 requests, most of which have yet to be sent.
+#[tokio::test]
+async fn a_server_that_ends_a_call_early_is_heard_while_it_is_sent_to() {
+    let store = Store::new();
+    let serving = store.listen("127.0.0.1:0").await.unwrap();
+    let client = Client::connect(serving.url()).await.unwrap();
+    let options = window(20_000);
+    let input = stream::iter([bad(0)]).chain(stream::iter((1..10_000).map(record)));
+    let results: Vec<_> = soon(input.push_to_with(&client, &options).collect()).await;
+    assert_eq!(results[0].as_ref().unwrap_err().kind(), ErrorKind::Rejected);
+    assert!(results[1..].iter().all(Result::is_ok));
+    assert_eq!(store.calls().len(), 2);
+
+    let refs: Vec<_> = (1..10_000).map(|n| cid(&record(n))).collect();
+    store.inject(
+        Fault::status(Status::failed_precondition("pinned"))
+            .of(refs[0])
+            .times(u64::MAX),
+    );
+    let results: Vec<_> = soon(
+        stream::iter(refs)
+            .delete_from_with(&client, &options)
+            .collect(),
+    )
+    .await;
+    assert_eq!(results[0].as_ref().unwrap_err().kind(), ErrorKind::Rejected);
+    assert!(results[1..].iter().all(Result::is_ok));
+    assert_eq!(store.len(), 1);
+}
+
 #[tokio::test]
 async fn seven_bad_deletes_of_ten_thousand_are_singled_out() {
     let store = Store::new();

@@ -180,6 +180,8 @@ enum Act {
     Drop,
     Page(u16),
     Status(Code, usize),
+    /// A status with details that are no base64, in headers or trailers.
+    Details(bool),
     /// The response just ends.
     NoTrailers,
     Garbage,
@@ -239,6 +241,21 @@ async fn serve(socket: tokio::net::TcpStream, act: Arc<Mutex<Option<Act>>>) {
                     .body(())
                     .unwrap();
                 respond.send_response(head, true).unwrap();
+            }
+            Some(Act::Details(in_headers)) => {
+                let details = [("grpc-status", "14"), ("grpc-status-details-bin", "?!")];
+                let [(status, code), (name, value)] = details;
+                if in_headers {
+                    let head = grpc().header(status, code).header(name, value);
+                    respond.send_response(head.body(()).unwrap(), true).unwrap();
+                } else {
+                    let head = grpc().body(()).unwrap();
+                    let mut answers = respond.send_response(head, false).unwrap();
+                    let mut trailers = http::HeaderMap::new();
+                    trailers.insert(status, code.parse().unwrap());
+                    trailers.insert(name, value.parse().unwrap());
+                    answers.send_trailers(trailers).unwrap();
+                }
             }
             Some(Act::NoTrailers) => {
                 let mut answers = respond
@@ -330,6 +347,8 @@ async fn what_the_transport_shows_is_of_the_moment_whatever_its_code() {
         Act::Page(429),
         Act::Page(200),
         Act::NoTrailers,
+        Act::Details(true),
+        Act::Details(false),
         Act::Status(Code::Unavailable, 10),
         Act::Status(Code::ResourceExhausted, 10),
     ];

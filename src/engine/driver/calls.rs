@@ -245,8 +245,8 @@ where
     }
 
     fn fault(&mut self, now: Instant, named: bool, status: Option<Status>) {
-        self.shared.counters.faults.add(1);
         let status = status.unwrap_or_else(|| Status::unavailable("answers are missing"));
+        self.shared.counters.fault(&status);
         self.pace.fault(now, named, &status);
     }
 }

@@ -112,6 +112,7 @@ impl<E, O> Window<E, O> {
                 self.retry(at.index);
                 self.end_of_suspicion(acknowledged_whole);
                 if verdict::is_already_stored(&status) {
+                    self.expect_stored(&left[1..], flight.number);
                     return Aftermath::Answered;
                 }
                 Aftermath::Fault { named: true }
@@ -152,10 +153,13 @@ impl<E, O> Window<E, O> {
         }
         self.requeue_all(&rest[1..]);
         let refused = rest[0].index;
-        let kind = match self.live(refused).lost() {
+        let trouble = self.live(refused).trouble.as_ref();
+        let is_in_doubt = trouble.is_some_and(|trouble| trouble.is_in_doubt());
+        let kind = if is_in_doubt && lost == Lost::LookedUp {
             // This try was refused; what became of an earlier one was never found out.
-            Some(_) if lost == Lost::LookedUp => ErrorKind::Unknown,
-            _ => verdict::kind_of_record(status),
+            ErrorKind::Unknown
+        } else {
+            verdict::kind_of_record(status)
         };
         self.settle(
             refused,
@@ -223,16 +227,15 @@ impl<E, O> Window<E, O> {
             let trouble = self.live(*index).trouble.get_or_insert_default();
             trouble.lost = Some(Loss {
                 call,
-                place: *place,
+                place: *place as u64,
+                is_guess: false,
             });
         }
     }
 
     /// What is to be done about an item that a fault met.
     fn retry(&mut self, index: u64) {
-        let looks_up =
-            self.rules.lost == Lost::LookedUp && self.rules.retries && !self.cannot_look_up;
-        if looks_up && self.live(index).lost().is_some() {
+        if self.looks_up() && self.live(index).lost().is_some() {
             self.doubt(index);
         } else {
             self.send_again(index);

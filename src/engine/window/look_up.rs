@@ -3,8 +3,9 @@
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::slot::State;
-use super::{Aftermath, Ended, Flight, Window};
+use super::slot::{Loss, State};
+use super::{Aftermath, Ended, Flight, Lost, Window};
+use crate::engine::flight::Unanswered;
 use crate::verdict::Verdict;
 
 impl<E, O> Window<E, O> {
@@ -70,6 +71,7 @@ impl<E, O> Window<E, O> {
             (Verdict::Record, None) if was_at_one => Aftermath::Answered,
             (Verdict::Whole, _) => {
                 self.cannot_look_up = true;
+                self.expects_stored = None;
                 for index in left {
                     self.cannot_be_settled(index);
                 }
@@ -91,12 +93,53 @@ impl<E, O> Window<E, O> {
         }
     }
 
+    /// Whether what became of an item can be looked up.
+    pub(super) fn looks_up(&self) -> bool {
+        self.rules.lost == Lost::LookedUp && self.rules.retries && !self.cannot_look_up
+    }
+
+    /// These stood behind a record that is stored already. Whoever pushes one again mostly pushes
+    /// many again, and each would end a call and have what is behind it sent in vain. So they are
+    /// looked up before they are sent, and so is what is taken from now on, until one is missing.
+    pub(super) fn expect_stored(&mut self, behind: &[Unanswered], call: u64) {
+        if !self.looks_up() {
+            return;
+        }
+        self.expects_stored = Some(call);
+        for item in behind {
+            self.guess(item.index, call, item.place as u64);
+        }
+    }
+
+    /// The same for an item that is taken while it is expected.
+    pub(super) fn guess_next(&mut self, index: u64) {
+        if let Some(call) = self.expects_stored {
+            // Behind all that the call itself has carried.
+            self.guess(index, call, (1 << 32) + index);
+        }
+    }
+
+    fn guess(&mut self, index: u64, call: u64, place: u64) {
+        let trouble = self.live(index).trouble.get_or_insert_default();
+        if trouble.lost.is_none() {
+            trouble.lost = Some(Loss {
+                call,
+                place,
+                is_guess: true,
+            });
+        }
+        self.doubt(index);
+    }
+
     /// The item is not stored. A server works in order, so neither are those that were behind it in
     /// the call that lost their answers.
     fn is_not_there(&mut self, index: u64) {
         let Some(lost) = self.live(index).lost() else {
             return;
         };
+        if self.expects_stored == Some(lost.call) {
+            self.expects_stored = None;
+        }
         let behind = self.in_doubt.range((lost, 0)..);
         let behind = behind.take_while(|(loss, _)| loss.call == lost.call);
         for (loss, index) in behind.copied().collect::<Vec<_>>() {

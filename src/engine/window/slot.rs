@@ -38,7 +38,9 @@ pub(super) enum State<O> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Loss {
     pub(super) call: u64,
-    pub(super) place: usize,
+    pub(super) place: u64,
+    /// Nothing was lost: it stood behind a record that is stored already, and may be, too.
+    pub(super) is_guess: bool,
 }
 
 /// What faults have done to an item.
@@ -64,6 +66,13 @@ pub(super) struct Trouble {
     pub(super) last: Option<Arc<Status>>,
 }
 
+impl Trouble {
+    /// Whether its answer was lost, and it was not looked up since.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.lost.is_some_and(|lost| !lost.is_guess)
+    }
+}
+
 impl<E, O> Slot<E, O> {
     pub(super) fn tries(&self) -> u32 {
         self.trouble.as_ref().map_or(0, |trouble| trouble.tries)
@@ -75,7 +84,7 @@ impl<E, O> Slot<E, O> {
 
     pub(super) fn may_have_landed(&self) -> bool {
         let trouble = self.trouble.as_ref();
-        trouble.is_some_and(|trouble| trouble.may_have_landed || trouble.lost.is_some())
+        trouble.is_some_and(|trouble| trouble.may_have_landed || trouble.is_in_doubt())
     }
 
     /// What it is when it is given up.
@@ -99,7 +108,7 @@ impl<E, O> Slot<E, O> {
             return Error::new(kind, "the call broke");
         };
         // The server has said what it makes of this item, and it was looked up where it can be.
-        let named = trouble.named && (trouble.lost.is_none() || lost == Lost::Repeated);
+        let named = trouble.named && (!trouble.is_in_doubt() || lost == Lost::Repeated);
         let kind = if named {
             verdict::kind_of_record(status)
         } else {

@@ -166,7 +166,7 @@ fn what_a_status_says_of_an_item_is_its_kind() {
     for (status, kind) in [
         (Status::invalid_argument(""), ErrorKind::Rejected),
         (Status::failed_precondition(""), ErrorKind::Rejected),
-        (Status::already_exists(""), ErrorKind::Rejected),
+        (Status::already_exists(""), ErrorKind::Internal),
         (Status::not_found(""), ErrorKind::NotFound),
         (Status::internal(""), ErrorKind::Internal),
         (Status::unknown(""), ErrorKind::Internal),
@@ -584,6 +584,35 @@ fn a_lost_answer_is_looked_up_and_what_is_missing_sent_again() {
     assert_eq!(
         window.results(),
         [(0, 1, Ok("stored")), (1, 1, Ok("found"))]
+    );
+}
+
+#[test]
+fn behind_a_stored_record_others_are_looked_up_before_they_are_sent() {
+    let mut window = retrying(8);
+    window.take_all(0..4);
+    window.send();
+    let aftermath = window.end(Err(Status::internal("already exists")), 3);
+    assert_eq!(aftermath, Aftermath::Answered, "the server does its work");
+    assert_eq!(window.send(), [3], "this one had not left");
+    window.take(4, 1);
+    let (asked, mut flight) = window.look_up();
+    assert_eq!(asked, [0, 1, 2, 4]);
+    window.found(&mut flight);
+    window.found(&mut flight);
+    window.look_up_ended(&flight, Status::not_found(""));
+    assert_eq!(window.results(), [(0, 1, Ok("found")), (1, 1, Ok("found"))]);
+    assert_eq!(window.send(), [2, 4], "the first that is missing ends it");
+    window.take(5, 1);
+    assert_eq!(window.send(), [5]);
+    // A guess is no doubt: the call had got to 3, and 5 had not left.
+    window.end(Err(Status::internal("already exists")), 3);
+    window.give_up_all("enough");
+    let kinds: Vec<_> = window.results().into_iter().map(|r| r.2).collect();
+    let (unknown, unavailable) = (Err(ErrorKind::Unknown), Err(ErrorKind::Unavailable));
+    assert_eq!(
+        kinds,
+        [unavailable, unknown, unavailable, Err(ErrorKind::NotSent)]
     );
 }
 
