@@ -11,7 +11,6 @@
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
-use std::pin::pin;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -44,7 +43,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let mut push = Stage::start("push", records.len());
     let mut stored = Vec::new();
     let mut refused = Vec::new();
-    let mut results = pin!(stream::iter(records.clone()).push_to(&client));
+    let mut results = stream::iter(records.clone()).push_to(&client);
     while let Some(result) = results.next().await {
         push.seen(&result);
         match result {
@@ -78,7 +77,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         .chain(refused.into_iter().map(|record| (record, false)))
         .collect();
     let mut lookup = Stage::start("lookup", questions.len());
-    let mut results = pin!(stream::iter(questions).lookup_in(&client));
+    let mut results = stream::iter(questions).lookup_in(&client);
     while let Some(result) = results.next().await {
         lookup.seen(&result);
         let (found, expected) = match &result {
@@ -94,7 +93,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     // Pull back. Each record is verified against its CID on the way, and compared here.
     let refs: Vec<_> = stored.iter().map(|(cid, record)| (*cid, record)).collect();
     let mut pull = Stage::start("pull", refs.len());
-    let mut results = pin!(stream::iter(refs).pull_from(&client));
+    let mut results = stream::iter(refs).pull_from(&client);
     while let Some(result) = results.next().await {
         pull.seen(&result);
         match result {
@@ -110,7 +109,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     // Delete all, and see that all is gone.
     let mut delete = Stage::start("delete", stored.len());
     let cids = stream::iter(stored.iter().map(|(cid, _)| *cid));
-    let mut results = pin!(cids.delete_from(&client));
+    let mut results = cids.delete_from(&client);
     while let Some(result) = results.next().await {
         delete.seen(&result);
         if let Err(failed) = result {

@@ -4,8 +4,6 @@
 //! on [`Stream`], each with one method that turns a stream of items into a stream of results.
 //!
 //! ```
-//! use std::pin::pin;
-//!
 //! use agntcy_dir_stream::prelude::*;
 //! use futures::{StreamExt, stream};
 //!
@@ -14,7 +12,7 @@
 //!     r#"{"name": "a", "version": "1", "schema_version": "1.0.0"}"#.parse::<Record>()?,
 //!     r#"{"name": "this one lacks a schema version"}"#.parse()?,
 //! ]);
-//! let mut results = pin!(records.push_to(&client));
+//! let mut results = records.push_to(&client);
 //! while let Some(result) = results.next().await {
 //!     match result {
 //!         Ok(pushed) => println!("{} {}", pushed.index, pushed.cid),

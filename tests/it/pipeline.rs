@@ -572,6 +572,40 @@ async fn connecting_to_nobody_names_the_address() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_not_there_yet_is_waited_for() {
+    assert_eq!(
+        Client::connect_lazy("oops").unwrap_err().kind(),
+        ErrorKind::Invalid
+    );
+    let address = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let client = Client::connect_lazy(format!("http://{address}")).unwrap();
+    let store = Store::new();
+    let results = stream::iter((0..100).map(record)).push_to(&client);
+    let monitor = results.monitor();
+    let server = async {
+        while monitor.stats().faults < 4 {
+            tokio::task::yield_now().await;
+        }
+        assert!(monitor.stats().circuit_open);
+        let fault = monitor.last_fault().unwrap();
+        assert!(fault.contains("connect"), "{fault}");
+        store.listen(address).await.unwrap()
+    };
+    let (summary, serving) = soon(futures::future::join(results.finish(), server)).await;
+    assert_eq!(
+        (summary.stats.succeeded, store.len()),
+        (100, 100),
+        "{summary}"
+    );
+    assert_eq!(summary.stats.resent, 0, "nothing had left");
+    assert!(!summary.stats.circuit_open);
+    drop(serving);
+}
+
+#[tokio::test]
 async fn without_retries_a_server_that_went_away_fails_each_item_and_ends() {
     let store = Store::new();
     let serving = store.listen("127.0.0.1:0").await.unwrap();
