@@ -1,6 +1,7 @@
 //! The adapters against the embedded store: what a pipeline gets, whatever happens.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{Call, End, Fault, Method, Store};
@@ -8,7 +9,7 @@ use agntcy_dir_stream::{Client, Code, ErrorKind, Record, Retry, Status};
 use futures::{Stream, StreamExt, stream};
 use prost::Message as _;
 
-use crate::support::{cid, record, soon, window};
+use crate::support::{cid, free_address, record, soon, window};
 
 /// A record that the store refuses.
 fn bad(number: usize) -> Record {
@@ -577,22 +578,19 @@ async fn a_server_that_is_not_there_yet_is_waited_for() {
         Client::connect_lazy("oops").unwrap_err().kind(),
         ErrorKind::Invalid
     );
-    let address = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let address = free_address();
     let client = Client::connect_lazy(format!("http://{address}")).unwrap();
     let store = Store::new();
     let results = stream::iter((0..100).map(record)).push_to(&client);
     let monitor = results.monitor();
     let server = async {
         while monitor.stats().faults < 4 {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert!(monitor.stats().circuit_open);
         let fault = monitor.last_fault().unwrap();
         assert!(fault.contains("connect"), "{fault}");
-        store.listen(address).await.unwrap()
+        store.listen(&address).await.unwrap()
     };
     let (summary, serving) = soon(futures::future::join(results.finish(), server)).await;
     assert_eq!(

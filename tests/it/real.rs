@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
@@ -13,7 +12,7 @@ use futures::{Stream, StreamExt, stream};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::support::{cid, record, soon};
+use crate::support::{cid, free_address, record, soon};
 
 /// The server as a process, on a folder and an address of its own.
 struct Server {
@@ -97,17 +96,6 @@ async fn spawn(folder: &Path, address: &str, more: &[&str]) -> Child {
     // What it prints later has to go somewhere.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     process
-}
-
-/// Below the ports that the system gives to outgoing connections: nobody takes it while the server
-/// is away.
-fn free_address() -> String {
-    static NEXT: AtomicU16 = AtomicU16::new(20_000);
-    std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed))
-        .take(1_000)
-        .map(|port| format!("127.0.0.1:{port}"))
-        .find(|address| std::net::TcpListener::bind(address).is_ok())
-        .expect("a free port")
 }
 
 /// Runs a stream to its end; at the result of this place, `act` is run beside it.

@@ -101,7 +101,6 @@ async fn line(
     if random.u32(0..10) == 0 {
         // Without a word, until the client has had enough.
         done.stalls.fetch_add(1, Ordering::Relaxed);
-        let _ = tokio::time::timeout(Duration::from_secs(30), client.read(&mut [])).await;
         while client.read(&mut up).await.is_ok_and(|read| read > 0) {}
     } else {
         done.cuts.fetch_add(1, Ordering::Relaxed);
@@ -145,7 +144,7 @@ impl Watch {
         println!("{what}: {stats}; {took:.1?}, {} KiB grown", grown >> 10);
         assert_eq!(self.seen, RECORDS as u64);
         assert!(grown <= MAY_GROW, "{what}: {grown} bytes grown");
-        assert!(stats.faults > 5, "{what}: the line was not bad enough");
+        assert!(stats.faults > 2, "{what}: the line was not bad enough");
         assert!(
             stats.resent <= (stats.faults + 1) * 1_024,
             "a window for each fault"

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -321,6 +322,17 @@ pub(crate) fn next<S: Stream + Unpin>(stream: &mut S) -> S::Item {
         Poll::Ready(None) => panic!("the stream has ended"),
         Poll::Pending => panic!("no result is ready"),
     }
+}
+
+/// An address below the ports that the system gives to outgoing connections: nobody takes it while
+/// its server is away.
+pub(crate) fn free_address() -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed))
+        .take(1_000)
+        .map(|port| format!("127.0.0.1:{port}"))
+        .find(|address| std::net::TcpListener::bind(address).is_ok())
+        .expect("a free port")
 }
 
 /// Waits for what has to come, long enough for any machine; a hang fails here, with a backtrace.
