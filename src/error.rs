@@ -128,6 +128,14 @@ impl fmt::Display for ErrorKind {
     }
 }
 
+/// What a status says, or what its code stands for.
+pub(crate) fn words(status: &Status) -> &str {
+    match status.message() {
+        "" => status.code().description(),
+        words => words,
+    }
+}
+
 /// The error of one item, or of connecting.
 ///
 /// One word wide. [`kind`](Self::kind) is for matching, and `Display` for reading: it has the
@@ -230,10 +238,7 @@ impl fmt::Display for Error {
         let Cause::Status(status) = cause else {
             return write!(f, "{kind}: {message}");
         };
-        let said = match status.message() {
-            "" => status.code().description(),
-            words => words,
-        };
+        let said = words(status);
         match message.as_ref() {
             "" => write!(f, "{kind}: {said}"),
             message => write!(f, "{kind}: {message}: {said}"),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tonic::Status;
 
 use crate::breaker::Breaker;
-use crate::error::{Error, ErrorKind};
+use crate::error::{self, Error, ErrorKind};
 
 /// How many of the first failures a [`Summary`] holds.
 const FIRST_FAILURES: usize = 10;
@@ -224,11 +224,7 @@ impl Counters {
 
     pub(crate) fn fault(&self, status: &Status) {
         self.faults.add(1);
-        let words = match status.message() {
-            "" => status.code().description(),
-            words => words,
-        };
-        *lock(&self.last_fault) = Some(words.to_owned());
+        *lock(&self.last_fault) = Some(error::words(status).to_owned());
     }
 
     /// A failure is handed out.

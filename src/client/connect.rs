@@ -75,9 +75,7 @@ impl Client {
             endpoint.connect_lazy()
         }))
     }
-}
 
-impl Client {
     /// A client for a DIR server that need not be there yet: as [`connect`](Self::connect), but the
     /// connection is made with the first call. Adapters wait for the server as for any that is away.
     ///

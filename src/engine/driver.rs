@@ -31,8 +31,8 @@ use crate::stats::Counters;
 /// gets a turn.
 const TAKEN_AT_ONCE: usize = 256;
 
-/// How many events of calls are taken in before the task's other work gets a turn: an answer to an
-/// item that was given up makes no result.
+/// How many events of calls and timers are taken in before the task's other work gets a turn: an
+/// answer to an item that was given up, say, makes no result.
 const EVENTS_AT_ONCE: usize = 1024;
 
 type Outcome<O, T> = Result<<O as Operation>::Success<T>, Failed<<O as Operation>::Input, T>>;
@@ -180,6 +180,10 @@ where
             if let Some(settled) = self.window.pop() {
                 return Poll::Ready(Some(settled));
             }
+            if events == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             if !filled && self.window.is_half_empty() {
                 filled = true;
                 self.fill(cx);
@@ -189,10 +193,6 @@ where
                 // What an ended call leaves waiting has to be sent again.
                 filled &= goes_on;
                 events -= 1;
-                if events == 0 {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
                 continue;
             }
             if !filled {
@@ -208,10 +208,6 @@ where
             }
             filled = false;
             events -= 1;
-            if events == 0 {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
         }
     }
 

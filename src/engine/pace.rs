@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::pushback::{self, Pushback};
-use crate::breaker::{Breaker, Permit, Probe};
+use crate::breaker::{Breaker, Permit};
 use crate::retry::Retry;
 use crate::verdict;
 
@@ -39,13 +39,6 @@ const WAIT_OF_ALL: Duration = Duration::from_secs(60);
 
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Whether a call may be opened.
-pub(super) enum Gate {
-    Open(Option<Probe>),
-    /// Not now; it is worth another look at this time.
-    Shut(Option<Instant>),
-}
-
 impl Pace {
     pub(super) fn new(retry: Retry, breaker: Arc<Breaker>) -> Self {
         Self {
@@ -65,17 +58,13 @@ impl Pace {
     }
 
     /// Asks for a call.
-    pub(super) fn gate(&self, cx: &Context<'_>, now: Instant) -> Gate {
+    pub(super) fn permit(&self, cx: &Context<'_>, now: Instant) -> Permit {
         if !self.retry.is_on() {
-            return Gate::Open(None);
+            return Permit::Granted;
         }
-        if let Some(hold) = self.hold.filter(|hold| *hold > now) {
-            return Gate::Shut(Some(hold));
-        }
-        match self.breaker.permit(cx, now) {
-            Permit::Granted => Gate::Open(None),
-            Permit::Probe(probe) => Gate::Open(Some(probe)),
-            Permit::Denied(at) => Gate::Shut(at),
+        match self.hold.filter(|hold| *hold > now) {
+            Some(hold) => Permit::Denied(Some(hold)),
+            None => self.breaker.permit(cx, now),
         }
     }
 

@@ -12,7 +12,7 @@ use prost::Message as _;
 use serde_json::json;
 
 use crate::foreign::{Foreign, assert_status};
-use crate::support::{Text, cid, example_records, record, sized, soon};
+use crate::support::{Text, cid, example_records, kinds, record, sized, soon};
 
 /// A record whose validator does as its name says: `refuse…` is invalid, and for `fail…` the
 /// validator is down. Each number gives another record.
@@ -449,11 +449,10 @@ async fn the_limit_is_4_mib(server: &Server) {
     let results = stream::iter([record(1), fits.clone(), sized((4 << 20) + 1), record(2)])
         .push_to(&server.client);
     let results: Vec<_> = soon(results.collect()).await;
-    let kinds: Vec<_> = results
-        .iter()
-        .map(|result| result.as_ref().err().map(|f| f.kind()))
-        .collect();
-    assert_eq!(kinds, [None, None, Some(ErrorKind::Invalid), None]);
+    assert_eq!(
+        kinds(&results),
+        [None, None, Some(ErrorKind::Invalid), None]
+    );
     let pulled = soon(server.client.pull(&fits)).await.unwrap();
     assert_eq!(pulled.record.encoded_len(), 4 << 20);
 }

@@ -9,7 +9,7 @@ use agntcy_dir_stream::{Client, Code, ErrorKind, Record, Retry, Status};
 use futures::{Stream, StreamExt, stream};
 use prost::Message as _;
 
-use crate::support::{cid, free_address, record, soon, window};
+use crate::support::{cid, free_address, kinds, record, soon, window};
 
 /// A record that the store refuses.
 fn bad(number: usize) -> Record {
@@ -206,10 +206,7 @@ async fn push_ten(fault: Fault) -> (Store, Vec<Option<ErrorKind>>) {
     let options = window(4).retry(Retry::off());
     let results = stream::iter((0..10).map(record)).push_to_with(&client, &options);
     let results: Vec<_> = soon(results.collect()).await;
-    let kinds = results
-        .iter()
-        .map(|result| result.as_ref().err().map(|failed| failed.kind()));
-    (store.clone(), kinds.collect())
+    (store.clone(), kinds(&results))
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use agntcy_dir_stream::{Cid, Client, Options, Record};
+use agntcy_dir_stream::{Cid, Client, ErrorKind, Failed, Options, Record};
 use bytes::{Buf, Bytes, BytesMut};
 use futures::channel::{mpsc, oneshot};
 use futures::task::noop_waker;
@@ -305,6 +305,12 @@ pub(crate) fn framed(message: &[u8]) -> Bytes {
     frame.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
     frame.extend_from_slice(message);
     frame.freeze()
+}
+
+/// What went wrong with each, if anything.
+pub(crate) fn kinds<S, I, T>(results: &[Result<S, Failed<I, T>>]) -> Vec<Option<ErrorKind>> {
+    let kind = |result: &Result<S, Failed<I, T>>| result.as_ref().err().map(Failed::kind);
+    results.iter().map(kind).collect()
 }
 
 pub(crate) fn window(items: usize) -> Options {

@@ -14,7 +14,7 @@ use prost::Message as _;
 use tokio::net::TcpListener;
 use tonic::transport::Endpoint;
 
-use crate::support::{Text, cid, framed, record, soon};
+use crate::support::{Text, cid, framed, kinds, record, soon};
 
 // ---- a DIR server's answers --------------------------------------------------------------------
 
@@ -116,17 +116,9 @@ mod rows {
             None,
         ];
         let pulled: Vec<_> = in_a_week(stream::iter(&refs).pull_from(&client).collect()).await;
-        let kinds: Vec<_> = pulled
-            .iter()
-            .map(|r| r.as_ref().err().map(|f| f.kind()))
-            .collect();
-        assert_eq!(kinds, expected, "pull");
+        assert_eq!(kinds(&pulled), expected, "pull");
         let found: Vec<_> = in_a_week(stream::iter(&refs).lookup_in(&client).collect()).await;
-        let kinds: Vec<_> = found
-            .iter()
-            .map(|r| r.as_ref().err().map(|f| f.kind()))
-            .collect();
-        assert_eq!(kinds, expected, "lookup");
+        assert_eq!(kinds(&found), expected, "lookup");
         let refs = [missing, cid(&record(0)).to_string()];
         let deleted: Vec<_> = in_a_week(stream::iter(refs).delete_from(&client).collect()).await;
         assert!(
@@ -322,12 +314,8 @@ async fn pull(client: &Client) -> (Vec<Option<ErrorKind>>, Vec<(Code, Verdict)>)
     let refs = stream::iter((0..3).map(|number| cid(&record(number))));
     let results = refs.pull_from_with(client, &Options::new().retry(retry));
     let results: Vec<_> = soon(results.collect()).await;
-    let kinds = results
-        .iter()
-        .map(|r| r.as_ref().err().map(|f| f.kind()))
-        .collect();
     let judged = judged.lock().unwrap().clone();
-    (kinds, judged)
+    (kinds(&results), judged)
 }
 
 #[tokio::test]

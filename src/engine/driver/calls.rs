@@ -9,12 +9,11 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::{Driver, Entry};
-use crate::breaker::Probe;
+use crate::breaker::{Permit, Probe};
 use crate::cid::Cid;
 use crate::engine::call::{End, Event};
 use crate::engine::flight::Flight;
 use crate::engine::lane::Lane;
-use crate::engine::pace::Gate;
 use crate::engine::window::{Acknowledged, Aftermath, Ended};
 use crate::engine::{Operation, refs};
 use crate::item::Tagged;
@@ -29,9 +28,10 @@ where
 {
     /// Asks whether a call may be opened now, and notes when to ask again.
     fn may_open(&mut self, cx: &Context<'_>, now: Instant) -> Option<Option<Probe>> {
-        match self.pace.gate(cx, now) {
-            Gate::Open(probe) => Some(probe),
-            Gate::Shut(until) => {
+        match self.pace.permit(cx, now) {
+            Permit::Granted => Some(None),
+            Permit::Probe(probe) => Some(Some(probe)),
+            Permit::Denied(until) => {
                 self.gate_opens = self.gate_opens.into_iter().chain(until).min();
                 None
             }
