@@ -125,6 +125,11 @@ struct State {
 }
 
 impl State {
+    fn probe_opens(&self) -> Option<Instant> {
+        let probe_ends = self.probe.map(|(_, ends)| ends);
+        self.probe_at.max(probe_ends)
+    }
+
     fn watch(&mut self, cx: &Context<'_>) {
         let waker = cx.waker();
         if !self.waiting.iter().any(|other| other.will_wake(waker)) {
@@ -210,6 +215,15 @@ impl Breaker {
         }
     }
 
+    /// Whether a call would be permitted now.
+    pub(crate) fn may_permit(&self, now: Instant) -> bool {
+        if !self.is_open() {
+            return true;
+        }
+        let state = self.state();
+        !state.is_open || state.probe_opens().is_none_or(|at| at <= now)
+    }
+
     /// Asks for a call, now.
     pub(crate) fn permit(self: &Arc<Self>, cx: &Context<'_>, now: Instant) -> Permit {
         if !self.is_open() {
@@ -219,8 +233,7 @@ impl Breaker {
         if !state.is_open {
             return Permit::Granted;
         }
-        let probe_ends = state.probe.map(|(_, ends)| ends);
-        let at = state.probe_at.max(probe_ends);
+        let at = state.probe_opens();
         if at.is_none_or(|at| at <= now) {
             state.probes += 1;
             let number = state.probes;

@@ -32,6 +32,9 @@ pub struct Options {
     pub(crate) idle_close: Option<Duration>,
     pub(crate) stop_on_error: bool,
     pub(crate) unordered: bool,
+    pub(crate) calls: NonZeroUsize,
+    pub(crate) least_in_flight: NonZeroUsize,
+    most_in_flight: NonZeroUsize,
 }
 
 impl Options {
@@ -66,7 +69,14 @@ impl Options {
             idle_close: Some(Self::DEFAULT_IDLE_CLOSE),
             stop_on_error: false,
             unordered: false,
+            calls: NonZeroUsize::MIN,
+            least_in_flight: NonZeroUsize::MIN,
+            most_in_flight: NonZeroUsize::MAX,
         }
+    }
+
+    pub(crate) fn most_in_flight(&self) -> NonZeroUsize {
+        self.most_in_flight.min(self.window)
     }
 
     /// How many items may be taken from the input and not yet have their result handed out.
@@ -188,6 +198,44 @@ impl Options {
     /// ahead of it. A delete, and a call that runs without faults, come in order all the same.
     pub const fn unordered(mut self, unordered: bool) -> Self {
         self.unordered = unordered;
+        self
+    }
+
+    /// How many calls the adapter may have open at once. Default: 1.
+    ///
+    /// A DIR server works through a call one record after the other, so where a record takes time,
+    /// as a push does whose validation is slow, several calls are as many times as fast, as far as
+    /// the server has the means. They share the one [`window`](Self::window), each with its part of
+    /// it; results still come in input order, for which the results of faster calls wait in the
+    /// window, unless [`unordered`](Self::unordered) is on.
+    ///
+    /// A call is opened when there is an item for it and no other call is idle, on the node and
+    /// connection of the client that has the fewest
+    /// ([`Client::with_connections`](crate::Client::with_connections),
+    /// [`Client::with_nodes_of`](crate::Client::with_nodes_of)). Where the server allows fewer calls
+    /// at once, as many are open as it allows. When a call ends at a bad record, breaks or grows old,
+    /// the others go on.
+    ///
+    /// Two calls may carry the same record at the same time, if the input has it twice: a server
+    /// over a local folder then refuses one as already stored, which is found out and is a success.
+    pub const fn calls(mut self, calls: NonZeroUsize) -> Self {
+        self.calls = calls;
+        self
+    }
+
+    /// How many requests one call may have unanswered, at least and at most, where calls keep ending
+    /// at bad records. Default: from 1 to the [`window`](Self::window), which bounds it always.
+    ///
+    /// What is behind a bad record in its call was sent in vain and is sent again. So the number
+    /// follows how many records get through from one end of a call to the next: about as many are
+    /// sent ahead. It begins with the most; where bad records are rare, it stays there, and where they
+    /// become rare, it grows back by an eighth in each round trip.
+    ///
+    /// The same number for both turns this off. If the least is above the most, the most counts. A
+    /// delete, which has no answer for each ref, has its own way of halving.
+    pub const fn in_flight(mut self, least: NonZeroUsize, most: NonZeroUsize) -> Self {
+        self.least_in_flight = least;
+        self.most_in_flight = most;
         self
     }
 }

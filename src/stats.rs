@@ -51,7 +51,7 @@ pub struct Stats {
     /// which the server failed without saying whose fault it is. While this grows and `succeeded` does
     /// not, the adapter is recovering.
     pub faults: u64,
-    /// Whether the client's [`CircuitBreaker`](crate::CircuitBreaker) is open.
+    /// Whether the client's [`CircuitBreaker`](crate::CircuitBreaker) is open: of several nodes, all.
     pub circuit_open: bool,
     failed_as: [u64; ErrorKind::ALL.len()],
 }
@@ -164,7 +164,7 @@ impl Monitor {
 /// The counts of an adapter. One task writes, any may read.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    breaker: Arc<Breaker>,
+    breakers: Vec<Arc<Breaker>>,
     last_fault: Mutex<Option<String>>,
     pub(crate) taken: Count,
     pub(crate) succeeded: Count,
@@ -203,9 +203,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Counters {
-    pub(crate) fn new(breaker: Arc<Breaker>) -> Self {
+    pub(crate) fn new(breakers: Vec<Arc<Breaker>>) -> Self {
         Self {
-            breaker,
+            breakers,
             last_fault: Mutex::default(),
             taken: Count::default(),
             succeeded: Count::default(),
@@ -256,7 +256,7 @@ impl Counters {
             calls: self.calls.get(),
             lookup_calls: self.lookup_calls.get(),
             faults: self.faults.get(),
-            circuit_open: self.breaker.is_open(),
+            circuit_open: self.breakers.iter().all(|breaker| breaker.is_open()),
             failed_as: std::array::from_fn(|kind| self.failed_as[kind].get()),
         }
     }

@@ -109,6 +109,12 @@ pub(crate) fn is_of_dying_connection(status: &Status) -> bool {
     })
 }
 
+/// The server allows no further call on this connection at present, and has not looked at what this
+/// one carried (RFC 9113, section 8.7).
+pub(crate) fn is_refused_unseen(status: &Status) -> bool {
+    causes(status).any(|cause| cause.to_string().contains("refused stream before processing"))
+}
+
 /// What tonic says where the answer came but cannot be read, or is longer than what is read. It
 /// has no source, and looks like the server's own words.
 fn is_unreadable(status: &Status) -> bool {

@@ -71,7 +71,7 @@ impl Client {
             Error::new(ErrorKind::Unavailable, format!("cannot connect to {url}"))
                 .with_source(error)
         })?;
-        Ok(Self::from_connections(first, move || {
+        Ok(Self::from_connection(first, move || {
             endpoint.connect_lazy()
         }))
     }
@@ -89,7 +89,7 @@ impl Client {
     pub fn connect_lazy(url: impl AsRef<str>) -> Result<Self, Error> {
         let endpoint = endpoint(url.as_ref())?;
         let connect = move || endpoint.connect_lazy();
-        Ok(Self::from_connections(connect(), connect))
+        Ok(Self::from_connection(connect(), connect))
     }
 }
 

@@ -1,21 +1,24 @@
 //! The way to a DIR server.
 
 mod connect;
+mod node;
 mod single;
 mod transport;
 
 use std::fmt;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 
 use tonic::transport::Channel;
 
 #[cfg(feature = "server")]
 pub(crate) use self::connect::with_settings;
+pub(crate) use self::node::{CallRate, Node};
 pub(crate) use self::transport::Transport;
 use crate::breaker::{Breaker, CircuitBreaker};
 
-/// A DIR server, and the way to it. Cheap to clone; clones share the connection and the
-/// [`CircuitBreaker`].
+/// A DIR server, or several that serve the same directory, and the way to them. Cheap to clone;
+/// clones share the connections and the [`CircuitBreaker`].
 ///
 /// ```no_run
 /// use agntcy_dir_stream::prelude::*;
@@ -27,8 +30,8 @@ use crate::breaker::{Breaker, CircuitBreaker};
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    transport: Arc<dyn Transport>,
-    breaker: Arc<Breaker>,
+    /// One or more.
+    nodes: Arc<[Node]>,
 }
 
 impl Client {
@@ -79,42 +82,107 @@ impl Client {
         Self::over(transport::over(service))
     }
 
-    /// A client over connections that it makes itself, beginning with `first`.
-    pub(crate) fn from_connections(
+    /// A client over a connection that it makes itself, beginning with `first`.
+    pub(crate) fn from_connection(
         first: Channel,
         make: impl Fn() -> Channel + Send + Sync + 'static,
     ) -> Self {
-        Self::over(transport::over_connections(first, make))
+        Self::over(transport::over_connection(first, make))
     }
 
     fn over(transport: Arc<dyn Transport>) -> Self {
         Self {
-            transport,
-            breaker: Breaker::new(CircuitBreaker::new()),
+            nodes: Arc::new([Node::over(transport)]),
+        }
+    }
+
+    fn map(self, change: impl Fn(Node) -> Node) -> Self {
+        Self {
+            nodes: self.nodes.iter().cloned().map(change).collect(),
         }
     }
 
     /// This client with a circuit breaker of its own, which its later clones and the adapters made
-    /// with them share. Pipelines that should not feel each other's faults want one each.
+    /// with them share. Pipelines that should not feel each other's faults want one each. Of several
+    /// nodes, each gets one.
     #[must_use]
-    pub fn with_breaker(mut self, settings: CircuitBreaker) -> Self {
-        self.breaker = Breaker::new(settings);
-        self
+    pub fn with_breaker(self, settings: CircuitBreaker) -> Self {
+        self.map(|node| Node {
+            breaker: Breaker::new(settings.clone()),
+            ..node
+        })
     }
 
-    pub(crate) fn breaker(&self) -> Arc<Breaker> {
-        Arc::clone(&self.breaker)
+    /// This client over so many connections to its server, or to each of its nodes, made when calls
+    /// first need them. Default: 1.
+    ///
+    /// Calls go where the fewest are. One connection carries many calls, and is enough where the
+    /// server is what is waited for ([`Options::calls`](crate::Options::calls)); more of them help
+    /// where one is limited by a proxy, by a flow-control window on a long line, or by the one task
+    /// that works on it.
+    ///
+    /// A client over a [service of your own](Self::from_service) stays with that: join several with
+    /// [`with_nodes_of`](Self::with_nodes_of).
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn with_connections(self, connections: NonZeroUsize) -> Self {
+        self.map(|node| node.with_connections(connections))
     }
 
-    pub(crate) fn transport(&self) -> Arc<dyn Transport> {
-        Arc::clone(&self.transport)
+    /// This client with a limit to how many calls a second it opens, spaced out evenly, over all of
+    /// its later clones and the adapters made with them; of several nodes, on each. Default: none.
+    ///
+    /// A DIR server may limit the rate of calls, not of records. A call is opened for each of
+    /// [`Options::calls`](crate::Options::calls), behind each bad record, and after each fault.
+    #[must_use]
+    pub fn with_call_rate(self, calls_per_second: NonZeroU32) -> Self {
+        self.map(|node| Node {
+            rate: Some(CallRate::new(calls_per_second)),
+            ..node
+        })
+    }
+
+    /// This client with the nodes of `other` beside its own, which must serve the same directory.
+    ///
+    /// A call goes to the node with the fewest, so to use several at once takes as many
+    /// [`Options::calls`](crate::Options::calls). Each node has its own circuit breaker: one that
+    /// fails is set aside, what its calls carried goes to the others, and it is tried again after
+    /// growing waits. Only when all are away does the adapter wait.
+    ///
+    /// Use [`connect_lazy`](Self::connect_lazy): then a node that is not there does not keep the
+    /// others from being used.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::{Client, Error};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let client = Client::connect_lazy("http://10.0.0.1:8888")?
+    ///     .with_nodes_of(Client::connect_lazy("http://10.0.0.2:8888")?);
+    /// # let _ = client;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_nodes_of(self, other: Self) -> Self {
+        Self {
+            nodes: self.nodes.iter().chain(&*other.nodes).cloned().collect(),
+        }
+    }
+
+    pub(crate) fn nodes(&self) -> &[Node] {
+        &self.nodes
     }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let breakers = self.nodes.iter().map(|node| &node.breaker);
         f.debug_struct("Client")
-            .field("breaker", &self.breaker)
+            .field("nodes", &breakers.collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
 }

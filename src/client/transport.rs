@@ -16,13 +16,18 @@ pub(crate) trait Transport: Send + Sync {
     /// Sends `request`, whose body is the call's outgoing side, and waits for response headers.
     fn open(&self, request: http::Request<Body>) -> Pin<Box<dyn Future<Output = Response> + Send>>;
 
-    /// Which connection the next call goes by.
+    /// Which connection the next call goes by, of those that were made one after the other.
     fn connection(&self) -> u64 {
         0
     }
 
     /// This connection is silent, and may be dead without knowing it: calls to come take another.
     fn leave(&self, _connection: u64) {}
+
+    /// The way to the same server by a connection of its own, if one can be made here.
+    fn another(&self) -> Option<Arc<dyn Transport>> {
+        None
+    }
 }
 
 pub(super) fn over<S>(service: S) -> Arc<dyn Transport>
@@ -62,22 +67,19 @@ where
     }
 }
 
-/// Over connections that `make` makes, beginning with `first`.
-pub(super) fn over_connections(
+/// Over a connection that `make` makes anew when it is left, beginning with `first`.
+pub(super) fn over_connection(
     first: Channel,
     make: impl Fn() -> Channel + Send + Sync + 'static,
 ) -> Arc<dyn Transport> {
-    Arc::new(Connections {
-        make: Box::new(make),
-        current: Mutex::new(Numbered {
-            number: 0,
-            service: over(first),
-        }),
-    })
+    Arc::new(Connection::new(first, Arc::new(make)))
 }
 
-struct Connections {
-    make: Box<dyn Fn() -> Channel + Send + Sync>,
+type Make = dyn Fn() -> Channel + Send + Sync;
+
+/// One connection at a time.
+struct Connection {
+    make: Arc<Make>,
     current: Mutex<Numbered>,
 }
 
@@ -86,13 +88,23 @@ struct Numbered {
     service: Arc<dyn Transport>,
 }
 
-impl Connections {
+impl Connection {
+    fn new(first: Channel, make: Arc<Make>) -> Self {
+        Self {
+            make,
+            current: Mutex::new(Numbered {
+                number: 0,
+                service: over(first),
+            }),
+        }
+    }
+
     fn current(&self) -> MutexGuard<'_, Numbered> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Transport for Connections {
+impl Transport for Connection {
     fn open(&self, request: http::Request<Body>) -> Pin<Box<dyn Future<Output = Response> + Send>> {
         let service = Arc::clone(&self.current().service);
         service.open(request)
@@ -111,5 +123,9 @@ impl Transport for Connections {
                 service: over((self.make)()),
             };
         }
+    }
+
+    fn another(&self) -> Option<Arc<dyn Transport>> {
+        Some(Arc::new(Self::new((self.make)(), Arc::clone(&self.make))))
     }
 }

@@ -21,6 +21,7 @@ use tonic_prost::ProstCodec;
 
 use super::outgoing::Outgoing;
 use crate::client::Transport;
+use crate::verdict;
 
 /// The largest answer in bytes that is read: four times what a DIR server sends by default, for
 /// servers set otherwise.
@@ -101,6 +102,11 @@ where
         self.outgoing.append(batch);
     }
 
+    /// Whether the transport has asked for requests. If not, the task is woken when it does.
+    pub(super) fn is_asked(&self, cx: &Context<'_>) -> bool {
+        self.outgoing.is_asked(cx)
+    }
+
     /// Half-closes once the queue has left.
     pub(super) fn finish(&mut self) {
         if !self.finished {
@@ -147,8 +153,11 @@ where
                 },
                 Stage::Ended => return Poll::Pending,
             };
-            let (taken, is_drained) = self.outgoing.close();
+            let (mut taken, is_drained) = self.outgoing.close();
             self.stage = Stage::Ended;
+            if status.as_ref().is_err_and(verdict::is_refused_unseen) {
+                taken = 0;
+            }
             if status.is_ok() && is_drained {
                 // All is said: there is nothing to reset. The request body of any other call is
                 // still there, and is cancelled.

@@ -3,7 +3,6 @@
 mod calls;
 mod timers;
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,9 +17,10 @@ use super::adapter::Adapter;
 use super::clock::Clock;
 use super::ends::{Leftover, Order, Remainder, Shared};
 use super::lane::Lane;
-use super::pace::Pace;
+use super::lanes::Lanes;
+use super::nodes::Nodes;
 use super::window::{Rules, Settled, Unsettled, Window};
-use crate::client::{Client, Transport};
+use crate::client::Client;
 use crate::error::Failed;
 use crate::item::Tagged;
 use crate::options::Options;
@@ -59,21 +59,23 @@ where
     } else {
         lower
     };
-    let shared = Shared::new(Counters::new(client.breaker()));
+    let breakers = client.nodes().iter().map(|node| Arc::clone(&node.breaker));
+    let shared = Shared::new(Counters::new(breakers.collect()));
     let driver = Driver {
         window: Window::new(Rules {
             items: options.window.get(),
             bytes: options.window_bytes.get(),
+            depth: (options.least_in_flight, options.most_in_flight()),
             acknowledged: O::ACKNOWLEDGED,
             lost: O::LOST,
             retries: options.retry.is_on(),
             most_tries: options.retry.most_tries(),
             unordered: options.unordered,
         }),
-        pace: Pace::new(options.retry.clone(), client.breaker()),
+        nodes: Nodes::new(client, options.retry.clone()),
         operation,
-        transport: client.transport(),
         limits: Limits {
+            window: options.window.get(),
             time: options.retry.most_time(),
             stall: options.stall_after,
             age: options.max_call_age,
@@ -86,11 +88,10 @@ where
         drains_until: None,
         stopped: false,
         first_unanswered: u64::MAX,
-        lane: None,
+        lanes: Lanes::new(options.calls.get()),
         look_up: None,
         gate_opens: None,
         ends_by: None,
-        batch: VecDeque::new(),
         clock: Clock::default(),
     };
     let results = async_stream::stream! {
@@ -113,6 +114,7 @@ struct Entry<O: Operation, T> {
 
 #[derive(Clone, Copy)]
 struct Limits {
+    window: usize,
     time: Duration,
     stall: Option<Duration>,
     age: Option<Duration>,
@@ -127,7 +129,6 @@ where
     O: Operation,
 {
     operation: O,
-    transport: Arc<dyn Transport>,
     limits: Limits,
     shared: Arc<Shared<S, Outcome<O, T>>>,
     input: Pin<Box<S>>,
@@ -138,17 +139,15 @@ where
     /// The first that was handed out without an answer.
     first_unanswered: u64,
     window: Window<Entry<O, T>, O::Output>,
-    /// The call that does the work.
-    lane: Option<Lane<O::Request, O::Answer>>,
+    /// The calls that do the work.
+    lanes: Lanes<O::Request, O::Answer>,
     /// The call that looks up what became of items whose answer was lost.
     look_up: Option<Lane<RecordRef, RecordMeta>>,
-    pace: Pace,
+    nodes: Nodes,
     /// When a call that is wanted might be opened.
     gate_opens: Option<Instant>,
     /// By when calls that are of no use any more have to be over.
     ends_by: Option<Instant>,
-    /// Requests on their way from the window to the call; empty between polls.
-    batch: VecDeque<O::Request>,
     clock: Clock,
 }
 
@@ -218,7 +217,7 @@ where
     fn is_done(&self) -> bool {
         !self.takes_input()
             && self.window.is_empty()
-            && self.lane.is_none()
+            && self.lanes.is_empty()
             && self.look_up.is_none()
     }
 
@@ -234,7 +233,7 @@ where
         }
         while self.takes_input() && self.window.has_room() {
             // While the server is away the input is left alone, but for the item of a probe.
-            if !self.window.is_empty() && !self.window.is_refusing() && self.pace.is_shut(cx) {
+            if !self.window.is_empty() && !self.window.is_refusing() && self.nodes.are_shut(cx) {
                 break;
             }
             if left == 0 {
@@ -273,7 +272,7 @@ where
 
     fn hand_out(&mut self, settled: Out<O, T>) -> Outcome<O, T> {
         if settled.attempts > 0 {
-            self.pace.progress();
+            self.nodes.progress();
         }
         if let Err(error) = &settled.outcome
             && !error.kind().is_answer()
@@ -302,7 +301,7 @@ where
 
     /// Takes back what the transport has not taken: that did not leave, and will not.
     fn withdraw(&mut self) {
-        if let Some(lane) = &mut self.lane {
+        for lane in self.lanes.iter_mut() {
             let taken = lane.retract();
             self.window.withdraw(&mut lane.flight, taken);
         }
@@ -314,7 +313,7 @@ where
 
     fn end_calls(&mut self) {
         self.withdraw();
-        self.lane = None;
+        self.lanes.clear();
         self.look_up = None;
     }
 

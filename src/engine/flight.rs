@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 pub(crate) struct Flight {
     /// Which call of the window this is.
     pub(super) number: u64,
-    /// How many items it may carry in all.
+    /// How many items it may carry in all. The first that it carries decides.
     pub(super) limit: usize,
     /// A probe takes the item that has failed least often, and not the first.
     pub(super) is_probe: bool,
@@ -30,10 +30,10 @@ pub(super) struct Unanswered {
 }
 
 impl Flight {
-    pub(super) fn new(number: u64, limit: usize, is_probe: bool) -> Self {
+    pub(super) fn new(number: u64, is_probe: bool) -> Self {
         Self {
             number,
-            limit,
+            limit: if is_probe { 1 } else { usize::MAX },
             is_probe,
             items: VecDeque::new(),
             sent: 0,
@@ -67,9 +67,19 @@ impl Flight {
         cut
     }
 
-    /// How many items it carries, or has carried.
-    pub(super) fn sent(&self) -> usize {
-        self.sent
+    /// Whether it has carried nothing.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.sent == 0
+    }
+
+    /// How many items it carries that have no answer.
+    pub(crate) fn load(&self) -> usize {
+        self.items.len()
+    }
+
+    /// How many answers have come.
+    pub(crate) fn answered(&self) -> usize {
+        self.answered
     }
 
     /// Whether it can carry no more.

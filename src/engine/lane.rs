@@ -11,6 +11,8 @@ use tonic::Status;
 
 use super::call::{Call, Event};
 use super::flight::Flight;
+use super::nodes::Route;
+use super::pace::Incident;
 use super::window::Ended;
 use crate::breaker::Probe;
 use crate::client::Transport;
@@ -18,17 +20,43 @@ use crate::verdict::Verdict;
 
 pub(super) struct Lane<R, A> {
     pub(super) flight: Flight,
+    pub(super) route: Route,
+    /// What had happened on its node when it last proved that the node is there.
+    pub(super) seen: Incident,
+    /// How many answers all lanes had when it was opened.
+    pub(super) answers_before: u64,
+    /// Requests on their way from the window to the call; empty between polls.
+    pub(super) batch: VecDeque<R>,
     call: Call<R, A>,
-    /// The connection that it was opened on.
-    pub(super) connection: u64,
+    transport: Arc<dyn Transport>,
+    /// Which connection of its route it was opened on.
+    connection: u64,
+    /// Whether the transport has asked for its requests.
+    is_asked: bool,
+    /// Whether others had answers before the transport asked for its requests, as where the server
+    /// allows no further call.
+    pub(super) is_held_up: bool,
     /// When it is to be handed over to another call.
     ages_at: Option<Instant>,
     /// Since when it has nothing to do.
     idle_since: Option<Instant>,
-    /// How long the adapter had waited in all when this call last made progress.
+    /// How long the adapter had waited in all when this call was opened, and when it last made
+    /// progress.
+    opened: Duration,
     progress: Duration,
     /// Held by a call that probes, until the server has answered.
     probe: Option<Probe>,
+}
+
+/// What a lane is opened with.
+pub(super) struct Opening {
+    pub(super) flight: Flight,
+    pub(super) route: Route,
+    pub(super) seen: Incident,
+    pub(super) answers_before: u64,
+    pub(super) probe: Option<Probe>,
+    pub(super) ages_at: Option<Instant>,
+    pub(super) waited: Duration,
 }
 
 impl<R, A> Lane<R, A>
@@ -39,28 +67,33 @@ where
     pub(super) fn open(
         transport: Arc<dyn Transport>,
         method: &'static str,
-        flight: Flight,
-        probe: Option<Probe>,
-        ages_at: Option<Instant>,
-        waited: Duration,
+        opening: Opening,
     ) -> Self {
         Self {
-            flight,
+            flight: opening.flight,
+            route: opening.route,
+            seen: opening.seen,
+            answers_before: opening.answers_before,
+            batch: VecDeque::new(),
             connection: transport.connection(),
-            call: Call::open(transport, method),
-            ages_at,
+            call: Call::open(Arc::clone(&transport), method),
+            transport,
+            is_asked: false,
+            is_held_up: false,
+            ages_at: opening.ages_at,
             idle_since: None,
-            progress: waited,
-            probe,
+            opened: opening.waited,
+            progress: opening.waited,
+            probe: opening.probe,
         }
     }
 
-    /// Sends all of `batch`, emptying it.
-    pub(super) fn send(&mut self, batch: &mut VecDeque<R>, waited: Duration) {
+    /// Sends its batch.
+    pub(super) fn send(&mut self, waited: Duration) {
         if self.idle_since.take().is_some() {
             self.progress = waited;
         }
-        self.call.send(batch);
+        self.call.send(&mut self.batch);
     }
 
     pub(super) fn finish(&mut self) {
@@ -71,12 +104,28 @@ where
         self.call.is_finished()
     }
 
+    /// Whether the transport has asked for its requests; if not, the task is woken when it does.
+    pub(super) fn is_asked(&mut self, cx: &Context<'_>) -> bool {
+        self.is_asked = self.is_asked || self.call.is_asked(cx);
+        self.is_asked
+    }
+
+    /// The same, as far as it was noticed.
+    pub(super) fn was_asked(&self) -> bool {
+        self.is_asked
+    }
+
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>, waited: Duration) -> Poll<Event<A>> {
         let event = self.call.poll_event(cx);
         if event.is_ready() {
             self.progress = waited;
         }
         event
+    }
+
+    /// How long the adapter had waited in all when this call was opened.
+    pub(super) fn opened(&self) -> Duration {
+        self.opened
     }
 
     /// When, on the clock of what was waited, it has made no progress for `limit`.
@@ -112,8 +161,9 @@ where
     }
 
     /// The server has answered, so that nobody need wait for the end of a probe.
-    pub(super) fn answered(&mut self) {
+    pub(super) fn answered(&mut self, seen: Incident) {
         self.probe = None;
+        self.seen = seen;
     }
 
     /// Takes back what the transport has not taken. Returns how many requests it has.
@@ -129,5 +179,10 @@ where
             taken,
             answers,
         }
+    }
+
+    /// Its connection is silent, and may be dead without knowing it: calls to come take another.
+    pub(super) fn leave_connection(&self) {
+        self.transport.leave(self.connection);
     }
 }

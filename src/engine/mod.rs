@@ -8,6 +8,8 @@ mod driver;
 mod ends;
 mod flight;
 mod lane;
+mod lanes;
+mod nodes;
 mod outgoing;
 mod pace;
 mod pushback;

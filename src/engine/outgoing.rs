@@ -32,7 +32,11 @@ struct Queue<R> {
     closed: bool,
     taken: usize,
     chunk_is_out: bool,
+    /// Whether the transport has asked for requests: the call is open on the wire, or about to be.
+    asked: bool,
     transport: Option<Waker>,
+    /// Who wants to know when the transport asks.
+    driver: Option<Waker>,
 }
 
 impl<R> Outgoing<R> {
@@ -43,7 +47,9 @@ impl<R> Outgoing<R> {
             closed: false,
             taken: 0,
             chunk_is_out: false,
+            asked: false,
             transport: None,
+            driver: None,
         })))
     }
 
@@ -52,6 +58,18 @@ impl<R> Outgoing<R> {
         let mut queue = lock(&self.0);
         queue.requests.append(batch);
         wake(queue);
+    }
+
+    /// Whether the transport has asked for requests. If not, the task is woken when it does.
+    ///
+    /// A call beyond what a server allows at once waits in the transport, and asks for nothing until
+    /// another has ended.
+    pub(super) fn is_asked(&self, cx: &Context<'_>) -> bool {
+        let mut queue = lock(&self.0);
+        if !queue.asked {
+            queue.driver = Some(cx.waker().clone());
+        }
+        queue.asked
     }
 
     /// No further request: the call half-closes when the queue has left.
@@ -124,6 +142,14 @@ impl<R> Stream for Requests<R> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<R>> {
         let mut queue = lock(&self.0);
+        if !queue.asked {
+            queue.asked = true;
+            if let Some(driver) = queue.driver.take() {
+                drop(queue);
+                driver.wake();
+                queue = lock(&self.0);
+            }
+        }
         if !queue.chunk_is_out && !queue.closed {
             if let Some(request) = queue.requests.pop_front() {
                 queue.taken += 1;

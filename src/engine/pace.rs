@@ -1,4 +1,5 @@
-//! When the next call may be opened: waits after faults in a row, and the circuit breaker.
+//! When the next call to a node may be opened: waits after faults in a row, the circuit breaker, and
+//! the rate of calls.
 
 use std::sync::Arc;
 use std::task::Context;
@@ -10,6 +11,7 @@ use tonic::Status;
 
 use super::pushback::{self, Pushback};
 use crate::breaker::{Breaker, Permit};
+use crate::client::CallRate;
 use crate::retry::Retry;
 use crate::verdict;
 
@@ -17,6 +19,7 @@ use crate::verdict;
 pub(super) struct Pace {
     retry: Retry,
     breaker: Arc<Breaker>,
+    rate: Option<Arc<CallRate>>,
     /// How many faults there were with no answer between them.
     in_a_row: u32,
     /// Whether the last of them was the server's own word on an item: it is there, but does not do
@@ -25,10 +28,13 @@ pub(super) struct Pace {
     backoff: ExponentialBackoff,
     /// No call is opened before.
     hold: Option<Instant>,
-    /// Since when, on the clock of what was waited, the breaker is open and nothing goes on.
-    open_since: Option<Duration>,
-    last_fault: Option<Status>,
+    incident: Incident,
 }
+
+/// How many faults there were in all. Calls that ran side by side break side by side: a fault of a
+/// call that has proved nothing since the last one is the same, and not another in a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Incident(u64);
 
 /// The longest wait after the server failed at an item in its own words: it is there, so the next
 /// item may be tried soon, and this one has its own wait.
@@ -40,38 +46,58 @@ const WAIT_OF_ALL: Duration = Duration::from_secs(60);
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Pace {
-    pub(super) fn new(retry: Retry, breaker: Arc<Breaker>) -> Self {
+    pub(super) fn new(retry: Retry, breaker: Arc<Breaker>, rate: Option<Arc<CallRate>>) -> Self {
         Self {
             in_a_row: 0,
             is_named: false,
             backoff: retry.backoff(),
             hold: None,
-            open_since: None,
-            last_fault: None,
+            incident: Incident::default(),
             retry,
             breaker,
+            rate,
         }
     }
 
-    pub(super) fn retry(&self) -> &Retry {
-        &self.retry
-    }
-
-    /// Asks for a call.
+    /// Asks for a call, which is opened then.
     pub(super) fn permit(&self, cx: &Context<'_>, now: Instant) -> Permit {
-        if !self.retry.is_on() {
-            return Permit::Granted;
+        let rate = self.rate.as_ref();
+        if let Some(at) = rate.and_then(|rate| rate.opens_at(now)) {
+            return Permit::Denied(Some(at));
         }
-        match self.hold.filter(|hold| *hold > now) {
-            Some(hold) => Permit::Denied(Some(hold)),
-            None => self.breaker.permit(cx, now),
+        let permit = if !self.retry.is_on() {
+            Permit::Granted
+        } else if let Some(hold) = self.hold.filter(|hold| *hold > now) {
+            Permit::Denied(Some(hold))
+        } else {
+            self.breaker.permit(cx, now)
+        };
+        if let Some(rate) = rate
+            && !matches!(permit, Permit::Denied(_))
+        {
+            rate.opened(now);
         }
+        permit
+    }
+
+    /// Whether a call may be opened that is none of need, to see whether the node is there again.
+    pub(super) fn is_open(&self, now: Instant) -> bool {
+        self.hold.is_none_or(|hold| hold <= now) && self.breaker.may_permit(now)
     }
 
     /// Whether the server is believed to be away, so that no more is taken than a probe needs. The
     /// task is woken when it is there again.
     pub(super) fn is_shut(&self, cx: &Context<'_>) -> bool {
         self.retry.is_on() && self.breaker.watch(cx)
+    }
+
+    pub(super) fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// What has happened by now: for a call that is opened, or has an answer.
+    pub(super) fn incident(&self) -> Incident {
+        self.incident
     }
 
     pub(super) fn answered(&mut self) {
@@ -91,12 +117,13 @@ impl Pace {
         }
     }
 
-    /// A call has met a fault of the moment.
-    pub(super) fn fault(&mut self, now: Instant, named: bool, status: &Status) {
-        self.last_fault = Some(status.clone());
-        if !self.retry.is_on() {
+    /// A call has met a fault of the moment; `seen` is what had happened when it last proved that the
+    /// server is there, or was opened.
+    pub(super) fn fault(&mut self, now: Instant, named: bool, status: &Status, seen: Incident) {
+        if !self.retry.is_on() || seen < self.incident {
             return;
         }
+        self.incident.0 += 1;
         let is_first = self.in_a_row == 0;
         self.in_a_row += 1;
         self.is_named = named;
@@ -113,46 +140,9 @@ impl Pace {
         self.hold = self.hold.max(Some(later(now, wait)));
         self.breaker.fault(now + wait.min(WAIT_OF_ALL));
     }
-
-    /// When an item that has had so many tries may have another; `None`: the server wants none.
-    pub(super) fn wait(
-        &self,
-        now: Instant,
-        status: Option<&Status>,
-    ) -> impl Fn(u32) -> Option<Instant> + use<'_> {
-        let word = status.and_then(pushback::of);
-        move |tries| match word {
-            Some(Pushback::Never) => None,
-            Some(Pushback::After(wait)) => Some(later(now, wait)),
-            None => Some(later(now, self.retry.wait_after(tries))),
-        }
-    }
-
-    /// An item has its result: it goes on, however slowly.
-    pub(super) fn progress(&mut self) {
-        self.open_since = None;
-    }
-
-    /// When, on the clock of what was waited, an open breaker is given up. One who wants nothing has
-    /// nothing to give up.
-    pub(super) fn gives_up_at(&mut self, waited: Duration, wants: bool) -> Option<Duration> {
-        if !wants || !self.retry.is_on() || !self.breaker.is_open() {
-            self.open_since = None;
-            return None;
-        }
-        let since = *self.open_since.get_or_insert(waited);
-        since.checked_add(self.breaker.give_up_after()?)
-    }
-
-    /// Why it is given up.
-    pub(super) fn last_fault(&self) -> Status {
-        self.last_fault
-            .clone()
-            .unwrap_or_else(|| Status::unavailable("other adapters of this client met faults"))
-    }
 }
 
 /// What does not fit into a clock is for ever, as far as anybody here will see.
-fn later(now: Instant, wait: Duration) -> Instant {
+pub(super) fn later(now: Instant, wait: Duration) -> Instant {
     now.checked_add(wait).unwrap_or(now + A_YEAR)
 }

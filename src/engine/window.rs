@@ -6,6 +6,7 @@
 //! Here is how items go in, are sent and answered, and go out; the modules below have what happens
 //! to them when something breaks.
 
+mod depth;
 mod ended;
 mod give_up;
 mod look_up;
@@ -14,13 +15,15 @@ mod slot;
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tonic::Status;
 
+use self::depth::Depth;
 use self::slot::{Loss, Slot, State};
 use super::flight::Flight;
 use crate::error::{Error, ErrorKind};
@@ -55,6 +58,8 @@ pub(crate) enum Lost {
 pub(crate) struct Rules {
     pub(crate) items: usize,
     pub(crate) bytes: usize,
+    /// How many requests a call may have unanswered, at least and at most.
+    pub(crate) depth: (NonZeroUsize, NonZeroUsize),
     pub(crate) acknowledged: Acknowledged,
     pub(crate) lost: Lost,
     /// Whether anything is sent again, or looked up, after a fault.
@@ -128,11 +133,12 @@ pub(crate) struct Window<E, O> {
     taken: VecDeque<(u64, Duration)>,
     calls: u64,
     resent: u64,
-    /// How many items the next call may carry.
+    depth: Depth,
+    /// How many items a call may carry that is acknowledged as a whole.
     segment: usize,
-    /// How many items from the first unanswered on are known to hold one that fails the whole
-    /// call; 0 when nothing is known.
-    suspects: usize,
+    /// Calls that were refused as a whole, and how many of their items it may still be: all of
+    /// them are sent again, but only so many at once.
+    suspects: BTreeMap<u64, usize>,
     /// Whether the server does not let us look up.
     cannot_look_up: bool,
     /// The call that found a record to be stored already, while the others are expected to be, too.
@@ -156,8 +162,9 @@ impl<E, O> Window<E, O> {
             taken: VecDeque::new(),
             calls: 0,
             resent: 0,
+            depth: Depth::new(rules.depth.0, rules.depth.1),
             segment: usize::MAX,
-            suspects: 0,
+            suspects: BTreeMap::new(),
             cannot_look_up: false,
             expects_stored: None,
             refused: None,
@@ -256,7 +263,9 @@ impl<E, O> Window<E, O> {
     fn settle(&mut self, index: u64, outcome: Result<O, Error>) {
         let slot = self.live(index);
         slot.state = State::Settled(outcome);
-        slot.trouble = None;
+        if let Some(trouble) = slot.trouble.take() {
+            self.drop_suspect(trouble.suspected_in);
+        }
         if self.rules.unordered {
             self.ready.push_back(index);
         }
@@ -283,15 +292,18 @@ impl<E, O> Window<E, O> {
         trouble.as_ref().is_some_and(|trouble| trouble.alone)
     }
 
+    /// How many requests a call may have unanswered.
+    pub(crate) fn depth(&self) -> usize {
+        match self.rules.acknowledged {
+            Acknowledged::EachItem => self.depth.now(),
+            Acknowledged::WholeCall => usize::MAX,
+        }
+    }
+
     /// The books of a new call. A probe carries a single item.
     pub(crate) fn launch(&mut self, is_probe: bool) -> Flight {
-        let limit = if is_probe || self.wants_to_be_alone() {
-            1
-        } else {
-            self.segment
-        };
         self.calls += 1;
-        Flight::new(self.calls, limit, is_probe)
+        Flight::new(self.calls, is_probe)
     }
 
     /// The next item the call may carry, counted as sent. `None`: no item waits, or the call must
@@ -305,7 +317,13 @@ impl<E, O> Window<E, O> {
         } else {
             self.first_waiting()?
         };
-        if flight.limit > 1 && self.is_alone(index) {
+        let alone = self.is_alone(index);
+        if flight.is_unused() {
+            flight.limit = match flight.is_probe || alone {
+                true => 1,
+                false => self.segment_at(index),
+            };
+        } else if alone {
             return None;
         }
         flight.carry(index);
@@ -314,6 +332,18 @@ impl<E, O> Window<E, O> {
         slot.state = State::Sent;
         slot.attempts += 1;
         Some(&slot.entry)
+    }
+
+    /// How many items a call may carry whose first is this one.
+    fn segment_at(&mut self, index: u64) -> usize {
+        let trouble = self.live(index).trouble.as_ref();
+        let suspects = trouble
+            .and_then(|trouble| trouble.suspected_in)
+            .and_then(|call| self.suspects.get(&call));
+        // A call that is known to hold an item that fails the whole of it is halved.
+        suspects.map_or(self.segment, |suspects| {
+            self.segment.min((suspects / 2).max(1))
+        })
     }
 
     fn first_waiting(&mut self) -> Option<u64> {
@@ -378,6 +408,7 @@ impl<E, O> Window<E, O> {
             let outcome = judge(&slot.entry);
             self.settle(index, outcome);
         }
+        self.depth.answered();
         true
     }
 

@@ -21,7 +21,7 @@ pub(super) fn client(store: &Store) -> Client {
     let endpoint = with_settings(Endpoint::from_static("http://store.in.memory"));
     let pipes = Pipes(Arc::clone(&store.inner));
     let connect = move || endpoint.connect_with_connector_lazy(pipes.clone());
-    Client::from_connections(connect(), connect)
+    Client::from_connection(connect(), connect)
 }
 
 #[derive(Clone)]

@@ -1,24 +1,28 @@
 //! Opens calls, gives them what is to be sent, and takes in what they bring.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_core::Stream;
 use tokio::time::Instant;
 use tonic::Status;
 
 use super::{Driver, Entry};
-use crate::breaker::{Permit, Probe};
+use crate::breaker::Probe;
 use crate::cid::Cid;
 use crate::engine::call::{End, Event};
-use crate::engine::flight::Flight;
-use crate::engine::lane::Lane;
+use crate::engine::lane::{Lane, Opening};
+use crate::engine::nodes::{Load, Route};
+use crate::engine::pace::Incident;
 use crate::engine::window::{Acknowledged, Aftermath, Ended};
 use crate::engine::{Operation, refs};
 use crate::item::Tagged;
 use crate::proto::core::{RecordMeta, RecordRef};
 use crate::verdict::Verdict;
+
+/// How long the transport may take to open a call that looks up before one that works makes room
+/// for it: the server may allow no more than run.
+const ROOM_AFTER: Duration = Duration::from_millis(250);
 
 impl<S, O, T> Driver<S, O, T>
 where
@@ -26,72 +30,157 @@ where
     S::Item: Tagged<Input = O::Input, Tag = T>,
     O: Operation,
 {
-    /// Asks whether a call may be opened now, and notes when to ask again.
-    fn may_open(&mut self, cx: &Context<'_>, now: Instant) -> Option<Option<Probe>> {
-        match self.pace.permit(cx, now) {
-            Permit::Granted => Some(None),
-            Permit::Probe(probe) => Some(Some(probe)),
-            Permit::Denied(until) => {
-                self.gate_opens = self.gate_opens.into_iter().chain(until).min();
-                None
+    /// Asks for a call on the connection with the least to do, and notes when to ask again.
+    fn may_open(
+        &mut self,
+        cx: &Context<'_>,
+        now: Instant,
+        load: impl Fn(&Self, Route) -> Load,
+    ) -> Option<(Route, Option<Probe>)> {
+        let mut opens = self.gate_opens;
+        let permit = self.nodes.permit(
+            cx,
+            now,
+            |route| load(self, route),
+            |at| opens = opens.into_iter().chain(at).min(),
+        );
+        self.gate_opens = opens;
+        permit
+    }
+
+    /// Hands what waits to the calls, opening those that are wanted and may be.
+    pub(super) fn send(&mut self, cx: &Context<'_>, now: Instant, more_is_ready: bool) {
+        for lane in self.lanes.iter_mut() {
+            if lane.is_old(now) {
+                lane.finish();
+            }
+        }
+        self.hand_out_work(cx, now);
+        let waited = self.clock.waited();
+        let counters = &self.shared.counters;
+        for lane in self.lanes.iter_mut() {
+            if !lane.batch.is_empty() {
+                counters.sent.add(lane.batch.len() as u64);
+                lane.send(waited);
+            }
+        }
+        counters.resent.set(self.window.resent());
+        self.close_what_is_done(cx, more_is_ready);
+    }
+
+    fn hand_out_work(&mut self, cx: &Context<'_>, now: Instant) {
+        let mut may_open = true;
+        while self.window.has_waiting() {
+            let alone = self.window.wants_to_be_alone();
+            let mut least = self.lanes.least(alone);
+            if may_open && least.is_none_or(|least| least.load > 0) {
+                may_open = self.open_lane(cx, now);
+                if may_open {
+                    least = self.lanes.least(alone);
+                }
+            }
+            let Some(least) = least else {
+                if alone {
+                    self.make_room();
+                }
+                return;
+            };
+            let share = self.lanes.share(self.limits.window);
+            let room = share.min(self.window.depth()).saturating_sub(least.load);
+            if room == 0 {
+                return;
+            }
+            // As long as it has the least to do, it is not asked again who has.
+            let items = match may_open && self.lanes.has_room(now, |_| {}) {
+                true => 1,
+                false => room.min((least.next_load - least.load).max(1)),
+            };
+            let lane = self.lanes.get(least.place);
+            for _ in 0..items {
+                let Some(entry) = self.window.send_next(&mut lane.flight) else {
+                    break;
+                };
+                let asked = entry.asked.as_ref().expect("only what was checked waits");
+                lane.batch
+                    .push_back(self.operation.request(&entry.input, asked));
             }
         }
     }
 
-    /// Hands what waits to the call, opening one if there is none and it may be.
-    pub(super) fn send(&mut self, cx: &Context<'_>, now: Instant, more_is_ready: bool) {
-        if let Some(lane) = &mut self.lane
-            && lane.is_old(now)
-        {
-            lane.finish();
+    fn open_lane(&mut self, cx: &Context<'_>, now: Instant) -> bool {
+        let mut opens = self.gate_opens;
+        let note = |at| opens = opens.into_iter().chain(at).min();
+        if !self.lanes.has_room(now, note) {
+            self.gate_opens = opens;
+            self.even_out(now);
+            return false;
         }
-        if self.lane.is_none() {
-            if !self.window.has_waiting() {
-                return;
-            }
-            let Some(probe) = self.may_open(cx, now) else {
-                return;
-            };
-            let flight = self.window.launch(probe.is_some());
-            let ages_at = self.limits.age.and_then(|age| {
-                // Earlier by up to a tenth, so that adapters do not all turn at once.
-                now.checked_add(age - age.mul_f64(0.1 * fastrand::f64()))
-            });
-            self.shared.counters.calls.add(1);
-            self.lane = Some(Lane::open(
-                Arc::clone(&self.transport),
-                O::METHOD,
-                flight,
-                probe,
-                ages_at,
-                self.clock.waited(),
-            ));
-        }
-        let takes_input = self.takes_input();
-        let Some(lane) = &mut self.lane else { return };
-        if lane.is_finished() {
+        let load = |driver: &Self, route| driver.lanes.load(route);
+        let Some((route, probe)) = self.may_open(cx, now, load) else {
+            return false;
+        };
+        let ages_at = self.limits.age.and_then(|age| {
+            // Earlier by up to a tenth, so that calls do not all turn at once.
+            now.checked_add(age - age.mul_f64(0.1 * fastrand::f64()))
+        });
+        let opening = Opening {
+            flight: self.window.launch(probe.is_some()),
+            route,
+            seen: self.nodes.pace(route.node).incident(),
+            answers_before: self.lanes.answers(),
+            probe,
+            ages_at,
+            waited: self.clock.waited(),
+        };
+        self.shared.counters.calls.add(1);
+        let transport = self.nodes.transport(route);
+        self.lanes.add(Lane::open(transport, O::METHOD, opening));
+        true
+    }
+
+    /// Hands a lane of the node with the most over to a node that has come back.
+    fn even_out(&mut self, now: Instant) {
+        let lanes = &self.lanes;
+        if lanes.iter().any(Lane::is_finished) {
             return;
         }
-        while let Some(entry) = self.window.send_next(&mut lane.flight) {
-            let asked = entry.asked.as_ref().expect("only what was checked waits");
-            self.batch
-                .push_back(self.operation.request(&entry.input, asked));
+        if let Some((_, most)) = self.nodes.uneven(now, |node| lanes.on_node(node)) {
+            self.close_one(|lane| lane.route.node == most);
         }
-        if !self.batch.is_empty() {
-            self.shared.counters.sent.add(self.batch.len() as u64);
-            self.shared.counters.resent.set(self.window.resent());
-            lane.send(&mut self.batch, self.clock.waited());
+    }
+
+    /// Closes the lane with the least to do, unless one is closing already.
+    fn make_room(&mut self) {
+        if !self.lanes.iter().any(Lane::is_finished) {
+            self.close_one(|_| true);
         }
+    }
+
+    fn close_one(&mut self, is_meant: impl Fn(&Lane<O::Request, O::Answer>) -> bool) {
+        let lanes = self.lanes.iter_mut().filter(|lane| is_meant(lane));
+        if let Some(lane) = lanes.min_by_key(|lane| lane.flight.load()) {
+            lane.finish();
+        }
+    }
+
+    fn close_what_is_done(&mut self, cx: &Context<'_>, more_is_ready: bool) {
         let over = match O::ACKNOWLEDGED {
             Acknowledged::EachItem => {
-                !takes_input && self.look_up.is_none() && !self.window.has_unsent()
+                !self.takes_input() && self.look_up.is_none() && !self.window.has_unsent()
             }
             // The answer comes when the segment is closed, so it closes when nothing more is at
             // hand.
             Acknowledged::WholeCall => !more_is_ready,
         };
-        if over || lane.flight.is_full() || self.window.wants_to_be_alone() {
-            lane.finish();
+        let over = over || self.window.is_refusing();
+        let is_wanted = !over || self.window.has_waiting();
+        if !is_wanted {
+            self.lanes.clear_unopened(cx);
+        }
+        for lane in self.lanes.iter_mut() {
+            if over && !(is_wanted && lane.flight.is_unused()) || lane.flight.is_full() {
+                lane.finish();
+            }
         }
     }
 
@@ -100,27 +189,53 @@ where
         if self.look_up.is_some() || !self.window.has_doubt() {
             return;
         }
-        let Some(probe) = self.may_open(cx, now) else {
+        let load = |driver: &Self, route| Some(driver.lanes.load(route).unwrap_or(usize::MAX));
+        let Some((route, probe)) = self.may_open(cx, now, load) else {
             return;
         };
-        let mut flight = self.window.launch_look_up(probe.is_some());
-        let mut batch = VecDeque::new();
-        while let Some(entry) = self.window.look_up_next(&mut flight) {
+        self.lanes.clear_unopened(cx);
+        let opening = Opening {
+            flight: self.window.launch_look_up(probe.is_some()),
+            route,
+            seen: self.nodes.pace(route.node).incident(),
+            answers_before: self.lanes.answers(),
+            probe,
+            ages_at: None,
+            waited: self.clock.waited(),
+        };
+        let transport = self.nodes.transport(route);
+        let mut lane = Lane::open(transport, refs::LOOKUP, opening);
+        while let Some(entry) = self.window.look_up_next(&mut lane.flight) {
             // Without a key it asks for nothing, and the server refuses that: it cannot be told.
             let key = key(&self.operation, entry);
-            batch.push_back(key.map_or_else(RecordRef::default, |key| refs::request(&key)));
+            lane.batch
+                .push_back(key.map_or_else(RecordRef::default, |key| refs::request(&key)));
         }
         self.shared.counters.calls.add(1);
         self.shared.counters.lookup_calls.add(1);
-        let waited = self.clock.waited();
-        let transport = Arc::clone(&self.transport);
-        let mut lane = Lane::open(transport, refs::LOOKUP, flight, probe, None, waited);
-        lane.send(&mut batch, waited);
+        lane.send(self.clock.waited());
         lane.finish();
         self.look_up = Some(lane);
     }
 
-    /// Takes the next event of a call in. Whether that call goes on.
+    /// When, on the clock of what was waited, the call that looks up has waited too long for the
+    /// transport to open it.
+    pub(super) fn look_up_waits_until(&self) -> Option<Duration> {
+        let look_up = self.look_up.as_ref()?;
+        let is_free = self.lanes.is_empty() || self.lanes.iter().any(Lane::is_finished);
+        (!is_free && !look_up.was_asked()).then(|| look_up.opened() + ROOM_AFTER)
+    }
+
+    /// The server may allow no more calls than those that work.
+    pub(super) fn make_room_for_look_up(&mut self, cx: &Context<'_>) {
+        if let Some(look_up) = &mut self.look_up
+            && !look_up.is_asked(cx)
+        {
+            self.make_room();
+        }
+    }
+
+    /// Takes the next event of a call in. Whether what waits is with the calls that go on.
     pub(super) fn poll_calls(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let waited = self.clock.waited();
         if let Some(lane) = &mut self.look_up
@@ -128,40 +243,45 @@ where
         {
             return Poll::Ready(self.look_up_event(event));
         }
-        if let Some(lane) = &mut self.lane
-            && let Poll::Ready(event) = lane.poll_event(cx, waited)
-        {
-            return Poll::Ready(self.call_event(event));
+        if let Poll::Ready((place, event)) = self.lanes.poll_event(cx, waited) {
+            return Poll::Ready(self.call_event(place, event));
+        }
+        if self.lanes.poll_asked(cx) {
+            let (lanes, window) = (&mut self.lanes, &mut self.window);
+            for lane in lanes.iter_mut().filter(|lane| !lane.was_asked()) {
+                let taken = lane.retract();
+                window.withdraw(&mut lane.flight, taken);
+            }
+            return Poll::Ready(false);
         }
         Poll::Pending
     }
 
-    fn call_event(&mut self, event: Event<O::Answer>) -> bool {
+    fn call_event(&mut self, place: usize, event: Event<O::Answer>) -> bool {
         match event {
             Event::Answer(_) if O::ACKNOWLEDGED == Acknowledged::WholeCall => true,
             Event::Answer(answer) => {
-                let Some(lane) = &mut self.lane else {
-                    return false;
-                };
                 let operation = &self.operation;
+                let lane = self.lanes.get(place);
                 let expected = self
                     .window
                     .answer(&mut lane.flight, |entry| accept(operation, entry, answer));
                 if expected {
-                    lane.answered();
-                    self.pace.answered();
+                    let pace = self.nodes.pace(lane.route.node);
+                    pace.answered();
+                    lane.answered(pace.incident());
+                    self.lanes.answered(place, Instant::now);
                 } else {
                     // The server does not keep to the protocol: what it says next could be
                     // anybody's.
-                    self.lane = None;
+                    self.lanes.remove(place);
                 }
                 expected
             }
             Event::Ended(end) => {
-                if let Some(lane) = self.lane.take() {
-                    let ended = self.judge(end);
-                    self.call_ended(&lane.flight, ended);
-                }
+                let lane = self.lanes.remove(place);
+                let ended = self.judge(end);
+                self.call_ended(&lane, ended);
                 false
             }
         }
@@ -182,7 +302,7 @@ where
                     let words = Status::data_loss("the lookup answered with another record");
                     let mut ended = lane.abandon(words.clone());
                     ended.failure = Some((Verdict::Record, words));
-                    self.look_up_ended(&lane.flight, ended);
+                    self.look_up_ended(&lane, ended);
                     return false;
                 }
                 let expected = self.window.answer(&mut lane.flight, |entry| {
@@ -191,15 +311,16 @@ where
                     Ok(found.expect("what is looked up has a key"))
                 });
                 if expected {
-                    lane.answered();
-                    self.pace.looked_up();
+                    let pace = self.nodes.pace(lane.route.node);
+                    pace.looked_up();
+                    lane.answered(pace.incident());
                     self.look_up = Some(lane);
                 }
                 expected
             }
             Event::Ended(end) => {
                 let ended = self.judge(end);
-                self.look_up_ended(&lane.flight, ended);
+                self.look_up_ended(&lane, ended);
                 false
             }
         }
@@ -210,44 +331,60 @@ where
             failure: end
                 .status
                 .err()
-                .map(|status| (self.pace.retry().verdict(&status), status)),
+                .map(|status| (self.nodes.retry().verdict(&status), status)),
             taken: end.taken,
             answers: end.answers,
         }
     }
 
-    pub(super) fn call_ended(&mut self, flight: &Flight, ended: Ended) {
+    pub(super) fn call_ended(&mut self, lane: &Lane<O::Request, O::Answer>, ended: Ended) {
         let now = Instant::now();
         let status = ended.failure.as_ref().map(|(_, status)| status.clone());
         let operation = &self.operation;
         let aftermath = self.window.call_ended(
-            flight,
+            &lane.flight,
             ended,
-            self.pace.wait(now, status.as_ref()),
+            self.nodes.wait(now, status.as_ref()),
             |entry| accept(operation, entry, O::Answer::default()),
         );
         match aftermath {
             Aftermath::Quiet => {}
-            Aftermath::Answered => self.pace.answered(),
-            Aftermath::Fault { named } => self.fault(now, named, status),
+            Aftermath::Answered => self.nodes.pace(lane.route.node).answered(),
+            Aftermath::Fault { named } => {
+                if !named {
+                    let retry = self.nodes.retry();
+                    self.lanes.broke(lane, now, |times| retry.wait_after(times));
+                }
+                self.fault(now, named, status, (lane.route, lane.seen));
+            }
         }
     }
 
-    pub(super) fn look_up_ended(&mut self, flight: &Flight, ended: Ended) {
+    pub(super) fn look_up_ended(&mut self, lane: &Lane<RecordRef, RecordMeta>, ended: Ended) {
         let now = Instant::now();
         let status = ended.failure.as_ref().map(|(_, status)| status.clone());
-        let wait = self.pace.wait(now, status.as_ref());
-        match self.window.look_up_ended(flight, ended, wait) {
+        let wait = self.nodes.wait(now, status.as_ref());
+        match self.window.look_up_ended(&lane.flight, ended, wait) {
             Aftermath::Quiet => {}
-            Aftermath::Answered => self.pace.looked_up(),
-            Aftermath::Fault { named } => self.fault(now, named, status),
+            Aftermath::Answered => self.nodes.pace(lane.route.node).looked_up(),
+            Aftermath::Fault { named } => {
+                self.fault(now, named, status, (lane.route, lane.seen));
+            }
         }
     }
 
-    fn fault(&mut self, now: Instant, named: bool, status: Option<Status>) {
+    fn fault(
+        &mut self,
+        now: Instant,
+        named: bool,
+        status: Option<Status>,
+        (route, seen): (Route, Incident),
+    ) {
         let status = status.unwrap_or_else(|| Status::unavailable("answers are missing"));
         self.shared.counters.fault(&status);
-        self.pace.fault(now, named, &status);
+        let pace = self.nodes.pace(route.node);
+        pace.fault(now, named, &status, seen);
+        self.nodes.note_fault(status);
     }
 }
 

@@ -7,7 +7,7 @@ use futures_core::Stream;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use super::Driver;
+use super::{Driver, Limits};
 use crate::engine::Operation;
 use crate::error::ErrorKind;
 use crate::item::Tagged;
@@ -25,14 +25,14 @@ where
     /// Does what is due, or waits for what is due next.
     pub(super) fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = Instant::now();
-        if self.do_what_is_due(now) {
+        if self.do_what_is_due(cx, now) {
             return Poll::Ready(());
         }
         let deadline = self.next_deadline(now);
         self.clock.poll_until(cx, now, deadline)
     }
 
-    fn do_what_is_due(&mut self, now: Instant) -> bool {
+    fn do_what_is_due(&mut self, cx: &Context<'_>, now: Instant) -> bool {
         let waited = self.clock.waited();
         let limits = self.limits;
         let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= waited);
@@ -42,33 +42,37 @@ where
             self.window.expire(waited, limits.time);
             done = true;
         }
-        if let Some(lane) = self
-            .lane
-            .take_if(|lane| is_due(lane.stalls_at(limits.stall)))
+        while let Some(lane) = self
+            .lanes
+            .remove_if(|lane| is_due(lane.stalls_at(limits.stall)))
         {
-            self.transport.leave(lane.connection);
+            lane.leave_connection();
             let ended = lane.abandon(stalled(limits.stall));
-            self.call_ended(&lane.flight, ended);
+            self.call_ended(&lane, ended);
             done = true;
         }
         if let Some(lane) = self
             .look_up
             .take_if(|lane| is_due(lane.stalls_at(limits.stall)))
         {
-            self.transport.leave(lane.connection);
+            lane.leave_connection();
             let ended = lane.abandon(stalled(limits.stall));
-            self.look_up_ended(&lane.flight, ended);
+            self.look_up_ended(&lane, ended);
             done = true;
         }
-        if let Some(lane) = &mut self.lane
-            && lane.closes_at(now, limits.idle).is_some_and(|at| at <= now)
-        {
-            lane.finish();
+        for lane in self.lanes.iter_mut() {
+            if lane.closes_at(now, limits.idle).is_some_and(|at| at <= now) {
+                lane.finish();
+                done = true;
+            }
+        }
+        if is_due(self.look_up_waits_until()) {
+            self.make_room_for_look_up(cx);
             done = true;
         }
         if is_due(self.gives_up_at(waited)) {
             self.end_calls();
-            let last = self.pace.last_fault();
+            let last = self.nodes.last_fault();
             self.window.fail_all(ErrorKind::CircuitOpen, last);
             done = true;
         }
@@ -87,7 +91,7 @@ where
     /// When, on the clock of what was waited, the rest is failed because the server is away.
     fn gives_up_at(&mut self, waited: Duration) -> Option<Duration> {
         let wants = !self.window.is_empty() && !self.window.is_refusing();
-        self.pace.gives_up_at(waited, wants)
+        self.nodes.gives_up_at(waited, wants)
     }
 
     /// By when calls have to be over, if all that they carried has its result.
@@ -103,23 +107,20 @@ where
     fn next_deadline(&mut self, now: Instant) -> Option<Instant> {
         let gives_up_at = self.gives_up_at(self.clock.waited());
         let ends_by = self.ends_by(now);
+        let Limits { stall, idle, .. } = self.limits;
+        let stalls_at = self.lanes.iter().filter_map(|lane| lane.stalls_at(stall));
         let waits = [
             self.window.expires_at(self.limits.time),
-            self.lane
-                .as_ref()
-                .and_then(|l| l.stalls_at(self.limits.stall)),
-            self.look_up
-                .as_ref()
-                .and_then(|l| l.stalls_at(self.limits.stall)),
+            stalls_at.min(),
+            self.look_up.as_ref().and_then(|l| l.stalls_at(stall)),
+            self.look_up_waits_until(),
             gives_up_at,
         ];
         let waits = waits.into_iter().flatten().min();
-        let idle = self.limits.idle;
+        let closes_at = self.lanes.iter_mut().filter_map(|l| l.closes_at(now, idle));
         let times = [
+            closes_at.min(),
             waits.and_then(|waited| self.clock.at(now, waited)),
-            self.lane
-                .as_mut()
-                .and_then(|lane| lane.closes_at(now, idle)),
             self.window.rests_until(),
             self.gate_opens,
             self.drains_until,

@@ -23,6 +23,18 @@ impl<E, O> Window<E, O> {
         wait: impl Fn(u32) -> Option<Instant>,
         done: impl Fn(&E) -> Result<O, Error>,
     ) -> Aftermath {
+        let aftermath = self.judge_end(flight, ended, wait, done);
+        self.fail_rest(true);
+        aftermath
+    }
+
+    fn judge_end(
+        &mut self,
+        flight: &Flight,
+        ended: Ended,
+        wait: impl Fn(u32) -> Option<Instant>,
+        done: impl Fn(&E) -> Result<O, Error>,
+    ) -> Aftermath {
         // Whom the server was at, though it may have been given up meanwhile.
         let at = flight.unanswered(ended.taken).find(|item| item.was_taken);
         let mut left: Vec<Unanswered> = Vec::new();
@@ -45,12 +57,13 @@ impl<E, O> Window<E, O> {
         let acknowledged_whole = self.rules.acknowledged == Acknowledged::WholeCall;
         let (verdict, status) = match ended.failure {
             None if acknowledged_whole && ended.answers > 0 => {
+                let mut suspected = false;
                 for Unanswered { index, .. } in left {
+                    suspected |= self.is_suspected(index);
                     let outcome = done(&self.live(index).entry);
                     self.settle(index, outcome);
                 }
-                self.narrow(self.suspects.saturating_sub(flight.sent()));
-                if self.suspects == 0 {
+                if !suspected {
                     self.segment = self.segment.saturating_mul(2);
                 }
                 return Aftermath::Answered;
@@ -66,7 +79,7 @@ impl<E, O> Window<E, O> {
                     self.lost(&left, flight.number);
                 }
                 self.requeue_all(&left);
-                self.fail_all(verdict::kind_of_whole(&status), status);
+                self.refuse_all(verdict::kind_of_whole(&status), status);
                 return Aftermath::Quiet;
             }
             // A call that ended before it took an item cannot have failed at it.
@@ -80,6 +93,10 @@ impl<E, O> Window<E, O> {
             Some(failure) => failure,
         };
         let status = Arc::new(status);
+        // A server that is away says nothing of how long calls live.
+        if at.is_some() && (verdict != Verdict::Moment || flight.answered() > 0) {
+            self.depth.ended();
+        }
         if acknowledged_whole {
             // Some of it may be done: the server stops at the first that it refuses.
             self.lost(&left, flight.number);
@@ -87,7 +104,7 @@ impl<E, O> Window<E, O> {
         match verdict {
             Verdict::Record | Verdict::Attempt if acknowledged_whole && ended.taken > 1 => {
                 self.requeue_all(&left);
-                self.narrow(left.len());
+                self.suspect(&left, flight.number);
                 Aftermath::Quiet
             }
             Verdict::Record | Verdict::Attempt
@@ -97,11 +114,16 @@ impl<E, O> Window<E, O> {
                 Aftermath::Answered
             }
             Verdict::Record => {
+                if acknowledged_whole {
+                    self.end_of_suspicion(&left);
+                }
                 self.refused_one(&left, flight, &status);
-                self.end_of_suspicion(acknowledged_whole);
                 Aftermath::Answered
             }
             Verdict::Attempt => {
+                if acknowledged_whole {
+                    self.end_of_suspicion(&left);
+                }
                 let at = left[0];
                 self.requeue_all(&left[1..]);
                 self.charge(at.index, &status, true, true, &wait);
@@ -110,7 +132,6 @@ impl<E, O> Window<E, O> {
                     self.lost(&[at], flight.number);
                 }
                 self.retry(at.index);
-                self.end_of_suspicion(acknowledged_whole);
                 if verdict::is_already_stored(&status) {
                     self.expect_stored(&left[1..], flight.number);
                     return Aftermath::Answered;
@@ -135,7 +156,6 @@ impl<E, O> Window<E, O> {
                 if !self.rules.retries {
                     self.fail_unsent(flight, &status);
                 }
-                self.narrow(0);
                 Aftermath::Fault { named: false }
             }
         }
@@ -179,21 +199,46 @@ impl<E, O> Window<E, O> {
         found.ok_or(())
     }
 
-    fn end_of_suspicion(&mut self, acknowledged_whole: bool) {
-        self.narrow(0);
-        if acknowledged_whole {
-            // Where one fails the next may, as when the server's storage is down: segments grow
-            // again with each that succeeds.
-            self.segment = 1;
+    /// One of these fails the whole of a call.
+    fn suspect(&mut self, items: &[Unanswered], call: u64) {
+        self.suspects.insert(call, items.len());
+        for item in items {
+            let trouble = self.live(item.index).trouble.get_or_insert_default();
+            if let Some(before) = trouble.suspected_in.replace(call) {
+                // The one that failed that call is among these.
+                self.suspects.remove(&before);
+            }
         }
     }
 
-    /// Halves the next call while it is known to hold an item that fails the whole of it.
-    pub(super) fn narrow(&mut self, suspects: usize) {
-        self.suspects = suspects;
-        if suspects > 0 {
-            self.segment = (suspects / 2).max(1);
+    fn is_suspected(&mut self, index: u64) -> bool {
+        let trouble = self.live(index).trouble.as_ref();
+        let call = trouble.and_then(|trouble| trouble.suspected_in);
+        call.is_some_and(|call| self.suspects.contains_key(&call))
+    }
+
+    /// An item is suspected no more.
+    pub(super) fn drop_suspect(&mut self, call: Option<u64>) {
+        if let Some(call) = call
+            && let Some(suspects) = self.suspects.get_mut(&call)
+        {
+            *suspects -= 1;
+            if *suspects == 0 {
+                self.suspects.remove(&call);
+            }
         }
+    }
+
+    /// The one that failed the call of which these are left has been found. Where one fails the next
+    /// may, as when the server's storage is down: segments grow again with each that succeeds.
+    fn end_of_suspicion(&mut self, left: &[Unanswered]) {
+        for item in left {
+            let trouble = self.live(item.index).trouble.as_ref();
+            if let Some(call) = trouble.and_then(|trouble| trouble.suspected_in) {
+                self.suspects.remove(&call);
+            }
+        }
+        self.segment = 1;
     }
 
     /// A fault met this item first.

@@ -32,6 +32,7 @@ impl<E, O> Window<E, O> {
                 _ => {}
             }
         }
+        self.fail_rest(true);
     }
 
     /// Gives up the items that were taken `time` before `now` or earlier.
@@ -88,6 +89,21 @@ impl<E, O> Window<E, O> {
     /// Gives `status` to all that has no outcome, and to every item still to come: nothing is sent
     /// any more. What may have landed says so.
     pub(crate) fn fail_all(&mut self, kind: ErrorKind, status: Status) {
+        self.refused = Some((kind, Arc::new(status)));
+        self.fail_rest(false);
+    }
+
+    /// The same, but what other calls carry may still be answered.
+    pub(super) fn refuse_all(&mut self, kind: ErrorKind, status: Status) {
+        self.refused = Some((kind, Arc::new(status)));
+        self.fail_rest(true);
+    }
+
+    /// Nothing is sent any more, so what is left to be sent fails.
+    pub(super) fn fail_rest(&mut self, spare_sent: bool) {
+        let Some((kind, status)) = self.refused.clone() else {
+            return;
+        };
         let lost = self.rules.lost;
         for index in self.first..self.next_index() {
             let Some(slot) = self.slot(index) else {
@@ -95,6 +111,7 @@ impl<E, O> Window<E, O> {
             };
             let may_have_landed = match slot.state {
                 State::Settled(_) => continue,
+                State::Sent if spare_sent => continue,
                 State::Sent => lost != Lost::Nothing,
                 _ => slot.may_have_landed(),
             };
@@ -104,8 +121,7 @@ impl<E, O> Window<E, O> {
                 kind
             };
             self.forget(index);
-            self.settle(index, Err(Error::from_status(kind, status.clone())));
+            self.settle(index, Err(Error::from_status(kind, Status::clone(&status))));
         }
-        self.refused = Some((kind, Arc::new(status)));
     }
 }

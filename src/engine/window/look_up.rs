@@ -17,8 +17,7 @@ impl<E, O> Window<E, O> {
     /// The books of a new call that looks up.
     pub(crate) fn launch_look_up(&mut self, is_probe: bool) -> Flight {
         self.calls += 1;
-        let limit = if is_probe { 1 } else { usize::MAX };
-        Flight::new(self.calls, limit, is_probe)
+        Flight::new(self.calls, is_probe)
     }
 
     /// The next item to be looked up by the call, counted as asked.

@@ -57,6 +57,8 @@ pub(super) struct Trouble {
     pub(super) may_have_landed: bool,
     /// Whether the last fault was the server's own word about this item.
     pub(super) named: bool,
+    /// The call that was refused as a whole with this item in it.
+    pub(super) suspected_in: Option<u64>,
     /// Whether the next try is its last, to be made alone.
     pub(super) alone: bool,
     /// Whether there is no next try.

@@ -40,6 +40,7 @@ impl std::ops::DerefMut for TestWindow {
 const PUSH: Rules = Rules {
     items: 8,
     bytes: usize::MAX,
+    depth: (NonZeroUsize::MAX, NonZeroUsize::MAX),
     acknowledged: Acknowledged::EachItem,
     lost: Lost::LookedUp,
     retries: false,
@@ -550,7 +551,7 @@ impl TestWindow {
     /// Lets so many seconds pass.
     fn after(&mut self, seconds: u32) -> Vec<u64> {
         self.wake(later(seconds).unwrap());
-        if self.flight.sent() == 0 {
+        if self.flight.is_unused() {
             self.flight = self.window.launch(false);
         }
         self.send()

@@ -1,0 +1,88 @@
+//! A server, and what the adapters of a client share about it.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Transport;
+use crate::breaker::{Breaker, CircuitBreaker};
+
+#[derive(Clone)]
+pub(crate) struct Node {
+    /// One or more.
+    pub(crate) connections: Vec<Arc<dyn Transport>>,
+    pub(crate) breaker: Arc<Breaker>,
+    pub(crate) rate: Option<Arc<CallRate>>,
+}
+
+impl Node {
+    pub(super) fn over(transport: Arc<dyn Transport>) -> Self {
+        Self {
+            connections: vec![transport],
+            breaker: Breaker::new(CircuitBreaker::new()),
+            rate: None,
+        }
+    }
+
+    /// As many connections as wanted, where more can be made here.
+    pub(super) fn with_connections(mut self, wanted: NonZeroUsize) -> Self {
+        self.connections.truncate(wanted.get());
+        while self.connections.len() < wanted.get()
+            && let Some(another) = self.connections[0].another()
+        {
+            self.connections.push(another);
+        }
+        self
+    }
+}
+
+/// Spaces the calls of a client out evenly. (The kept crates for this read a clock that tests
+/// cannot pause, and it is a single number.)
+#[derive(Debug)]
+pub(crate) struct CallRate {
+    every: Duration,
+    next: Mutex<Option<Instant>>,
+}
+
+impl CallRate {
+    pub(super) fn new(calls_per_second: NonZeroU32) -> Arc<Self> {
+        Arc::new(Self {
+            every: Duration::from_secs(1) / calls_per_second.get(),
+            next: Mutex::new(None),
+        })
+    }
+
+    /// When the next call may be opened, if not now.
+    pub(crate) fn opens_at(&self, now: Instant) -> Option<Instant> {
+        let next = *self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        next.filter(|next| *next > now)
+    }
+
+    /// A call is opened.
+    pub(crate) fn opened(&self, now: Instant) {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        *next = Some(next.map_or(now, |next| next.max(now)) + self.every);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn calls_are_spaced_out_and_a_pause_saves_nothing_up() {
+        let rate = CallRate::new(NonZeroU32::new(10).unwrap());
+        let start = Instant::now();
+        let step = Duration::from_millis(100);
+        assert_eq!(rate.opens_at(start), None);
+        rate.opened(start);
+        assert_eq!(rate.opens_at(start), Some(start + step));
+        assert_eq!(rate.opens_at(start + step), None);
+        let later = start + 50 * step;
+        rate.opened(later);
+        assert_eq!(rate.opens_at(later), Some(later + step));
+    }
+}

@@ -1,0 +1,180 @@
+//! The nodes of a client as an adapter sees them: where the next call may go, and whether all are
+//! away.
+
+use std::sync::Arc;
+use std::task::Context;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::pace::{Pace, later};
+use super::pushback::{self, Pushback};
+use crate::breaker::{Permit, Probe};
+use crate::client::{Client, Transport};
+use crate::retry::Retry;
+
+pub(super) struct Nodes {
+    retry: Retry,
+    nodes: Vec<Node>,
+    /// Where to begin among equals, so that the adapters of many processes spread.
+    first: usize,
+    /// Since when, on the clock of what was waited, all breakers are open and nothing goes on.
+    open_since: Option<Duration>,
+    last_fault: Option<Status>,
+}
+
+struct Node {
+    pace: Pace,
+    connections: Vec<Arc<dyn Transport>>,
+}
+
+/// A way to a server: which node, and which of the connections to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    pub(super) node: usize,
+    pub(super) connection: usize,
+}
+
+/// How much a connection has to do already; `None`: it must not have another call now.
+pub(super) type Load = Option<usize>;
+
+impl Nodes {
+    pub(super) fn new(client: &Client, retry: Retry) -> Self {
+        let nodes: Vec<Node> = client
+            .nodes()
+            .iter()
+            .map(|node| Node {
+                pace: Pace::new(retry.clone(), Arc::clone(&node.breaker), node.rate.clone()),
+                connections: node.connections.clone(),
+            })
+            .collect();
+        Self {
+            first: fastrand::usize(..nodes.len()),
+            retry,
+            nodes,
+            open_since: None,
+            last_fault: None,
+        }
+    }
+
+    pub(super) fn retry(&self) -> &Retry {
+        &self.retry
+    }
+
+    pub(super) fn pace(&mut self, node: usize) -> &mut Pace {
+        &mut self.nodes[node].pace
+    }
+
+    pub(super) fn transport(&self, route: Route) -> Arc<dyn Transport> {
+        Arc::clone(&self.nodes[route.node].connections[route.connection])
+    }
+
+    /// Asks for a call: on the least loaded connection of the least loaded node that may have one.
+    /// If none may, `opens` is told when one might.
+    pub(super) fn permit(
+        &self,
+        cx: &Context<'_>,
+        now: Instant,
+        load: impl Fn(Route) -> Load,
+        mut opens: impl FnMut(Option<Instant>),
+    ) -> Option<(Route, Option<Probe>)> {
+        let mut nodes: Vec<(usize, Route)> = Vec::with_capacity(self.nodes.len());
+        for node in self.rotation() {
+            let connections = 0..self.nodes[node].connections.len();
+            let routes = connections.map(|connection| Route { node, connection });
+            let loads: Vec<_> = routes.map(|route| (load(route), route)).collect();
+            let total = loads.iter().filter_map(|(load, _)| *load).sum();
+            let free = loads.into_iter().filter(|(load, _)| load.is_some());
+            if let Some((_, route)) = free.min_by_key(|(load, _)| *load) {
+                nodes.push((total, route));
+            }
+        }
+        nodes.sort_by_key(|(total, _)| *total);
+        for (_, route) in nodes {
+            match self.nodes[route.node].pace.permit(cx, now) {
+                Permit::Granted => return Some((route, None)),
+                Permit::Probe(probe) => return Some((route, Some(probe))),
+                Permit::Denied(until) => opens(until),
+            }
+        }
+        None
+    }
+
+    fn rotation(&self) -> impl Iterator<Item = usize> {
+        let all = self.nodes.len();
+        (0..all).map(move |step| (self.first + step) % all)
+    }
+
+    /// A node that has fewer calls than it should, and may have one: more than one less than the
+    /// node with the most, which is the second.
+    pub(super) fn uneven(
+        &self,
+        now: Instant,
+        calls: impl Fn(usize) -> usize,
+    ) -> Option<(usize, usize)> {
+        if self.nodes.len() == 1 {
+            return None;
+        }
+        let open = self
+            .rotation()
+            .filter(|node| self.nodes[*node].pace.is_open(now));
+        let least = open.min_by_key(|node| calls(*node))?;
+        let most = self.rotation().max_by_key(|node| calls(*node))?;
+        (calls(least) + 2 <= calls(most)).then_some((least, most))
+    }
+
+    /// Whether all servers are believed to be away, so that no more is taken than a probe needs. The
+    /// task is woken when one is there again.
+    pub(super) fn are_shut(&self, cx: &Context<'_>) -> bool {
+        self.nodes.iter().all(|node| node.pace.is_shut(cx))
+    }
+
+    /// A call on this node has met a fault.
+    pub(super) fn note_fault(&mut self, status: Status) {
+        self.last_fault = Some(status);
+    }
+
+    /// When an item that has had so many tries may have another; `None`: the server wants none.
+    pub(super) fn wait(
+        &self,
+        now: Instant,
+        status: Option<&Status>,
+    ) -> impl Fn(u32) -> Option<Instant> + use<'_> {
+        let word = status.and_then(pushback::of);
+        move |tries| match word {
+            Some(Pushback::Never) => None,
+            Some(Pushback::After(wait)) => Some(later(now, wait)),
+            None => Some(later(now, self.retry.wait_after(tries))),
+        }
+    }
+
+    /// An item has its result: it goes on, however slowly.
+    pub(super) fn progress(&mut self) {
+        self.open_since = None;
+    }
+
+    /// When, on the clock of what was waited, open breakers are given up. One who wants nothing has
+    /// nothing to give up.
+    pub(super) fn gives_up_at(&mut self, waited: Duration, wants: bool) -> Option<Duration> {
+        let is_open = |node: &Node| node.pace.breaker().is_open();
+        if !wants || !self.retry.is_on() || !self.nodes.iter().all(is_open) {
+            self.open_since = None;
+            return None;
+        }
+        let since = *self.open_since.get_or_insert(waited);
+        let patience = |node: &Node| node.pace.breaker().give_up_after();
+        let mut longest = Duration::ZERO;
+        for patience in self.nodes.iter().map(patience) {
+            longest = longest.max(patience?);
+        }
+        since.checked_add(longest)
+    }
+
+    /// Why it is given up.
+    pub(super) fn last_fault(&self) -> Status {
+        self.last_fault
+            .clone()
+            .unwrap_or_else(|| Status::unavailable("other adapters of this client met faults"))
+    }
+}
