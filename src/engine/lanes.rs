@@ -121,9 +121,17 @@ where
     /// How many calls a connection carries. One beyond what the server allows waits in the transport
     /// until another has ended, so there is at most one that the transport has not opened.
     pub(super) fn load(&self, route: Route) -> Load {
-        let on_it = || self.lanes.iter().filter(|lane| lane.route == route);
-        let is_busy = on_it().any(|lane| !lane.was_asked() && !lane.is_finished());
-        (!is_busy).then(|| on_it().count())
+        let opens = |lane: &Lane<R, A>| !lane.was_asked() && !lane.is_finished();
+        let is_opening = self
+            .lanes
+            .iter()
+            .any(|lane| lane.route == route && opens(lane));
+        (!is_opening).then(|| self.on(route))
+    }
+
+    pub(super) fn on(&self, route: Route) -> usize {
+        let on_it = self.lanes.iter().filter(|lane| lane.route == route);
+        on_it.count()
     }
 
     pub(super) fn on_node(&self, node: usize) -> usize {

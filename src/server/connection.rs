@@ -29,9 +29,6 @@ const STREAM_WINDOW: u32 = 256 << 10;
 /// size, so this is enough for 800 of them. The memory is bounded by the stream windows.
 const CONNECTION_WINDOW: u32 = (1 << 30) - 1;
 
-/// As a Go server allows.
-const MAX_CALLS: u32 = 1000;
-
 /// A client of bad records has its calls ended early one after the other: no sign of an attack.
 const MAX_RESETS: usize = 1 << 20;
 
@@ -66,6 +63,7 @@ pub(super) async fn serve(
     }
     let control = Arc::new(Control::default());
     let log = Arc::clone(&store.log);
+    let max_calls = store.max_calls.get();
     let service = Service::over(store, Arc::clone(&control));
     let calls = service_fn(move |mut request: http::Request<Incoming>| {
         let call = Method::of(request.uri().path()).map(|method| log.open(method));
@@ -80,7 +78,7 @@ pub(super) async fn serve(
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(MAX_CALLS)
+        .max_concurrent_streams(max_calls)
         .max_pending_accept_reset_streams(MAX_RESETS)
         .max_local_error_reset_streams(MAX_RESETS)
         .serve_connection(TokioIo::new(io), calls);

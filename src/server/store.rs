@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use tokio::net::ToSocketAddrs;
@@ -15,6 +16,9 @@ use crate::cid::Cid;
 use crate::client::Client;
 use crate::error::Error;
 use crate::record::Record;
+
+/// How many calls a connection may have: as a Go server allows.
+const MAX_CALLS: NonZeroU32 = NonZeroU32::new(1000).expect("not zero");
 
 /// An in-memory DIR store. Cheap to clone; clones are the same store.
 ///
@@ -30,6 +34,7 @@ pub(super) struct Inner {
     pub(super) log: Arc<Log>,
     pub(super) validate: Option<Box<Validate>>,
     pub(super) already_stored: AlreadyStored,
+    pub(super) max_calls: NonZeroU32,
 }
 
 type Validate = dyn Fn(&Record) -> Validation + Send + Sync;
@@ -64,6 +69,7 @@ pub enum AlreadyStored {
 pub struct Builder {
     validate: Option<Box<Validate>>,
     already_stored: AlreadyStored,
+    max_calls: Option<NonZeroU32>,
     ended: Option<Box<Hook>>,
 }
 
@@ -83,6 +89,13 @@ impl Builder {
         self
     }
 
+    /// How many calls a client may have open at once on one connection; more wait in the client's
+    /// transport. Default: 1000, as on a real server.
+    pub fn max_calls(mut self, calls: NonZeroU32) -> Self {
+        self.max_calls = Some(calls);
+        self
+    }
+
     /// Called at the end of each call, for logging.
     pub fn on_call_end(mut self, hook: impl Fn(&Call) + Send + Sync + 'static) -> Self {
         self.ended = Some(Box::new(hook));
@@ -99,6 +112,7 @@ impl Builder {
                 log: Arc::new(Log::new(self.ended)),
                 validate: self.validate,
                 already_stored: self.already_stored,
+                max_calls: self.max_calls.unwrap_or(MAX_CALLS),
             }),
         }
     }

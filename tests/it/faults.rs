@@ -115,6 +115,8 @@ struct Case {
     breaker: u32,
     time: u64,
     already: bool,
+    /// How many calls are wanted, over how many connections, and how many the server allows on one.
+    calls: (usize, usize, u32),
     /// Seconds for which the consumer works on each result, and the input on each item.
     pauses: (u64, u64),
 }
@@ -160,6 +162,11 @@ fn case() -> impl Strategy<Value = Case> {
         prop_oneof![Just(0u32), 1u32..5],
         prop_oneof![4 => Just(3_600u64), 1 => 1u64..20],
         any::<bool>(),
+        prop_oneof![
+            2 => Just((1usize, 1usize, 1000u32)),
+            1 => (1usize..6, 1usize..3, 1u32..4),
+            1 => (2usize..6, 1usize..3, Just(1000u32)),
+        ],
         (prop_oneof![3 => Just(0u64), 1 => 1u64..30], 0u64..2),
     )
         .prop_map(
@@ -171,6 +178,7 @@ fn case() -> impl Strategy<Value = Case> {
                 breaker,
                 time,
                 already,
+                calls,
                 pauses,
             )| {
                 Case {
@@ -183,6 +191,7 @@ fn case() -> impl Strategy<Value = Case> {
                     breaker,
                     time,
                     already,
+                    calls,
                     pauses,
                 }
             },
@@ -221,6 +230,7 @@ impl Case {
             .retry(if self.retries { retry } else { Retry::off() })
             .stall_after(Some(Duration::from_secs(5)))
             .unordered(self.unordered)
+            .calls(NonZeroUsize::new(self.calls.0).unwrap())
     }
 
     /// The store with its faults, and a client of it.
@@ -229,8 +239,9 @@ impl Case {
         for fault in &self.faults {
             store.inject(fault.fault());
         }
-        let client = store.client().with_breaker(self.breaker());
-        (store, client)
+        let connections = NonZeroUsize::new(self.calls.1).unwrap();
+        let client = store.client().with_connections(connections);
+        (store, client.with_breaker(self.breaker()))
     }
 
     fn breaker(&self) -> CircuitBreaker {
@@ -246,7 +257,10 @@ impl Case {
             true => AlreadyStored::Error,
             false => AlreadyStored::Ref,
         };
-        let store = Store::builder().already_stored(already).build();
+        let store = Store::builder()
+            .already_stored(already)
+            .max_calls(NonZeroU32::new(self.calls.2).unwrap())
+            .build();
         for (number, item) in self.items.iter().enumerate() {
             if *item == Item::Stored || *item == Item::Good && !is_push {
                 store.insert(record(number)).unwrap();

@@ -12,6 +12,7 @@ mod ends;
 mod faults;
 #[cfg(feature = "server")]
 mod foreign;
+mod lanes;
 #[cfg(feature = "server")]
 mod pipeline;
 mod real;

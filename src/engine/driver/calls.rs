@@ -149,9 +149,10 @@ where
         }
     }
 
-    /// Closes the lane with the least to do, unless one is closing already.
+    /// Closes the lane with the least to do, unless there is room already or will be.
     fn make_room(&mut self) {
-        if !self.lanes.iter().any(Lane::is_finished) {
+        let is_room = |lane: &Lane<_, _>| lane.is_finished() || lane.flight.is_unused();
+        if !self.lanes.iter().any(is_room) {
             self.close_one(|_| true);
         }
     }
@@ -189,7 +190,7 @@ where
         if self.look_up.is_some() || !self.window.has_doubt() {
             return;
         }
-        let load = |driver: &Self, route| Some(driver.lanes.load(route).unwrap_or(usize::MAX));
+        let load = |driver: &Self, route| Some(driver.lanes.on(route));
         let Some((route, probe)) = self.may_open(cx, now, load) else {
             return;
         };
@@ -222,15 +223,16 @@ where
     /// transport to open it.
     pub(super) fn look_up_waits_until(&self) -> Option<Duration> {
         let look_up = self.look_up.as_ref()?;
-        let is_free = self.lanes.is_empty() || self.lanes.iter().any(Lane::is_finished);
-        (!is_free && !look_up.was_asked()).then(|| look_up.opened() + ROOM_AFTER)
+        let is_waiting = !look_up.was_asked() && !look_up.is_held_up;
+        (is_waiting && !self.lanes.is_empty()).then(|| look_up.opened() + ROOM_AFTER)
     }
 
-    /// The server may allow no more calls than those that work.
+    /// The server may allow no more calls than those that work: once, one of them makes room.
     pub(super) fn make_room_for_look_up(&mut self, cx: &Context<'_>) {
         if let Some(look_up) = &mut self.look_up
             && !look_up.is_asked(cx)
         {
+            look_up.is_held_up = true;
             self.make_room();
         }
     }
