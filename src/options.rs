@@ -226,10 +226,10 @@ impl Options {
     /// How many requests one call may have unanswered, at least and at most, where calls keep ending
     /// at bad records. Default: from 1 to the [`window`](Self::window), which bounds it always.
     ///
-    /// What is behind a bad record in its call was sent in vain and is sent again. So the number
-    /// follows how many records get through from one end of a call to the next: about as many are
-    /// sent ahead. It begins with the most; where bad records are rare, it stays there, and where they
-    /// become rare, it grows back by an eighth in each round trip.
+    /// What is behind a bad record in its call was sent in vain and is sent again. So the number is
+    /// kept such that no more than nine requests are sent in vain for each ten that are answered.
+    /// It begins with the most; where bad records are rare, it stays there, and where they become
+    /// rare, it grows back by a tenth in each round trip.
     ///
     /// The same number for both turns this off. If the least is above the most, the most counts. A
     /// delete, which has no answer for each ref, has its own way of halving.

@@ -112,7 +112,16 @@ pub(crate) fn is_of_dying_connection(status: &Status) -> bool {
 /// The server allows no further call on this connection at present, and has not looked at what this
 /// one carried (RFC 9113, section 8.7).
 pub(crate) fn is_refused_unseen(status: &Status) -> bool {
-    causes(status).any(|cause| cause.to_string().contains("refused stream before processing"))
+    causes(status).any(|cause| {
+        cause
+            .to_string()
+            .contains("refused stream before processing")
+    })
+}
+
+/// The server, or a proxy before it, takes no further call for now, whatever that carries.
+pub(crate) fn is_of_limit(status: &Status) -> bool {
+    !is_of_transport(status) && matches!(status.code(), Code::ResourceExhausted | Code::Unavailable)
 }
 
 /// What tonic says where the answer came but cannot be read, or is longer than what is read. It

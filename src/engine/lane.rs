@@ -33,9 +33,8 @@ pub(super) struct Lane<R, A> {
     connection: u64,
     /// Whether the transport has asked for its requests.
     is_asked: bool,
-    /// Whether others had answers before the transport asked for its requests, as where the server
-    /// allows no further call.
-    pub(super) is_held_up: bool,
+    /// Whether the transport should have asked for its requests by now.
+    is_held_up: bool,
     /// When it is to be handed over to another call.
     ages_at: Option<Instant>,
     /// Since when it has nothing to do.
@@ -115,6 +114,17 @@ where
         self.is_asked
     }
 
+    /// Others had answers, or it is late.
+    pub(super) fn hold_up(&mut self) {
+        self.is_held_up = true;
+    }
+
+    /// Whether the transport has not asked for its requests though it should have, as where the
+    /// server allows no further call.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.is_held_up && !self.is_asked
+    }
+
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>, waited: Duration) -> Poll<Event<A>> {
         let event = self.call.poll_event(cx);
         if event.is_ready() {
@@ -178,6 +188,7 @@ where
             failure: Some((Verdict::Moment, status)),
             taken,
             answers,
+            is_of_call: false,
         }
     }
 

@@ -98,10 +98,18 @@ where
     }
 
     /// Those that have carried nothing, and that the transport has not opened, are of no use when
-    /// another call is wanted more, or none. Nobody will know of them.
-    pub(super) fn clear_unopened(&mut self, cx: &Context<'_>) {
-        self.lanes
-            .retain_mut(|lane| !lane.flight.is_unused() || lane.is_asked(cx));
+    /// another call is wanted more, or none. They wait for others to end, and end at once when they
+    /// are opened; where there are no others, they wait for a connection, and nobody will know of them.
+    pub(super) fn finish_unopened(&mut self, cx: &Context<'_>) {
+        let opened = |lane: &mut Lane<R, A>| lane.is_asked(cx).then_some(lane.route);
+        let opened: Vec<Route> = self.lanes.iter_mut().filter_map(opened).collect();
+        self.lanes.retain_mut(|lane| {
+            if lane.was_asked() || !lane.flight.is_unused() {
+                return true;
+            }
+            lane.finish();
+            opened.contains(&lane.route)
+        });
     }
 
     /// Whether another may be opened, as far as their number goes. If not, `opens` is told when one
@@ -182,14 +190,30 @@ where
     /// How many of `window` items one lane may have unanswered: its share, so that those that are
     /// opened first, or are slow, do not take it all.
     pub(super) fn share(&self, window: usize) -> usize {
-        let is_held_up = |lane: &Lane<R, A>| lane.is_held_up && !lane.was_asked();
-        let lanes = if self.is_opening && self.lanes.iter().any(is_held_up) {
+        let held_up = || self.lanes.iter().filter(|lane| lane.is_held_up());
+        let wanted = self.most.min(self.allowed);
+        if self.is_opening && held_up().count() > 0 {
             let asked = self.lanes.iter().filter(|lane| lane.was_asked());
-            asked.count().max(1)
-        } else {
-            self.most.min(self.allowed)
+            return window.div_ceil(asked.count().max(1));
+        }
+        window.div_ceil(wanted)
+    }
+
+    /// Whether there will be more lanes in a moment: it does not take a round trip where there is a
+    /// connection. Then few items are handed out, so that all have their part.
+    pub(super) fn is_growing(&self) -> bool {
+        let opens = |lane: &&Lane<R, A>| !lane.was_asked() && !lane.is_held_up();
+        let is_asked = |route| {
+            let on_it = self.lanes.iter().filter(|lane| lane.route == route);
+            on_it.into_iter().any(Lane::was_asked)
         };
-        window.div_ceil(lanes)
+        self.is_opening
+            && self.most > 1
+            && self
+                .lanes
+                .iter()
+                .filter(opens)
+                .any(|lane| self.lanes.len() < self.most.min(self.allowed) || is_asked(lane.route))
     }
 
     /// The next event of any of them, in turn.
@@ -221,7 +245,7 @@ where
         if self.is_opening {
             let others = self.lanes.iter_mut().filter(|lane| lane.route == route);
             for lane in others {
-                lane.is_held_up = true;
+                lane.hold_up();
             }
         }
         if answered == 1 && self.allowed < self.most && self.more_at.is_none() {
@@ -231,14 +255,17 @@ where
         }
     }
 
-    /// This lane is gone, by a fault. Where others had answers since it was opened and it had none,
-    /// the server may allow no more than them.
-    pub(super) fn broke(&mut self, lane: &Lane<R, A>, now: Instant, wait: impl Fn(u32) -> Duration) {
-        let others_run = self.answers > lane.answers_before;
-        if lane.flight.answered() == 0 && others_run && !self.lanes.is_empty() {
-            self.allowed = self.lanes.len();
-            self.refusals += 1;
-            self.more_at = now.checked_add(wait(self.refusals));
-        }
+    /// Whether the server may have refused this lane, which is gone, because others run: they had
+    /// answers since it was opened, and it had none.
+    pub(super) fn refuse(&self, lane: &Lane<R, A>) -> bool {
+        let others_run = self.answers > lane.answers_before && !self.lanes.is_empty();
+        lane.flight.answered() == 0 && others_run
+    }
+
+    /// The server has refused a lane: no more are opened than there are, for a while.
+    pub(super) fn refused(&mut self, now: Instant, wait: impl Fn(u32) -> Duration) {
+        self.allowed = self.lanes.len();
+        self.refusals += 1;
+        self.more_at = now.checked_add(wait(self.refusals));
     }
 }

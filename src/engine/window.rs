@@ -77,6 +77,8 @@ pub(crate) struct Ended {
     pub(crate) taken: usize,
     /// How many answers came.
     pub(crate) answers: usize,
+    /// Whether it was the call that was not wanted, whatever it carried: others run.
+    pub(crate) is_of_call: bool,
 }
 
 /// What the end of a call means for the calls to come.

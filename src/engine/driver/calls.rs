@@ -18,7 +18,7 @@ use crate::engine::window::{Acknowledged, Aftermath, Ended};
 use crate::engine::{Operation, refs};
 use crate::item::Tagged;
 use crate::proto::core::{RecordMeta, RecordRef};
-use crate::verdict::Verdict;
+use crate::verdict::{self, Verdict};
 
 /// How long the transport may take to open a call that looks up before one that works makes room
 /// for it: the server may allow no more than run.
@@ -85,7 +85,10 @@ where
                 }
                 return;
             };
-            let share = self.lanes.share(self.limits.window);
+            let share = match O::ACKNOWLEDGED {
+                Acknowledged::EachItem if self.lanes.is_growing() => 1,
+                _ => self.lanes.share(self.limits.window),
+            };
             let room = share.min(self.window.depth()).saturating_sub(least.load);
             if room == 0 {
                 return;
@@ -176,7 +179,7 @@ where
         let over = over || self.window.is_refusing();
         let is_wanted = !over || self.window.has_waiting();
         if !is_wanted {
-            self.lanes.clear_unopened(cx);
+            self.lanes.finish_unopened(cx);
         }
         for lane in self.lanes.iter_mut() {
             if over && !(is_wanted && lane.flight.is_unused()) || lane.flight.is_full() {
@@ -194,7 +197,7 @@ where
         let Some((route, probe)) = self.may_open(cx, now, load) else {
             return;
         };
-        self.lanes.clear_unopened(cx);
+        self.lanes.finish_unopened(cx);
         let opening = Opening {
             flight: self.window.launch_look_up(probe.is_some()),
             route,
@@ -223,7 +226,7 @@ where
     /// transport to open it.
     pub(super) fn look_up_waits_until(&self) -> Option<Duration> {
         let look_up = self.look_up.as_ref()?;
-        let is_waiting = !look_up.was_asked() && !look_up.is_held_up;
+        let is_waiting = !look_up.was_asked() && !look_up.is_held_up();
         (is_waiting && !self.lanes.is_empty()).then(|| look_up.opened() + ROOM_AFTER)
     }
 
@@ -232,7 +235,7 @@ where
         if let Some(look_up) = &mut self.look_up
             && !look_up.is_asked(cx)
         {
-            look_up.is_held_up = true;
+            look_up.hold_up();
             self.make_room();
         }
     }
@@ -336,12 +339,19 @@ where
                 .map(|status| (self.nodes.retry().verdict(&status), status)),
             taken: end.taken,
             answers: end.answers,
+            is_of_call: false,
         }
     }
 
-    pub(super) fn call_ended(&mut self, lane: &Lane<O::Request, O::Answer>, ended: Ended) {
+    pub(super) fn call_ended(&mut self, lane: &Lane<O::Request, O::Answer>, mut ended: Ended) {
         let now = Instant::now();
         let status = ended.failure.as_ref().map(|(_, status)| status.clone());
+        if let Some(status) = &status
+            && self.lanes.refuse(lane)
+            && verdict::is_of_limit(status)
+        {
+            ended.is_of_call = true;
+        }
         let operation = &self.operation;
         let aftermath = self.window.call_ended(
             &lane.flight,
@@ -353,9 +363,9 @@ where
             Aftermath::Quiet => {}
             Aftermath::Answered => self.nodes.pace(lane.route.node).answered(),
             Aftermath::Fault { named } => {
-                if !named {
+                if !named && self.lanes.refuse(lane) {
                     let retry = self.nodes.retry();
-                    self.lanes.broke(lane, now, |times| retry.wait_after(times));
+                    self.lanes.refused(now, |times| retry.wait_after(times));
                 }
                 self.fault(now, named, status, (lane.route, lane.seen));
             }

@@ -94,8 +94,9 @@ impl<E, O> Window<E, O> {
         };
         let status = Arc::new(status);
         // A server that is away says nothing of how long calls live.
-        if at.is_some() && (verdict != Verdict::Moment || flight.answered() > 0) {
-            self.depth.ended();
+        let at_one = usize::from(verdict != Verdict::Moment);
+        if at.is_some() && (at_one > 0 || flight.answered() > 0) {
+            self.depth.ended(left.len().saturating_sub(at_one));
         }
         if acknowledged_whole {
             // Some of it may be done: the server stops at the first that it refuses.
@@ -146,7 +147,7 @@ impl<E, O> Window<E, O> {
                     trouble.named = false;
                     trouble.may_have_landed = is_write;
                 }
-                if let Some(at) = left.first().filter(|_| is_at_first) {
+                if let Some(at) = left.first().filter(|_| is_at_first && !ended.is_of_call) {
                     self.charge(at.index, &status, false, flight.is_single(), &wait);
                 }
                 self.lost(&left, flight.number);

@@ -109,6 +109,7 @@ impl TestWindow {
             failure: status.err().map(|status| (Verdict::of(&status), status)),
             taken,
             answers,
+            is_of_call: false,
         };
         let Self { window, flight } = self;
         let aftermath = window.call_ended(flight, ended, later, |_| Ok("acknowledged"));
@@ -536,6 +537,7 @@ impl TestWindow {
             failure: Some((Verdict::of(&status), status)),
             taken: usize::MAX,
             answers: 0,
+            is_of_call: false,
         };
         self.window.look_up_ended(flight, ended, later)
     }
