@@ -1,0 +1,106 @@
+//! `cargo run --release --manifest-path benches/peers/Cargo.toml`, and what its children do.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use peers::peers::Settings;
+use peers::ways::{self, Runner};
+use peers::{scenarios, store, table};
+
+const HELP: &str = "\
+This crate beside its peers, and in the scenarios that it is made for.
+
+  peers        only the peers
+  scenarios    only the scenarios
+
+Options:
+  --rounds N   how often each way is measured [default: 5]
+  --records N  with how many records [default: 50000]
+  --quick      each path once, in seconds: the figures mean nothing then
+  --help       this text
+";
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    // What children are started with comes first.
+    match words[..] {
+        ["store", takes] => store::serve(Duration::from_millis(takes.parse()?)),
+        ["way", operation, way, threads, url, count, warm_up] => {
+            let (operation, way) = (ways::operation(operation)?, ways::way(way)?);
+            let runner = Runner::new(operation, way, threads.parse()?, url)?;
+            runner.measure(warm_up.parse()?)?;
+            println!("{}", runner.measure(count.parse()?)?);
+            Ok(())
+        }
+        ["long", url, count] => scenarios::memory::long(url, count.parse()?),
+        ["large", url, count] => scenarios::memory::large(url, count.parse()?),
+        _ => bench(&words),
+    }
+}
+
+fn bench(arguments: &[&str]) -> anyhow::Result<()> {
+    let (mut peers, mut scenarios, mut quick) = (false, false, false);
+    let (mut rounds, mut records) = (None, None);
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        let mut number = || -> anyhow::Result<Option<usize>> {
+            let value = arguments
+                .next()
+                .with_context(|| format!("{argument} wants a number"))?;
+            let value = value
+                .parse()
+                .with_context(|| format!("{argument} {value}"))?;
+            Ok(Some(value))
+        };
+        match *argument {
+            "peers" => peers = true,
+            "scenarios" => scenarios = true,
+            "--quick" => quick = true,
+            "--rounds" => rounds = number()?,
+            "--records" => records = number()?,
+            "--help" | "-h" => {
+                print!("{HELP}");
+                return Ok(());
+            }
+            other => bail!("there is no {other}; see --help"),
+        }
+    }
+    let all = !peers && !scenarios;
+    let mut aims = Vec::new();
+    let mut failed = false;
+    let measured = (peers || all)
+        .then(|| {
+            peers::peers::run(&Settings {
+                rounds: rounds.unwrap_or(if quick { 1 } else { 5 }).max(1),
+                records: records.unwrap_or(if quick { 1_000 } else { 50_000 }),
+                warm_up: if quick { 100 } else { 5_000 },
+            })
+        })
+        .transpose()?;
+    let reached = (scenarios || all)
+        .then(|| {
+            scenarios::run(if quick {
+                &scenarios::QUICK
+            } else {
+                &scenarios::FULL
+            })
+        })
+        .transpose()?;
+    if quick {
+        println!("**A quick run: each path was taken, and the figures mean nothing.**\n");
+    }
+    if let Some(measured) = measured {
+        measured.print();
+        failed = measured.failed();
+        aims.extend(measured.aims());
+    }
+    aims.extend(reached.into_iter().flatten());
+    println!("## Aims\n");
+    let rows: Vec<Vec<String>> = aims.iter().map(table::Aim::row).collect();
+    table::print(&["", "aim", "reached", ""], &rows);
+    if failed {
+        bail!("a way failed: see the first table");
+    }
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! One record in ten is bad, and a server ends the call at each.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use agntcy_dir_stream::ErrorKind;
+use agntcy_dir_stream::prelude::*;
+use anyhow::{bail, ensure};
+use futures::{StreamExt as _, stream};
+use serde_json::Value;
+
+use super::{ONE_WAY, Sizes};
+use crate::line::Line;
+use crate::table::Aim;
+use crate::{input, ours, store};
+
+/// What a bad record lacks: a server has one way of refusing for each.
+const LACKS: [&str; 2] = ["name", "schema_version"];
+
+/// Good records, of which some are bad: the same ones each time.
+struct Mixed {
+    good: Vec<Record>,
+    bad: Vec<Record>,
+}
+
+struct Seen {
+    rate: f64,
+    wall: Duration,
+    errors: usize,
+    /// Requests for a record that had been sent before, in those records.
+    resent: f64,
+    /// The bytes of all records.
+    payload: usize,
+}
+
+impl Mixed {
+    fn new() -> anyhow::Result<Self> {
+        let mut bad = Vec::new();
+        for (number, text) in input::texts()?.into_iter().enumerate() {
+            let mut value: Value = serde_json::from_str(&text)?;
+            if let Some(object) = value.as_object_mut() {
+                object.remove(LACKS[number % LACKS.len()]);
+            }
+            bad.push(Record::try_from(value)?);
+        }
+        Ok(Self {
+            good: input::records()?,
+            bad,
+        })
+    }
+
+    async fn push(
+        &self,
+        client: &Client,
+        calls: usize,
+        count: usize,
+        share: f64,
+    ) -> anyhow::Result<Seen> {
+        let mut random = fastrand::Rng::with_seed(7);
+        let is_bad: Vec<bool> = (0..count).map(|_| random.f64() < share).collect();
+        let record = |(number, is_bad): (usize, &bool)| {
+            let from = if *is_bad { &self.bad } else { &self.good };
+            input::copy(&from[number % from.len()])
+        };
+        let records = is_bad.iter().enumerate().map(record);
+        let records: Vec<Record> = records.collect::<anyhow::Result<_>>()?;
+        let payload = records.iter().map(Record::encoded_len).sum();
+        let options = ours::with_calls(Options::new(), calls);
+
+        let start = Instant::now();
+        let mut results = pin!(stream::iter(records).push_to_with(client, &options));
+        let mut errors = 0;
+        for is_bad in &is_bad {
+            match results.next().await {
+                Some(Ok(_)) if !is_bad => {}
+                Some(Err(failed)) if *is_bad && failed.kind() == ErrorKind::Rejected => errors += 1,
+                Some(Err(failed)) => bail!("{failed}"),
+                _ => bail!("a result that should not be"),
+            }
+        }
+        ensure!(results.next().await.is_none(), "more results than records");
+        let wall = start.elapsed();
+        Ok(Seen {
+            rate: count as f64 / wall.as_secs_f64(),
+            wall,
+            errors,
+            resent: results.stats().resent as f64 / count as f64,
+            payload,
+        })
+    }
+}
+
+pub(super) fn aims(sizes: &Sizes) -> anyhow::Result<Vec<Aim>> {
+    super::runtime()?.block_on(async {
+        let store = store::start(Duration::ZERO)?;
+        let mixed = Mixed::new()?;
+        let mut aims = Vec::new();
+
+        eprintln!("scenarios: bad records, no delay");
+        let near = Client::connect(&store.url).await?;
+        for calls in [1, 8] {
+            mixed.push(&near, calls, sizes.bad / 10, 0.0).await?;
+            let clean = mixed.push(&near, calls, sizes.bad, 0.0).await?;
+            let seen = mixed.push(&near, calls, sizes.bad, 0.1).await?;
+            let what = format!("10 % bad, no delay, {}: ÷ the rate without", plural(calls));
+            let said = format!("{:.0}/s, {:.0}/s", seen.rate, clean.rate);
+            aims.push(Aim::at_least(what, 0.5, "", seen.rate / clean.rate).with(said));
+            let what = format!("10 % bad, no delay, {}: records sent twice", plural(calls));
+            let said = "handed to a call twice, whether or not they left";
+            aims.push(Aim::at_most(what, 1.0, " of all", seen.resent).with(said));
+        }
+
+        eprintln!("scenarios: bad records, a round trip of 10 ms");
+        let line = Line::to(&store.url, ONE_WAY)?;
+        let far = Client::connect(&line.url).await?;
+        let round_trip = 2.0 * ONE_WAY.as_secs_f64();
+        let mut one = None;
+        for calls in [1, 8] {
+            let count = sizes.bad_far * calls;
+            let before = line.sent();
+            let seen = mixed.push(&far, calls, count, 0.1).await?;
+            let bytes = (line.sent() - before) as f64;
+            let one = *one.get_or_insert(seen.rate);
+            let said = format!("{} errors in {:.2} s", seen.errors, seen.wall.as_secs_f64());
+            if calls == 1 {
+                let trips = seen.wall.as_secs_f64() / seen.errors as f64 / round_trip;
+                let what = "10 % bad, 10 ms, 1 call: round trips an error, all time counted";
+                aims.push(Aim::at_most(what, 1.5, "", trips).with(said));
+            } else {
+                let what = format!("10 % bad, 10 ms, {calls} calls: ÷ the rate with one");
+                let said = format!("{:.0}/s, {one:.0}/s; {said}", seen.rate);
+                aims.push(Aim::at_least(what, 6.0, "", seen.rate / one).with(said));
+            }
+            let twice = bytes / seen.payload as f64 - 1.0;
+            let what = format!("10 % bad, 10 ms, {}: bytes sent twice", plural(calls));
+            let said = format!(
+                "on the wire, headers with them; {:.2} of all records by `stats()`",
+                seen.resent
+            );
+            aims.push(Aim::at_most(what, 1.0, " of the payload", twice).with(said));
+        }
+        Ok(aims)
+    })
+}
+
+fn plural(calls: usize) -> String {
+    match calls {
+        1 => "1 call".to_owned(),
+        _ => format!("{calls} calls"),
+    }
+}
