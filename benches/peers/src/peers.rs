@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{bail, ensure};
 
 use crate::measure::{Cost, median};
 use crate::table::{self, Aim};
@@ -41,8 +41,13 @@ fn cases() -> Vec<Case> {
 /// The ways of which allocations are counted.
 const COUNTED: [Way; 3] = [Way::Raw, Way::Ours, Way::OursBare];
 
-/// Allocations a record, and their bytes.
-type Allocated = (f64, f64);
+/// What a record allocates.
+struct Allocated {
+    count: f64,
+    bytes: f64,
+    /// Of the count, what the answer is made of.
+    own: f64,
+}
 
 enum Measured {
     Costs(Vec<Cost>),
@@ -115,8 +120,11 @@ pub fn run(settings: &Settings) -> anyhow::Result<Peers> {
             let count = (settings.records / 5).max(1).to_string();
             let arguments = [operation.name(), way.name(), &store.url, &count];
             let line = child::output(Command::new(&allocations).args(arguments), b"")?;
-            let (allocations, bytes) = line.split_once(' ').context("two numbers")?;
-            let allocated = (allocations.parse()?, bytes.parse()?);
+            let numbers = line.split(' ').map(str::parse);
+            let [count, bytes, own] = numbers.collect::<Result<Vec<f64>, _>>()?[..] else {
+                bail!("the allocation counter gave other figures: {line}");
+            };
+            let allocated = Allocated { count, bytes, own };
             peers.allocated.insert((operation, way), allocated);
         }
     }
@@ -135,6 +143,7 @@ fn built(name: &str) -> anyhow::Result<PathBuf> {
 
 fn build_go() -> Result<PathBuf, Missing> {
     if Command::new("go").arg("version").output().is_err() {
+        eprintln!("******** SKIPPED: the Go client needs `go`, which is not here ********");
         return Err(Missing::NotHere);
     }
     eprintln!("peers: building the Go client");
@@ -164,6 +173,14 @@ fn build_allocations() -> anyhow::Result<PathBuf> {
     ]);
     if !cfg!(debug_assertions) {
         build.arg("--release");
+    }
+    // What `cargo run` has set for this process would have a build script of a dependency run
+    // again, and all that stands on it built again.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            build.env_remove(&*name);
+        }
     }
     ensure!(
         build.status()?.success(),
@@ -215,13 +232,16 @@ impl Peers {
                 "ours ÷ it",
                 "ours, unverified ÷ it",
                 "allocations",
+                "the answer's own",
                 "their bytes",
             ],
             &rows,
         );
         println!(
-            "\nThe ratios are of CPU time. Allocations are those beyond the buffers of the input, \
-             which is made before; what a pull receives is among them.\n"
+            "\nThe ratios are of CPU time. Allocations are those of a run, without the buffers of its \
+             input, which is made before. The answer's own are those that a copy of the answer \
+             takes: the strings of a lookup. Their bytes are of all, so what a pull receives is \
+             among them.\n"
         );
     }
 
@@ -241,10 +261,12 @@ impl Peers {
             row.push(ratio.map_or_else(|_| "–".to_owned(), |ratio| format!("{ratio:.3}")));
         }
         match self.allocated.get(&(operation, way)) {
-            Some((count, bytes)) if threads == 1 => {
-                row.extend([format!("{count:.2}"), format!("{bytes:.0}")]);
-            }
-            _ => row.extend(["–".to_owned(), "–".to_owned()]),
+            Some(allocated) if threads == 1 => row.extend([
+                format!("{:.2}", allocated.count),
+                format!("{:.2}", allocated.own),
+                format!("{:.0}", allocated.bytes),
+            ]),
+            _ => row.extend(std::array::from_fn::<_, 3, _>(|_| "–".to_owned())),
         }
         row
     }
@@ -275,7 +297,13 @@ impl Peers {
             let on = if threads == 1 { "" } else { " on two threads" };
             let what = format!("{}{on}, {}: CPU ÷ {peer}", operation.name(), verified(way));
             match self.ratio(case, to) {
-                Ok(ratio) => Aim::at_most(what, bound, "", ratio),
+                Ok(ratio) => {
+                    let aim = Aim::at_most(what, bound, "", ratio);
+                    match self.ratio((operation, threads, Raw), to) {
+                        Ok(limit) if to != Raw => aim.with(format!("the limit itself: {limit:.2}")),
+                        _ => aim,
+                    }
+                }
                 Err(why) => Aim::unknown(what, format!("≤ {bound}"), why),
             }
         });
@@ -283,12 +311,14 @@ impl Peers {
         let allocations = allocations.flat_map(|(operation, bound)| {
             [Ours, OursBare].into_iter().map(move |way| {
                 let what = format!(
-                    "{}, {}: allocations a record",
+                    "{}, {}: allocations a record, without the answer's own",
                     operation.name(),
                     verified(way)
                 );
                 match self.allocated.get(&(operation, way)) {
-                    Some((count, _)) => Aim::at_most(what, bound, "", *count),
+                    Some(Allocated { count, own, .. }) => {
+                        Aim::at_most(what, bound, "", count - own)
+                    }
                     None => Aim::unknown(what, format!("≤ {bound}"), "not counted"),
                 }
             })

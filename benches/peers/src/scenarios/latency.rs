@@ -82,15 +82,23 @@ impl End {
 struct Work {
     what: &'static str,
     operation: Operation,
+    /// How many times as many of them go over the line in the same time.
+    times: usize,
     records: Vec<Record>,
     cids: Vec<Cid>,
 }
 
 impl Work {
-    fn new(what: &'static str, operation: Operation, records: Vec<Record>) -> anyhow::Result<Self> {
+    fn new(
+        what: &'static str,
+        operation: Operation,
+        times: usize,
+        records: Vec<Record>,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             what,
             operation,
+            times,
             cids: input::cids(&records)?,
             records,
         })
@@ -149,18 +157,20 @@ pub(super) fn aims(sizes: &Sizes) -> anyhow::Result<Vec<Aim>> {
 
         let mut aims = Vec::new();
         for work in [
-            Work::new("push", Operation::Push, records.clone())?,
-            Work::new("push of small records", Operation::Push, small()?)?,
-            Work::new("pull", Operation::Pull, records.clone())?,
-            Work::new("lookup", Operation::Lookup, records)?,
+            Work::new("push", Operation::Push, 1, records.clone())?,
+            Work::new("push of small records", Operation::Push, 4, small()?)?,
+            Work::new("pull", Operation::Pull, 2, records.clone())?,
+            Work::new("lookup", Operation::Lookup, 4, records)?,
         ] {
             let what = format!("10 ms round trip, {}", work.what);
+            // So many that the first round trip and the last do not count.
+            let count = sizes.records * work.times;
             // Each once before, so that all is warm.
-            near.rate(&work, sizes.records / 10).await?;
-            let without = near.rate(&work, sizes.records).await?;
-            far.rate(&work, sizes.records / 10).await?;
-            let with = far.rate(&work, sizes.records).await?;
-            let by_hand = far.rate_by_hand(&work, sizes.records).await?;
+            near.rate(&work, count / 10).await?;
+            let without = near.rate(&work, count).await?;
+            far.rate(&work, count / 10).await?;
+            let with = far.rate(&work, count).await?;
+            let by_hand = far.rate_by_hand(&work, count).await?;
             if work.what == "push" {
                 let each_said = format!("{with:.0}/s, {each:.0}/s");
                 let what = format!("{what}: ÷ a call per record");
