@@ -40,7 +40,9 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	ctx := context.Background()
+	// Far longer than it takes: one that hangs ends with an error.
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
 	config := &client.Config{ServerAddress: strings.TrimPrefix(os.Args[2], "http://"), AuthMode: "insecure"}
 	c, err := client.New(ctx, client.WithConfig(config))
 	if err != nil {

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
@@ -17,6 +18,7 @@ pub fn again(arguments: &[&str]) -> anyhow::Result<Command> {
 pub fn output(command: &mut Command, input: &[u8]) -> anyhow::Result<String> {
     let name = format!("{:?}", command.get_program());
     let mut child = command
+        .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -28,12 +30,28 @@ pub fn output(command: &mut Command, input: &[u8]) -> anyhow::Result<String> {
     }
     let output = child.wait_with_output()?;
     let words = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{}", last_line(&words));
+    ensure!(output.status.success(), "{}", in_a_cell(&words));
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
-fn last_line(words: &str) -> &str {
-    words.trim().lines().next_back().unwrap_or("no words")
+/// What a program says when it fails, as the cell of a table has it.
+fn in_a_cell(words: &str) -> String {
+    let words: Vec<&str> = words.split_whitespace().collect();
+    words
+        .join(" ")
+        .replace('|', "/")
+        .chars()
+        .take(300)
+        .collect()
+}
+
+/// Ends this child with an error if it hangs.
+pub fn give_up_after(time: Duration) {
+    std::thread::spawn(move || {
+        std::thread::sleep(time);
+        eprintln!("it was not done after {} s", time.as_secs());
+        std::process::exit(1);
+    });
 }
 
 /// A child that serves until this is dropped.

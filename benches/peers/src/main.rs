@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use peers::peers::Settings;
 use peers::ways::{self, Runner};
-use peers::{scenarios, store, table};
+use peers::{child, scenarios, store, table};
 
 const HELP: &str = "\
 This crate beside its peers, and in the scenarios that it is made for.
@@ -20,6 +20,9 @@ Options:
   --help       this text
 ";
 
+/// Far longer than any child takes.
+const HANGS: Duration = Duration::from_secs(180);
+
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -27,14 +30,21 @@ fn main() -> anyhow::Result<()> {
     match words[..] {
         ["store", takes] => store::serve(Duration::from_millis(takes.parse()?)),
         ["way", operation, way, threads, url, count, warm_up] => {
+            child::give_up_after(HANGS);
             let (operation, way) = (ways::operation(operation)?, ways::way(way)?);
             let runner = Runner::new(operation, way, threads.parse()?, url)?;
             runner.measure(warm_up.parse()?)?;
             println!("{}", runner.measure(count.parse()?)?);
             Ok(())
         }
-        ["long", url, count] => scenarios::memory::long(url, count.parse()?),
-        ["large", url, count] => scenarios::memory::large(url, count.parse()?),
+        ["long", url, count] => {
+            child::give_up_after(HANGS);
+            scenarios::memory::long(url, count.parse()?)
+        }
+        ["large", url, count] => {
+            child::give_up_after(HANGS);
+            scenarios::memory::large(url, count.parse()?)
+        }
         _ => bench(&words),
     }
 }
