@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 const CONNECTION_WINDOW: u32 = 64 << 20;
 
 /// HTTP/2 stream window in bytes: what a server may send ahead in one call.
-const STREAM_WINDOW: u32 = 2 << 20;
+const STREAM_WINDOW: u32 = 4 << 20;
 
 /// The largest header list in bytes. A server puts all validation errors of a record into one
 /// status message, which can pass the usual 16 KiB.

@@ -23,8 +23,6 @@ pub(super) struct Lane<R, A> {
     pub(super) route: Route,
     /// What had happened on its node when it last proved that the node is there.
     pub(super) seen: Incident,
-    /// How many answers all lanes had when it was opened.
-    pub(super) answers_before: u64,
     /// Requests on their way from the window to the call; empty between polls.
     pub(super) batch: VecDeque<R>,
     call: Call<R, A>,
@@ -52,7 +50,6 @@ pub(super) struct Opening {
     pub(super) flight: Flight,
     pub(super) route: Route,
     pub(super) seen: Incident,
-    pub(super) answers_before: u64,
     pub(super) probe: Option<Probe>,
     pub(super) ages_at: Option<Instant>,
     pub(super) waited: Duration,
@@ -72,7 +69,6 @@ where
             flight: opening.flight,
             route: opening.route,
             seen: opening.seen,
-            answers_before: opening.answers_before,
             batch: VecDeque::new(),
             connection: transport.connection(),
             call: Call::open(Arc::clone(&transport), method),

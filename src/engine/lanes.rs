@@ -22,8 +22,6 @@ pub(super) struct Lanes<R, A> {
     more_at: Option<Instant>,
     /// Whose turn it is to be polled.
     turn: usize,
-    /// How many answers have come, of all lanes.
-    answers: u64,
     /// Whether there is one that the transport has not opened.
     is_opening: bool,
 }
@@ -50,17 +48,12 @@ where
             refusals: 0,
             more_at: None,
             turn: 0,
-            answers: 0,
             is_opening: false,
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.lanes.is_empty()
-    }
-
-    pub(super) fn answers(&self) -> u64 {
-        self.answers
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Lane<R, A>> {
@@ -237,7 +230,6 @@ where
 
     /// A lane has an answer.
     pub(super) fn answered(&mut self, place: usize, now: impl FnOnce() -> Instant) {
-        self.answers += 1;
         if self.most == 1 {
             return;
         }
@@ -255,11 +247,11 @@ where
         }
     }
 
-    /// Whether the server may have refused this lane, which is gone, because others run: they had
-    /// answers since it was opened, and it had none.
-    pub(super) fn refuse(&self, lane: &Lane<R, A>) -> bool {
-        let others_run = self.answers > lane.answers_before && !self.lanes.is_empty();
-        lane.flight.answered() == 0 && others_run
+    /// Whether the server may have refused this lane, which is gone, because others run: they have
+    /// had answers, and it had none.
+    pub(super) fn is_refused(&self, lane: &Lane<R, A>) -> bool {
+        let runs = |lane: &Lane<R, A>| lane.flight.answered() > 0;
+        !runs(lane) && self.lanes.iter().any(runs)
     }
 
     /// The server has refused a lane: no more are opened than there are, for a while.

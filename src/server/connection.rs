@@ -20,13 +20,14 @@ use super::call::{Method, Running};
 use super::service::Service;
 use super::store::Inner;
 
-/// What a client may send ahead in one call, in bytes.
-const STREAM_WINDOW: u32 = 256 << 10;
+/// What a client may send ahead in one call, in bytes. A Go server begins with 64 KiB and widens it
+/// up to 16 MiB as it finds the line to be long; this one is fixed, at about a thousand records.
+const STREAM_WINDOW: u32 = 4 << 20;
 
 /// And on the whole connection. h2 charges each small frame that is not yet read up to 256 bytes
 /// against half of this, and cuts the connection when it is used up; Go clients send each small
 /// message as a frame of its own. A full stream window of such frames is charged 2.6 times its
-/// size, so this is enough for 800 of them. The memory is bounded by the stream windows.
+/// size, so this is enough for 50 of them. The memory is bounded by the stream windows.
 const CONNECTION_WINDOW: u32 = (1 << 30) - 1;
 
 /// A client of bad records has its calls ended early one after the other: no sign of an attack.

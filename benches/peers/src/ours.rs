@@ -1,12 +1,12 @@
 //! How this crate is used here.
 
+use std::num::NonZeroUsize;
+
 use agntcy_dir_stream::Options;
 
-/// `n` calls side by side, each with its own share of the window.
-pub fn with_calls(options: Options, n: usize) -> Options {
-    // There is one call at a time so far.
-    let _ = n;
-    options
+/// So many calls side by side, each with its share of the window.
+pub fn with_calls(options: Options, calls: usize) -> Options {
+    options.calls(NonZeroUsize::new(calls).unwrap_or(NonZeroUsize::MIN))
 }
 
 /// As bare as the hand-written loops: nothing is verified.

@@ -130,7 +130,6 @@ where
             flight: self.window.launch(probe.is_some()),
             route,
             seen: self.nodes.pace(route.node).incident(),
-            answers_before: self.lanes.answers(),
             probe,
             ages_at,
             waited: self.clock.waited(),
@@ -202,7 +201,6 @@ where
             flight: self.window.launch_look_up(probe.is_some()),
             route,
             seen: self.nodes.pace(route.node).incident(),
-            answers_before: self.lanes.answers(),
             probe,
             ages_at: None,
             waited: self.clock.waited(),
@@ -347,7 +345,7 @@ where
         let now = Instant::now();
         let status = ended.failure.as_ref().map(|(_, status)| status.clone());
         if let Some(status) = &status
-            && self.lanes.refuse(lane)
+            && self.lanes.is_refused(lane)
             && verdict::is_of_limit(status)
         {
             ended.is_of_call = true;
@@ -363,7 +361,7 @@ where
             Aftermath::Quiet => {}
             Aftermath::Answered => self.nodes.pace(lane.route.node).answered(),
             Aftermath::Fault { named } => {
-                if !named && self.lanes.refuse(lane) {
+                if !named && self.lanes.is_refused(lane) {
                     let retry = self.nodes.retry();
                     self.lanes.refused(now, |times| retry.wait_after(times));
                 }
