@@ -18,6 +18,10 @@ use crate::breaker::Probe;
 use crate::client::Transport;
 use crate::verdict::Verdict;
 
+/// How long the transport may take to open a call before it counts as held up: the server may allow
+/// no more than run.
+const LATE: Duration = Duration::from_millis(250);
+
 pub(super) struct Lane<R, A> {
     pub(super) flight: Flight,
     pub(super) route: Route,
@@ -129,9 +133,9 @@ where
         event
     }
 
-    /// How long the adapter had waited in all when this call was opened.
-    pub(super) fn opened(&self) -> Duration {
-        self.opened
+    /// When, on the clock of what was waited, the transport should have asked for its requests.
+    pub(super) fn is_late_at(&self) -> Option<Duration> {
+        (!self.is_asked && !self.is_held_up).then(|| self.opened + LATE)
     }
 
     /// When, on the clock of what was waited, it has made no progress for `limit`.

@@ -228,6 +228,22 @@ where
         Poll::Pending
     }
 
+    /// When, on the clock of what was waited, one should have been opened by the transport.
+    pub(super) fn is_late_at(&self) -> Option<Duration> {
+        if self.most == 1 || !self.is_opening {
+            return None;
+        }
+        self.lanes.iter().filter_map(Lane::is_late_at).min()
+    }
+
+    pub(super) fn hold_up(&mut self, waited: Duration) {
+        for lane in &mut self.lanes {
+            if lane.is_late_at().is_some_and(|at| at <= waited) {
+                lane.hold_up();
+            }
+        }
+    }
+
     /// A lane has an answer.
     pub(super) fn answered(&mut self, place: usize, now: impl FnOnce() -> Instant) {
         if self.most == 1 {

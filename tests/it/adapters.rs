@@ -145,7 +145,9 @@ async fn no_more_than_a_window_is_taken_ahead() {
     for size in [1, 2, 7, 300] {
         let (client, peer) = scripted();
         let taken = Cell::new(0);
-        let mut results = pin!(counted(&taken).push_to_with(&client, &window(size)));
+        let all = NonZeroUsize::MAX;
+        let options = window(size).in_flight(all, all);
+        let mut results = pin!(counted(&taken).push_to_with(&client, &options));
         // An always-ready input is taken from in several polls.
         for _ in 0..3 {
             assert!(poll(&mut results).is_pending());

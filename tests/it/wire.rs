@@ -125,7 +125,9 @@ async fn a_drop_with_a_full_flow_control_window_is_a_reset() {
     for headers in [false, true] {
         let (client, mut calls) = raw_server().await;
         let input = stream::repeat_with(|| record(1));
-        let mut results = Box::pin(input.push_to(&client));
+        let all = NonZeroUsize::MAX;
+        let options = Options::new().in_flight(all, all);
+        let mut results = Box::pin(input.push_to_with(&client, &options));
         let mut call = drive(&mut results, calls.recv()).await.unwrap();
         let mut answers = None;
         if headers {

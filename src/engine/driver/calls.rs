@@ -20,10 +20,6 @@ use crate::item::Tagged;
 use crate::proto::core::{RecordMeta, RecordRef};
 use crate::verdict::{self, Verdict};
 
-/// How long the transport may take to open a call that looks up before one that works makes room
-/// for it: the server may allow no more than run.
-const ROOM_AFTER: Duration = Duration::from_millis(250);
-
 impl<S, O, T> Driver<S, O, T>
 where
     S: Stream,
@@ -153,14 +149,16 @@ where
 
     /// Closes the lane with the least to do, unless there is room already or will be.
     fn make_room(&mut self) {
-        let is_room = |lane: &Lane<_, _>| lane.is_finished() || lane.flight.is_unused();
+        let is_room =
+            |lane: &Lane<_, _>| lane.is_finished() || lane.flight.is_unused() && !lane.is_held_up();
         if !self.lanes.iter().any(is_room) {
             self.close_one(|_| true);
         }
     }
 
     fn close_one(&mut self, is_meant: impl Fn(&Lane<O::Request, O::Answer>) -> bool) {
-        let lanes = self.lanes.iter_mut().filter(|lane| is_meant(lane));
+        let is_meant = |lane: &&mut Lane<_, _>| !lane.is_held_up() && is_meant(lane);
+        let lanes = self.lanes.iter_mut().filter(is_meant);
         if let Some(lane) = lanes.min_by_key(|lane| lane.flight.load()) {
             lane.finish();
         }
@@ -220,17 +218,19 @@ where
         self.look_up = Some(lane);
     }
 
-    /// When, on the clock of what was waited, the call that looks up has waited too long for the
-    /// transport to open it.
-    pub(super) fn look_up_waits_until(&self) -> Option<Duration> {
-        let look_up = self.look_up.as_ref()?;
-        let is_waiting = !look_up.was_asked() && !look_up.is_held_up();
-        (is_waiting && !self.lanes.is_empty()).then(|| look_up.opened() + ROOM_AFTER)
+    /// When, on the clock of what was waited, a call should have been opened by the transport.
+    pub(super) fn is_late_at(&self) -> Option<Duration> {
+        let look_up = self.look_up.as_ref().filter(|_| !self.lanes.is_empty());
+        let look_up = look_up.and_then(Lane::is_late_at);
+        look_up.into_iter().chain(self.lanes.is_late_at()).min()
     }
 
-    /// The server may allow no more calls than those that work: once, one of them makes room.
-    pub(super) fn make_room_for_look_up(&mut self, cx: &Context<'_>) {
+    /// The server may allow no more calls than are open: one that works makes room for one that looks
+    /// up.
+    pub(super) fn hold_up(&mut self, cx: &Context<'_>, waited: Duration) {
+        self.lanes.hold_up(waited);
         if let Some(look_up) = &mut self.look_up
+            && look_up.is_late_at().is_some_and(|at| at <= waited)
             && !look_up.is_asked(cx)
         {
             look_up.hold_up();

@@ -66,8 +66,8 @@ where
                 done = true;
             }
         }
-        if is_due(self.look_up_waits_until()) {
-            self.make_room_for_look_up(cx);
+        if is_due(self.is_late_at()) {
+            self.hold_up(cx, waited);
             done = true;
         }
         if is_due(self.gives_up_at(waited)) {
@@ -113,7 +113,7 @@ where
             self.window.expires_at(self.limits.time),
             stalls_at.min(),
             self.look_up.as_ref().and_then(|l| l.stalls_at(stall)),
-            self.look_up_waits_until(),
+            self.is_late_at(),
             gives_up_at,
         ];
         let waits = waits.into_iter().flatten().min();

@@ -2,6 +2,10 @@
 
 use std::num::NonZeroUsize;
 
+/// Where it starts. While no call has ended it doubles in each round trip, so it is at a window of
+/// 1024 after three; and a batch that begins with bad records has not sent much in vain.
+const START: f64 = 128.0;
+
 /// How many requests may be sent in vain for each that is answered.
 const VAIN: f64 = 0.9;
 
@@ -29,20 +33,23 @@ pub(super) struct Depth {
     least: f64,
     most: f64,
     depth: f64,
+    /// Whether no call has ended yet.
+    is_starting: bool,
     /// How many answers there were since the last end of a call, and between the two before.
     answers: u64,
     before: u64,
 }
 
 impl Depth {
-    /// It starts at the most.
     #[allow(clippy::cast_precision_loss)] // No window is that large.
     pub(super) fn new(least: NonZeroUsize, most: NonZeroUsize) -> Self {
         let most = most.get() as f64;
+        let least = (least.get() as f64).min(most);
         Self {
-            least: (least.get() as f64).min(most),
+            least,
             most,
-            depth: most,
+            depth: START.clamp(least, most),
+            is_starting: true,
             answers: 0,
             before: 0,
         }
@@ -50,7 +57,8 @@ impl Depth {
 
     pub(super) fn answered(&mut self) {
         self.answers += 1;
-        self.depth = (self.depth + VAIN * STEP).min(self.most);
+        let earned = if self.is_starting { 1.0 } else { VAIN * STEP };
+        self.depth = (self.depth + earned).min(self.most);
     }
 
     /// A call has ended at an item, or broken, and so many requests with it were in vain.
@@ -58,6 +66,7 @@ impl Depth {
     pub(super) fn ended(&mut self, in_vain: usize) {
         let last_two = (self.answers + self.before) as f64 / 2.0;
         self.before = std::mem::take(&mut self.answers);
+        self.is_starting = false;
         let loss = if last_two * FAR < self.depth {
             // As when bad records begin.
             self.depth / 2.0
@@ -95,12 +104,14 @@ mod tests {
     }
 
     #[test]
-    fn it_stays_at_the_most_while_all_is_well() {
+    fn while_all_is_well_it_is_at_the_most_in_three_round_trips() {
         let mut depth = depth(1, 1000);
-        assert_eq!(depth.now(), 1000);
-        for _ in 0..5_000 {
-            depth.answered();
+        for _ in 0..3 {
+            for _ in 0..depth.now() {
+                depth.answered();
+            }
         }
+        assert_eq!(depth.now(), 1000);
         depth.ended(999);
         assert!(depth.now() > 850, "a rare end costs little: {depth:?}");
         for _ in 0..2_000 {
@@ -112,9 +123,13 @@ mod tests {
     #[test]
     fn it_comes_down_quickly_where_calls_keep_ending() {
         let mut depth = depth(1, 1000);
+        for _ in 0..1_000 {
+            depth.answered();
+        }
+        depth.ended(0);
         let in_vain: usize = (0..25).map(|_| end_after(&mut depth, 9)).sum();
         assert!((7..=16).contains(&depth.now()), "{depth:?}");
-        assert!(in_vain <= 2_500, "{in_vain}");
+        assert!(in_vain <= 3_600, "{in_vain}");
     }
 
     #[test]
@@ -125,7 +140,7 @@ mod tests {
         }
         assert_eq!(depth.now(), 4);
         assert_eq!(self::depth(8, 2).now(), 2, "the most comes first");
-        assert_eq!(self::depth(1, usize::MAX).now(), usize::MAX);
+        assert_eq!(self::depth(500, 1000).now(), 500);
     }
 
     #[test]
