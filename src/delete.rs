@@ -10,7 +10,6 @@ use crate::engine::{Acknowledged, Adapter, Lost, Operation, drive, refs};
 use crate::error::{Error, Failed};
 use crate::item::{Tagged, ToCid};
 use crate::options::Options;
-use crate::proto::core::RecordRef;
 
 /// What [`delete_from`](DeleteExt::delete_from) yields for each ref of type `R`.
 pub type DeleteResult<R, T = ()> = Result<Deleted<T>, Failed<R, T>>;
@@ -134,9 +133,9 @@ impl<R: ToCid> Operation for Delete<R> {
 
     type Input = R;
     type Asked = Cid;
-    type Request = RecordRef;
+    type Request = refs::Request;
     type Answer = ();
-    type Output = Cid;
+    type Output = ();
     type Success<T> = Deleted<T>;
 
     fn size(&self, _: &R) -> usize {
@@ -147,15 +146,15 @@ impl<R: ToCid> Operation for Delete<R> {
         item.to_cid()
     }
 
-    fn request(&self, _: &R, cid: &Cid) -> RecordRef {
-        refs::request(cid)
+    fn request(&self, _: &R, cid: &Cid) -> refs::Request {
+        refs::Request(Some(*cid))
     }
 
-    fn accept(&self, _: &R, cid: &Cid, (): ()) -> Result<Cid, Error> {
-        Ok(*cid)
+    fn accept(&self, _: &R, _: &Cid, (): ()) -> Result<(), Error> {
+        Ok(())
     }
 
-    fn success<T>(index: u64, tag: T, cid: Cid) -> Deleted<T> {
+    fn success<T>(index: u64, tag: T, cid: Cid, (): ()) -> Deleted<T> {
         Deleted { index, tag, cid }
     }
 }

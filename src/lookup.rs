@@ -11,7 +11,6 @@ use crate::engine::{Acknowledged, Adapter, Lost, Operation, drive, refs};
 use crate::error::{Error, ErrorKind, Failed};
 use crate::item::{Tagged, ToCid};
 use crate::options::Options;
-use crate::proto::core::{RecordMeta, RecordRef};
 
 /// What [`lookup_in`](LookupExt::lookup_in) yields for each ref of type `R`.
 pub type LookupResult<R, T = ()> = Result<Found<T>, Failed<R, T>>;
@@ -145,9 +144,9 @@ impl<R: ToCid> Operation for Lookup<R> {
 
     type Input = R;
     type Asked = Cid;
-    type Request = RecordRef;
-    type Answer = RecordMeta;
-    type Output = (Cid, RecordMeta);
+    type Request = refs::Request;
+    type Answer = refs::Meta;
+    type Output = refs::Meta;
     type Success<T> = Found<T>;
 
     fn size(&self, _: &R) -> usize {
@@ -158,24 +157,23 @@ impl<R: ToCid> Operation for Lookup<R> {
         item.to_cid()
     }
 
-    fn request(&self, _: &R, cid: &Cid) -> RecordRef {
-        refs::request(cid)
+    fn request(&self, _: &R, cid: &Cid) -> refs::Request {
+        refs::Request(Some(*cid))
     }
 
-    fn accept(&self, _: &R, cid: &Cid, meta: RecordMeta) -> Result<(Cid, RecordMeta), Error> {
-        if self.verify {
-            let answered = refs::answered(&meta.cid)?;
-            if answered != *cid {
-                return Err(Error::new(
-                    ErrorKind::Mismatch,
-                    format!("asked for {cid}, the server answered for {answered}"),
-                ));
-            }
+    fn accept(&self, _: &R, cid: &Cid, meta: refs::Meta) -> Result<refs::Meta, Error> {
+        if self.verify
+            && let Err(answered) = refs::is_of(cid, &meta.cid)?
+        {
+            return Err(Error::new(
+                ErrorKind::Mismatch,
+                format!("asked for {cid}, the server answered for {answered}"),
+            ));
         }
-        Ok((*cid, meta))
+        Ok(meta)
     }
 
-    fn success<T>(index: u64, tag: T, (cid, meta): (Cid, RecordMeta)) -> Found<T> {
+    fn success<T>(index: u64, tag: T, cid: Cid, meta: refs::Meta) -> Found<T> {
         Found {
             index,
             tag,

@@ -10,7 +10,6 @@ use crate::engine::{Acknowledged, Adapter, Lost, Operation, drive, refs};
 use crate::error::{Error, ErrorKind, Failed};
 use crate::item::{Tagged, ToCid};
 use crate::options::Options;
-use crate::proto::core::RecordRef;
 use crate::record::Record;
 
 /// What [`pull_from`](PullExt::pull_from) yields for each ref of type `R`.
@@ -143,9 +142,9 @@ impl<R: ToCid> Operation for Pull<R> {
 
     type Input = R;
     type Asked = Cid;
-    type Request = RecordRef;
+    type Request = refs::Request;
     type Answer = Record;
-    type Output = (Cid, Record);
+    type Output = Record;
     type Success<T> = Pulled<T>;
 
     fn size(&self, _: &R) -> usize {
@@ -156,11 +155,11 @@ impl<R: ToCid> Operation for Pull<R> {
         item.to_cid()
     }
 
-    fn request(&self, _: &R, cid: &Cid) -> RecordRef {
-        refs::request(cid)
+    fn request(&self, _: &R, cid: &Cid) -> refs::Request {
+        refs::Request(Some(*cid))
     }
 
-    fn accept(&self, _: &R, cid: &Cid, record: Record) -> Result<(Cid, Record), Error> {
+    fn accept(&self, _: &R, cid: &Cid, record: Record) -> Result<Record, Error> {
         if self.verify {
             record.verify(cid).map_err(|error| match error.kind() {
                 ErrorKind::Mismatch => error,
@@ -168,10 +167,10 @@ impl<R: ToCid> Operation for Pull<R> {
                     .with_source(error),
             })?;
         }
-        Ok((*cid, record))
+        Ok(record)
     }
 
-    fn success<T>(index: u64, tag: T, (cid, record): (Cid, Record)) -> Pulled<T> {
+    fn success<T>(index: u64, tag: T, cid: Cid, record: Record) -> Pulled<T> {
         Pulled {
             index,
             tag,

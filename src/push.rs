@@ -8,7 +8,6 @@ use crate::engine::{Acknowledged, Adapter, Lost, Operation, drive, refs};
 use crate::error::{Error, ErrorKind, Failed};
 use crate::item::Tagged;
 use crate::options::Options;
-use crate::proto::core::RecordRef;
 use crate::record::{MAX_RECORD_LEN, Record};
 
 /// What [`push_to`](PushExt::push_to) yields for each record.
@@ -155,7 +154,7 @@ impl Operation for Push {
     /// The record's own CID, where it is to be verified.
     type Asked = Option<Cid>;
     type Request = Record;
-    type Answer = RecordRef;
+    type Answer = refs::Answer;
     type Output = Stored;
     type Success<T> = Pushed<T>;
 
@@ -180,18 +179,23 @@ impl Operation for Push {
         record.clone()
     }
 
-    fn accept(&self, _: &Record, own: &Option<Cid>, answer: RecordRef) -> Result<Stored, Error> {
-        let cid = refs::answered(&answer.cid)?;
-        match own {
-            Some(own) if *own != cid => Err(Error::new(
-                ErrorKind::Mismatch,
-                format!("the record is {own}, the server answered {cid}"),
-            )),
-            _ => Ok(Stored {
-                cid,
-                was_found: false,
-            }),
-        }
+    fn accept(&self, _: &Record, own: &Option<Cid>, answer: refs::Answer) -> Result<Stored, Error> {
+        let cid = match own {
+            None => refs::answered(&answer.cid)?,
+            Some(own) => {
+                if let Err(cid) = refs::is_of(own, &answer.cid)? {
+                    return Err(Error::new(
+                        ErrorKind::Mismatch,
+                        format!("the record is {own}, the server answered {cid}"),
+                    ));
+                }
+                *own
+            }
+        };
+        Ok(Stored {
+            cid,
+            was_found: false,
+        })
     }
 
     fn key(&self, record: &Record, own: &Option<Cid>) -> Option<Cid> {
@@ -209,7 +213,7 @@ impl Operation for Push {
         stored.was_found
     }
 
-    fn success<T>(index: u64, tag: T, stored: Stored) -> Pushed<T> {
+    fn success<T>(index: u64, tag: T, _: Option<Cid>, stored: Stored) -> Pushed<T> {
         Pushed {
             index,
             tag,

@@ -50,6 +50,14 @@ impl Cid {
             .expect("32 bytes fit into a multihash");
         Self(cid::Cid::new_v1(CODEC, hash))
     }
+
+    pub(crate) fn text(&self) -> String {
+        self.to_string()
+    }
+
+    pub(crate) fn is_text(&self, text: &[u8]) -> bool {
+        self.text().as_bytes() == text
+    }
 }
 
 impl FromStr for Cid {

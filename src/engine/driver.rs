@@ -12,7 +12,6 @@ use std::time::Duration;
 use futures_core::Stream;
 use tokio::time::Instant;
 
-use super::Operation;
 use super::adapter::Adapter;
 use super::clock::Clock;
 use super::ends::{Leftover, Order, Remainder, Shared};
@@ -20,11 +19,11 @@ use super::lane::Lane;
 use super::lanes::Lanes;
 use super::nodes::Nodes;
 use super::window::{Rules, Settled, Unsettled, Window};
+use super::{Operation, refs};
 use crate::client::Client;
 use crate::error::Failed;
 use crate::item::Tagged;
 use crate::options::Options;
-use crate::proto::core::{RecordMeta, RecordRef};
 use crate::stats::Counters;
 
 /// How many items are taken from an input that is always ready, before the task's other work
@@ -142,7 +141,7 @@ where
     /// The calls that do the work.
     lanes: Lanes<O::Request, O::Answer>,
     /// The call that looks up what became of items whose answer was lost.
-    look_up: Option<Lane<RecordRef, RecordMeta>>,
+    look_up: Option<Lane<refs::Request, refs::Answer>>,
     nodes: Nodes,
     /// When a call that is wanted might be opened.
     gate_opens: Option<Instant>,
@@ -361,7 +360,10 @@ fn result<O: Operation, T>(settled: Out<O, T>) -> Outcome<O, T> {
         outcome,
     } = settled;
     match outcome {
-        Ok(output) => Ok(O::success(index, entry.tag, output)),
+        Ok(output) => {
+            let asked = entry.asked.expect("only what was checked is answered");
+            Ok(O::success(index, entry.tag, asked, output))
+        }
         Err(error) => Err(Failed {
             index,
             input: entry.input,

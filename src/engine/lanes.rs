@@ -70,7 +70,8 @@ where
 
     pub(super) fn add(&mut self, lane: Lane<R, A>) {
         self.lanes.push(lane);
-        self.is_opening = true;
+        // The one and only is not compared with others.
+        self.is_opening = self.most > 1;
     }
 
     pub(super) fn remove(&mut self, place: usize) -> Lane<R, A> {
@@ -94,6 +95,9 @@ where
     /// another call is wanted more, or none. They wait for others to end, and end at once when they
     /// are opened; where there are no others, they wait for a connection, and nobody will know of them.
     pub(super) fn finish_unopened(&mut self, cx: &Context<'_>) {
+        if !self.is_opening {
+            return;
+        }
         let opened = |lane: &mut Lane<R, A>| lane.is_asked(cx).then_some(lane.route);
         let opened: Vec<Route> = self.lanes.iter_mut().filter_map(opened).collect();
         self.lanes.retain_mut(|lane| {
@@ -143,7 +147,7 @@ where
     /// Notices which lanes the transport has opened. Whether there is a new one: then what it has not
     /// taken of the others goes to those.
     pub(super) fn poll_asked(&mut self, cx: &Context<'_>) -> bool {
-        if self.most == 1 || !self.is_opening {
+        if !self.is_opening {
             return false;
         }
         let unasked = self.lanes.iter_mut().filter(|lane| !lane.was_asked());
@@ -201,7 +205,6 @@ where
             on_it.into_iter().any(Lane::was_asked)
         };
         self.is_opening
-            && self.most > 1
             && self
                 .lanes
                 .iter()
@@ -230,7 +233,7 @@ where
 
     /// When, on the clock of what was waited, one should have been opened by the transport.
     pub(super) fn is_late_at(&self) -> Option<Duration> {
-        if self.most == 1 || !self.is_opening {
+        if !self.is_opening {
             return None;
         }
         self.lanes.iter().filter_map(Lane::is_late_at).min()

@@ -79,5 +79,6 @@ pub(crate) trait Operation {
         false
     }
 
-    fn success<T>(index: u64, tag: T, output: Self::Output) -> Self::Success<T>;
+    fn success<T>(index: u64, tag: T, asked: Self::Asked, output: Self::Output)
+    -> Self::Success<T>;
 }

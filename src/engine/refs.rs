@@ -1,8 +1,16 @@
 //! What the operations on refs have in common: how a CID goes out and comes back.
+//!
+//! The messages are those of `proto/agntcy/dir/core/v1/record.proto`, where a CID is a string. Here
+//! it is written straight from its bytes, and read without a copy: on the wire that is the same.
+
+use std::collections::BTreeMap;
+
+use bytes::{Buf, BufMut, Bytes};
+use prost::encoding::{self, DecodeContext, WireType};
+use prost::{DecodeError, Message};
 
 use crate::cid::Cid;
 use crate::error::{Error, ErrorKind};
-use crate::proto::core::RecordRef;
 
 /// What a ref takes in the window, in bytes: its CID. What else the caller's own type holds is
 /// not known.
@@ -11,15 +19,135 @@ pub(crate) const SIZE: usize = size_of::<Cid>();
 /// The method that looks records up.
 pub(crate) const LOOKUP: &str = "/agntcy.dir.store.v1.StoreService/Lookup";
 
-pub(crate) fn request(cid: &Cid) -> RecordRef {
-    RecordRef {
-        cid: cid.to_string(),
+/// The tag of the CID in each of these messages.
+const CID: u32 = 1;
+
+/// A `RecordRef` on its way out. Without a CID it asks for nothing, which a server refuses.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Request(pub(crate) Option<Cid>);
+
+impl Message for Request {
+    fn encode_raw(&self, buf: &mut impl BufMut) {
+        if let Some(cid) = &self.0 {
+            let text = cid.text();
+            encoding::encode_key(CID, WireType::LengthDelimited, buf);
+            encoding::encode_varint(text.len() as u64, buf);
+            buf.put_slice(text.as_bytes());
+        }
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.0.as_ref().map_or(0, |cid| {
+            let len = cid.text().len();
+            encoding::key_len(CID) + encoding::encoded_len_varint(len as u64) + len
+        })
+    }
+
+    fn clear(&mut self) {
+        self.0 = None;
+    }
+
+    /// It is never read.
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        ctx: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        encoding::skip_field(wire_type, tag, buf, ctx)
     }
 }
 
+/// A `RecordRef` as an answer.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Answer {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) cid: Bytes,
+}
+
+/// A `RecordMeta`.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Meta {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) cid: Bytes,
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub(crate) annotations: BTreeMap<String, String>,
+    #[prost(string, tag = "3")]
+    pub(crate) schema_version: String,
+    #[prost(string, tag = "4")]
+    pub(crate) created_at: String,
+}
+
 /// The CID in a server's answer, which the server must get right.
-pub(crate) fn answered(text: &str) -> Result<Cid, Error> {
-    text.parse().map_err(|error| {
+pub(crate) fn answered(text: &[u8]) -> Result<Cid, Error> {
+    let no_cid = |error: Error| {
         Error::new(ErrorKind::Mismatch, "the server's answer has no CID").with_source(error)
+    };
+    let text =
+        std::str::from_utf8(text).map_err(|error| no_cid(Error::invalid(error.to_string())))?;
+    text.parse().map_err(no_cid)
+}
+
+/// Whether a server's answer is of this CID. If not, of which.
+pub(crate) fn is_of(cid: &Cid, text: &[u8]) -> Result<Result<(), Cid>, Error> {
+    if cid.is_text(text) {
+        return Ok(Ok(()));
+    }
+    // It may be written otherwise.
+    let answered = answered(text)?;
+    Ok(if answered == *cid {
+        Ok(())
+    } else {
+        Err(answered)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::proto::core::{RecordMeta, RecordRef};
+    use crate::record::Record;
+
+    fn cid() -> Cid {
+        let record: Record = r#"{"name": "a"}"#.parse().unwrap();
+        record.cid().unwrap()
+    }
+
+    #[test]
+    fn they_are_the_protos_messages() {
+        let text = cid().to_string();
+        let proto = RecordRef { cid: text.clone() };
+        let request = Request(Some(cid()));
+        assert_eq!(request.encode_to_vec(), proto.encode_to_vec());
+        assert_eq!(request.encoded_len(), proto.encoded_len());
+        assert_eq!(Request(None).encode_to_vec(), b"");
+        let answer = Answer::decode(proto.encode_to_vec().as_slice()).unwrap();
+        assert_eq!(answer.cid, text);
+
+        let proto = RecordMeta {
+            cid: text.clone(),
+            annotations: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+            schema_version: "1.0.0".to_owned(),
+            created_at: "today".to_owned(),
+        };
+        let meta = Meta::decode(proto.encode_to_vec().as_slice()).unwrap();
+        assert_eq!(meta.cid, text);
+        assert_eq!(meta.encode_to_vec(), proto.encode_to_vec());
+    }
+
+    #[test]
+    fn an_answer_may_write_the_cid_in_another_base() {
+        let upper = cid().to_string().to_uppercase();
+        assert_eq!(is_of(&cid(), cid().to_string().as_bytes()).unwrap(), Ok(()));
+        assert_eq!(is_of(&cid(), upper.as_bytes()).unwrap(), Ok(()));
+        let other: Record = r#"{"name": "b"}"#.parse().unwrap();
+        let other = other.cid().unwrap();
+        assert_eq!(is_of(&other, upper.as_bytes()).unwrap(), Err(cid()));
+        for bad in [&b""[..], b"bad", b"\xff"] {
+            let error = is_of(&other, bad).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Mismatch);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use peers::peers::Settings;
 use peers::ways::{self, Runner};
 use peers::{child, scenarios, store, table};
@@ -12,6 +12,7 @@ This crate beside its peers, and in the scenarios that it is made for.
 
   peers        only the peers
   scenarios    only the scenarios
+  check        only what is no timing, allocations and memory: to miss an aim is an error
 
 Options:
   --rounds N   how often each way is measured [default: 5]
@@ -45,8 +46,23 @@ fn main() -> anyhow::Result<()> {
             child::give_up_after(HANGS);
             scenarios::memory::large(url, count.parse()?)
         }
+        ["check"] => check(),
         _ => bench(&words),
     }
+}
+
+fn check() -> anyhow::Result<()> {
+    let mut aims = peers::peers::allocations()?;
+    aims.extend(scenarios::memory()?);
+    print_aims(&aims);
+    ensure!(aims.iter().all(table::Aim::is_met), "an aim was missed");
+    Ok(())
+}
+
+fn print_aims(aims: &[table::Aim]) {
+    println!("## Aims\n");
+    let rows: Vec<Vec<String>> = aims.iter().map(table::Aim::row).collect();
+    table::print(&["", "aim", "reached", ""], &rows);
 }
 
 fn bench(arguments: &[&str]) -> anyhow::Result<()> {
@@ -106,9 +122,7 @@ fn bench(arguments: &[&str]) -> anyhow::Result<()> {
         aims.extend(measured.aims());
     }
     aims.extend(reached.into_iter().flatten());
-    println!("## Aims\n");
-    let rows: Vec<Vec<String>> = aims.iter().map(table::Aim::row).collect();
-    table::print(&["", "aim", "reached", ""], &rows);
+    print_aims(&aims);
     if failed {
         bail!("a way failed: see the first table");
     }

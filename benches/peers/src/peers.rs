@@ -113,22 +113,16 @@ pub fn run(settings: &Settings) -> anyhow::Result<Peers> {
             }
         }
     }
-    eprintln!("peers: allocations");
-    let allocations = build_allocations()?;
-    for operation in Operation::ALL {
-        for way in COUNTED {
-            let count = (settings.records / 5).max(1).to_string();
-            let arguments = [operation.name(), way.name(), &store.url, &count];
-            let line = child::output(Command::new(&allocations).args(arguments), b"")?;
-            let numbers = line.split(' ').map(str::parse);
-            let [count, bytes, own] = numbers.collect::<Result<Vec<f64>, _>>()?[..] else {
-                bail!("the allocation counter gave other figures: {line}");
-            };
-            let allocated = Allocated { count, bytes, own };
-            peers.allocated.insert((operation, way), allocated);
-        }
-    }
+    peers.count_allocations(&store.url, (settings.records / 5).max(1))?;
     Ok(peers)
+}
+
+/// The aims that are not timings, so that a machine with other work reaches them too.
+pub fn allocations() -> anyhow::Result<Vec<Aim>> {
+    let store = store::start(Duration::ZERO)?;
+    let mut peers = Peers::default();
+    peers.count_allocations(&store.url, 10_000)?;
+    Ok(peers.allocation_aims().collect())
 }
 
 enum Missing {
@@ -190,6 +184,24 @@ fn build_allocations() -> anyhow::Result<PathBuf> {
 }
 
 impl Peers {
+    fn count_allocations(&mut self, url: &str, records: usize) -> anyhow::Result<()> {
+        eprintln!("peers: allocations");
+        let allocations = build_allocations()?;
+        for operation in Operation::ALL {
+            for way in COUNTED {
+                let arguments = [operation.name(), way.name(), url, &records.to_string()];
+                let line = child::output(Command::new(&allocations).args(arguments), b"")?;
+                let numbers = line.split(' ').map(str::parse);
+                let [count, bytes, own] = numbers.collect::<Result<Vec<f64>, _>>()?[..] else {
+                    bail!("the allocation counter gave other figures: {line}");
+                };
+                let allocated = Allocated { count, bytes, own };
+                self.allocated.insert((operation, way), allocated);
+            }
+        }
+        Ok(())
+    }
+
     /// The medians of CPU and wall time a record, in µs.
     fn cost(&self, case: Case) -> Result<(f64, f64), String> {
         match self.measured.get(&case) {
@@ -307,9 +319,14 @@ impl Peers {
                 Err(why) => Aim::unknown(what, format!("≤ {bound}"), why),
             }
         });
-        let allocations = [(Push, 2.0), (Lookup, 3.0)].into_iter();
-        let allocations = allocations.flat_map(|(operation, bound)| {
-            [Ours, OursBare].into_iter().map(move |way| {
+        ratios.chain(self.allocation_aims()).collect()
+    }
+
+    fn allocation_aims(&self) -> impl Iterator<Item = Aim> {
+        let aims = [(Operation::Push, 2.0), (Operation::Lookup, 3.0)].into_iter();
+        aims.flat_map(move |(operation, bound)| {
+            let ours = [Way::Ours, Way::OursBare].into_iter();
+            ours.map(move |way| {
                 let what = format!(
                     "{}, {}: allocations a record, without the answer's own",
                     operation.name(),
@@ -322,8 +339,7 @@ impl Peers {
                     None => Aim::unknown(what, format!("≤ {bound}"), "not counted"),
                 }
             })
-        });
-        ratios.chain(allocations).collect()
+        })
     }
 }
 

@@ -41,6 +41,10 @@ impl Aim {
         }
     }
 
+    pub fn is_met(&self) -> bool {
+        self.met == Some(true)
+    }
+
     /// More to be said of what was reached.
     pub fn with(mut self, more: impl AsRef<str>) -> Self {
         self.reached = format!("{} ({})", self.reached, more.as_ref());

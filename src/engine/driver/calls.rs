@@ -17,7 +17,6 @@ use crate::engine::pace::Incident;
 use crate::engine::window::{Acknowledged, Aftermath, Ended};
 use crate::engine::{Operation, refs};
 use crate::item::Tagged;
-use crate::proto::core::{RecordMeta, RecordRef};
 use crate::verdict::{self, Verdict};
 
 impl<S, O, T> Driver<S, O, T>
@@ -206,10 +205,9 @@ where
         let transport = self.nodes.transport(route);
         let mut lane = Lane::open(transport, refs::LOOKUP, opening);
         while let Some(entry) = self.window.look_up_next(&mut lane.flight) {
-            // Without a key it asks for nothing, and the server refuses that: it cannot be told.
+            // Without a key the server refuses it: it cannot be told.
             let key = key(&self.operation, entry);
-            lane.batch
-                .push_back(key.map_or_else(RecordRef::default, |key| refs::request(&key)));
+            lane.batch.push_back(refs::Request(key));
         }
         self.shared.counters.calls.add(1);
         self.shared.counters.lookup_calls.add(1);
@@ -290,14 +288,14 @@ where
         }
     }
 
-    fn look_up_event(&mut self, event: Event<RecordMeta>) -> bool {
+    fn look_up_event(&mut self, event: Event<refs::Answer>) -> bool {
         let Some(mut lane) = self.look_up.take() else {
             return false;
         };
         match event {
-            Event::Answer(meta) => {
+            Event::Answer(answer) => {
                 let operation = &self.operation;
-                let answered = refs::answered(&meta.cid).ok();
+                let answered = refs::answered(&answer.cid).ok();
                 let is_of_another =
                     |entry| key(operation, entry).is_none_or(|key| Some(key) != answered);
                 if self.window.awaited(&lane.flight).is_some_and(is_of_another) {
@@ -370,7 +368,7 @@ where
         }
     }
 
-    pub(super) fn look_up_ended(&mut self, lane: &Lane<RecordRef, RecordMeta>, ended: Ended) {
+    pub(super) fn look_up_ended(&mut self, lane: &Lane<refs::Request, refs::Answer>, ended: Ended) {
         let now = Instant::now();
         let status = ended.failure.as_ref().map(|(_, status)| status.clone());
         let wait = self.nodes.wait(now, status.as_ref());
