@@ -52,7 +52,7 @@
 //!    items are.
 //! 5. An item is taken only when there is room in the window ([`Options::window`], in items and
 //!    bytes), so a slow server or a paused consumer stops the input.
-//! 6. Dropped is cancelled: the call is reset on the wire at once. A stream that is read to its end
+//! 6. Dropped is cancelled: its calls are reset on the wire at once. A stream that is read to its end
 //!    does not reset a call that the server ends, too.
 //!    Beside these ends there are [`finish`](Adapter::finish), [`drain`](Adapter::drain) and
 //!    [`into_remainder`](Adapter::into_remainder).
@@ -71,6 +71,15 @@
 //! | calls that stall, grow old, or have nothing to do | [`Options`] |
 //! | what has been done so far, and where a restart may resume | [`Stats`], [`Monitor`] |
 //! | stopping, and what is left then | [`Adapter`], [`Remainder`] |
+//!
+//! # Speed
+//!
+//! | | where |
+//! |---|---|
+//! | several calls side by side, where a record takes the server time | [`Options::calls`] |
+//! | several connections, several nodes of a directory | [`Client::with_connections`], [`Client::with_nodes_of`] |
+//! | how far calls run ahead, and what that does where records are bad | [`Options::window`], [`Options::in_flight`] |
+//! | checking, which is most of the CPU time | [`Options::verify`] |
 //!
 //! # Features
 //!

@@ -35,8 +35,8 @@ pub struct Found<T = ()> {
 
 /// Looks up a stream of refs.
 pub trait LookupExt: Stream + Sized {
-    /// Looks up each ref of this stream in the store behind `client`, over one call at a
-    /// time.
+    /// Looks up each ref of this stream in the store behind `client`, over one call at
+    /// a time, or as many as [`Options::calls`] says.
     ///
     /// A ref is anything that gives a CID ([`ToCid`]): a [`Cid`], its text, a
     /// [`Record`](crate::Record) (is it stored already?), a type of your own. Items are refs, or

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::retry::Retry;
 
-/// How an adapter works: the size of its window, what it checks, how hard it tries, and how long
-/// its calls live.
+/// How an adapter works: the size of its window, over how many calls, what it checks, how hard it
+/// tries, and how long its calls live.
 ///
 /// Given to the `*_with` form of each adapter; a plain value, so nothing can change once a
 /// stream runs.
@@ -55,7 +55,7 @@ impl Options {
     /// The default of [`idle_close`](Self::idle_close): 1 minute.
     pub const DEFAULT_IDLE_CLOSE: Duration = Duration::from_secs(60);
 
-    /// The defaults: a window of 1024 items and 16 MiB, with CIDs verified, results in input
+    /// The defaults: one call with a window of 1024 items and 16 MiB, with CIDs verified, results in input
     /// order, [`Retry::new`], and calls that are replaced after 4 minutes, after 1 minute without
     /// progress, and after 1 minute without work.
     pub const fn new() -> Self {
@@ -81,10 +81,11 @@ impl Options {
 
     /// How many items may be taken from the input and not yet have their result handed out.
     ///
-    /// It bounds memory, and how far the call runs ahead of the answers: a window of 1 waits
+    /// It bounds memory, and how far all calls together run ahead of the answers: a window of 1 waits
     /// for each answer before the next item is taken. Enough is what the server answers in a round
-    /// trip; what is behind a bad record is sent twice. For a delete it is also the largest segment,
-    /// which is acknowledged as a whole.
+    /// trip. With several [`calls`](Self::calls) each has its part, and what waits for its turn in
+    /// the order of results is in it, too. For a delete it is also the largest segment, which is
+    /// acknowledged as a whole.
     pub const fn window(mut self, items: NonZeroUsize) -> Self {
         self.window = items;
         self
@@ -194,8 +195,9 @@ impl Options {
     /// Yield results as they come, in place of input order. Off by default; each result still has
     /// its index.
     ///
-    /// Then an item that waits for its next try holds up nobody, until the adapter is eight windows
-    /// ahead of it. A delete, and a call that runs without faults, come in order all the same.
+    /// Then an item that waits for its next try, or is in a slower one of several
+    /// [`calls`](Self::calls), holds up nobody, until the adapter is eight windows ahead of it. The
+    /// results of a delete, and of one call that runs without faults, come in order all the same.
     pub const fn unordered(mut self, unordered: bool) -> Self {
         self.unordered = unordered;
         self
@@ -218,6 +220,27 @@ impl Options {
     ///
     /// Two calls may carry the same record at the same time, if the input has it twice: a server
     /// over a local folder then refuses one as already stored, which is found out and is a success.
+    ///
+    /// ```
+    /// use std::num::NonZeroUsize;
+    ///
+    /// use agntcy_dir_stream::prelude::*;
+    /// use futures::{StreamExt, stream};
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let eight = NonZeroUsize::new(8).expect("not zero");
+    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let records = stream::iter(vec![record; 100]);
+    /// let results = records.push_to_with(&client, &Options::new().calls(eight));
+    /// let indexes: Vec<_> = results.map(|result| result.unwrap().index).collect().await;
+    /// assert!(indexes.is_sorted());
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
     pub const fn calls(mut self, calls: NonZeroUsize) -> Self {
         self.calls = calls;
         self
@@ -261,5 +284,8 @@ mod tests {
         let defaults = Options::default();
         assert!(defaults.verify && defaults.retry.is_on());
         assert!(!defaults.stop_on_error && !defaults.unordered);
+        assert_eq!(defaults.calls.get(), 1);
+        assert_eq!(defaults.least_in_flight.get(), 1);
+        assert_eq!(defaults.most_in_flight(), Options::DEFAULT_WINDOW);
     }
 }

@@ -31,8 +31,8 @@ pub struct Pulled<T = ()> {
 
 /// Pulls a stream of refs.
 pub trait PullExt: Stream + Sized {
-    /// Pulls the record of each ref of this stream from the store behind `client`, over one call at a
-    /// time.
+    /// Pulls the record of each ref of this stream from the store behind `client`, over one call at
+    /// a time, or as many as [`Options::calls`] says.
     ///
     /// A ref is anything that gives a CID ([`ToCid`]): a [`Cid`], its text, a type of your own.
     /// Items are refs, or `(ref, T)` with a tag of any type that comes back with the result.

@@ -33,8 +33,8 @@ pub struct Pushed<T = ()> {
 
 /// Pushes a stream of records.
 pub trait PushExt: Stream + Sized {
-    /// Pushes each record of this stream to the store behind `client`, over one call at a
-    /// time.
+    /// Pushes each record of this stream to the store behind `client`, over one call at
+    /// a time, or as many as [`Options::calls`] says.
     ///
     /// Items are [`Record`]s, or `(Record, T)` with a tag of any type that comes back with the
     /// result. Yields one [`PushResult`] for each item.
