@@ -199,22 +199,28 @@ async fn the_real_server_is_killed_in_mid_pull_and_all_is_had() {
     let client = server.client().await;
     let push = stream::iter((0..50).map(record)).push_to(&client);
     all_pushed(soon(push.collect()).await, 50);
-    let refs = stream::iter((0..5_000).map(|number| cid(&record(number % 50))));
-    let results = refs.pull_from(&client);
-    let monitor = results.monitor();
-    let kill = async {
-        server.kill().await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        server.restart().await;
-    };
-    let pulled = run(results, 500, kill).await;
-    print("killed in mid-pull", &monitor.stats());
-    assert!(monitor.stats().faults > 0, "the kill was felt");
-    assert_eq!(pulled.len(), 5_000);
-    for (number, result) in pulled.into_iter().enumerate() {
-        let pulled = result.unwrap_or_else(|failed| panic!("{failed}"));
-        // It is the record, with its fields in another order.
-        assert_eq!(pulled.record.cid().unwrap(), cid(&record(number % 50)));
+    for calls in [1, 4] {
+        let refs = stream::iter((0..5_000).map(|number| cid(&record(number % 50))));
+        let options = Options::new().calls(calls.try_into().unwrap());
+        let results = refs.pull_from_with(&client, &options);
+        let monitor = results.monitor();
+        let kill = async {
+            server.kill().await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            server.restart().await;
+        };
+        let pulled = run(results, 500, kill).await;
+        print(
+            &format!("killed in mid-pull, {calls} calls"),
+            &monitor.stats(),
+        );
+        assert!(monitor.stats().faults > 0, "the kill was felt");
+        assert_eq!(pulled.len(), 5_000);
+        for (number, result) in pulled.into_iter().enumerate() {
+            let pulled = result.unwrap_or_else(|failed| panic!("{failed}"));
+            // It is the record, with its fields in another order.
+            assert_eq!(pulled.record.cid().unwrap(), cid(&record(number % 50)));
+        }
     }
 }
 
@@ -224,8 +230,9 @@ async fn connections_that_live_for_seconds_lose_nothing() {
     let server = Server::start("aged", &["-age", "2s", "-grace", "1s"]).await;
     let client = server.client().await;
     // Calls that end before the grace is over are never cut; others are, and recover.
-    for age in [Some(Duration::from_millis(500)), None] {
-        let options = Options::new().max_call_age(age);
+    for (age, calls) in [(Some(Duration::from_millis(500)), 1), (None, 3)] {
+        let calls = calls.try_into().unwrap();
+        let options = Options::new().max_call_age(age).calls(calls);
         let first = if age.is_some() { 0 } else { COUNT };
         let records = stream::iter((first..first + COUNT).map(record));
         let push = records.push_to_with(&client, &options);
@@ -255,12 +262,13 @@ async fn connections_that_live_for_seconds_lose_nothing() {
 #[tokio::test]
 #[ignore = "needs the real server: run `tests/interop/run server`"]
 async fn an_outage_of_the_schema_service_fails_nobody() {
-    for window in [16, 1_000] {
+    for (window, calls) in [(16, 1), (1_000, 4)] {
         let server = Server::start("outage", &[]).await;
         let client = server.client().await;
         let retry = Retry::new().waits(Duration::from_millis(100), Duration::from_secs(2));
         let options = Options::new()
             .window(window.try_into().unwrap())
+            .calls(calls.try_into().unwrap())
             .retry(retry);
         let results = stream::iter((0..COUNT).map(record)).push_to_with(&client, &options);
         let monitor = results.monitor();
@@ -272,7 +280,7 @@ async fn an_outage_of_the_schema_service_fails_nobody() {
         all_pushed(run(results, 50, outage).await, COUNT);
         let stats = monitor.stats();
         print(
-            &format!("outage of the schema service, window {window}"),
+            &format!("outage of the schema service, window {window}, {calls} calls"),
             &stats,
         );
         assert!(stats.faults > 0, "the outage was felt");
