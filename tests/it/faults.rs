@@ -115,8 +115,9 @@ struct Case {
     breaker: u32,
     time: u64,
     already: bool,
-    /// How many calls are wanted, over how many connections, and how many the server allows on one.
-    calls: (usize, usize, u32),
+    /// How many calls are wanted, over how many nodes and connections to each, and how many the server
+    /// allows on one.
+    calls: (usize, usize, usize, u32),
     /// Seconds for which the consumer works on each result, and the input on each item.
     pauses: (u64, u64),
 }
@@ -163,9 +164,9 @@ fn case() -> impl Strategy<Value = Case> {
         prop_oneof![4 => Just(3_600u64), 1 => 1u64..20],
         any::<bool>(),
         prop_oneof![
-            2 => Just((1usize, 1usize, 1000u32)),
-            1 => (1usize..6, 1usize..3, 1u32..4),
-            1 => (2usize..6, 1usize..3, Just(1000u32)),
+            2 => Just((1usize, 1usize, 1usize, 1000u32)),
+            1 => (1usize..6, 1usize..3, 1usize..3, 1u32..4),
+            1 => (2usize..6, 1usize..3, 1usize..3, Just(1000u32)),
         ],
         (prop_oneof![3 => Just(0u64), 1 => 1u64..30], 0u64..2),
     )
@@ -239,8 +240,11 @@ impl Case {
         for fault in &self.faults {
             store.inject(fault.fault());
         }
-        let connections = NonZeroUsize::new(self.calls.1).unwrap();
-        let client = store.client().with_connections(connections);
+        let (_, nodes, connections, _) = self.calls;
+        // All of the same store.
+        let nodes = (0..nodes).map(|_| store.client());
+        let client = nodes.reduce(Client::with_nodes_of).unwrap();
+        let client = client.with_connections(NonZeroUsize::new(connections).unwrap());
         (store, client.with_breaker(self.breaker()))
     }
 
@@ -259,7 +263,7 @@ impl Case {
         };
         let store = Store::builder()
             .already_stored(already)
-            .max_calls(NonZeroU32::new(self.calls.2).unwrap())
+            .max_calls(NonZeroU32::new(self.calls.3).unwrap())
             .build();
         for (number, item) in self.items.iter().enumerate() {
             if *item == Item::Stored || *item == Item::Good && !is_push {
