@@ -5,27 +5,135 @@
 //! U+2029 escaped. Written straight from the wire bytes, with a stack of its own, so that a
 //! record may nest as deep as a server takes it.
 
-use std::io::Write as _;
+use sha2::{Digest as _, Sha256};
+use smallvec::SmallVec;
 
 use crate::record::wire::{self, Entry, Fields, Message, Value, WireError};
 
 /// The canonical JSON of an encoded Struct.
 pub(crate) fn json(data: &[u8]) -> Result<Vec<u8>, WireError> {
     let mut out = Vec::with_capacity(data.len() + data.len() / 8 + 16);
-    // The entries of all open structs, the innermost last.
-    let mut entries: Vec<Entry<'_>> = Vec::new();
-    let mut open: Vec<Open<'_>> = Vec::new();
+    write(data, &mut out)?;
+    Ok(out)
+}
+
+/// The SHA2-256 of the canonical JSON of an encoded Struct, without the text.
+pub(crate) fn digest(data: &[u8]) -> Result<[u8; 32], WireError> {
+    let mut out = Hashing::new();
+    write(data, &mut out)?;
+    Ok(out.digest())
+}
+
+/// Checks that an encoded Struct has canonical JSON.
+pub(crate) fn check(data: &[u8]) -> Result<(), WireError> {
+    write(data, &mut Nowhere)
+}
+
+/// Where the text goes.
+pub(crate) trait Sink {
+    fn write(&mut self, text: &[u8]);
+
+    #[inline]
+    fn push(&mut self, byte: u8) {
+        self.write(&[byte]);
+    }
+}
+
+impl Sink for Vec<u8> {
+    #[inline]
+    fn write(&mut self, text: &[u8]) {
+        self.extend_from_slice(text);
+    }
+}
+
+struct Nowhere;
+
+impl Sink for Nowhere {
+    #[inline]
+    fn write(&mut self, _: &[u8]) {}
+}
+
+/// Hashes the text in chunks of whole blocks, since the pieces that it comes in are shorter.
+struct Hashing {
+    hasher: Sha256,
+    chunk: [u8; Self::CHUNK],
+    len: usize,
+}
+
+impl Hashing {
+    const CHUNK: usize = 1024;
+
+    fn new() -> Self {
+        Self {
+            hasher: Sha256::new(),
+            chunk: [0; Self::CHUNK],
+            len: 0,
+        }
+    }
+
+    fn digest(mut self) -> [u8; 32] {
+        self.hasher.update(&self.chunk[..self.len]);
+        self.hasher.finalize().into()
+    }
+
+    /// Takes what does not fit into the chunk.
+    #[inline(never)]
+    fn overflow(&mut self, mut text: &[u8]) {
+        while !text.is_empty() {
+            let free = &mut self.chunk[self.len..];
+            let (now, later) = text.split_at(text.len().min(free.len()));
+            free[..now.len()].copy_from_slice(now);
+            self.len += now.len();
+            if self.len == Self::CHUNK {
+                self.hasher.update(self.chunk);
+                self.len = 0;
+            }
+            text = later;
+        }
+    }
+}
+
+impl Sink for Hashing {
+    #[inline]
+    fn write(&mut self, text: &[u8]) {
+        match self.chunk.get_mut(self.len..self.len + text.len()) {
+            Some(free) => {
+                free.copy_from_slice(text);
+                self.len += text.len();
+            }
+            None => self.overflow(text),
+        }
+    }
+}
+
+/// What is open, the innermost last.
+///
+/// On the stack of the thread as long as there are no more than in most records, and so are the
+/// entries.
+type Stack<'a> = SmallVec<[Open<'a>; 16]>;
+/// The entries of all open structs, the innermost last.
+type Entries<'a> = SmallVec<[Entry<'a>; 64]>;
+
+/// Writes the canonical JSON of an encoded Struct.
+fn write(data: &[u8], out: &mut impl Sink) -> Result<(), WireError> {
+    let mut entries = Entries::new();
+    let mut open = Stack::new();
     let mut value = Value::Struct(Message::new(data));
     loop {
         match value {
-            Value::Null => out.extend_from_slice(b"null"),
-            Value::Bool(true) => out.extend_from_slice(b"true"),
-            Value::Bool(false) => out.extend_from_slice(b"false"),
-            Value::Number(value) => number(value, &mut out),
-            Value::String(value) => string(value, &mut out),
+            Value::Null => out.write(b"null"),
+            Value::Bool(true) => out.write(b"true"),
+            Value::Bool(false) => out.write(b"false"),
+            Value::Number(value) => number(value, out),
+            Value::String(value) => string(value, out),
             Value::Struct(message) => {
                 let start = entries.len();
-                wire::sorted_entries(message, wire::depth_in(open.len() + 1), &mut entries)?;
+                let mut fields = message.fields();
+                while let Some(entry) = wire::next_entry(&mut fields)? {
+                    entries.push(entry);
+                }
+                let kept = wire::sort(&mut entries[start..], wire::depth_in(open.len() + 1))?;
+                entries.truncate(start + kept);
                 out.push(b'{');
                 open.push(Open::Struct { start, next: start });
             }
@@ -37,8 +145,8 @@ pub(crate) fn json(data: &[u8]) -> Result<Vec<u8>, WireError> {
                 });
             }
         }
-        let Some(message) = next_value(&mut open, &mut entries, &mut out)? else {
-            return Ok(out);
+        let Some(message) = next_value(&mut open, &mut entries, out)? else {
+            return Ok(());
         };
         value = wire::json_value(message, wire::depth_in(open.len()))?;
     }
@@ -59,9 +167,9 @@ enum Open<'a> {
 
 /// Writes what stands before the next value, closing what is at its end. `None`: all is closed.
 fn next_value<'a>(
-    open: &mut Vec<Open<'a>>,
-    entries: &mut Vec<Entry<'a>>,
-    out: &mut Vec<u8>,
+    open: &mut Stack<'a>,
+    entries: &mut Entries<'a>,
+    out: &mut impl Sink,
 ) -> Result<Option<Message<'a>>, WireError> {
     while let Some(innermost) = open.last_mut() {
         match innermost {
@@ -96,11 +204,11 @@ fn next_value<'a>(
 /// A finite number as Go's `encoding/json` writes a float64: the shortest digits that read back
 /// the same (the nearest of them; of two as near, the even one), with an exponent below 1e-6 and
 /// from 1e21 on.
-pub(crate) fn number(value: f64, out: &mut Vec<u8>) {
+pub(crate) fn number(value: f64, out: &mut impl Sink) {
     /// 2^53: every integer up to here is a float64 of its own, and its digits are the shortest.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if value == 0.0 {
-        out.extend_from_slice(if value.is_sign_negative() {
+        out.write(if value.is_sign_negative() {
             b"-0"
         } else {
             b"0"
@@ -110,7 +218,7 @@ pub(crate) fn number(value: f64, out: &mut Vec<u8>) {
     if value.fract() == 0.0 && value.abs() <= EXACT {
         #[allow(clippy::cast_possible_truncation)]
         let integer = value as i64;
-        return write(out, format_args!("{integer}"));
+        return out.write(itoa::Buffer::new().format(integer).as_bytes());
     }
     if value < 0.0 {
         out.push(b'-');
@@ -121,24 +229,25 @@ pub(crate) fn number(value: f64, out: &mut Vec<u8>) {
     let len = i32::try_from(digits.len()).expect("there are at most 17");
     if !(-5..=21).contains(&point) {
         let (first, rest) = digits.split_at(1);
-        out.extend_from_slice(first);
+        out.write(first);
         if !rest.is_empty() {
             out.push(b'.');
-            out.extend_from_slice(rest);
+            out.write(rest);
         }
-        write(out, format_args!("e{:+}", point - 1));
+        out.write(if point > 0 { b"e+" } else { b"e" });
+        out.write(itoa::Buffer::new().format(point - 1).as_bytes());
     } else if point <= 0 {
-        out.extend_from_slice(b"0.");
-        out.extend((point..0).map(|_| b'0'));
-        out.extend_from_slice(digits);
+        out.write(b"0.");
+        zeros(point.unsigned_abs(), out);
+        out.write(digits);
     } else if point < len {
         let (whole, fraction) = digits.split_at(point.unsigned_abs() as usize);
-        out.extend_from_slice(whole);
+        out.write(whole);
         out.push(b'.');
-        out.extend_from_slice(fraction);
+        out.write(fraction);
     } else {
-        out.extend_from_slice(digits);
-        out.extend((len..point).map(|_| b'0'));
+        out.write(digits);
+        zeros(len.abs_diff(point), out);
     }
 }
 
@@ -169,47 +278,92 @@ fn shortest<'a>(printed: &str, digits: &'a mut [u8; 17]) -> (&'a [u8], i32) {
     (&digits[..len], point)
 }
 
-fn write(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text)
-        .expect("a Vec takes all that is written");
+fn zeros(count: u32, out: &mut impl Sink) {
+    for _ in 0..count {
+        out.push(b'0');
+    }
 }
 
 /// A string as Go's `encoding/json` writes it, with its HTML escapes.
-fn string(value: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
+#[inline]
+fn string(value: &str, out: &mut impl Sink) {
     let bytes = value.as_bytes();
+    out.push(b'"');
+    if is_plain(bytes) {
+        out.write(bytes);
+    } else {
+        escaped(bytes, out);
+    }
+    out.push(b'"');
+}
+
+/// The content of a string, with what has to be escaped.
+fn escaped(bytes: &[u8], out: &mut impl Sink) {
     let mut written = 0;
     for (position, byte) in bytes.iter().copied().enumerate() {
         let escape = ESCAPES[usize::from(byte)];
         if escape == NONE {
             continue;
         }
+        let plain = &bytes[written..position];
         let len = match escape {
             // U+2028 is E2 80 A8, U+2029 is E2 80 A9.
             LINE_SEPARATOR => match bytes[position..] {
                 [_, 0x80, last @ (0xa8 | 0xa9), ..] => {
-                    out.extend_from_slice(&bytes[written..position]);
-                    write(out, format_args!("\\u20{:02x}", last - 0x80));
+                    out.write(plain);
+                    out.write(&[b'\\', b'u', b'2', b'0', b'2', HEX[usize::from(last & 0xf)]]);
                     3
                 }
                 _ => continue,
             },
             CODE => {
-                out.extend_from_slice(&bytes[written..position]);
-                write(out, format_args!("\\u{byte:04x}"));
+                let [high, low] = [byte >> 4, byte & 0xf].map(|half| HEX[usize::from(half)]);
+                out.write(plain);
+                out.write(&[b'\\', b'u', b'0', b'0', high, low]);
                 1
             }
             short => {
-                out.extend_from_slice(&bytes[written..position]);
-                out.extend_from_slice(&[b'\\', short]);
+                out.write(plain);
+                out.write(&[b'\\', short]);
                 1
             }
         };
         written = position + len;
     }
-    out.extend_from_slice(&bytes[written..]);
-    out.push(b'"');
+    out.write(&bytes[written..]);
 }
+
+/// Whether all bytes stand for themselves, as nearly all text does.
+#[inline]
+fn is_plain(bytes: &[u8]) -> bool {
+    let Some(last) = bytes.last_chunk() else {
+        return bytes.iter().all(|byte| ESCAPES[usize::from(*byte)] == NONE);
+    };
+    // The last chunk overlaps the one before, rather than that a rest is left.
+    let (chunks, _) = bytes.as_chunks();
+    chunks.iter().all(are_plain) && are_plain(last)
+}
+
+/// [`is_plain`] for eight bytes at once, as one word.
+#[inline]
+fn are_plain(bytes: &[u8; 8]) -> bool {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let word = u64::from_ne_bytes(*bytes);
+    // Sets the highest bit of bytes that are below the limit. It borrows from the next byte only
+    // where it has set one, so whether there are any is right.
+    let below = |limit: u8, word: u64| word.wrapping_sub(EACH * u64::from(limit)) & !word;
+    let equal = |byte: u8, word: u64| below(1, word ^ (EACH * u64::from(byte)));
+    // Two that differ in one bit are looked for together.
+    let pair = |one: u8, other: u8| equal(one | other, word | (EACH * u64::from(one ^ other)));
+    let special = below(0x20, word)
+        | pair(b'"', b'&')
+        | pair(b'<', b'>')
+        | equal(b'\\', word)
+        | equal(0xe2, word);
+    special & (EACH << 7) == 0
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// A byte that stands for itself.
 const NONE: u8 = 0;
@@ -239,3 +393,59 @@ const ESCAPES: [u8; 256] = {
     escapes[0xe2] = LINE_SEPARATOR;
     escapes
 };
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::Record;
+
+    #[test]
+    fn a_digest_is_that_of_the_text_however_long() {
+        for len in (0..80).chain(900..1100).chain(1950..2150).chain([100_000]) {
+            let text = "a<".repeat(len / 2) + &"b".repeat(len % 2);
+            for value in [
+                serde_json::json!({"a": text.replace('<', "c"), "b": [1, text]}),
+                serde_json::json!({"a": vec![1; len / 2], "b": text}),
+            ] {
+                let record = Record::try_from(value).unwrap();
+                let data = record.data().unwrap();
+                let text = json(data).unwrap();
+                assert_eq!(digest(data).unwrap(), *Sha256::digest(&text), "{len}");
+                check(data).unwrap();
+            }
+        }
+    }
+
+    fn escape(char: char) -> String {
+        match char {
+            '"' | '\\' => format!("\\{char}"),
+            '\u{8}' => "\\b".into(),
+            '\t' => "\\t".into(),
+            '\n' => "\\n".into(),
+            '\u{c}' => "\\f".into(),
+            '\r' => "\\r".into(),
+            '\0'..='\u{1f}' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                format!("\\u{:04x}", u32::from(char))
+            }
+            _ => char.into(),
+        }
+    }
+
+    #[test]
+    fn a_character_is_escaped_wherever_it_stands() {
+        let chars = ('\0'..'\u{800}').chain('\u{2000}'..'\u{2100}');
+        for char in chars.chain(['\u{10ffff}', '\u{a028}']) {
+            for before in 0..18 {
+                for after in [0, 1, 7, 8, 9] {
+                    let [before, after] = [before, after].map(|len| "~".repeat(len));
+                    let mut out = Vec::new();
+                    string(&format!("{before}{char}{after}"), &mut out);
+                    let expected = format!("\"{before}{}{after}\"", escape(char));
+                    assert_eq!(String::from_utf8(out).unwrap(), expected);
+                }
+            }
+        }
+    }
+}

@@ -9,7 +9,6 @@ use cid::Version;
 use cid::multibase::{self, Base};
 use cid::multihash::Multihash;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
 
@@ -45,9 +44,15 @@ pub struct Cid(cid::Cid);
 
 impl Cid {
     /// The CID of canonical JSON.
+    #[cfg(feature = "server")]
     pub(crate) fn of(canonical: &[u8]) -> Self {
-        let hash = Multihash::wrap(SHA2_256, &Sha256::digest(canonical))
-            .expect("32 bytes fit into a multihash");
+        use sha2::{Digest as _, Sha256};
+        Self::from_digest(Sha256::digest(canonical).into())
+    }
+
+    /// The CID of content with this SHA2-256.
+    pub(crate) fn from_digest(digest: [u8; 32]) -> Self {
+        let hash = Multihash::wrap(SHA2_256, &digest).expect("32 bytes fit into a multihash");
         Self(cid::Cid::new_v1(CODEC, hash))
     }
 

@@ -51,8 +51,13 @@ impl<'de> Value<'de> {
             return Ok(None);
         };
         let containers = self.inside()?;
+        let mut fields = message.clone().fields();
         let mut entries = Vec::new();
-        wire::sorted_entries(message.clone(), wire::depth_in(containers), &mut entries)?;
+        while let Some(entry) = wire::next_entry(&mut fields)? {
+            entries.push(entry);
+        }
+        let kept = wire::sort(&mut entries, wire::depth_in(containers))?;
+        entries.truncate(kept);
         Ok(Some(Object {
             entries: entries.into_iter(),
             value: None,

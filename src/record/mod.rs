@@ -151,8 +151,8 @@ impl Record {
     }
 
     fn checked(self) -> Result<Self, Error> {
-        if self.data.is_some() {
-            self.canonical()?;
+        if let Some(data) = &self.data {
+            canonical::check(data).map_err(|error| malformed(error, data))?;
         }
         Ok(self)
     }
@@ -183,7 +183,8 @@ impl Record {
     /// [`Invalid`](ErrorKind::Invalid), if the record has no data, or came from a server and is
     /// malformed.
     pub fn to_json(&self) -> Result<String, Error> {
-        let json = self.canonical()?;
+        let data = self.data_or_error()?;
+        let json = canonical::json(data).map_err(|error| malformed(error, data))?;
         Ok(String::from_utf8(json).expect("made of UTF-8 strings and ASCII"))
     }
 
@@ -222,7 +223,10 @@ impl Record {
     /// [`Invalid`](ErrorKind::Invalid), if the record has no data, or came from a server and is
     /// malformed.
     pub fn cid(&self) -> Result<Cid, Error> {
-        self.canonical().map(|json| Cid::of(&json))
+        let data = self.data_or_error()?;
+        canonical::digest(data)
+            .map(Cid::from_digest)
+            .map_err(|error| malformed(error, data))
     }
 
     /// Checks that this is the record that `cid` names.
@@ -265,11 +269,6 @@ impl Record {
             wire::Value::String(text) => Some(text),
             _ => None,
         }
-    }
-
-    fn canonical(&self) -> Result<Vec<u8>, Error> {
-        let data = self.data_or_error()?;
-        canonical::json(data).map_err(|error| malformed(error, data))
     }
 
     fn data_or_error(&self) -> Result<&Bytes, Error> {
