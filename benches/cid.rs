@@ -6,7 +6,7 @@
 //!
 //! The trees are written by `serde_json`, which sorts the keys but knows nothing of Go's escapes
 //! and number forms: what they make is not canonical, and the full work would cost them more.
-//! Throughput counts the records' wire bytes.
+//! Throughput counts the records' wire bytes. `cid_text` is of one CID.
 
 #![allow(missing_docs)]
 
@@ -14,7 +14,7 @@ mod records;
 
 use std::hint::black_box;
 
-use agntcy_dir_stream::Record;
+use agntcy_dir_stream::{Cid, Record};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message as _;
 use prost_types::value::Kind;
@@ -81,6 +81,15 @@ fn cids(c: &mut Criterion) {
             }
         });
     });
+    group.finish();
+
+    let cid = records[0].cid().expect("the examples are records");
+    let text = cid.to_string();
+    let mut group = c.benchmark_group("cid_text");
+    group.bench_function("parse", |b| {
+        b.iter(|| black_box(text.as_str()).parse::<Cid>().expect("it is one"));
+    });
+    group.bench_function("to_string", |b| b.iter(|| black_box(&cid).to_string()));
     group.finish();
 }
 

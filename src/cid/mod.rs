@@ -1,6 +1,7 @@
 //! Content identifiers: a record's identity.
 
 pub(crate) mod canonical;
+mod text;
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,6 +11,7 @@ use cid::multibase::{self, Base};
 use cid::multihash::Multihash;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub(crate) use self::text::CidText;
 use crate::error::Error;
 
 /// The multicodec number that DIR gives a record's content.
@@ -56,10 +58,13 @@ impl Cid {
         Self(cid::Cid::new_v1(CODEC, hash))
     }
 
-    pub(crate) fn text(&self) -> String {
-        self.to_string()
+    /// Its text, as [`Display`](fmt::Display) prints it.
+    pub(crate) fn text(&self) -> CidText {
+        CidText::of(&self.0)
     }
 
+    /// Whether `text` is its text, as [`Display`](fmt::Display) prints it. If not, it may still be
+    /// its text in another base.
     pub(crate) fn is_text(&self, text: &[u8]) -> bool {
         self.text().as_bytes() == text
     }
@@ -74,6 +79,9 @@ impl FromStr for Cid {
     fn from_str(text: &str) -> Result<Self, Error> {
         if text.is_empty() {
             return Err(Error::invalid("the CID is empty"));
+        }
+        if let Some(digest) = text::own_digest(text) {
+            return Ok(Self::from_digest(digest));
         }
         if text.len() > MAX_TEXT {
             let shown: String = text.chars().take(SHOWN).collect();
@@ -116,7 +124,7 @@ impl TryFrom<&str> for Cid {
 
 impl fmt::Display for Cid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+        f.write_str(&self.text())
     }
 }
 
@@ -129,7 +137,7 @@ impl fmt::Debug for Cid {
 /// As text.
 impl Serialize for Cid {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(&self.text())
     }
 }
 
