@@ -150,8 +150,10 @@ where
         if !self.is_opening {
             return false;
         }
-        let unasked = self.lanes.iter_mut().filter(|lane| !lane.was_asked());
-        let any_new = unasked.fold(false, |any, lane| lane.is_asked(cx) || any);
+        let mut any_new = false;
+        for lane in self.lanes.iter_mut().filter(|lane| !lane.was_asked()) {
+            any_new |= lane.is_asked(cx);
+        }
         self.is_opening = self.lanes.iter().any(|lane| !lane.was_asked());
         any_new
     }

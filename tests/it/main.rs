@@ -12,6 +12,7 @@ mod ends;
 mod faults;
 #[cfg(feature = "server")]
 mod foreign;
+#[cfg(feature = "server")]
 mod lanes;
 #[cfg(feature = "server")]
 mod pipeline;
