@@ -69,7 +69,8 @@ pub enum ErrorKind {
     CircuitOpen,
     /// The server does not know who asks, or does not let them.
     Denied,
-    /// The server does not have this method.
+    /// The server does not have this method, or does not know the client's
+    /// [`Compression`](crate::Compression). Its words say which.
     Unsupported,
 }
 

@@ -84,6 +84,7 @@
 //! # Features
 //!
 //! - `server`: an embedded store to try things out and to test against, with faults on demand.
+//! - `gzip`, `zstd`: [`Compression`] of calls, for slow lines. `zstd` is a C library.
 //!
 //! [`Stream`]: futures_core::Stream
 //! [`FusedStream`]: futures_core::FusedStream
@@ -112,7 +113,7 @@ pub use tonic::{Code, Status};
 
 pub use crate::breaker::CircuitBreaker;
 pub use crate::cid::Cid;
-pub use crate::client::Client;
+pub use crate::client::{Client, Compression};
 pub use crate::delete::{DeleteExt, DeleteResult, Deleted};
 pub use crate::engine::{Adapter, Leftover, Remainder};
 pub use crate::error::{Error, ErrorKind, Failed};

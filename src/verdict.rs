@@ -62,7 +62,9 @@ impl Verdict {
         }
         match status.code() {
             Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented => Self::Whole,
-            Code::ResourceExhausted if oversize(status).is_some() => Self::Record,
+            Code::ResourceExhausted if oversize(status).is_some() || is_unreadable(status) => {
+                Self::Record
+            }
             Code::Unavailable
             | Code::ResourceExhausted
             | Code::DeadlineExceeded
@@ -127,9 +129,10 @@ pub(crate) fn is_of_limit(status: &Status) -> bool {
 /// What tonic says where the answer came but cannot be read, or is longer than what is read. It
 /// has no source, and looks like the server's own words.
 fn is_unreadable(status: &Status) -> bool {
-    const UNREADABLE: [&str; 3] = [
+    const UNREADABLE: [&str; 4] = [
         "failed to decode Protobuf message",
         "Error, decoded message length too large",
+        "Error decompressing",
         "protocol error: received message with",
     ];
     UNREADABLE

@@ -1,5 +1,6 @@
 //! The way to a DIR server.
 
+mod compression;
 mod connect;
 mod node;
 mod single;
@@ -11,6 +12,8 @@ use std::sync::Arc;
 
 use tonic::transport::Channel;
 
+pub use self::compression::Compression;
+pub(crate) use self::compression::Compressor;
 #[cfg(feature = "server")]
 pub(crate) use self::connect::with_settings;
 pub(crate) use self::node::{CallRate, Node};
@@ -109,6 +112,21 @@ impl Client {
     pub fn with_breaker(self, settings: CircuitBreaker) -> Self {
         self.map(|node| Node {
             breaker: Breaker::new(settings.clone()),
+            ..node
+        })
+    }
+
+    /// This client with compressed messages, on each of its nodes. Default: none is compressed.
+    ///
+    /// It pays on a slow line, to a server that knows the encoding: see [`Compression`].
+    #[must_use]
+    pub fn with_compression(self, compression: Compression) -> Self {
+        self.map(|node| Node {
+            connections: node
+                .connections
+                .into_iter()
+                .map(|connection| transport::compressed(connection, compression))
+                .collect(),
             ..node
         })
     }

@@ -8,6 +8,8 @@ use tonic::body::Body;
 use tonic::client::GrpcService;
 use tonic::transport::Channel;
 
+use super::Compression;
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Response = Result<http::Response<Body>, BoxError>;
 
@@ -26,6 +28,11 @@ pub(crate) trait Transport: Send + Sync {
 
     /// The way to the same server by a connection of its own, if one can be made here.
     fn another(&self) -> Option<Arc<dyn Transport>> {
+        None
+    }
+
+    /// How the messages of its calls are compressed.
+    fn compression(&self) -> Option<Compression> {
         None
     }
 }
@@ -127,5 +134,40 @@ impl Transport for Connection {
 
     fn another(&self) -> Option<Arc<dyn Transport>> {
         Some(Arc::new(Self::new((self.make)(), Arc::clone(&self.make))))
+    }
+}
+
+/// The same way, with compressed messages. (What is to be compressed, the call knows.)
+pub(super) fn compressed(
+    inner: Arc<dyn Transport>,
+    compression: Compression,
+) -> Arc<dyn Transport> {
+    Arc::new(Compressed { inner, compression })
+}
+
+struct Compressed {
+    inner: Arc<dyn Transport>,
+    compression: Compression,
+}
+
+impl Transport for Compressed {
+    fn open(&self, request: http::Request<Body>) -> Pin<Box<dyn Future<Output = Response> + Send>> {
+        self.inner.open(request)
+    }
+
+    fn connection(&self) -> u64 {
+        self.inner.connection()
+    }
+
+    fn leave(&self, connection: u64) {
+        self.inner.leave(connection);
+    }
+
+    fn another(&self) -> Option<Arc<dyn Transport>> {
+        Some(compressed(self.inner.another()?, self.compression))
+    }
+
+    fn compression(&self) -> Option<Compression> {
+        Some(self.compression)
     }
 }

@@ -1,5 +1,6 @@
 //! One gRPC call: requests go into its queue, answers and the end come out.
 
+use std::any::TypeId;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -8,8 +9,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_core::Stream;
-use http::HeaderName;
 use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 use pin_project::pin_project;
 use prost::Message;
@@ -19,8 +20,10 @@ use tonic::metadata::MetadataMap;
 use tonic::{CancellationHandle, Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use super::compressed::Compressed;
 use super::outgoing::Outgoing;
-use crate::client::Transport;
+use crate::client::{Compression, Transport};
+use crate::record::Record;
 use crate::verdict;
 
 /// The largest answer in bytes that is read: four times what a DIR server sends by default, for
@@ -73,20 +76,25 @@ where
         let outgoing = Outgoing::new();
         let mut request = Request::new(outgoing.requests());
         let cancel = request.cancellation_handle();
+        let compression = transport.compression();
         let service = OneCall {
             transport,
             outgoing: outgoing.clone(),
+            // Only records are long enough.
+            compression: compression.filter(|_| TypeId::of::<R>() == TypeId::of::<Record>()),
         };
         let opening = async move {
-            Grpc::new(service)
-                .max_decoding_message_size(MAX_ANSWER_LEN)
-                .streaming(
-                    request,
-                    PathAndQuery::from_static(method),
-                    ProstCodec::<R, A>::default(),
-                )
-                .await
-                .map(tonic::Response::into_inner)
+            let mut grpc = Grpc::new(service).max_decoding_message_size(MAX_ANSWER_LEN);
+            if let Some(compression) = compression {
+                grpc = grpc.accept_compressed(compression.encoding());
+            }
+            grpc.streaming(
+                request,
+                PathAndQuery::from_static(method),
+                ProstCodec::<R, A>::default(),
+            )
+            .await
+            .map(tonic::Response::into_inner)
         };
         Self {
             outgoing,
@@ -181,10 +189,13 @@ impl<R, A> Drop for Call<R, A> {
     }
 }
 
-/// The transport as `Grpc` wants it, for one call: it puts the gate around the request body.
+/// The transport as `Grpc` wants it, for one call: it puts the gate around the request body, and
+/// compresses what is in it.
 struct OneCall<R> {
     transport: Arc<dyn Transport>,
     outgoing: Outgoing<R>,
+    /// Of the requests.
+    compression: Option<Compression>,
 }
 
 impl<R: Send + 'static> tonic::codegen::Service<http::Request<Body>> for OneCall<R> {
@@ -198,7 +209,14 @@ impl<R: Send + 'static> tonic::codegen::Service<http::Request<Body>> for OneCall
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let request = request.map(|body| Body::new(self.outgoing.gate(body)));
+        let mut request = request.map(|body| {
+            let body = Compressed::new(body, self.compression);
+            Body::new(self.outgoing.gate(body))
+        });
+        if let Some(compression) = self.compression {
+            let name = HeaderValue::from_static(compression.name());
+            request.headers_mut().insert("grpc-encoding", name);
+        }
         let opening = self.transport.open(request);
         Box::pin(async move {
             let response = only_grpc(opening.await?)?;

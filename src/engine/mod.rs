@@ -4,6 +4,7 @@
 mod adapter;
 mod call;
 mod clock;
+mod compressed;
 mod driver;
 mod ends;
 mod flight;

@@ -204,7 +204,7 @@ impl Running {
         self.reset.load(Ordering::Acquire)
     }
 
-    fn end(&self, end: End) {
+    pub(super) fn end(&self, end: End) {
         let mut ended = self.end.lock().unwrap_or_else(PoisonError::into_inner);
         if ended.is_some() {
             return;

@@ -16,7 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 use tonic::codegen::Service as _;
 
-use super::call::{Method, Running};
+use super::call::{End, Method, Running};
+use super::encoding;
 use super::service::Service;
 use super::store::Inner;
 
@@ -65,15 +66,30 @@ pub(super) async fn serve(
     let control = Arc::new(Control::default());
     let log = Arc::clone(&store.log);
     let max_calls = store.max_calls.get();
+    let compresses = store.compresses;
     let service = Service::over(store, Arc::clone(&control));
     let calls = service_fn(move |mut request: http::Request<Incoming>| {
         let call = Method::of(request.uri().path()).map(|method| log.open(method));
         if let Some(call) = &call {
             request.extensions_mut().insert(Arc::clone(call));
         }
-        let request = request.map(|body| RequestBody { body, call });
+        let refusal = encoding::refusal(request.headers());
         let mut service = service.clone();
-        async move { Ok::<_, Infallible>(service.call(request).await.expect("infallible")) }
+        if let Some(call) = &call {
+            if let Some(status) = &refusal {
+                // No handler will.
+                call.end(End::Status(status.code()));
+            } else if compresses && call.method == Method::Pull {
+                service = encoding::answer(service);
+            }
+        }
+        let request = request.map(|body| RequestBody { body, call });
+        async move {
+            Ok::<_, Infallible>(match refusal {
+                Some(status) => status.into_http(),
+                None => service.call(request).await.expect("infallible"),
+            })
+        }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

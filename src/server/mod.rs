@@ -36,6 +36,7 @@ mod answers;
 mod call;
 mod connection;
 mod content;
+mod encoding;
 mod fault;
 mod listen;
 mod memory;

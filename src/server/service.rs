@@ -9,6 +9,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::call::{End, Handling, Running};
 use super::connection::Control;
+use super::encoding;
 use super::fault::What;
 use super::store::Inner;
 use crate::cid::Cid;
@@ -29,8 +30,9 @@ pub(super) struct Service {
 
 impl Service {
     pub(super) fn over(store: Arc<Inner>, connection: Arc<Control>) -> StoreServiceServer<Self> {
-        StoreServiceServer::new(Self { store, connection })
-            .max_decoding_message_size(MAX_RECORD_LEN)
+        let service = StoreServiceServer::new(Self { store, connection })
+            .max_decoding_message_size(MAX_RECORD_LEN);
+        encoding::accept(service)
     }
 }
 
@@ -199,7 +201,15 @@ impl<Q: For> Requests<Q> {
 
 /// The code and words of a Go server where tonic's own differ.
 fn as_go_says_it(status: Status) -> Status {
+    let of_compression = status.message().starts_with("Error decompressing");
     match status.code() {
+        Code::ResourceExhausted if of_compression => Status::resource_exhausted(format!(
+            "grpc: received message after decompression larger than max {MAX_RECORD_LEN}"
+        )),
+        Code::Internal if of_compression => Status::internal(format!(
+            "grpc: failed to decompress the message: {}",
+            status.message()
+        )),
         Code::OutOfRange => {
             let found = status
                 .message()

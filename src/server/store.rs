@@ -35,6 +35,7 @@ pub(super) struct Inner {
     pub(super) validate: Option<Box<Validate>>,
     pub(super) already_stored: AlreadyStored,
     pub(super) max_calls: NonZeroU32,
+    pub(super) compresses: bool,
 }
 
 type Validate = dyn Fn(&Record) -> Validation + Send + Sync;
@@ -70,6 +71,7 @@ pub struct Builder {
     validate: Option<Box<Validate>>,
     already_stored: AlreadyStored,
     max_calls: Option<NonZeroU32>,
+    compresses: bool,
     ended: Option<Box<Hook>>,
 }
 
@@ -96,6 +98,16 @@ impl Builder {
         self
     }
 
+    /// Whether to compress the records of a pull for a client that accepts it, as far as the features
+    /// `gzip` and `zstd` are on. Default: no. Compressed requests are taken in any case.
+    ///
+    /// (A Go server, if it knows the encoding, compresses all answers to a call with compressed
+    /// requests, and no others.)
+    pub fn compress_pulled(mut self, compress: bool) -> Self {
+        self.compresses = compress;
+        self
+    }
+
     /// Called at the end of each call, for logging.
     pub fn on_call_end(mut self, hook: impl Fn(&Call) + Send + Sync + 'static) -> Self {
         self.ended = Some(Box::new(hook));
@@ -113,6 +125,7 @@ impl Builder {
                 validate: self.validate,
                 already_stored: self.already_stored,
                 max_calls: self.max_calls.unwrap_or(MAX_CALLS),
+                compresses: self.compresses,
             }),
         }
     }

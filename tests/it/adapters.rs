@@ -666,3 +666,15 @@ async fn an_error_goes_into_anyhow_with_its_index() {
         "item 0: invalid: the record has no data"
     );
 }
+
+/// A server that knows no compression must have nothing to refuse.
+#[tokio::test]
+async fn unless_asked_to_a_call_says_nothing_of_compression() {
+    let (client, peer) = scripted();
+    let mut results = pin!(stream::iter([record(1)]).push_to(&client));
+    assert!(poll(&mut results).is_pending());
+    let call = peer.call();
+    for name in ["grpc-encoding", "grpc-accept-encoding"] {
+        assert!(!call.sent_headers.contains_key(name), "{name}");
+    }
+}

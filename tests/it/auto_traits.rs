@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::{
-    CircuitBreaker, Deleted, Error, ErrorKind, Failed, FirstFailure, Found, Leftover, Monitor,
-    Pulled, Pushed, Remainder, Retry, Stats, Summary, Verdict,
+    CircuitBreaker, Compression, Deleted, Error, ErrorKind, Failed, FirstFailure, Found, Leftover,
+    Monitor, Pulled, Pushed, Remainder, Retry, Stats, Summary, Verdict,
 };
 use futures::{Stream, StreamExt, stream};
 use static_assertions::{assert_impl_all, assert_not_impl_any};
@@ -26,6 +26,7 @@ assert_impl_all!(Deleted: Send, Sync, Unpin);
 assert_impl_all!(Options: Send, Sync, Unpin, Clone, std::fmt::Debug);
 assert_impl_all!(Retry: Send, Sync, Unpin, Clone, std::fmt::Debug);
 assert_impl_all!(CircuitBreaker: Send, Sync, Unpin, Clone, std::fmt::Debug);
+assert_impl_all!(Compression: Send, Sync, Copy, std::fmt::Debug);
 assert_impl_all!(Verdict: Send, Sync, Copy, std::fmt::Debug);
 assert_impl_all!(Monitor: Send, Sync, Unpin, Clone, std::fmt::Debug);
 assert_impl_all!(Stats: Send, Sync, Unpin, Clone, std::fmt::Debug);

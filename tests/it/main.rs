@@ -5,6 +5,8 @@
 mod adapters;
 mod auto_traits;
 mod cid;
+#[cfg(any(feature = "gzip", feature = "zstd"))]
+mod compression;
 #[cfg(feature = "server")]
 mod conformance;
 mod ends;

@@ -131,6 +131,7 @@ impl tower::Service<http::Request<Body>> for Peer {
         let (frames, body) = mpsc::unbounded();
         self.calls.lock().unwrap().push_back(PeerCall {
             path: request.uri().path().to_owned(),
+            sent_headers: request.headers().clone(),
             requests: Requests::Open(request.into_body()),
             received: BytesMut::new(),
             waker: futures_test::task::new_count_waker(),
@@ -150,6 +151,7 @@ impl tower::Service<http::Request<Body>> for Peer {
 /// One call, as the peer sees it.
 pub(crate) struct PeerCall {
     pub(crate) path: String,
+    pub(crate) sent_headers: http::HeaderMap,
     requests: Requests,
     received: BytesMut,
     waker: (std::task::Waker, futures_test::task::AwokenCount),
@@ -188,19 +190,28 @@ impl PeerCall {
         chunks
     }
 
-    /// The requests that have come since the last look.
-    pub(crate) fn requests<R: Message + Default>(&mut self) -> Vec<R> {
+    /// The messages that have come since the last look, as they are: with the flag that says
+    /// whether they are compressed.
+    pub(crate) fn messages(&mut self) -> Vec<(u8, Bytes)> {
         self.read();
-        let mut requests = Vec::new();
+        let mut messages = Vec::new();
         while self.received.len() >= 5 {
             let len = (&self.received[1..5]).get_u32() as usize;
             if self.received.len() < 5 + len {
                 break;
             }
-            let message = self.received.split_to(5 + len).freeze().slice(5..);
-            requests.push(R::decode(message).expect("the client sends valid messages"));
+            let message = self.received.split_to(5 + len).freeze();
+            messages.push((message[0], message.slice(5..)));
         }
-        requests
+        messages
+    }
+
+    /// The requests that have come since the last look.
+    pub(crate) fn requests<R: Message + Default>(&mut self) -> Vec<R> {
+        let messages = self.messages().into_iter();
+        messages
+            .map(|(_, message)| R::decode(message).expect("the client sends valid messages"))
+            .collect()
     }
 
     /// The records that have come since the last look.
@@ -242,6 +253,19 @@ impl PeerCall {
 
     pub(crate) fn answer(&mut self, message: &impl Message) {
         self.send(Frame::data(framed(&message.encode_to_vec())));
+    }
+
+    /// Answers with what should be a message in this encoding.
+    #[cfg(feature = "gzip")]
+    pub(crate) fn answer_compressed(&mut self, encoding: &str, compressed: &[u8]) {
+        self.head(
+            http::Response::builder()
+                .header("content-type", "application/grpc")
+                .header("grpc-encoding", encoding),
+        );
+        let mut frame = framed(compressed).to_vec();
+        frame[0] = 1;
+        self.send(Frame::data(frame.into()));
     }
 
     /// Answers with a CID: a `RecordRef`, and as much of a `RecordMeta` as has to be there.

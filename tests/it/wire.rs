@@ -16,21 +16,21 @@ use tokio::sync::mpsc;
 use crate::support::{cid, framed, record, soon};
 
 /// A call as HTTP/2 delivers it, before any gRPC server would read it.
-struct RawCall {
-    body: RecvStream,
+pub(crate) struct RawCall {
+    pub(crate) body: RecvStream,
     respond: SendResponse<Bytes>,
 }
 
 /// How a server sees the request side of a call end.
 #[derive(Debug, PartialEq)]
-enum End {
+pub(crate) enum End {
     EndStream,
     Reset(Reason),
 }
 
 impl RawCall {
     /// Reads the request side to its end; gives the peer room to send unless `stuck`.
-    async fn end(&mut self, stuck: bool) -> End {
+    pub(crate) async fn end(&mut self, stuck: bool) -> End {
         loop {
             match soon(self.body.data()).await {
                 None => return End::EndStream,
@@ -47,10 +47,10 @@ impl RawCall {
 }
 
 /// What HTTP/2 lets a client send ahead, in bytes, where nothing else is agreed.
-const WINDOW: usize = 65_535;
+pub(crate) const WINDOW: usize = 65_535;
 
 /// An HTTP/2 server that hands its streams to the test.
-async fn raw_server() -> (Client, mpsc::UnboundedReceiver<RawCall>) {
+pub(crate) async fn raw_server() -> (Client, mpsc::UnboundedReceiver<RawCall>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (calls, received) = mpsc::unbounded_channel();
@@ -81,7 +81,7 @@ fn ref_to(cid: Cid) -> Bytes {
 }
 
 /// Polls `results` until `until` is ready. No result is expected before.
-async fn drive<S: futures::Stream + Unpin, T>(
+pub(crate) async fn drive<S: futures::Stream + Unpin, T>(
     results: &mut S,
     until: impl Future<Output = T>,
 ) -> T {

@@ -1,0 +1,39 @@
+//! Which compressed messages the store reads and writes.
+
+use http::HeaderMap;
+use tonic::Status;
+use tonic::codec::CompressionEncoding;
+
+use super::service::Service;
+use crate::proto::store::store_service_server::StoreServiceServer;
+
+/// Those that it knows.
+const KNOWN: &[(&str, CompressionEncoding)] = &[
+    #[cfg(feature = "gzip")]
+    ("gzip", CompressionEncoding::Gzip),
+    #[cfg(feature = "zstd")]
+    ("zstd", CompressionEncoding::Zstd),
+];
+
+/// In the words of a Go server, if the requests of a call are in an encoding that it does not know.
+pub(super) fn refusal(headers: &HeaderMap) -> Option<Status> {
+    let encoding = headers.get("grpc-encoding")?;
+    let is_known = encoding == "identity" || KNOWN.iter().any(|(name, _)| encoding == name);
+    (!is_known).then(|| {
+        let encoding = String::from_utf8_lossy(encoding.as_bytes());
+        Status::unimplemented(format!(
+            "grpc: Decompressor is not installed for grpc-encoding {encoding:?}"
+        ))
+    })
+}
+
+pub(super) fn accept(service: StoreServiceServer<Service>) -> StoreServiceServer<Service> {
+    let known = KNOWN.iter().map(|(_, encoding)| *encoding);
+    known.fold(service, StoreServiceServer::accept_compressed)
+}
+
+/// tonic chooses by what the client accepts, for all answers of a call.
+pub(super) fn answer(service: StoreServiceServer<Service>) -> StoreServiceServer<Service> {
+    let known = KNOWN.iter().map(|(_, encoding)| *encoding);
+    known.fold(service, StoreServiceServer::send_compressed)
+}
