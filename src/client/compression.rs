@@ -14,10 +14,10 @@
 /// What goes out compressed are the records of a push, each by itself: one of at least 256 bytes
 /// whose compressed form is smaller by an eighth or more. All else goes as it is, which gRPC
 /// allows for each message. The limit of a record's size is that of the record as it is. What comes
-/// back may be compressed too: the headers say that it is understood.
+/// back may be compressed too: the headers of a pull ask for it.
 ///
-/// **The server has to know the encoding.** One that does not refuses the whole push, and all its
-/// records say so ([`Unsupported`](crate::ErrorKind::Unsupported)) in the server's words. A DIR
+/// **The server has to know the encoding.** One that does not refuses the whole push or pull, and all
+/// items say so ([`Unsupported`](crate::ErrorKind::Unsupported)) in the server's words. A DIR
 /// server 1.2.0 as it is published is one of these: it knows none. A Go server knows gzip once it
 /// imports `google.golang.org/grpc/encoding/gzip`, and zstd by a package of others.
 ///

@@ -101,8 +101,8 @@ impl Builder {
     /// Whether to compress the records of a pull for a client that accepts it, as far as the features
     /// `gzip` and `zstd` are on. Default: no. Compressed requests are taken in any case.
     ///
-    /// (A Go server, if it knows the encoding, compresses all answers to a call with compressed
-    /// requests, and no others.)
+    /// (A Go server, if it knows the encoding, compresses all answers to a call that names it as that
+    /// of its requests, and no others.)
     pub fn compress_pulled(mut self, compress: bool) -> Self {
         self.compresses = compress;
         self

@@ -128,7 +128,7 @@ async fn only_calls_with_records_say_that_they_are_compressed() {
         };
         let mut pull = Box::pin(refs().pull_from(&client));
         assert!(poll(&mut pull).is_pending());
-        see(None);
+        see(Some(name));
         let mut lookup = Box::pin(refs().lookup_in(&client));
         assert!(poll(&mut lookup).is_pending());
         see(None);
