@@ -13,7 +13,7 @@ use crate::error::ErrorKind;
 /// | the call ended with | verdict |
 /// |---|---|
 /// | `InvalidArgument`, `NotFound`, `FailedPrecondition`, `OutOfRange` | [`Record`](Self::Record) |
-/// | `ResourceExhausted` "received message larger than max" | [`Record`](Self::Record) |
+/// | `ResourceExhausted` "received message larger than max", or the same "after decompression" | [`Record`](Self::Record) |
 /// | `Internal` "schema_version field is missing", a DIR server's word for a record without one | [`Record`](Self::Record) |
 /// | an answer that cannot be read | [`Record`](Self::Record) |
 /// | `Internal`, `Unknown`, `DataLoss`, `AlreadyExists` in the server's own words | [`Attempt`](Self::Attempt) |
@@ -156,11 +156,31 @@ pub(crate) fn is_already_stored(status: &Status) -> bool {
         || status.code() == Code::Internal && status.message().ends_with("already exists")
 }
 
-/// How long, in bytes, the message was that a gRPC server found too long. Such a server drops the
-/// answers of the records before it, so the first unanswered record need not be the one.
-pub(crate) fn oversize(status: &Status) -> Option<usize> {
-    let (_, found) = status.message().split_once("message larger than max (")?;
-    found.split(' ').next()?.parse().ok()
+/// What a gRPC server says of a message that it found too long. Such a server drops the answers of
+/// the records before it, so the first unanswered record need not be the one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Oversize {
+    /// How long it was, in bytes: as it was sent, so if it was compressed, as that. Not told, where it
+    /// is too long only when it is decompressed.
+    pub(crate) found: Option<usize>,
+    pub(crate) limit: Option<usize>,
+}
+
+pub(crate) fn oversize(status: &Status) -> Option<Oversize> {
+    let number = |text: &str| text.trim_matches(['(', ')']).parse().ok();
+    if let Some((_, limit)) = status
+        .message()
+        .split_once("message after decompression larger than max ")
+    {
+        // An older server tells both.
+        let limit = limit.rsplit(' ').next().and_then(number);
+        return Some(Oversize { found: None, limit });
+    }
+    let (_, sizes) = status.message().split_once("message larger than max (")?;
+    let mut sizes = sizes.split(' ');
+    let found = Some(sizes.next().and_then(number)?);
+    let limit = sizes.next_back().and_then(number);
+    Some(Oversize { found, limit })
 }
 
 pub(crate) fn kind_of_record(status: &Status) -> ErrorKind {

@@ -191,13 +191,15 @@ impl<E, O> Window<E, O> {
     /// Which of `left` the server found too long, if that is what it said: the first where it said
     /// something else.
     fn too_long(&mut self, left: &[Unanswered], status: &Status) -> Result<usize, ()> {
-        let Some(len) = verdict::oversize(status) else {
+        let Some(said) = verdict::oversize(status) else {
             return Ok(0);
         };
-        let found = left
-            .iter()
-            .position(|item| self.live(item.index).bytes == len);
-        found.ok_or(())
+        let bytes = |item: &Unanswered| self.live(item.index).bytes;
+        let lens: Vec<usize> = left.iter().map(bytes).collect();
+        let found = lens.iter().position(|len| Some(*len) == said.found);
+        // What was compressed does not have this length, but is too long anyway.
+        let over = |limit| lens.iter().position(|len| *len > limit);
+        found.or_else(|| said.limit.and_then(over)).ok_or(())
     }
 
     /// One of these fails the whole of a call.

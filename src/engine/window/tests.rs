@@ -907,21 +907,32 @@ fn out_of_order_results_leave_as_they_come() {
 #[test]
 fn an_oversize_message_is_found_by_its_length() {
     let status = || Status::resource_exhausted("received message larger than max (70 vs. 50)");
-    let mut window = retrying(8);
-    for (item, bytes) in [(0, 10), (1, 70), (2, 10)] {
-        window.take(item, bytes);
+    for words in [
+        "received message larger than max (70 vs. 50)",
+        // Compressed.
+        "received message larger than max (55 vs. 50)",
+        "received message after decompression larger than max 50",
+        "message after decompression larger than max (70 vs. 50)",
+    ] {
+        let mut window = retrying(8);
+        for (item, bytes) in [(0, 10), (1, 70), (2, 10)] {
+            window.take(item, bytes);
+        }
+        window.send();
+        assert_eq!(
+            window.end(Err(Status::resource_exhausted(words)), 3),
+            Aftermath::Answered
+        );
+        let (asked, mut flight) = window.look_up();
+        assert_eq!(asked, [0], "its answer may have been lost");
+        window.found(&mut flight);
+        assert_eq!(window.send(), [2]);
+        let results = window.results();
+        assert_eq!(
+            results,
+            [(0, 1, Ok("found")), (1, 1, Err(ErrorKind::Rejected))]
+        );
     }
-    window.send();
-    assert_eq!(window.end(Err(status()), 3), Aftermath::Answered);
-    let (asked, mut flight) = window.look_up();
-    assert_eq!(asked, [0], "its answer may have been lost");
-    window.found(&mut flight);
-    assert_eq!(window.send(), [2]);
-    let results = window.results();
-    assert_eq!(
-        results,
-        [(0, 1, Ok("found")), (1, 1, Err(ErrorKind::Rejected))]
-    );
 
     // Nobody is so long: then it is nobody's.
     let mut window = retrying(8);
