@@ -171,6 +171,7 @@ where
         }
         let mut filled = false;
         let mut events = EVENTS_AT_ONCE;
+        let mut came = false;
         loop {
             if self.stopped {
                 return Poll::Ready(None);
@@ -190,10 +191,12 @@ where
             if let Poll::Ready(goes_on) = self.poll_calls(cx) {
                 // What an ended call leaves waiting has to be sent again.
                 filled &= goes_on;
+                came = true;
                 events -= 1;
                 continue;
             }
-            if !filled {
+            // What has come made room in its call, though it may have made none in the window.
+            if !filled || std::mem::take(&mut came) && self.window.has_waiting() {
                 filled = true;
                 self.fill(cx);
                 continue;

@@ -99,6 +99,10 @@ where
         self.call.finish();
     }
 
+    pub(super) fn progress(&mut self, waited: Duration) {
+        self.progress = waited;
+    }
+
     pub(super) fn is_finished(&self) -> bool {
         self.call.is_finished()
     }
@@ -140,7 +144,7 @@ where
 
     /// When, on the clock of what was waited, it has made no progress for `limit`.
     pub(super) fn stalls_at(&self, limit: Option<Duration>) -> Option<Duration> {
-        let awaited = self.flight.is_awaited() || self.is_finished();
+        let awaited = self.flight.is_awaited() || self.is_finished() && !self.flight.is_unused();
         limit
             .filter(|_| awaited)
             .and_then(|limit| self.progress.checked_add(limit))
@@ -155,7 +159,7 @@ where
         if self.is_finished() {
             return None;
         }
-        let idle = if self.flight.is_awaited() {
+        let idle = if self.flight.is_awaited() || self.is_held_up() {
             self.idle_since = None;
             None
         } else {

@@ -17,6 +17,8 @@ pub(super) struct Lanes<R, A> {
     most: usize,
     /// How many the server lets run, as far as is known: it refuses more.
     allowed: usize,
+    /// How many had answers at once: so many the server has let run.
+    proven: usize,
     /// How many were refused in a row, and when one more is tried.
     refusals: u32,
     more_at: Option<Instant>,
@@ -45,6 +47,7 @@ where
             lanes: Vec::new(),
             most,
             allowed: most,
+            proven: 0,
             refusals: 0,
             more_at: None,
             turn: 0,
@@ -261,6 +264,10 @@ where
                 lane.hold_up();
             }
         }
+        if answered == 1 {
+            let run = |lane: &&Lane<R, A>| lane.flight.answered() > 0;
+            self.proven = self.proven.max(self.lanes.iter().filter(run).count());
+        }
         if answered == 1 && self.allowed < self.most && self.more_at.is_none() {
             // The last one that was tried is not refused.
             self.refusals = 0;
@@ -272,7 +279,7 @@ where
     /// had answers, and it had none.
     pub(super) fn is_refused(&self, lane: &Lane<R, A>) -> bool {
         let runs = |lane: &Lane<R, A>| lane.flight.answered() > 0;
-        !runs(lane) && self.lanes.iter().any(runs)
+        !runs(lane) && self.lanes.iter().any(runs) && self.lanes.len() >= self.proven
     }
 
     /// The server has refused a lane: no more are opened than there are, for a while.

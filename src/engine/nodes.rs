@@ -112,13 +112,19 @@ impl Nodes {
         &self,
         now: Instant,
         calls: impl Fn(usize) -> usize,
+        has_room: impl Fn(Route) -> bool,
     ) -> Option<(usize, usize)> {
         if self.nodes.len() == 1 {
             return None;
         }
         let open = self
             .rotation()
-            .filter(|node| self.nodes[*node].pace.is_open(now));
+            .filter(|node| self.nodes[*node].pace.is_open(now))
+            .filter(|node| {
+                let node = *node;
+                let mut connections = 0..self.nodes[node].connections.len();
+                connections.any(|connection| has_room(Route { node, connection }))
+            });
         let least = open.min_by_key(|node| calls(*node))?;
         let most = self.rotation().max_by_key(|node| calls(*node))?;
         (calls(least) + 2 <= calls(most)).then_some((least, most))

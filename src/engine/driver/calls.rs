@@ -76,7 +76,7 @@ where
             }
             let Some(least) = least else {
                 if alone {
-                    self.make_room();
+                    self.make_room(None);
                 }
                 return;
             };
@@ -141,22 +141,30 @@ where
         if lanes.iter().any(Lane::is_finished) {
             return;
         }
-        if let Some((_, most)) = self.nodes.uneven(now, |node| lanes.on_node(node)) {
+        if let Some((_, most)) = self.nodes.uneven(
+            now,
+            |node| lanes.on_node(node),
+            |route| lanes.load(route).is_some(),
+        ) {
             self.close_one(|lane| lane.route.node == most);
         }
     }
 
     /// Closes the lane with the least to do, unless there is room already or will be.
-    fn make_room(&mut self) {
-        let is_room =
-            |lane: &Lane<_, _>| lane.is_finished() || lane.flight.is_unused() && !lane.is_held_up();
+    fn make_room(&mut self, route: Option<Route>) {
+        let is_meant = |lane: &Lane<_, _>| route.is_none_or(|route| lane.route == route);
+        let is_room = |lane: &Lane<_, _>| match lane.is_finished() {
+            true => is_meant(lane) && lane.was_asked(),
+            false => route.is_none() && lane.flight.is_unused() && !lane.is_held_up(),
+        };
         if !self.lanes.iter().any(is_room) {
-            self.close_one(|_| true);
+            self.close_one(is_meant);
         }
     }
 
     fn close_one(&mut self, is_meant: impl Fn(&Lane<O::Request, O::Answer>) -> bool) {
-        let is_meant = |lane: &&mut Lane<_, _>| !lane.is_held_up() && is_meant(lane);
+        let is_meant =
+            |lane: &&mut Lane<_, _>| !lane.is_held_up() && !lane.is_finished() && is_meant(lane);
         let lanes = self.lanes.iter_mut().filter(is_meant);
         if let Some(lane) = lanes.min_by_key(|lane| lane.flight.load()) {
             lane.finish();
@@ -232,7 +240,8 @@ where
             && !look_up.is_asked(cx)
         {
             look_up.hold_up();
-            self.make_room();
+            let route = look_up.route;
+            self.make_room(Some(route));
         }
     }
 
@@ -342,6 +351,9 @@ where
     pub(super) fn call_ended(&mut self, lane: &Lane<O::Request, O::Answer>, mut ended: Ended) {
         let now = Instant::now();
         let status = ended.failure.as_ref().map(|(_, status)| status.clone());
+        let never_opened = lane.flight.is_unused()
+            && !lane.was_asked()
+            && matches!(ended.failure, Some((Verdict::Moment, _)));
         if let Some(status) = &status
             && self.lanes.is_refused(lane)
             && verdict::is_of_limit(status)
@@ -356,6 +368,9 @@ where
             |entry| accept(operation, entry, O::Answer::default()),
         );
         match aftermath {
+            Aftermath::Quiet if never_opened => {
+                self.fault(now, false, status, (lane.route, lane.seen));
+            }
             Aftermath::Quiet => {}
             Aftermath::Answered => self.nodes.pace(lane.route.node).answered(),
             Aftermath::Fault { named } => {

@@ -63,6 +63,7 @@ where
         for lane in self.lanes.iter_mut() {
             if lane.closes_at(now, limits.idle).is_some_and(|at| at <= now) {
                 lane.finish();
+                lane.progress(waited);
                 done = true;
             }
         }
