@@ -33,10 +33,7 @@ pub(super) struct Lane<R, A> {
     transport: Arc<dyn Transport>,
     /// Which connection of its route it was opened on.
     connection: u64,
-    /// Whether the transport has asked for its requests.
-    is_asked: bool,
-    /// Whether the transport should have asked for its requests by now.
-    is_held_up: bool,
+    stage: Stage,
     /// When it is to be handed over to another call.
     ages_at: Option<Instant>,
     /// Since when it has nothing to do.
@@ -47,6 +44,16 @@ pub(super) struct Lane<R, A> {
     progress: Duration,
     /// Held by a call that probes, until the server has answered.
     probe: Option<Probe>,
+}
+
+/// How far the transport is with opening it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Opening,
+    /// It should have asked for the requests by now.
+    HeldUp,
+    /// It has asked for the requests.
+    Asked,
 }
 
 /// What a lane is opened with.
@@ -77,8 +84,7 @@ where
             connection: transport.connection(),
             call: Call::open(Arc::clone(&transport), method),
             transport,
-            is_asked: false,
-            is_held_up: false,
+            stage: Stage::Opening,
             ages_at: opening.ages_at,
             idle_since: None,
             opened: opening.waited,
@@ -99,7 +105,9 @@ where
         self.call.finish();
     }
 
-    pub(super) fn progress(&mut self, waited: Duration) {
+    /// Closes it since its time is up. Its end is awaited from now on.
+    pub(super) fn close(&mut self, waited: Duration) {
+        self.call.finish();
         self.progress = waited;
     }
 
@@ -109,24 +117,28 @@ where
 
     /// Whether the transport has asked for its requests; if not, the task is woken when it does.
     pub(super) fn is_asked(&mut self, cx: &Context<'_>) -> bool {
-        self.is_asked = self.is_asked || self.call.is_asked(cx);
-        self.is_asked
+        if self.stage != Stage::Asked && self.call.is_asked(cx) {
+            self.stage = Stage::Asked;
+        }
+        self.was_asked()
     }
 
-    /// The same, as far as it was noticed.
+    /// The same, as far as it was noticed. (It is not, where there is one lane at most.)
     pub(super) fn was_asked(&self) -> bool {
-        self.is_asked
+        self.stage == Stage::Asked
     }
 
     /// Others had answers, or it is late.
     pub(super) fn hold_up(&mut self) {
-        self.is_held_up = true;
+        if self.stage == Stage::Opening {
+            self.stage = Stage::HeldUp;
+        }
     }
 
     /// Whether the transport has not asked for its requests though it should have, as where the
     /// server allows no further call.
     pub(super) fn is_held_up(&self) -> bool {
-        self.is_held_up && !self.is_asked
+        self.stage == Stage::HeldUp
     }
 
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>, waited: Duration) -> Poll<Event<A>> {
@@ -139,12 +151,21 @@ where
 
     /// When, on the clock of what was waited, the transport should have asked for its requests.
     pub(super) fn is_late_at(&self) -> Option<Duration> {
-        (!self.is_asked && !self.is_held_up).then(|| self.opened + LATE)
+        (self.stage == Stage::Opening).then(|| self.opened + LATE)
     }
 
-    /// When, on the clock of what was waited, it has made no progress for `limit`.
-    pub(super) fn stalls_at(&self, limit: Option<Duration>) -> Option<Duration> {
-        let awaited = self.flight.is_awaited() || self.is_finished() && !self.flight.is_unused();
+    /// When, on the clock of what was waited, it has made no progress for `limit`. One that has
+    /// carried nothing has nothing to make progress with, unless it `waits_for_connection`.
+    pub(super) fn stalls_at(
+        &self,
+        limit: Option<Duration>,
+        waits_for_connection: bool,
+    ) -> Option<Duration> {
+        let awaited = if self.flight.is_unused() {
+            waits_for_connection
+        } else {
+            self.flight.is_awaited() || self.is_finished()
+        };
         limit
             .filter(|_| awaited)
             .and_then(|limit| self.progress.checked_add(limit))

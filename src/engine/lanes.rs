@@ -82,12 +82,34 @@ where
         self.lanes.swap_remove(place)
     }
 
-    pub(super) fn remove_if(
+    /// When, on the clock of what was waited, the first of them has made no progress for `limit`.
+    pub(super) fn stalls_at(&self, limit: Option<Duration>) -> Option<Duration> {
+        let stalls_at = |lane: &Lane<R, A>| lane.stalls_at(limit, self.waits_for_connection(lane));
+        self.lanes.iter().filter_map(stalls_at).min()
+    }
+
+    /// One that has made no progress for `limit`.
+    pub(super) fn take_stalled(
         &mut self,
-        mut is_meant: impl FnMut(&Lane<R, A>) -> bool,
+        waited: Duration,
+        limit: Option<Duration>,
     ) -> Option<Lane<R, A>> {
-        let place = self.lanes.iter().position(&mut is_meant)?;
+        let place = self.lanes.iter().position(|lane| {
+            let at = lane.stalls_at(limit, self.waits_for_connection(lane));
+            at.is_some_and(|at| at <= waited)
+        })?;
         Some(self.remove(place))
+    }
+
+    /// Whether it is not the server's limit that this lane waits for.
+    fn waits_for_connection(&self, lane: &Lane<R, A>) -> bool {
+        self.is_opening && !lane.was_asked() && !self.has_opened(lane.route)
+    }
+
+    /// Whether the transport has opened a lane on this connection.
+    fn has_opened(&self, route: Route) -> bool {
+        let mut on_it = self.lanes.iter().filter(|lane| lane.route == route);
+        on_it.any(Lane::was_asked)
     }
 
     pub(super) fn clear(&mut self) {
@@ -96,7 +118,8 @@ where
 
     /// Those that have carried nothing, and that the transport has not opened, are of no use when
     /// another call is wanted more, or none. They wait for others to end, and end at once when they
-    /// are opened; where there are no others, they wait for a connection, and nobody will know of them.
+    /// are opened; where there are no others, they wait for a connection, and are dropped. (If it is
+    /// the calls of other adapters that they wait for, the server sees an empty call that is reset.)
     pub(super) fn finish_unopened(&mut self, cx: &Context<'_>) {
         if !self.is_opening {
             return;
@@ -204,17 +227,11 @@ where
     /// Whether there will be more lanes in a moment: it does not take a round trip where there is a
     /// connection. Then few items are handed out, so that all have their part.
     pub(super) fn is_growing(&self) -> bool {
-        let opens = |lane: &&Lane<R, A>| !lane.was_asked() && !lane.is_held_up();
-        let is_asked = |route| {
-            let on_it = self.lanes.iter().filter(|lane| lane.route == route);
-            on_it.into_iter().any(Lane::was_asked)
+        let are_more = self.lanes.len() < self.most.min(self.allowed);
+        let opens = |lane: &Lane<R, A>| {
+            !lane.was_asked() && !lane.is_held_up() && (are_more || self.has_opened(lane.route))
         };
-        self.is_opening
-            && self
-                .lanes
-                .iter()
-                .filter(opens)
-                .any(|lane| self.lanes.len() < self.most.min(self.allowed) || is_asked(lane.route))
+        self.is_opening && self.lanes.iter().any(opens)
     }
 
     /// The next event of any of them, in turn.
@@ -276,10 +293,11 @@ where
     }
 
     /// Whether the server may have refused this lane, which is gone, because others run: they have
-    /// had answers, and it had none.
+    /// had answers, it had none, and so many were never seen to run side by side.
     pub(super) fn is_refused(&self, lane: &Lane<R, A>) -> bool {
         let runs = |lane: &Lane<R, A>| lane.flight.answered() > 0;
-        !runs(lane) && self.lanes.iter().any(runs) && self.lanes.len() >= self.proven
+        let is_beside = |other: &Lane<R, A>| other.route.node == lane.route.node && runs(other);
+        !runs(lane) && self.lanes.len() >= self.proven && self.lanes.iter().any(is_beside)
     }
 
     /// The server has refused a lane: no more are opened than there are, for a while.

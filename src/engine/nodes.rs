@@ -71,11 +71,13 @@ impl Nodes {
     }
 
     /// Asks for a call: on the least loaded connection of the least loaded node that may have one.
-    /// If none may, `opens` is told when one might.
+    /// While no other call runs, a node that was set aside comes last: its probe would keep all
+    /// waiting. If none may, `opens` is told when one might.
     pub(super) fn permit(
         &self,
         cx: &Context<'_>,
         now: Instant,
+        others_run: bool,
         load: impl Fn(Route) -> Load,
         mut opens: impl FnMut(Option<Instant>),
     ) -> Option<(Route, Option<Probe>)> {
@@ -90,7 +92,8 @@ impl Nodes {
                 nodes.push((total, route));
             }
         }
-        nodes.sort_by_key(|(total, _)| *total);
+        let is_aside = |node: usize| self.nodes[node].pace.breaker().is_open();
+        nodes.sort_by_key(|(total, route)| (!others_run && is_aside(route.node), *total));
         for (_, route) in nodes {
             match self.nodes[route.node].pace.permit(cx, now) {
                 Permit::Granted => return Some((route, None)),
@@ -119,7 +122,7 @@ impl Nodes {
         }
         let open = self
             .rotation()
-            .filter(|node| self.nodes[*node].pace.is_open(now))
+            .filter(|node| self.nodes[*node].pace.may_open(now))
             .filter(|node| {
                 let node = *node;
                 let mut connections = 0..self.nodes[node].connections.len();

@@ -81,7 +81,7 @@ impl Pace {
     }
 
     /// Whether a call may be opened that is none of need, to see whether the node is there again.
-    pub(super) fn is_open(&self, now: Instant) -> bool {
+    pub(super) fn may_open(&self, now: Instant) -> bool {
         self.hold.is_none_or(|hold| hold <= now) && self.breaker.may_permit(now)
     }
 
@@ -120,7 +120,14 @@ impl Pace {
     /// A call has met a fault of the moment; `seen` is what had happened when it last proved that the
     /// server is there, or was opened.
     pub(super) fn fault(&mut self, now: Instant, named: bool, status: &Status, seen: Incident) {
-        if !self.retry.is_on() || seen < self.incident {
+        if !self.retry.is_on() {
+            return;
+        }
+        if seen < self.incident {
+            // The same incident, but the server may have more to say of it.
+            if let Some(Pushback::After(wait)) = pushback::of(status).filter(|_| !named) {
+                self.hold = self.hold.max(Some(later(now, wait)));
+            }
             return;
         }
         self.incident.0 += 1;

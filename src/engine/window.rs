@@ -302,7 +302,7 @@ impl<E, O> Window<E, O> {
         }
     }
 
-    /// The books of a new call. A probe carries a single item.
+    /// The books of a new call, to send or to look up. A probe carries a single item.
     pub(crate) fn launch(&mut self, is_probe: bool) -> Flight {
         self.calls += 1;
         Flight::new(self.calls, is_probe)

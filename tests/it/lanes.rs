@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{AlreadyStored, Call, End, Fault, Method, Store};
-use agntcy_dir_stream::{Code, Retry, Status};
+use agntcy_dir_stream::{Code, ErrorKind, Retry, Status};
 use futures::{Stream, StreamExt, stream};
 use proptest::prelude::*;
 use tokio::time::Instant;
@@ -211,7 +211,7 @@ async fn a_refused_caller_gets_the_answers_that_are_under_way() {
     assert!(
         kinds
             .clone()
-            .all(|failed| failed.kind() == agntcy_dir_stream::ErrorKind::Denied),
+            .all(|failed| failed.kind() == ErrorKind::Denied),
         "{:?}",
         kinds.map(|failed| failed.kind()).collect::<Vec<_>>()
     );
@@ -275,26 +275,26 @@ async fn a_node_that_fails_is_set_aside_and_comes_back() {
     bad.inject(Fault::delay(5 * MILLI).times(u64::MAX));
     let client = good.client().with_nodes_of(bad.client());
     let start = Instant::now();
-    let results = records(10_000).push_to_with(&client, &calls(4));
+    let results = records(30_000).push_to_with(&client, &calls(4));
     let monitor = results.monitor();
     let mut results = std::pin::pin!(results);
     for _ in 0..10 {
         in_a_week(results.next()).await.unwrap().unwrap();
     }
-    bad.inject(Fault::no_connection().times(5));
+    bad.inject(Fault::no_connection().times(2));
     while let Some(result) = in_a_week(results.next()).await {
         result.unwrap();
     }
     let stats = monitor.stats();
     assert!(stats.resent <= 1_024, "{stats}");
     assert!(stats.faults <= 8, "{stats}");
-    // It took part before and after: 10,000 over 4 calls at 5 ms are 12.5 s.
+    // Four calls at 5 ms: its part was done by the other for a while.
     assert!(
-        start.elapsed() < Duration::from_secs(15),
+        start.elapsed() < Duration::from_secs(40),
         "{:?}",
         start.elapsed()
     );
-    assert!(bad.len() > 3_000, "{} and {}", good.len(), bad.len());
+    assert!(bad.len() > 5_000, "{} and {}", good.len(), bad.len());
 }
 
 /// A node that nobody answers at keeps nobody from using the others, even with one call.
@@ -323,7 +323,7 @@ async fn all_nodes_away_are_given_up_together() {
     let mut results = records(10).push_to_with(&client, &calls(4));
     let start = Instant::now();
     let first = in_a_week(results.next()).await.unwrap().unwrap_err();
-    assert_eq!(first.kind(), agntcy_dir_stream::ErrorKind::CircuitOpen);
+    assert_eq!(first.kind(), ErrorKind::CircuitOpen);
     assert!(start.elapsed() >= Duration::from_secs(300));
     assert!(results.stats().circuit_open);
 }
@@ -452,4 +452,144 @@ async fn an_item_goes_to_the_lane_with_the_least_to_do() {
     );
     assert_eq!(first.records(), [record(6)], "the other has three to do");
     assert_eq!(second.records(), []);
+}
+
+/// What comes makes room in its call, though it makes none in the window.
+#[tokio::test(start_paused = true)]
+async fn a_lane_goes_on_while_the_head_is_slow() {
+    let second = Duration::from_secs(1);
+    let store = Store::new();
+    store.inject(Fault::delay(10 * second).of(cid(&record(0))));
+    store.inject(Fault::delay(second).times(u64::MAX));
+    let start = Instant::now();
+    let options = calls(2).in_flight(some(1), some(1));
+    push_all(&store.client(), &options, 12).await;
+    assert!(start.elapsed() < 12 * second, "{:?}", start.elapsed());
+}
+
+/// A record that breaks each call it is in has its tries, and does not make the lanes fewer.
+#[tokio::test(start_paused = true)]
+async fn a_poison_record_is_charged_and_the_other_lanes_go_on() {
+    for status in [Status::unavailable("no"), Status::deadline_exceeded("no")] {
+        let store = Store::new();
+        let poison = cid(&record(77));
+        store.inject(
+            Fault::status(status)
+                .of(poison)
+                .on(Method::Push)
+                .times(u64::MAX),
+        );
+        store.inject(Fault::delay(100 * MILLI).on(Method::Push).times(u64::MAX));
+        let start = Instant::now();
+        let options = calls(16).window(some(160)).unordered(true);
+        let results = records(2_000).push_to_with(&store.client(), &options);
+        let results: Vec<_> = in_a_week(results.collect()).await;
+        let failed: Vec<_> = results.iter().filter_map(|r| r.as_ref().err()).collect();
+        assert_eq!((failed.len(), failed[0].index), (1, 77));
+        assert_eq!(failed[0].attempts, 5);
+        // 2,000 in 16 calls at 100 ms.
+        assert!(start.elapsed() < 13_500 * MILLI, "{:?}", start.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_waits_in_the_transport_leaves_its_connection_alone() {
+    let store = Store::builder().max_calls(NonZeroU32::MIN).build();
+    store.inject(Fault::delay(Duration::from_secs(1)).times(u64::MAX));
+    let start = Instant::now();
+    let options = calls(2).window(some(20)).max_call_age(None);
+    push_all(&store.client(), &options, 300).await;
+    let least = Duration::from_secs(300);
+    assert!(
+        start.elapsed() >= least,
+        "one at a time: {:?}",
+        start.elapsed()
+    );
+    assert!(store.calls().iter().all(|call| call.end == Some(End::Ok)));
+}
+
+/// Lookups and items at their last try need calls of their own, where the server allows no more.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_long_for_a_call_of_its_own() {
+    for (allowed, connections, lanes) in [(1, 1, 1), (1, 2, 4), (1, 3, 3), (2, 2, 6)] {
+        let allowed = NonZeroU32::new(allowed).unwrap();
+        let store = Store::builder().max_calls(allowed).build();
+        for number in (0..400).filter(|number| number % 7 == 3) {
+            store.insert(record(number)).unwrap();
+        }
+        for number in (0..400).step_by(40) {
+            let once = Fault::status(Status::internal("no")).on(Method::Push);
+            store.inject(once.of(cid(&record(number))));
+        }
+        store.inject(Fault::delay(5 * MILLI).times(u64::MAX));
+        let client = store.client().with_connections(some(connections));
+        let retry = Retry::new().tries(NonZeroU32::new(2).unwrap());
+        let options = calls(lanes).window(some(20)).retry(retry);
+        let mut results = records(400).push_to_with(&client, &options);
+        let mut last = Instant::now();
+        while let Some(result) = in_a_week(results.next()).await {
+            result.unwrap_or_else(|failed| panic!("{failed}"));
+            let gap = last.elapsed();
+            assert!(gap < Duration::from_secs(1), "{gap:?} with {lanes} lanes");
+            last = Instant::now();
+        }
+        let reset = |call: &&Call| call.end == Some(End::Cancelled);
+        assert_eq!(store.calls().iter().filter(reset).count(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_not_there_is_not_knocked_at_over_and_over() {
+    for (lanes, connections) in [(1, 1), (2, 1), (4, 1), (8, 4)] {
+        let (good, dead) = (slow(5 * MILLI), Store::new());
+        dead.inject(Fault::no_connection().times(u64::MAX));
+        let client = dead.client().with_nodes_of(good.client());
+        let client = client.with_connections(some(connections));
+        let start = Instant::now();
+        let stats = push_all(&client, &calls(lanes), 2_000).await;
+        assert!(stats.calls < 60, "{stats}");
+        let ideal = 2_000 * 5 * MILLI / u32::try_from(lanes).unwrap();
+        assert!(start.elapsed() < ideal * 3 / 2, "{:?}", start.elapsed());
+    }
+}
+
+/// Nodes that allow few calls have few, and the calls of others are not closed for them.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_allows_fewer_calls_has_fewer() {
+    let few = Store::builder().max_calls(NonZeroU32::MIN).build();
+    few.inject(Fault::delay(5 * MILLI).times(u64::MAX));
+    let client = few.client().with_nodes_of(slow(5 * MILLI).client());
+    let stats = push_all(&client, &calls(6).window(some(60)), 5_000).await;
+    assert!(stats.calls < 12, "{stats}");
+}
+
+/// It takes calls, and never asks for what they carry.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_hangs_holds_up_nobody_for_long() {
+    let store = slow(50 * MILLI);
+    let (hangs, _peer) = scripted();
+    for lanes in [1, 2, 4] {
+        let client = hangs.clone().with_nodes_of(store.client());
+        let start = Instant::now();
+        push_all(&client, &calls(lanes), 10_000).await;
+        // It is tried once by a single call, and then set aside.
+        let alone = 10_000 * 50 * MILLI / u32::try_from(lanes).unwrap();
+        let bound = 2 * alone + Duration::from_secs(120);
+        assert!(start.elapsed() < bound, "{:?} for {lanes}", start.elapsed());
+        store.clear();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_refuses_all_leaves_the_other_its_lanes() {
+    let (good, bad) = (slow(100 * MILLI), Store::new());
+    bad.inject(Fault::status(Status::unavailable("no backend")).times(u64::MAX));
+    let client = good.client().with_nodes_of(bad.client());
+    let start = Instant::now();
+    push_all(&client, &calls(8).window(some(80)), 4_000).await;
+    assert!(
+        start.elapsed() < Duration::from_secs(55),
+        "{:?}",
+        start.elapsed()
+    );
 }

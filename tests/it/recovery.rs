@@ -1378,3 +1378,27 @@ async fn what_is_not_sent_was_not_taken_even_while_a_call_is_dropped() {
         }
     }
 }
+
+/// With the defaults the time to close an idle call is also that of a stall.
+#[cfg(feature = "server")]
+#[tokio::test(start_paused = true)]
+async fn an_idle_call_is_closed_and_not_reset() {
+    use agntcy_dir_stream::server::{End, Store};
+
+    use crate::support::in_a_week;
+
+    let store = Store::new();
+    let paced = stream::iter((0..3).map(record)).then(async |record| {
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        record
+    });
+    let results = Box::pin(paced).push_to(&store.client());
+    let results: Vec<_> = in_a_week(results.collect()).await;
+    assert!(results.iter().all(Result::is_ok));
+    let seen = store.calls();
+    assert_eq!(seen.len(), 3);
+    assert!(
+        seen.iter().all(|call| call.end == Some(End::Ok)),
+        "{seen:?}"
+    );
+}

@@ -33,9 +33,11 @@ where
         load: impl Fn(&Self, Route) -> Load,
     ) -> Option<(Route, Option<Probe>)> {
         let mut opens = self.gate_opens;
+        let others_run = self.lanes.iter().any(Lane::was_asked);
         let permit = self.nodes.permit(
             cx,
             now,
+            others_run,
             |route| load(self, route),
             |at| opens = opens.into_iter().chain(at).min(),
         );
@@ -203,7 +205,7 @@ where
         };
         self.lanes.finish_unopened(cx);
         let opening = Opening {
-            flight: self.window.launch_look_up(probe.is_some()),
+            flight: self.window.launch(probe.is_some()),
             route,
             seen: self.nodes.pace(route.node).incident(),
             probe,

@@ -42,10 +42,7 @@ where
             self.window.expire(waited, limits.time);
             done = true;
         }
-        while let Some(lane) = self
-            .lanes
-            .remove_if(|lane| is_due(lane.stalls_at(limits.stall)))
-        {
+        while let Some(lane) = self.lanes.take_stalled(waited, limits.stall) {
             lane.leave_connection();
             let ended = lane.abandon(stalled(limits.stall));
             self.call_ended(&lane, ended);
@@ -53,7 +50,7 @@ where
         }
         if let Some(lane) = self
             .look_up
-            .take_if(|lane| is_due(lane.stalls_at(limits.stall)))
+            .take_if(|lane| is_due(lane.stalls_at(limits.stall, false)))
         {
             lane.leave_connection();
             let ended = lane.abandon(stalled(limits.stall));
@@ -62,8 +59,7 @@ where
         }
         for lane in self.lanes.iter_mut() {
             if lane.closes_at(now, limits.idle).is_some_and(|at| at <= now) {
-                lane.finish();
-                lane.progress(waited);
+                lane.close(waited);
                 done = true;
             }
         }
@@ -109,11 +105,12 @@ where
         let gives_up_at = self.gives_up_at(self.clock.waited());
         let ends_by = self.ends_by(now);
         let Limits { stall, idle, .. } = self.limits;
-        let stalls_at = self.lanes.iter().filter_map(|lane| lane.stalls_at(stall));
         let waits = [
             self.window.expires_at(self.limits.time),
-            stalls_at.min(),
-            self.look_up.as_ref().and_then(|l| l.stalls_at(stall)),
+            self.lanes.stalls_at(stall),
+            self.look_up
+                .as_ref()
+                .and_then(|l| l.stalls_at(stall, false)),
             self.is_late_at(),
             gives_up_at,
         ];

@@ -14,12 +14,6 @@ impl<E, O> Window<E, O> {
         !self.in_doubt.is_empty()
     }
 
-    /// The books of a new call that looks up.
-    pub(crate) fn launch_look_up(&mut self, is_probe: bool) -> Flight {
-        self.calls += 1;
-        Flight::new(self.calls, is_probe)
-    }
-
     /// The next item to be looked up by the call, counted as asked.
     pub(crate) fn look_up_next(&mut self, flight: &mut Flight) -> Option<&E> {
         if flight.is_full() {

@@ -522,7 +522,7 @@ proptest! {
 impl TestWindow {
     /// Looks up all that is in doubt, in a call of its own.
     fn look_up(&mut self) -> (Vec<u64>, Flight) {
-        let mut flight = self.window.launch_look_up(false);
+        let mut flight = self.window.launch(false);
         let window = &mut self.window;
         let asked = std::iter::from_fn(|| window.look_up_next(&mut flight).copied()).collect();
         (asked, flight)
