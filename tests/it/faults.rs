@@ -118,6 +118,9 @@ struct Case {
     /// How many calls are wanted, over how many nodes and connections to each, and how many the server
     /// allows on one.
     calls: (usize, usize, usize, u32),
+    /// How many a call may have in flight, and how many calls may be opened a second.
+    in_flight: Option<(usize, usize)>,
+    rate: Option<u32>,
     /// Seconds for which the consumer works on each result, and the input on each item.
     pauses: (u64, u64),
 }
@@ -165,9 +168,13 @@ fn case() -> impl Strategy<Value = Case> {
         any::<bool>(),
         prop_oneof![
             2 => Just((1usize, 1usize, 1usize, 1000u32)),
-            1 => (1usize..6, 1usize..3, 1usize..3, 1u32..4),
-            1 => (2usize..6, 1usize..3, 1usize..3, Just(1000u32)),
+            1 => (1usize..9, 1usize..3, 1usize..4, 1u32..4),
+            1 => (2usize..9, 1usize..3, 1usize..4, Just(1000u32)),
         ],
+        (
+            prop::option::weighted(0.3, (1usize..6, 1usize..6)),
+            prop::option::weighted(0.2, prop_oneof![Just(1u32), Just(20)]),
+        ),
         (prop_oneof![3 => Just(0u64), 1 => 1u64..30], 0u64..2),
     )
         .prop_map(
@@ -180,6 +187,7 @@ fn case() -> impl Strategy<Value = Case> {
                 time,
                 already,
                 calls,
+                (in_flight, rate),
                 pauses,
             )| {
                 Case {
@@ -193,6 +201,8 @@ fn case() -> impl Strategy<Value = Case> {
                     time,
                     already,
                     calls,
+                    in_flight,
+                    rate,
                     pauses,
                 }
             },
@@ -226,12 +236,17 @@ impl Case {
         let retry = Retry::new()
             .tries(NonZeroU32::new(self.tries).unwrap())
             .time(Duration::from_secs(self.time));
-        Options::new()
-            .window(NonZeroUsize::new(self.window).unwrap())
+        let some = |number| NonZeroUsize::new(number).unwrap();
+        let options = match self.in_flight {
+            None => Options::new(),
+            Some((least, most)) => Options::new().in_flight(some(least), some(most)),
+        };
+        options
+            .window(some(self.window))
             .retry(if self.retries { retry } else { Retry::off() })
             .stall_after(Some(Duration::from_secs(5)))
             .unordered(self.unordered)
-            .calls(NonZeroUsize::new(self.calls.0).unwrap())
+            .calls(some(self.calls.0))
     }
 
     /// The store with its faults, and a client of it.
@@ -245,6 +260,11 @@ impl Case {
         let nodes = (0..nodes).map(|_| store.client());
         let client = nodes.reduce(Client::with_nodes_of).unwrap();
         let client = client.with_connections(NonZeroUsize::new(connections).unwrap());
+        // Where there is little time, a rate may be all that it takes to run out of it.
+        let client = match self.rate.filter(|_| self.time > 1_000) {
+            None => client,
+            Some(rate) => client.with_call_rate(NonZeroU32::new(rate).unwrap()),
+        };
         (store, client.with_breaker(self.breaker()))
     }
 
