@@ -251,7 +251,7 @@ impl Options {
     ///
     /// What is behind a bad record in its call was sent in vain and is sent again. So the number is
     /// kept such that no more than nine requests are sent in vain for each ten that are answered.
-    /// It begins with 128 and doubles with each round trip until a call ends; where bad records are
+    /// It begins with 64 and doubles with each round trip until a call ends; where bad records are
     /// rare, it is at the most, and where they become rare, it grows back by a tenth in each round
     /// trip.
     ///

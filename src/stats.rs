@@ -38,7 +38,8 @@ pub struct Stats {
     /// [`Unsupported`](ErrorKind::Unsupported)) keeps this at its index, so that a later run has it
     /// again. Handed out is not processed: behind a buffer of your own, count for yourself.
     pub answered_below: u64,
-    /// Requests handed to calls, each time they were. A call that breaks may not have sent all.
+    /// Requests handed to calls, each time they were, without those that a call gave back unsent. A
+    /// call that breaks may not have sent all.
     pub sent: u64,
     /// Of these, requests for an item that had been sent before: after a fault, or behind a
     /// refused record.

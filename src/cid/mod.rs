@@ -63,6 +63,11 @@ impl Cid {
         CidText::of(&self.0)
     }
 
+    /// How long that is, in bytes.
+    pub(crate) fn text_len(&self) -> usize {
+        text::len(&self.0)
+    }
+
     /// Whether `text` is its text, as [`Display`](fmt::Display) prints it. If not, it may still be
     /// its text in another base.
     pub(crate) fn is_text(&self, text: &[u8]) -> bool {

@@ -63,20 +63,32 @@ impl Deref for CidText {
     }
 }
 
+/// How long the text of a CID is, in bytes.
+pub(super) fn len(cid: &cid::Cid) -> usize {
+    if is_own(cid) {
+        1 + (8 * (OWN.len() + 32)).div_ceil(5)
+    } else {
+        CidText::of(cid).len
+    }
+}
+
+/// Whether it has the form of a record's own, as nearly all have: then the numbers are known.
+fn is_own(cid: &cid::Cid) -> bool {
+    let hash = cid.hash();
+    let is_v1 = cid.version() == Version::V1 && cid.codec() == CODEC;
+    is_v1 && hash.code() == SHA2_256 && hash.digest().len() == 32
+}
+
 /// The bytes of a CIDv1, and how many there are.
 fn write(cid: &cid::Cid, bytes: &mut [u8; MAX_BYTES]) -> usize {
-    let (head, rest) = bytes.split_at_mut(OWN.len());
-    match cid.hash().digest().try_into() {
-        // Nearly all are a record's own, and for those the numbers are known.
-        Ok::<[u8; 32], _>(digest) if cid.codec() == CODEC && cid.hash().code() == SHA2_256 => {
-            head.copy_from_slice(&OWN);
-            rest[..32].copy_from_slice(&digest);
-            OWN.len() + 32
-        }
-        _ => {
-            let written = cid.write_bytes(bytes.as_mut_slice());
-            written.expect("it takes the longest")
-        }
+    if is_own(cid) {
+        let (head, rest) = bytes.split_at_mut(OWN.len());
+        head.copy_from_slice(&OWN);
+        rest[..32].copy_from_slice(cid.hash().digest());
+        OWN.len() + 32
+    } else {
+        let written = cid.write_bytes(bytes.as_mut_slice());
+        written.expect("it takes the longest")
     }
 }
 

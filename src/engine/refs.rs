@@ -30,15 +30,16 @@ impl Message for Request {
     fn encode_raw(&self, buf: &mut impl BufMut) {
         if let Some(cid) = &self.0 {
             let text = cid.text();
+            let text = text.as_bytes();
             encoding::encode_key(CID, WireType::LengthDelimited, buf);
             encoding::encode_varint(text.len() as u64, buf);
-            buf.put_slice(text.as_bytes());
+            buf.put_slice(text);
         }
     }
 
     fn encoded_len(&self) -> usize {
         self.0.as_ref().map_or(0, |cid| {
-            let len = cid.text().len();
+            let len = cid.text_len();
             encoding::key_len(CID) + encoding::encoded_len_varint(len as u64) + len
         })
     }

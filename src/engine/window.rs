@@ -134,6 +134,7 @@ pub(crate) struct Window<E, O> {
     /// When items were taken: from this index on, at this time or later.
     taken: VecDeque<(u64, Duration)>,
     calls: u64,
+    sent: u64,
     resent: u64,
     depth: Depth,
     /// How many items a call may carry that is acknowledged as a whole.
@@ -163,6 +164,7 @@ impl<E, O> Window<E, O> {
             in_doubt: BTreeSet::new(),
             taken: VecDeque::new(),
             calls: 0,
+            sent: 0,
             resent: 0,
             depth: Depth::new(rules.depth.0, rules.depth.1),
             segment: usize::MAX,
@@ -202,6 +204,11 @@ impl<E, O> Window<E, O> {
     /// The index that the next item will have.
     pub(crate) fn next_index(&self) -> u64 {
         self.first + self.slots.len() as u64
+    }
+
+    /// How many times an item was sent.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// How many times an item was sent that had been sent before.
@@ -329,11 +336,22 @@ impl<E, O> Window<E, O> {
             return None;
         }
         flight.carry(index);
+        self.sent += 1;
         self.resent += u64::from(self.live(index).attempts > 0);
         let slot = self.live(index);
         slot.state = State::Sent;
         slot.attempts += 1;
         Some(&slot.entry)
+    }
+
+    /// The call that was to carry an item never had it.
+    fn take_back(&mut self, index: u64) {
+        let slot = self.live(index);
+        slot.attempts -= 1;
+        let is_resent = slot.attempts > 0;
+        self.sent -= 1;
+        self.resent -= u64::from(is_resent);
+        self.requeue(index);
     }
 
     /// How many items a call may carry whose first is this one.

@@ -99,7 +99,9 @@ async fn records_leave_before_response_headers_come_and_together() {
 async fn what_is_sent_in_one_poll_wakes_the_transport_once() {
     let (client, peer) = scripted();
     let (records, input) = futures::channel::mpsc::unbounded();
-    let mut results = pin!(input.push_to(&client));
+    let all = NonZeroUsize::MAX;
+    let options = Options::new().in_flight(all, all);
+    let mut results = pin!(input.push_to_with(&client, &options));
     records.unbounded_send(record(0)).unwrap();
     assert!(poll(&mut results).is_pending());
     let mut call = peer.call();

@@ -54,13 +54,13 @@ where
         }
         self.hand_out_work(cx, now);
         let waited = self.clock.waited();
-        let counters = &self.shared.counters;
         for lane in self.lanes.iter_mut() {
             if !lane.batch.is_empty() {
-                counters.sent.add(lane.batch.len() as u64);
                 lane.send(waited);
             }
         }
+        let counters = &self.shared.counters;
+        counters.sent.set(self.window.sent());
         counters.resent.set(self.window.resent());
         self.close_what_is_done(cx, more_is_ready);
     }

@@ -48,9 +48,7 @@ impl<E, O> Window<E, O> {
             if item.was_taken {
                 left.push(item);
             } else {
-                // The call never had it.
-                slot.attempts -= 1;
-                self.requeue(item.index);
+                self.take_back(item.index);
             }
         }
         let is_at_first = left.first().map(|item| item.index) == at.map(|item| item.index);

@@ -24,10 +24,7 @@ impl<E, O> Window<E, O> {
                 continue;
             };
             match slot.state {
-                State::Sent => {
-                    slot.attempts -= 1;
-                    self.requeue(index);
-                }
+                State::Sent => self.take_back(index),
                 State::LookedUp => self.doubt(index),
                 _ => {}
             }
