@@ -3,6 +3,7 @@
 use std::any::TypeId;
 use std::collections::VecDeque;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -16,9 +17,10 @@ use pin_project::pin_project;
 use prost::Message;
 use tonic::body::Body;
 use tonic::client::Grpc;
+use tonic::codec::{BufferSettings, Codec};
 use tonic::metadata::MetadataMap;
 use tonic::{CancellationHandle, Code, Request, Status, Streaming};
-use tonic_prost::ProstCodec;
+use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 use super::compressed::Compressed;
 use super::outgoing::Outgoing;
@@ -90,7 +92,7 @@ where
             grpc.streaming(
                 request,
                 PathAndQuery::from_static(method),
-                ProstCodec::<R, A>::default(),
+                LargeChunks::default(),
             )
             .await
             .map(tonic::Response::into_inner)
@@ -185,6 +187,40 @@ impl<R, A> Drop for Call<R, A> {
         if let Some(cancel) = self.cancel.take() {
             cancel.cancel();
         }
+    }
+}
+
+/// How many bytes of requests leave together, at least, if so many are ready. One chunk is out at a
+/// time, so each costs a turn of the transport's task, and tonic's own 32 KiB are a dozen records:
+/// with four times as much a push takes an eighth less CPU, and with eight times nothing more.
+const CHUNK: usize = 128 << 10;
+
+/// prost's codec, with larger chunks than tonic's.
+struct LargeChunks<R, A>(PhantomData<fn(R) -> A>);
+
+impl<R, A> Default for LargeChunks<R, A> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<R, A> Codec for LargeChunks<R, A>
+where
+    R: Message + 'static,
+    A: Message + Default + 'static,
+{
+    type Encode = R;
+    type Decode = A;
+    type Encoder = ProstEncoder<R>;
+    type Decoder = ProstDecoder<A>;
+
+    fn encoder(&mut self) -> ProstEncoder<R> {
+        // It grows to what is needed.
+        ProstEncoder::new(BufferSettings::new(8 << 10, CHUNK))
+    }
+
+    fn decoder(&mut self) -> ProstDecoder<A> {
+        ProstCodec::<R, A>::default().decoder()
     }
 }
 
