@@ -91,7 +91,8 @@ pub fn long(url: &str, count: usize) -> anyhow::Result<()> {
         let [early, late] = costs[..] else {
             bail!("too few records");
         };
-        let grown = memory("VmHWM")? - peak;
+        // Its pages are counted a little late, so that it can seem to shrink.
+        let grown = memory("VmHWM")?.saturating_sub(peak);
         let walls = format!("{} {}", early.wall_us(), late.wall_us());
         println!("{grown} {walls} {} {}", early.cpu_us(), late.cpu_us());
         Ok(())
