@@ -28,6 +28,10 @@ const PROBE_TIME: Duration = Duration::from_secs(60);
 /// since the items may be at fault. Any answer closes the breaker, and all go on. Calls that run are
 /// left alone.
 ///
+/// Each node of a client has its own ([`Client::with_nodes_of`](crate::Client::with_nodes_of)): while
+/// one is open, calls go to the others, and all this is so when all are. Calls that break together
+/// count as one fault.
+///
 /// A refused record is an answer, and never counts as a fault; a fault counts whatever the
 /// operation. Clones of a client, and all adapters made with them, share its breaker;
 /// [`Client::with_breaker`](crate::Client::with_breaker) gives a client one of its own.

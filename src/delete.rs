@@ -75,7 +75,7 @@ pub trait DeleteExt: Stream + Sized {
     /// # Cancel safety
     ///
     /// `next()` loses nothing when it is dropped, as in a `select!`. Dropping the stream resets
-    /// the call at once; refs whose results were not yielded may or may not be deleted, at most a
+    /// its calls at once; refs whose results were not yielded may or may not be deleted, at most a
     /// window of them.
     ///
     /// # Recovery

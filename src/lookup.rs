@@ -82,7 +82,7 @@ pub trait LookupExt: Stream + Sized {
     /// # Cancel safety
     ///
     /// `next()` loses nothing when it is dropped, as in a `select!`. Dropping the stream resets
-    /// the call at once. A lookup changes nothing on the server.
+    /// its calls at once. A lookup changes nothing on the server.
     ///
     /// # Recovery
     ///

@@ -80,7 +80,7 @@ pub trait PullExt: Stream + Sized {
     /// # Cancel safety
     ///
     /// `next()` loses nothing when it is dropped, as in a `select!`. Dropping the stream resets
-    /// the call at once. A pull changes nothing on the server.
+    /// its calls at once. A pull changes nothing on the server.
     ///
     /// # Recovery
     ///

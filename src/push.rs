@@ -82,7 +82,7 @@ pub trait PushExt: Stream + Sized {
     /// # Cancel safety
     ///
     /// `next()` loses nothing when it is dropped, as in a `select!`. Dropping the stream resets
-    /// the call at once; records whose results were not yielded may or may not be stored, at most
+    /// its calls at once; records whose results were not yielded may or may not be stored, at most
     /// a window of them.
     ///
     /// # Recovery

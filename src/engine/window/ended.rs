@@ -202,6 +202,9 @@ impl<E, O> Window<E, O> {
 
     /// One of these fails the whole of a call.
     fn suspect(&mut self, items: &[Unanswered], call: u64) {
+        if items.is_empty() {
+            return;
+        }
         self.suspects.insert(call, items.len());
         for item in items {
             let trouble = self.live(item.index).trouble.get_or_insert_default();
