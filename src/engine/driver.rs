@@ -1,6 +1,7 @@
 //! The generator: takes items in, keeps calls going, hands results out.
 
-mod calls;
+mod receive;
+mod send;
 mod timers;
 
 use std::future::poll_fn;
@@ -20,6 +21,7 @@ use super::lanes::Lanes;
 use super::nodes::Nodes;
 use super::window::{Rules, Settled, Unsettled, Window};
 use super::{Operation, refs};
+use crate::cid::Cid;
 use crate::client::Client;
 use crate::error::Failed;
 use crate::item::Tagged;
@@ -375,4 +377,9 @@ fn result<O: Operation, T>(settled: Out<O, T>) -> Outcome<O, T> {
             error,
         }),
     }
+}
+
+/// Where a lost write is looked up.
+fn key<O: Operation, T>(operation: &O, entry: &Entry<O, T>) -> Option<Cid> {
+    operation.key(&entry.input, entry.asked.as_ref()?)
 }
