@@ -76,7 +76,6 @@ where
         nodes: Nodes::new(client, options.retry.clone()),
         operation,
         limits: Limits {
-            window: options.window.get(),
             time: options.retry.most_time(),
             stall: options.stall_after,
             age: options.max_call_age,
@@ -115,7 +114,6 @@ struct Entry<O: Operation, T> {
 
 #[derive(Clone, Copy)]
 struct Limits {
-    window: usize,
     time: Duration,
     stall: Option<Duration>,
     age: Option<Duration>,
@@ -303,15 +301,13 @@ where
         result::<O, T>(settled)
     }
 
-    /// Takes back what the transport has not taken: that did not leave, and will not.
+    /// Takes back what the transport has not taken, of all calls.
     fn withdraw(&mut self) {
         for lane in self.lanes.iter_mut() {
-            let taken = lane.retract();
-            self.window.withdraw(&mut lane.flight, taken);
+            lane.withdraw(&mut self.window);
         }
         if let Some(lane) = &mut self.look_up {
-            let taken = lane.retract();
-            self.window.withdraw(&mut lane.flight, taken);
+            lane.withdraw(&mut self.window);
         }
     }
 

@@ -13,7 +13,7 @@ use super::call::{Call, Event};
 use super::flight::Flight;
 use super::nodes::Route;
 use super::pace::Incident;
-use super::window::Ended;
+use super::window::{Ended, Window};
 use crate::breaker::Probe;
 use crate::client::Transport;
 use crate::verdict::Verdict;
@@ -201,9 +201,10 @@ where
         self.seen = seen;
     }
 
-    /// Takes back what the transport has not taken. Returns how many requests it has.
-    pub(super) fn retract(&self) -> usize {
-        self.call.retract()
+    /// Gives back to the window what the transport has not taken: that did not leave, and will not.
+    pub(super) fn withdraw<E, O>(&mut self, window: &mut Window<E, O>) {
+        let taken = self.call.retract();
+        window.withdraw(&mut self.flight, taken);
     }
 
     /// Ends the call from this side: it counts as one that broke. It is reset when it is dropped.

@@ -135,18 +135,23 @@ where
         });
     }
 
-    /// Whether another may be opened, as far as their number goes. If not, `opens` is told when one
-    /// might.
-    pub(super) fn has_room(&mut self, now: Instant, opens: impl FnOnce(Option<Instant>)) -> bool {
+    /// Whether another may be opened, as far as their number goes.
+    pub(super) fn has_room(&mut self, now: Instant) -> bool {
         if self.more_at.is_some_and(|at| at <= now) {
             self.more_at = None;
             self.allowed = (self.allowed + 1).min(self.most);
         }
-        let has_room = self.lanes.len() < self.most.min(self.allowed);
-        if !has_room {
-            opens(self.more_at);
-        }
-        has_room
+        self.lanes.len() < self.wanted()
+    }
+
+    /// When there might be room for another, if there is none.
+    pub(super) fn opens_at(&self) -> Option<Instant> {
+        self.more_at
+    }
+
+    /// How many there should be, as far as the server lets them.
+    fn wanted(&self) -> usize {
+        self.most.min(self.allowed)
     }
 
     /// How many calls a connection carries. One beyond what the server allows waits in the transport
@@ -215,19 +220,19 @@ where
     /// How many of `window` items one lane may have unanswered: its share, so that those that are
     /// opened first, or are slow, do not take it all.
     pub(super) fn share(&self, window: usize) -> usize {
-        let held_up = || self.lanes.iter().filter(|lane| lane.is_held_up());
-        let wanted = self.most.min(self.allowed);
-        if self.is_opening && held_up().count() > 0 {
+        let lanes = if self.is_opening && self.lanes.iter().any(Lane::is_held_up) {
             let asked = self.lanes.iter().filter(|lane| lane.was_asked());
-            return window.div_ceil(asked.count().max(1));
-        }
-        window.div_ceil(wanted)
+            asked.count().max(1)
+        } else {
+            self.wanted()
+        };
+        window.div_ceil(lanes)
     }
 
     /// Whether there will be more lanes in a moment: it does not take a round trip where there is a
     /// connection. Then few items are handed out, so that all have their part.
     pub(super) fn is_growing(&self) -> bool {
-        let are_more = self.lanes.len() < self.most.min(self.allowed);
+        let are_more = self.lanes.len() < self.wanted();
         let opens = |lane: &Lane<R, A>| {
             !lane.was_asked() && !lane.is_held_up() && (are_more || self.has_opened(lane.route))
         };

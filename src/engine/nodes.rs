@@ -109,14 +109,14 @@ impl Nodes {
         (0..all).map(move |step| (self.first + step) % all)
     }
 
-    /// A node that has fewer calls than it should, and may have one: more than one less than the
-    /// node with the most, which is the second.
-    pub(super) fn uneven(
+    /// The node with the most calls, if one that may have a call has so few that it should have one of
+    /// those.
+    pub(super) fn overloaded(
         &self,
         now: Instant,
         calls: impl Fn(usize) -> usize,
         has_room: impl Fn(Route) -> bool,
-    ) -> Option<(usize, usize)> {
+    ) -> Option<usize> {
         if self.nodes.len() == 1 {
             return None;
         }
@@ -130,7 +130,7 @@ impl Nodes {
             });
         let least = open.min_by_key(|node| calls(*node))?;
         let most = self.rotation().max_by_key(|node| calls(*node))?;
-        (calls(least) + 2 <= calls(most)).then_some((least, most))
+        (calls(least) + 2 <= calls(most)).then_some(most)
     }
 
     /// Whether all servers are believed to be away, so that no more is taken than a probe needs. The

@@ -175,6 +175,11 @@ impl<E, O> Window<E, O> {
         }
     }
 
+    /// How many items it holds at most.
+    pub(crate) fn size(&self) -> usize {
+        self.rules.items
+    }
+
     /// Whether another item may be taken.
     pub(crate) fn has_room(&self) -> bool {
         self.held < self.rules.items

@@ -34,10 +34,8 @@ where
             return Poll::Ready(self.call_event(place, event));
         }
         if self.lanes.poll_asked(cx) {
-            let (lanes, window) = (&mut self.lanes, &mut self.window);
-            for lane in lanes.iter_mut().filter(|lane| !lane.was_asked()) {
-                let taken = lane.retract();
-                window.withdraw(&mut lane.flight, taken);
+            for lane in self.lanes.iter_mut().filter(|lane| !lane.was_asked()) {
+                lane.withdraw(&mut self.window);
             }
             return Poll::Ready(false);
         }
@@ -131,12 +129,8 @@ where
         let never_opened = lane.flight.is_unused()
             && !lane.was_asked()
             && matches!(ended.failure, Some((Verdict::Moment, _)));
-        if let Some(status) = &status
-            && self.lanes.is_refused(lane)
-            && verdict::is_of_limit(status)
-        {
-            ended.is_of_call = true;
-        }
+        let is_refused = self.lanes.is_refused(lane);
+        ended.is_of_call = is_refused && status.as_ref().is_some_and(verdict::is_of_limit);
         let operation = &self.operation;
         let aftermath = self.window.call_ended(
             &lane.flight,
@@ -151,7 +145,7 @@ where
             Aftermath::Quiet => {}
             Aftermath::Answered => self.nodes.pace(lane.route.node).answered(),
             Aftermath::Fault { named } => {
-                if !named && self.lanes.is_refused(lane) {
+                if !named && is_refused {
                     let retry = self.nodes.retry();
                     self.lanes.refused(now, |times| retry.wait_after(times));
                 }

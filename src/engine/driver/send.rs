@@ -27,7 +27,7 @@ where
         now: Instant,
         load: impl Fn(&Self, Route) -> Load,
     ) -> Option<(Route, Option<Probe>)> {
-        let mut opens = self.gate_opens;
+        let mut opens = None;
         let others_run = self.lanes.iter().any(Lane::was_asked);
         let permit = self.nodes.permit(
             cx,
@@ -36,8 +36,25 @@ where
             |route| load(self, route),
             |at| opens = opens.into_iter().chain(at).min(),
         );
-        self.gate_opens = opens;
+        self.note_gate(opens);
         permit
+    }
+
+    /// When a call that is wanted might be opened.
+    fn note_gate(&mut self, opens: Option<Instant>) {
+        self.gate_opens = self.gate_opens.into_iter().chain(opens).min();
+    }
+
+    /// What a call is opened with, on this route.
+    fn opening(&mut self, route: Route, probe: Option<Probe>, ages_at: Option<Instant>) -> Opening {
+        Opening {
+            flight: self.window.launch(probe.is_some()),
+            route,
+            seen: self.nodes.pace(route.node).incident(),
+            probe,
+            ages_at,
+            waited: self.clock.waited(),
+        }
     }
 
     /// Hands what waits to the calls, opening those that are wanted and may be.
@@ -79,14 +96,14 @@ where
             };
             let share = match O::ACKNOWLEDGED {
                 Acknowledged::EachItem if self.lanes.is_growing() => 1,
-                _ => self.lanes.share(self.limits.window),
+                _ => self.lanes.share(self.window.size()),
             };
             let room = share.min(self.window.depth()).saturating_sub(least.load);
             if room == 0 {
                 return;
             }
             // As long as it has the least to do, it is not asked again who has.
-            let items = match may_open && self.lanes.has_room(now, |_| {}) {
+            let items = match may_open && self.lanes.has_room(now) {
                 true => 1,
                 false => room.min((least.next_load - least.load).max(1)),
             };
@@ -103,10 +120,8 @@ where
     }
 
     fn open_lane(&mut self, cx: &Context<'_>, now: Instant) -> bool {
-        let mut opens = self.gate_opens;
-        let note = |at| opens = opens.into_iter().chain(at).min();
-        if !self.lanes.has_room(now, note) {
-            self.gate_opens = opens;
+        if !self.lanes.has_room(now) {
+            self.note_gate(self.lanes.opens_at());
             self.even_out(now);
             return false;
         }
@@ -118,14 +133,7 @@ where
             // Earlier by up to a tenth, so that calls do not all turn at once.
             now.checked_add(age - age.mul_f64(0.1 * fastrand::f64()))
         });
-        let opening = Opening {
-            flight: self.window.launch(probe.is_some()),
-            route,
-            seen: self.nodes.pace(route.node).incident(),
-            probe,
-            ages_at,
-            waited: self.clock.waited(),
-        };
+        let opening = self.opening(route, probe, ages_at);
         self.shared.counters.calls.add(1);
         let transport = self.nodes.transport(route);
         self.lanes.add(Lane::open(transport, O::METHOD, opening));
@@ -138,11 +146,12 @@ where
         if lanes.iter().any(Lane::is_finished) {
             return;
         }
-        if let Some((_, most)) = self.nodes.uneven(
+        let most = self.nodes.overloaded(
             now,
             |node| lanes.on_node(node),
             |route| lanes.load(route).is_some(),
-        ) {
+        );
+        if let Some(most) = most {
             self.close_one(|lane| lane.route.node == most);
         }
     }
@@ -199,14 +208,7 @@ where
             return;
         };
         self.lanes.finish_unopened(cx);
-        let opening = Opening {
-            flight: self.window.launch(probe.is_some()),
-            route,
-            seen: self.nodes.pace(route.node).incident(),
-            probe,
-            ages_at: None,
-            waited: self.clock.waited(),
-        };
+        let opening = self.opening(route, probe, None);
         let transport = self.nodes.transport(route);
         let mut lane = Lane::open(transport, refs::LOOKUP, opening);
         while let Some(entry) = self.window.look_up_next(&mut lane.flight) {
