@@ -10,7 +10,7 @@ use futures::{Stream, StreamExt, stream};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use crate::support::{cid, free_address, in_a_week, next, poll, record, scripted, soon};
+use crate::support::{cid, free_address, in_a_week, next, poll, record, scripted, sized, soon};
 
 fn some(number: usize) -> NonZeroUsize {
     NonZeroUsize::new(number).unwrap()
@@ -592,4 +592,21 @@ async fn a_node_that_refuses_all_leaves_the_other_its_lanes() {
         "{:?}",
         start.elapsed()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_lanes_share_one_window_of_bytes() {
+    let store = Store::builder().already_stored(AlreadyStored::Ref).build();
+    store.inject(Fault::delay(5 * MILLI).times(u64::MAX));
+    let records = stream::iter(vec![sized(10_000); 200]);
+    let options = calls(4).window_bytes(some(50_000));
+    let mut results = records.push_to_with(&store.client(), &options);
+    let mut most = 0;
+    while let Some(result) = in_a_week(results.next()).await {
+        result.unwrap();
+        most = most.max(results.stats().in_window);
+    }
+    assert_eq!(store.calls().len(), 4);
+    // The one just handed out is not in it any more.
+    assert_eq!(most, 4, "five of 10,000 bytes fill it");
 }
