@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 use tonic::Status;
 
@@ -129,20 +130,33 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// What a status says, or what its code stands for.
-pub(crate) fn words(status: &Status) -> &str {
-    match status.message() {
-        "" => status.code().description(),
-        words => words,
+/// How many bytes of what a status says are printed.
+const MOST_PRINTED: usize = 4 << 10;
+
+/// What a status says, or what its code stands for: no more of it than is printed.
+pub(crate) struct Words<'a>(pub(crate) &'a Status);
+
+impl fmt::Display for Words<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = match self.0.message() {
+            "" => self.0.code().description(),
+            words => words,
+        };
+        if words.len() <= MOST_PRINTED {
+            return f.write_str(words);
+        }
+        let boundary = (0..=MOST_PRINTED).rfind(|at| words.is_char_boundary(*at));
+        let (printed, cut) = words.split_at(boundary.unwrap_or(0));
+        write!(f, "{printed}… ({} bytes more)", cut.len())
     }
 }
 
 /// The error of one item, or of connecting.
 ///
 /// One word wide. [`kind`](Self::kind) is for matching, and `Display` for reading: it has the
-/// server's own words where the server spoke. [`status`](Self::status) gives the whole gRPC
-/// status, and [`source`](StdError::source) the cause behind it, such as a refused connection;
-/// `Display` does not repeat its source.
+/// server's own words where the server spoke, cut behind 4 KiB. [`status`](Self::status) gives the
+/// whole gRPC status, and [`source`](StdError::source) the cause behind it, such as a refused
+/// connection; `Display` does not repeat its source.
 ///
 /// ```
 /// use agntcy_dir_stream::{ErrorKind, Record};
@@ -160,7 +174,8 @@ struct Inner {
 
 enum Cause {
     None,
-    Status(Status),
+    /// The end of a call is that of all its items, and may be long.
+    Status(Arc<Status>),
     Other(Source),
 }
 
@@ -174,12 +189,12 @@ impl Error {
     }
 
     /// The error that a gRPC status means for an item.
-    pub(crate) fn from_status(kind: ErrorKind, status: Status) -> Self {
+    pub(crate) fn from_status(kind: ErrorKind, status: Arc<Status>) -> Self {
         Self::new(kind, "").with_status(status)
     }
 
     /// With the last that the server or the transport said.
-    pub(crate) fn with_status(mut self, status: Status) -> Self {
+    pub(crate) fn with_status(mut self, status: Arc<Status>) -> Self {
         self.0.cause = Cause::Status(status);
         self
     }
@@ -239,7 +254,7 @@ impl fmt::Display for Error {
         let Cause::Status(status) = cause else {
             return write!(f, "{kind}: {message}");
         };
-        let said = words(status);
+        let said = Words(status);
         match message.as_ref() {
             "" => write!(f, "{kind}: {said}"),
             message => write!(f, "{kind}: {message}: {said}"),
@@ -252,9 +267,18 @@ impl fmt::Debug for Error {
         f.debug_struct("Error")
             .field("kind", &self.0.kind)
             .field("message", &self.0.message)
-            .field("status", &self.status())
+            .field("status", &self.status().map(Brief))
             .field("source", &self.source())
             .finish()
+    }
+}
+
+/// A status as it is debugged: its metadata and details may be as long as its words.
+struct Brief<'a>(&'a Status);
+
+impl fmt::Debug for Brief<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.0.code(), Words(self.0))
     }
 }
 
@@ -344,7 +368,7 @@ mod tests {
     fn display_has_the_servers_words_and_not_its_source() {
         let error = Error::from_status(
             ErrorKind::Rejected,
-            Status::invalid_argument("record validation failed"),
+            Status::invalid_argument("record validation failed").into(),
         );
         assert_eq!(
             error.to_string(),
@@ -354,7 +378,7 @@ mod tests {
         assert!(error.source().is_none());
 
         let broken = Status::from_error("connection reset".into());
-        let error = Error::from_status(ErrorKind::NotSent, broken);
+        let error = Error::from_status(ErrorKind::NotSent, broken.into());
         assert_eq!(error.source().unwrap().to_string(), "connection reset");
     }
 
@@ -362,11 +386,27 @@ mod tests {
     fn display_has_the_reason_and_the_last_words() {
         let error = Error::new(ErrorKind::Unknown, "no answer in 10 s");
         assert_eq!(error.to_string(), "outcome unknown: no answer in 10 s");
-        let error = error.with_status(Status::unavailable("no upstream"));
+        let error = error.with_status(Status::unavailable("no upstream").into());
         assert_eq!(
             error.to_string(),
             "outcome unknown: no answer in 10 s: no upstream"
         );
+    }
+
+    #[test]
+    fn long_words_are_cut_between_two_characters() {
+        let status =
+            |words: &str| Error::from_status(ErrorKind::Internal, Status::internal(words).into());
+        let whole = "a".repeat(MOST_PRINTED);
+        assert!(status(&whole).to_string().ends_with(&whole));
+        let long = format!("{}é and more", "a".repeat(MOST_PRINTED - 1));
+        let error = status(&long);
+        assert!(
+            error.to_string().ends_with("aa… (11 bytes more)"),
+            "{error}"
+        );
+        assert!(format!("{error:?}").ends_with("(11 bytes more)), source: None }"));
+        assert_eq!(error.status().unwrap().message(), long);
     }
 
     #[test]
@@ -379,7 +419,7 @@ mod tests {
 
     #[test]
     fn a_status_without_words_shows_its_code() {
-        let error = Error::from_status(ErrorKind::Denied, Status::permission_denied(""));
+        let error = Error::from_status(ErrorKind::Denied, Status::permission_denied("").into());
         assert!(error.to_string().starts_with("access denied: The caller"));
     }
 }

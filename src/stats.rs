@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tonic::Status;
 
 use crate::breaker::Breaker;
-use crate::error::{self, Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Words};
 
 /// How many of the first failures a [`Summary`] holds.
 const FIRST_FAILURES: usize = 10;
@@ -120,7 +120,7 @@ pub struct FirstFailure {
     pub index: u64,
     /// What went wrong, as a class.
     pub kind: ErrorKind,
-    /// The error in words.
+    /// The error in words. A status's are cut behind 4 KiB.
     pub message: String,
 }
 
@@ -155,7 +155,8 @@ impl Monitor {
         self.0.stats()
     }
 
-    /// The last fault in words, for a log: why a call broke, or where the server failed.
+    /// The last fault in words, for a log: why a call broke, or where the server failed. A status's
+    /// words are cut behind 4 KiB.
     #[must_use]
     pub fn last_fault(&self) -> Option<String> {
         lock(&self.0.last_fault).clone()
@@ -225,7 +226,7 @@ impl Counters {
 
     pub(crate) fn fault(&self, status: &Status) {
         self.faults.add(1);
-        *lock(&self.last_fault) = Some(error::words(status).to_owned());
+        *lock(&self.last_fault) = Some(Words(status).to_string());
     }
 
     /// A failure is handed out.

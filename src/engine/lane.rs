@@ -211,7 +211,7 @@ where
     pub(super) fn abandon(&self, status: Status) -> Ended {
         let (taken, answers) = self.call.close();
         Ended {
-            failure: Some((Verdict::Moment, status)),
+            failure: Some((Verdict::Moment, Arc::new(status))),
             taken,
             answers,
             is_of_call: false,

@@ -21,7 +21,7 @@ pub(super) struct Nodes {
     first: usize,
     /// Since when, on the clock of what was waited, all breakers are open and nothing goes on.
     open_since: Option<Duration>,
-    last_fault: Option<Status>,
+    last_fault: Option<Arc<Status>>,
 }
 
 struct Node {
@@ -140,7 +140,7 @@ impl Nodes {
     }
 
     /// A call on this node has met a fault.
-    pub(super) fn note_fault(&mut self, status: Status) {
+    pub(super) fn note_fault(&mut self, status: Arc<Status>) {
         self.last_fault = Some(status);
     }
 
@@ -181,9 +181,11 @@ impl Nodes {
     }
 
     /// Why it is given up.
-    pub(super) fn last_fault(&self) -> Status {
-        self.last_fault
-            .clone()
-            .unwrap_or_else(|| Status::unavailable("other adapters of this client met faults"))
+    pub(super) fn last_fault(&self) -> Arc<Status> {
+        self.last_fault.clone().unwrap_or_else(|| {
+            Arc::new(Status::unavailable(
+                "other adapters of this client met faults",
+            ))
+        })
     }
 }

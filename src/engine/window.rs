@@ -72,7 +72,7 @@ pub(crate) struct Rules {
 #[derive(Debug)]
 pub(crate) struct Ended {
     /// `None` is OK.
-    pub(crate) failure: Option<(Verdict, Status)>,
+    pub(crate) failure: Option<(Verdict, Arc<Status>)>,
     /// How many requests of this call the transport took, and so may have sent.
     pub(crate) taken: usize,
     /// How many answers came.
@@ -248,7 +248,7 @@ impl<E, O> Window<E, O> {
         let index = self.next_index();
         self.push(entry, bytes);
         if let Some((kind, status)) = &self.refused {
-            let error = Error::from_status(*kind, Status::clone(status));
+            let error = Error::from_status(*kind, Arc::clone(status));
             self.settle(index, Err(error));
         } else {
             self.guess_next(index);

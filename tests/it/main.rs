@@ -23,6 +23,7 @@ mod record;
 mod recovery;
 #[cfg(target_os = "linux")]
 mod soak;
+mod statuses;
 #[cfg(feature = "server")]
 mod store;
 mod support;

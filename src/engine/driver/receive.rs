@@ -1,5 +1,6 @@
 //! Takes in what the calls bring: answers, and ends.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
@@ -86,7 +87,7 @@ where
                     // Nothing can be told from that.
                     let words = Status::data_loss("the lookup answered with another record");
                     let mut ended = lane.abandon(words.clone());
-                    ended.failure = Some((Verdict::Record, words));
+                    ended.failure = Some((Verdict::Record, Arc::new(words)));
                     self.look_up_ended(&lane, ended);
                     return false;
                 }
@@ -116,7 +117,7 @@ where
             failure: end
                 .status
                 .err()
-                .map(|status| (self.nodes.retry().verdict(&status), status)),
+                .map(|status| (self.nodes.retry().verdict(&status), Arc::new(status))),
             taken: end.taken,
             answers: end.answers,
             is_of_call: false,
@@ -125,17 +126,20 @@ where
 
     pub(super) fn call_ended(&mut self, lane: &Lane<O::Request, O::Answer>, mut ended: Ended) {
         let now = Instant::now();
-        let status = ended.failure.as_ref().map(|(_, status)| status.clone());
+        let status = ended.failure.as_ref().map(|(_, status)| Arc::clone(status));
         let never_opened = lane.flight.is_unused()
             && !lane.was_asked()
             && matches!(ended.failure, Some((Verdict::Moment, _)));
         let is_refused = self.lanes.is_refused(lane);
-        ended.is_of_call = is_refused && status.as_ref().is_some_and(verdict::is_of_limit);
+        ended.is_of_call = is_refused
+            && status
+                .as_ref()
+                .is_some_and(|status| verdict::is_of_limit(status));
         let operation = &self.operation;
         let aftermath = self.window.call_ended(
             &lane.flight,
             ended,
-            self.nodes.wait(now, status.as_ref()),
+            self.nodes.wait(now, status.as_deref()),
             |entry| accept(operation, entry, O::Answer::default()),
         );
         match aftermath {
@@ -156,8 +160,8 @@ where
 
     pub(super) fn look_up_ended(&mut self, lane: &Lane<refs::Request, refs::Answer>, ended: Ended) {
         let now = Instant::now();
-        let status = ended.failure.as_ref().map(|(_, status)| status.clone());
-        let wait = self.nodes.wait(now, status.as_ref());
+        let status = ended.failure.as_ref().map(|(_, status)| Arc::clone(status));
+        let wait = self.nodes.wait(now, status.as_deref());
         match self.window.look_up_ended(&lane.flight, ended, wait) {
             Aftermath::Quiet => {}
             Aftermath::Answered => self.nodes.pace(lane.route.node).looked_up(),
@@ -171,10 +175,10 @@ where
         &mut self,
         now: Instant,
         named: bool,
-        status: Option<Status>,
+        status: Option<Arc<Status>>,
         (route, seen): (Route, Incident),
     ) {
-        let status = status.unwrap_or_else(|| Status::unavailable("answers are missing"));
+        let status = status.unwrap_or_else(|| Arc::new(Status::unavailable("answers are missing")));
         self.shared.counters.fault(&status);
         let pace = self.nodes.pace(route.node);
         pace.fault(now, named, &status, seen);

@@ -70,7 +70,9 @@ impl<E, O> Window<E, O> {
             _ if !flight.is_awaited() => return Aftermath::Quiet,
             None => (
                 Verdict::Moment,
-                Status::unavailable("the server ended the call with answers missing"),
+                Arc::new(Status::unavailable(
+                    "the server ended the call with answers missing",
+                )),
             ),
             Some((Verdict::Whole, status)) => {
                 if acknowledged_whole && ended.taken > 1 {
@@ -90,7 +92,6 @@ impl<E, O> Window<E, O> {
             }
             Some(failure) => failure,
         };
-        let status = Arc::new(status);
         // A server that is away says nothing of how long calls live.
         let at_one = usize::from(verdict != Verdict::Moment);
         if at.is_some() && (at_one > 0 || flight.answered() > 0) {
@@ -180,10 +181,7 @@ impl<E, O> Window<E, O> {
         } else {
             verdict::kind_of_record(status)
         };
-        self.settle(
-            refused,
-            Err(Error::from_status(kind, Status::clone(status))),
-        );
+        self.settle(refused, Err(Error::from_status(kind, Arc::clone(status))));
     }
 
     /// Which of `left` the server found too long, if that is what it said: the first where it said

@@ -67,8 +67,8 @@ impl<E, O> Window<E, O> {
             _ => {}
         }
         let mut error = Error::new(slot.kind_of_loss(), reason.to_owned());
-        if let Some(last) = slot.trouble.as_ref().and_then(|t| t.last.as_deref()) {
-            error = error.with_status(last.clone());
+        if let Some(last) = slot.trouble.as_ref().and_then(|t| t.last.as_ref()) {
+            error = error.with_status(Arc::clone(last));
         }
         self.forget(index);
         self.settle(index, Err(error));
@@ -85,14 +85,14 @@ impl<E, O> Window<E, O> {
 
     /// Gives `status` to all that has no outcome, and to every item still to come: nothing is sent
     /// any more. What may have landed says so.
-    pub(crate) fn fail_all(&mut self, kind: ErrorKind, status: Status) {
-        self.refused = Some((kind, Arc::new(status)));
+    pub(crate) fn fail_all(&mut self, kind: ErrorKind, status: Arc<Status>) {
+        self.refused = Some((kind, status));
         self.fail_rest(false);
     }
 
     /// The same, but what other calls carry may still be answered.
-    pub(super) fn refuse_all(&mut self, kind: ErrorKind, status: Status) {
-        self.refused = Some((kind, Arc::new(status)));
+    pub(super) fn refuse_all(&mut self, kind: ErrorKind, status: Arc<Status>) {
+        self.refused = Some((kind, status));
         self.fail_rest(true);
     }
 
@@ -118,7 +118,7 @@ impl<E, O> Window<E, O> {
                 kind
             };
             self.forget(index);
-            self.settle(index, Err(Error::from_status(kind, Status::clone(&status))));
+            self.settle(index, Err(Error::from_status(kind, Arc::clone(&status))));
         }
     }
 }

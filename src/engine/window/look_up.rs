@@ -1,5 +1,7 @@
 //! Looking up what became of items whose answer was lost.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -48,7 +50,7 @@ impl<E, O> Window<E, O> {
         }
         let (verdict, status) = ended.failure.unwrap_or_else(|| {
             let status = Status::unavailable("the server ended the lookup with answers missing");
-            (Verdict::Moment, status)
+            (Verdict::Moment, Arc::new(status))
         });
         let was_at_one = at.is_some();
         let at = at.map(|at| at.index).filter(|at| left.first() == Some(at));

@@ -106,7 +106,7 @@ impl<E, O> Slot<E, O> {
         let Some(trouble) = self.trouble.as_ref() else {
             return Error::new(kind, "the call broke");
         };
-        let Some(status) = trouble.last.as_deref() else {
+        let Some(status) = &trouble.last else {
             return Error::new(kind, "the call broke");
         };
         // The server has said what it makes of this item, and it was looked up where it can be.
@@ -116,6 +116,6 @@ impl<E, O> Slot<E, O> {
         } else {
             kind
         };
-        Error::from_status(kind, status.clone())
+        Error::from_status(kind, Arc::clone(status))
     }
 }

@@ -106,7 +106,9 @@ impl TestWindow {
     /// Ends the call, and has the next one ready.
     fn end_after(&mut self, status: Result<(), Status>, taken: usize, answers: usize) -> Aftermath {
         let ended = Ended {
-            failure: status.err().map(|status| (Verdict::of(&status), status)),
+            failure: status
+                .err()
+                .map(|status| (Verdict::of(&status), status.into())),
             taken,
             answers,
             is_of_call: false,
@@ -534,7 +536,7 @@ impl TestWindow {
 
     fn look_up_ended(&mut self, flight: &Flight, status: Status) -> Aftermath {
         let ended = Ended {
-            failure: Some((Verdict::of(&status), status)),
+            failure: Some((Verdict::of(&status), status.into())),
             taken: usize::MAX,
             answers: 0,
             is_of_call: false,
