@@ -139,6 +139,9 @@ impl<R: ToCid> Operation for Pull<R> {
     const METHOD: &'static str = "/agntcy.dir.store.v1.StoreService/Pull";
     const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
     const LOST: Lost = Lost::Nothing;
+    // Of the default window of bytes, what 64 records may take: so many are asked for at once before
+    // the first has come.
+    const ANSWER_LEN: usize = 256 << 10;
 
     type Input = R;
     type Asked = Cid;
@@ -168,6 +171,10 @@ impl<R: ToCid> Operation for Pull<R> {
             })?;
         }
         Ok(record)
+    }
+
+    fn len(record: &Record) -> usize {
+        record.encoded_len()
     }
 
     fn success<T>(index: u64, tag: T, cid: Cid, record: Record) -> Pulled<T> {

@@ -170,6 +170,14 @@ impl Retry {
             .build()
     }
 
+    /// The wait before the next try of an item at which the server failed, while it does its work:
+    /// from half a millisecond, doubled, up to 50.
+    pub(crate) fn wait_at_fault(&self, tries: u32) -> Duration {
+        let doubled = 1 << tries.saturating_sub(1).min(10);
+        let wait = Duration::from_micros(500) * doubled;
+        wait.min(Duration::from_millis(50)).min(self.first_wait)
+    }
+
     /// The wait before an item's next try.
     pub(crate) fn wait_after(&self, tries: u32) -> Duration {
         let earlier = tries.saturating_sub(1).min(64) as usize;

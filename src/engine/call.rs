@@ -39,6 +39,8 @@ pub(super) struct Call<R, A> {
     outgoing: Outgoing<R>,
     finished: bool,
     answers: usize,
+    /// Whether the first answer came after the end of the requests.
+    answered_whole: bool,
     stage: Stage<A>,
     cancel: Option<CancellationHandle>,
 }
@@ -64,8 +66,8 @@ pub(super) struct End {
     pub(super) status: Result<(), Status>,
     /// How many of its requests the transport took, and so may have sent.
     pub(super) taken: usize,
-    /// How many answers came.
-    pub(super) answers: usize,
+    /// Whether one answer came, and not before the end of the requests.
+    pub(super) acknowledged: bool,
 }
 
 impl<R, A> Call<R, A>
@@ -101,6 +103,7 @@ where
             outgoing,
             finished: false,
             answers: 0,
+            answered_whole: false,
             stage: Stage::Opening(Box::pin(opening)),
             cancel: Some(cancel),
         }
@@ -133,11 +136,20 @@ where
         self.outgoing.retract()
     }
 
-    /// Lets the transport take no more. Returns how many requests it has taken, and how many
-    /// answers have come.
-    pub(super) fn close(&self) -> (usize, usize) {
+    /// Lets the transport take no more. Returns how many requests it has taken.
+    pub(super) fn close(&self) -> usize {
         let (taken, _) = self.outgoing.close();
-        (taken, self.answers)
+        taken
+    }
+
+    /// How many answers have come.
+    pub(super) fn answers(&self) -> usize {
+        self.answers
+    }
+
+    /// How many bytes have gone out and come in.
+    pub(super) fn moved(&self) -> u64 {
+        0
     }
 
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event<A>> {
@@ -155,6 +167,9 @@ where
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Some(Ok(answer))) => {
                         self.answers += 1;
+                        if self.answers == 1 {
+                            self.answered_whole = self.outgoing.has_ended();
+                        }
                         return Poll::Ready(Event::Answer(answer));
                     }
                     Poll::Ready(Some(Err(status))) => Err(status),
@@ -175,7 +190,7 @@ where
             return Poll::Ready(Event::Ended(End {
                 status,
                 taken,
-                answers: self.answers,
+                acknowledged: self.answers == 1 && self.answered_whole,
             }));
         }
     }

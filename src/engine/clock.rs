@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Counts only the time between a poll that found nothing to do and the next poll: not the time in
-/// which the consumer works on a result.
+/// Counts the time between a poll that found nothing to do and the next poll, and what such polls
+/// take: not the time in which the consumer works on a result.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
     waited: Duration,
     /// Since when it waits, and until when at most: if the consumer stops polling, what goes on
     /// beyond the timer is not waiting.
     waits: Option<(Instant, Option<Instant>)>,
+    /// When the poll began that goes on, if it followed one that found nothing to do.
+    polled: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
@@ -26,11 +28,24 @@ impl Clock {
 
     /// The adapter is polled again.
     pub(super) fn resume(&mut self) {
-        if let Some((since, until)) = self.waits.take() {
+        self.polled = self.waits.take().map(|(since, until)| {
             let now = Instant::now();
             let end = until.map_or(now, |until| until.min(now));
             self.waited += end.saturating_duration_since(since);
+            now
+        });
+    }
+
+    /// Counts what this poll has taken so far.
+    pub(super) fn count(&mut self, now: Instant) {
+        if let Some(polled) = self.polled.replace(now) {
+            self.waited += now.saturating_duration_since(polled);
         }
+    }
+
+    /// The adapter waits from now on, until `deadline` at most.
+    pub(super) fn pause(&mut self, now: Instant, deadline: Option<Instant>) {
+        self.waits = Some((now, deadline));
     }
 
     /// When, if it waits from now on, it will have waited so long in all.
@@ -45,7 +60,7 @@ impl Clock {
         now: Instant,
         deadline: Option<Instant>,
     ) -> Poll<()> {
-        self.waits = Some((now, deadline));
+        self.pause(now, deadline);
         let Some(deadline) = deadline else {
             return Poll::Pending;
         };

@@ -14,6 +14,7 @@ use futures_core::Stream;
 use tokio::time::Instant;
 
 use super::adapter::Adapter;
+use super::canary::Canary;
 use super::clock::Clock;
 use super::ends::{Leftover, Order, Remainder, Shared};
 use super::lane::Lane;
@@ -69,6 +70,7 @@ where
             depth: (options.least_in_flight, options.most_in_flight()),
             acknowledged: O::ACKNOWLEDGED,
             lost: O::LOST,
+            answer_len: O::ANSWER_LEN,
             retries: options.retry.is_on(),
             most_tries: options.retry.most_tries(),
             unordered: options.unordered,
@@ -90,6 +92,8 @@ where
         first_unanswered: u64::MAX,
         lanes: Lanes::new(options.calls.get()),
         look_up: None,
+        canary: Canary::new(),
+        budget: 0,
         gate_opens: None,
         ends_by: None,
         clock: Clock::default(),
@@ -142,7 +146,11 @@ where
     lanes: Lanes<O::Request, O::Answer>,
     /// The call that looks up what became of items whose answer was lost.
     look_up: Option<Lane<refs::Request, refs::Answer>>,
+    /// What has succeeded, to be asked again.
+    canary: Canary<O::Request>,
     nodes: Nodes,
+    /// How many events may still be taken in before the task's other work gets a turn.
+    budget: usize,
     /// When a call that is wanted might be opened.
     gate_opens: Option<Instant>,
     /// By when calls that are of no use any more have to be over.
@@ -170,8 +178,8 @@ where
             Some(Order::Stop) => self.stopped = true,
         }
         let mut filled = false;
-        let mut events = EVENTS_AT_ONCE;
         let mut came = false;
+        self.budget = EVENTS_AT_ONCE;
         loop {
             if self.stopped {
                 return Poll::Ready(None);
@@ -179,9 +187,9 @@ where
             if let Some(settled) = self.window.pop() {
                 return Poll::Ready(Some(settled));
             }
-            if events == 0 {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+            if self.budget == 0 {
+                // A server that always has something to say must not keep time from passing.
+                return self.give_way(cx);
             }
             if !filled && self.window.is_half_empty() {
                 filled = true;
@@ -192,7 +200,7 @@ where
                 // What an ended call leaves waiting has to be sent again.
                 filled &= goes_on;
                 came = true;
-                events -= 1;
+                self.budget = self.budget.saturating_sub(1);
                 continue;
             }
             // What has come made room in its call, though it may have made none in the window.
@@ -208,8 +216,19 @@ where
                 return Poll::Pending;
             }
             filled = false;
-            events -= 1;
+            self.budget = self.budget.saturating_sub(1);
         }
+    }
+
+    /// Does what is due, and lets the task's other work have its turn.
+    fn give_way<R>(&mut self, cx: &mut Context<'_>) -> Poll<R> {
+        let now = Instant::now();
+        self.clock.count(now);
+        self.do_what_is_due(cx, now);
+        let deadline = self.next_deadline(now);
+        self.clock.pause(now, deadline);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn takes_input(&self) -> bool {
@@ -251,6 +270,8 @@ where
             }
         }
         self.shared.counters.taken.set(self.window.next_index());
+        // What has no time left is not sent.
+        self.expire(self.clock.waited());
         self.gate_opens = None;
         self.look_up(cx, now);
         self.send(cx, now, interrupted);

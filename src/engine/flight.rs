@@ -3,6 +3,9 @@
 
 use std::collections::VecDeque;
 
+/// Stands for the [canary](super::canary) among the items of a call: it is no item of the window.
+const CANARY: u64 = u64::MAX;
+
 /// Made by [`Window::launch`](super::window::Window::launch), filled by the window, and given back
 /// to it when the call has ended.
 #[derive(Debug)]
@@ -15,7 +18,6 @@ pub(crate) struct Flight {
     pub(super) is_probe: bool,
     /// The indexes of those without an answer.
     items: VecDeque<u64>,
-    sent: usize,
     answered: usize,
 }
 
@@ -29,6 +31,12 @@ pub(super) struct Unanswered {
     pub(super) was_taken: bool,
 }
 
+impl Unanswered {
+    pub(super) fn is_canary(&self) -> bool {
+        self.index == CANARY
+    }
+}
+
 impl Flight {
     pub(super) fn new(number: u64, is_probe: bool) -> Self {
         Self {
@@ -36,14 +44,37 @@ impl Flight {
             limit: if is_probe { 1 } else { usize::MAX },
             is_probe,
             items: VecDeque::new(),
-            sent: 0,
             answered: 0,
         }
     }
 
     pub(super) fn carry(&mut self, index: u64) {
         self.items.push_back(index);
-        self.sent += 1;
+    }
+
+    /// It carries the canary, too.
+    pub(super) fn carry_canary(&mut self) {
+        self.carry(CANARY);
+    }
+
+    /// Whether it carries the canary, without an answer yet.
+    pub(super) fn has_canary(&self) -> bool {
+        self.items.contains(&CANARY)
+    }
+
+    /// Whether the next answer will be the canary's.
+    pub(super) fn is_at_canary(&self) -> bool {
+        self.next() == Some(CANARY)
+    }
+
+    /// It carries nothing behind what it has.
+    pub(super) fn close_behind(&mut self) {
+        self.limit = self.sent();
+    }
+
+    /// How many it has carried in all.
+    fn sent(&self) -> usize {
+        self.answered + self.items.len()
     }
 
     /// Whom the next answer belongs to.
@@ -62,14 +93,12 @@ impl Flight {
     /// `taken`.
     pub(super) fn cut(&mut self, taken: usize) -> VecDeque<u64> {
         let kept = taken.saturating_sub(self.answered).min(self.items.len());
-        let cut = self.items.split_off(kept);
-        self.sent -= cut.len();
-        cut
+        self.items.split_off(kept)
     }
 
     /// Whether it has carried nothing.
     pub(crate) fn is_unused(&self) -> bool {
-        self.sent == 0
+        self.sent() == 0
     }
 
     /// How many items it carries that have no answer.
@@ -84,7 +113,7 @@ impl Flight {
 
     /// Whether it can carry no more.
     pub(crate) fn is_full(&self) -> bool {
-        self.sent >= self.limit
+        self.sent() >= self.limit
     }
 
     /// Whether an answer is awaited.
@@ -94,7 +123,7 @@ impl Flight {
 
     /// Whether it has carried one item in all.
     pub(super) fn is_single(&self) -> bool {
-        self.sent == 1
+        self.sent() == 1
     }
 
     /// What has no answer, in order: of this call's requests, the transport took the first

@@ -9,13 +9,15 @@ use prost::Message;
 use tokio::time::Instant;
 use tonic::Status;
 
+use super::activity::Activity;
 use super::call::{Call, Event};
 use super::flight::Flight;
 use super::nodes::Route;
 use super::pace::Incident;
-use super::window::{Ended, Window};
+use super::window::{Ended, Evidence, Window};
 use crate::breaker::Probe;
 use crate::client::Transport;
+use crate::options::Options;
 use crate::verdict::Verdict;
 
 /// How long the transport may take to open a call before it counts as held up: the server may allow
@@ -36,12 +38,9 @@ pub(super) struct Lane<R, A> {
     stage: Stage,
     /// When it is to be handed over to another call.
     ages_at: Option<Instant>,
-    /// Since when it has nothing to do.
-    idle_since: Option<Instant>,
-    /// How long the adapter had waited in all when this call was opened, and when it last made
-    /// progress.
+    activity: Activity,
+    /// How long the adapter had waited in all when this call was opened.
     opened: Duration,
-    progress: Duration,
     /// Held by a call that probes, until the server has answered.
     probe: Option<Probe>,
 }
@@ -86,29 +85,27 @@ where
             transport,
             stage: Stage::Opening,
             ages_at: opening.ages_at,
-            idle_since: None,
+            activity: Activity::new(opening.waited),
             opened: opening.waited,
-            progress: opening.waited,
             probe: opening.probe,
         }
     }
 
     /// Sends its batch.
     pub(super) fn send(&mut self, waited: Duration) {
-        if self.idle_since.take().is_some() {
-            self.progress = waited;
+        // Nothing was awaited before.
+        if self.flight.load() == self.batch.len() {
+            self.activity.begin(waited);
         }
         self.call.send(&mut self.batch);
     }
 
-    pub(super) fn finish(&mut self) {
-        self.call.finish();
-    }
-
-    /// Closes it since its time is up. Its end is awaited from now on.
+    /// Sends nothing more by it. Its end is awaited from now on.
     pub(super) fn close(&mut self, waited: Duration) {
-        self.call.finish();
-        self.progress = waited;
+        if !self.call.is_finished() {
+            self.call.finish();
+            self.activity.begin(waited);
+        }
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -144,7 +141,7 @@ where
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>, waited: Duration) -> Poll<Event<A>> {
         let event = self.call.poll_event(cx);
         if event.is_ready() {
-            self.progress = waited;
+            self.activity.begin(waited);
         }
         event
     }
@@ -154,24 +151,41 @@ where
         (self.stage == Stage::Opening).then(|| self.opened + LATE)
     }
 
-    /// When, on the clock of what was waited, it has made no progress for `limit`. One that has
-    /// carried nothing has nothing to make progress with, unless it `waits_for_connection`.
+    /// Whether it has made no progress for `limit`.
+    pub(super) fn has_stalled(
+        &mut self,
+        waited: Duration,
+        limit: Option<Duration>,
+        waits_for_connection: bool,
+    ) -> bool {
+        let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= waited);
+        if !is_due(self.stalls_at(limit, waits_for_connection)) {
+            return false;
+        }
+        self.activity.note_moved(self.call.moved(), waited);
+        is_due(self.stalls_at(limit, waits_for_connection))
+    }
+
+    /// When, on the clock of what was waited, it will have made no progress for `limit`, as far as
+    /// answers go. One that has carried nothing has nothing to make progress with, unless it
+    /// `waits_for_connection`. One that is closed has to end, whatever it has carried.
     pub(super) fn stalls_at(
         &self,
         limit: Option<Duration>,
         waits_for_connection: bool,
     ) -> Option<Duration> {
-        let awaited = if self.flight.is_unused() {
-            waits_for_connection
+        let limit = if self.flight.is_awaited() || waits_for_connection {
+            limit?
+        } else if self.is_finished() {
+            limit.unwrap_or(Options::DEFAULT_STALL_AFTER)
         } else {
-            self.flight.is_awaited() || self.is_finished()
+            return None;
         };
-        limit
-            .filter(|_| awaited)
-            .and_then(|limit| self.progress.checked_add(limit))
+        self.activity.stalls_at(limit)
     }
 
-    /// When it is to be closed: it is old, or has nothing to do.
+    /// When it is to be closed: it is old, or has nothing to do. One that has carried nothing is not
+    /// old, for else it never would.
     pub(super) fn closes_at(
         &mut self,
         now: Instant,
@@ -180,19 +194,18 @@ where
         if self.is_finished() {
             return None;
         }
-        let idle = if self.flight.is_awaited() || self.is_held_up() {
-            self.idle_since = None;
-            None
-        } else {
-            let since = *self.idle_since.get_or_insert(now);
-            idle_close.and_then(|idle| since.checked_add(idle))
-        };
-        [self.ages_at, idle].into_iter().flatten().min()
+        let has_work = self.flight.is_awaited() || self.is_held_up();
+        let is_unused = self.flight.is_unused();
+        let idle = self
+            .activity
+            .idles_until(now, has_work, is_unused, idle_close);
+        let ages_at = self.ages_at.filter(|_| !is_unused);
+        [ages_at, idle].into_iter().flatten().min()
     }
 
     /// Whether it is to be handed over to another call.
     pub(super) fn is_old(&self, now: Instant) -> bool {
-        self.ages_at.is_some_and(|at| at <= now)
+        !self.flight.is_unused() && self.ages_at.is_some_and(|at| at <= now)
     }
 
     /// The server has answered, so that nobody need wait for the end of a probe.
@@ -208,14 +221,20 @@ where
     }
 
     /// Ends the call from this side: it counts as one that broke. It is reset when it is dropped.
-    pub(super) fn abandon(&self, status: Status) -> Ended {
-        let (taken, answers) = self.call.close();
+    pub(super) fn abandon(&self, status: Status, stalled: bool, evidence: Evidence) -> Ended {
         Ended {
             failure: Some((Verdict::Moment, Arc::new(status))),
-            taken,
-            answers,
+            taken: self.call.close(),
+            acknowledged: false,
+            stalled,
             is_of_call: false,
+            evidence,
         }
+    }
+
+    /// How many answers have come to the call.
+    pub(super) fn answers(&self) -> usize {
+        self.call.answers()
     }
 
     /// Its connection is silent, and may be dead without knowing it: calls to come take another.

@@ -24,9 +24,15 @@ pub(super) struct Lanes<R, A> {
     more_at: Option<Instant>,
     /// Whose turn it is to be polled.
     turn: usize,
+    /// How many events it has had in a row.
+    in_a_row: u32,
     /// Whether there is one that the transport has not opened.
     is_opening: bool,
 }
+
+/// How many events in a row one lane may have before the others have their turn: results that are
+/// handed out as they come would else be those of one lane alone.
+const IN_A_ROW: u32 = 64;
 
 /// The lane that has the least to do.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +57,7 @@ where
             refusals: 0,
             more_at: None,
             turn: 0,
+            in_a_row: 0,
             is_opening: false,
         }
     }
@@ -94,9 +101,9 @@ where
         waited: Duration,
         limit: Option<Duration>,
     ) -> Option<Lane<R, A>> {
-        let place = self.lanes.iter().position(|lane| {
-            let at = lane.stalls_at(limit, self.waits_for_connection(lane));
-            at.is_some_and(|at| at <= waited)
+        let place = (0..self.lanes.len()).find(|place| {
+            let waits = self.waits_for_connection(&self.lanes[*place]);
+            self.lanes[*place].has_stalled(waited, limit, waits)
         })?;
         Some(self.remove(place))
     }
@@ -112,6 +119,11 @@ where
         on_it.any(Lane::was_asked)
     }
 
+    /// Whether the canary is under way.
+    pub(super) fn has_canary(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.flight.has_canary())
+    }
+
     pub(super) fn clear(&mut self) {
         self.lanes.clear();
     }
@@ -120,7 +132,7 @@ where
     /// another call is wanted more, or none. They wait for others to end, and end at once when they
     /// are opened; where there are no others, they wait for a connection, and are dropped. (If it is
     /// the calls of other adapters that they wait for, the server sees an empty call that is reset.)
-    pub(super) fn finish_unopened(&mut self, cx: &Context<'_>) {
+    pub(super) fn close_unopened(&mut self, cx: &Context<'_>, waited: Duration) {
         if !self.is_opening {
             return;
         }
@@ -130,7 +142,7 @@ where
             if lane.was_asked() || !lane.flight.is_unused() {
                 return true;
             }
-            lane.finish();
+            lane.close(waited);
             opened.contains(&lane.route)
         });
     }
@@ -249,13 +261,23 @@ where
             if self.turn >= self.lanes.len() {
                 self.turn = 0;
             }
-            if let Poll::Ready(event) = self.lanes[self.turn].poll_event(cx, waited) {
+            let place = self.turn;
+            if let Poll::Ready(event) = self.lanes[place].poll_event(cx, waited) {
                 // It may have more.
-                return Poll::Ready((self.turn, event));
+                self.in_a_row += 1;
+                if self.in_a_row >= IN_A_ROW {
+                    self.next_turn();
+                }
+                return Poll::Ready((place, event));
             }
-            self.turn += 1;
+            self.next_turn();
         }
         Poll::Pending
+    }
+
+    fn next_turn(&mut self) {
+        self.turn += 1;
+        self.in_a_row = 0;
     }
 
     /// When, on the clock of what was waited, one should have been opened by the transport.

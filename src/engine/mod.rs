@@ -1,8 +1,10 @@
 //! What every adapter runs on: the window decides, the call carries, the driver moves items
 //! between them.
 
+mod activity;
 mod adapter;
 mod call;
+mod canary;
 mod clock;
 mod compressed;
 mod driver;
@@ -32,6 +34,9 @@ pub(crate) trait Operation {
     const METHOD: &'static str;
     /// How the server answers.
     const ACKNOWLEDGED: Acknowledged;
+    /// How long an answer is, in bytes, as long as none has been seen; 0 if none is worth counting in
+    /// the window.
+    const ANSWER_LEN: usize = 0;
     /// What a lost answer makes of an item.
     const LOST: Lost;
 
@@ -39,7 +44,7 @@ pub(crate) trait Operation {
     type Input;
     /// What is kept beside the input while its answer is awaited.
     type Asked;
-    type Request: Message + 'static;
+    type Request: Message + Clone + 'static;
     type Answer: Message + Default + 'static;
     /// What an answer gives.
     type Output;
@@ -63,6 +68,11 @@ pub(crate) trait Operation {
         asked: &Self::Asked,
         answer: Self::Answer,
     ) -> Result<Self::Output, Error>;
+
+    /// How long an output is, in bytes, while it waits in the window to be handed out.
+    fn len(_: &Self::Output) -> usize {
+        0
+    }
 
     /// Where a lost write is looked up: the CID that tells whether it was made. `None`: it cannot be
     /// told.

@@ -13,6 +13,7 @@ use super::pushback::{self, Pushback};
 use crate::breaker::{Permit, Probe};
 use crate::client::{Client, Transport};
 use crate::retry::Retry;
+use crate::verdict::Verdict;
 
 pub(super) struct Nodes {
     retry: Retry,
@@ -148,12 +149,14 @@ impl Nodes {
     pub(super) fn wait(
         &self,
         now: Instant,
-        status: Option<&Status>,
+        failure: Option<&(Verdict, Arc<Status>)>,
     ) -> impl Fn(u32) -> Option<Instant> + use<'_> {
-        let word = status.and_then(pushback::of);
+        let word = failure.and_then(|(_, status)| pushback::of(status));
+        let is_at_item = failure.is_some_and(|(verdict, _)| *verdict == Verdict::Attempt);
         move |tries| match word {
             Some(Pushback::Never) => None,
             Some(Pushback::After(wait)) => Some(later(now, wait)),
+            None if is_at_item => Some(later(now, self.retry.wait_at_fault(tries))),
             None => Some(later(now, self.retry.wait_after(tries))),
         }
     }

@@ -32,6 +32,8 @@ struct Queue<R> {
     closed: bool,
     taken: usize,
     chunk_is_out: bool,
+    /// Whether the transport has been told that there is no further request.
+    ended: bool,
     /// Whether the transport has asked for requests: the call is open on the wire, or about to be.
     asked: bool,
     transport: Option<Waker>,
@@ -47,6 +49,7 @@ impl<R> Outgoing<R> {
             closed: false,
             taken: 0,
             chunk_is_out: false,
+            ended: false,
             asked: false,
             transport: None,
             driver: None,
@@ -96,6 +99,11 @@ impl<R> Outgoing<R> {
         let is_drained = queue.finished && queue.requests.is_empty();
         queue.closed = !is_drained;
         (queue.taken, is_drained)
+    }
+
+    /// Whether the transport has all requests, and knows that there is no other.
+    pub(super) fn has_ended(&self) -> bool {
+        lock(&self.0).ended
     }
 
     /// The transport's end, as a stream of requests.
@@ -156,6 +164,7 @@ impl<R> Stream for Requests<R> {
                 return Poll::Ready(Some(request));
             }
             if queue.finished {
+                queue.ended = true;
                 return Poll::Ready(None);
             }
         }

@@ -29,6 +29,8 @@ pub(super) struct Pace {
     /// No call is opened before.
     hold: Option<Instant>,
     incident: Incident,
+    /// How many items of the adapter had succeeded when one last did here.
+    proved: u64,
 }
 
 /// How many faults there were in all. Calls that ran side by side break side by side: a fault of a
@@ -53,6 +55,7 @@ impl Pace {
             backoff: retry.backoff(),
             hold: None,
             incident: Incident::default(),
+            proved: 0,
             retry,
             breaker,
             rate,
@@ -100,6 +103,21 @@ impl Pace {
         self.incident
     }
 
+    /// An item has succeeded here, and so many have in all.
+    pub(super) fn succeeded(&mut self, successes: u64) {
+        self.proved = successes;
+        self.answered();
+    }
+
+    pub(super) fn proved(&self) -> u64 {
+        self.proved
+    }
+
+    /// Whether calls have met faults with no answer since.
+    pub(super) fn is_in_trouble(&self) -> bool {
+        self.in_a_row > 0
+    }
+
     pub(super) fn answered(&mut self) {
         self.breaker.answered();
         if self.in_a_row > 0 {
@@ -139,7 +157,11 @@ impl Pace {
             return;
         }
         let wait = match pushback::of(status) {
-            Some(Pushback::After(wait)) if !named => wait,
+            // The first time the server has its way; then it can make the wait longer, not shorter.
+            Some(Pushback::After(wait)) if !named && is_first => wait,
+            Some(Pushback::After(wait)) if !named => {
+                wait.max(self.backoff.next().unwrap_or_default())
+            }
             _ if named && is_first => Duration::ZERO,
             _ => self.backoff.next().unwrap_or_default(),
         };

@@ -10,12 +10,14 @@ mod depth;
 mod ended;
 mod give_up;
 mod look_up;
+mod segments;
 mod slot;
+mod suspects;
 #[cfg(test)]
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +26,10 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use self::depth::Depth;
+use self::segments::Segments;
 use self::slot::{Loss, Slot, State};
+pub(crate) use self::suspects::Evidence;
+use self::suspects::Suspects;
 use super::flight::Flight;
 use crate::error::{Error, ErrorKind};
 use crate::verdict::Verdict;
@@ -62,6 +67,8 @@ pub(crate) struct Rules {
     pub(crate) depth: (NonZeroUsize, NonZeroUsize),
     pub(crate) acknowledged: Acknowledged,
     pub(crate) lost: Lost,
+    /// How long an answer is, in bytes, as long as none has been seen; 0: it is not worth counting.
+    pub(crate) answer_len: usize,
     /// Whether anything is sent again, or looked up, after a fault.
     pub(crate) retries: bool,
     pub(crate) most_tries: u32,
@@ -75,10 +82,13 @@ pub(crate) struct Ended {
     pub(crate) failure: Option<(Verdict, Arc<Status>)>,
     /// How many requests of this call the transport took, and so may have sent.
     pub(crate) taken: usize,
-    /// How many answers came.
-    pub(crate) answers: usize,
+    /// Whether the server has acknowledged the whole call: by one answer, after the end of the requests.
+    pub(crate) acknowledged: bool,
+    /// Whether it was ended here, since it made no progress.
+    pub(crate) stalled: bool,
     /// Whether it was the call that was not wanted, whatever it carried: others run.
     pub(crate) is_of_call: bool,
+    pub(crate) evidence: Evidence,
 }
 
 /// What the end of a call means for the calls to come.
@@ -86,11 +96,25 @@ pub(crate) struct Ended {
 pub(crate) enum Aftermath {
     /// Nothing.
     Quiet,
-    /// The server is there and does its work.
+    /// The server is there.
     Answered,
-    /// A fault of the moment; `named` where the server said at which item, so that the others can
-    /// go on at once.
+    /// The server is there, and has done what it was asked for.
+    Succeeded,
+    /// The server failed at an item, which may be at fault itself. The others can go on at once.
+    FailedAtItem,
+    /// The call broke, or (`named`) the server failed at what it has done before.
     Fault { named: bool },
+}
+
+/// What an answer means for the calls to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// It is nobody's: the call has nothing unanswered.
+    Unexpected,
+    /// The server has done what it was asked for.
+    Succeeded,
+    /// The item failed, or had been given up.
+    Otherwise,
 }
 
 /// An item with its result, on its way out.
@@ -138,10 +162,13 @@ pub(crate) struct Window<E, O> {
     resent: u64,
     depth: Depth,
     /// How many items a call may carry that is acknowledged as a whole.
-    segment: usize,
-    /// Calls that were refused as a whole, and how many of their items it may still be: all of
-    /// them are sent again, but only so many at once.
-    suspects: BTreeMap<u64, usize>,
+    segments: Segments,
+    /// Items at which the server failed, which may be their own fault.
+    suspects: Suspects,
+    /// How many slots are `Sent`.
+    in_flight: usize,
+    /// How long the next answer will be, in bytes, as far as can be told from those before.
+    answer_len: usize,
     /// Whether the server does not let us look up.
     cannot_look_up: bool,
     /// The call that found a record to be stored already, while the others are expected to be, too.
@@ -167,8 +194,10 @@ impl<E, O> Window<E, O> {
             sent: 0,
             resent: 0,
             depth: Depth::new(rules.depth.0, rules.depth.1),
-            segment: usize::MAX,
-            suspects: BTreeMap::new(),
+            segments: Segments::new(),
+            suspects: Suspects::default(),
+            in_flight: 0,
+            answer_len: rules.answer_len,
             cannot_look_up: false,
             expects_stored: None,
             refused: None,
@@ -183,13 +212,30 @@ impl<E, O> Window<E, O> {
     /// Whether another item may be taken.
     pub(crate) fn has_room(&self) -> bool {
         self.held < self.rules.items
-            && self.bytes < self.rules.bytes
+            && self.bytes_to_come() < self.rules.bytes
             && self.slots.len() < self.rules.items.saturating_mul(WINDOWS_AHEAD)
+    }
+
+    /// What it holds in bytes, with the answers that are awaited.
+    fn bytes_to_come(&self) -> usize {
+        let answers = self.in_flight.saturating_mul(self.answer_len);
+        self.bytes.saturating_add(answers)
+    }
+
+    /// Whether there is room for the answer to another item. The first is always asked for, since the
+    /// results of the others may wait for its own.
+    fn has_room_for_answer(&self, index: u64) -> bool {
+        self.answer_len == 0
+            || self.in_flight == 0
+            || index == self.first
+            || self.bytes_to_come().saturating_add(self.answer_len) <= self.rules.bytes
     }
 
     /// Whether so much of the window is free that the line could run dry.
     pub(crate) fn is_half_empty(&self) -> bool {
-        self.has_room() && self.held <= self.rules.items / 2 && self.bytes <= self.rules.bytes / 2
+        self.has_room()
+            && self.held <= self.rules.items / 2
+            && self.bytes_to_come() <= self.rules.bytes / 2
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -275,35 +321,92 @@ impl<E, O> Window<E, O> {
     }
 
     fn settle(&mut self, index: u64, outcome: Result<O, Error>) {
-        let slot = self.live(index);
-        slot.state = State::Settled(outcome);
-        if let Some(trouble) = slot.trouble.take() {
-            self.drop_suspect(trouble.suspected_in);
+        self.set_state(index, State::Settled(outcome));
+        if let Some(trouble) = self.live(index).trouble.take()
+            && let Some(call) = trouble.refused_in
+        {
+            self.segments.cleared(call);
         }
         if self.rules.unordered {
             self.ready.push_back(index);
         }
     }
 
+    fn set_state(&mut self, index: u64, state: State<O>) {
+        let will_be = matches!(state, State::Sent);
+        match std::mem::replace(&mut self.live(index).state, state) {
+            State::Sent => self.in_flight -= 1,
+            State::Suspect => self.suspects.remove(index),
+            _ => {}
+        }
+        self.in_flight += usize::from(will_be);
+    }
+
     /// Whether an item could be sent now.
     pub(crate) fn has_waiting(&mut self) -> bool {
+        self.next_to_send().is_some()
+    }
+
+    /// Whether an item waits at which the server has not failed before.
+    pub(crate) fn has_fresh(&mut self) -> bool {
         self.first_waiting().is_some()
     }
 
     /// Whether anything is still to be sent, now or later.
     pub(crate) fn has_unsent(&mut self) -> bool {
-        !self.resting.is_empty() || !self.in_doubt.is_empty() || self.has_waiting()
+        !self.resting.is_empty()
+            || !self.in_doubt.is_empty()
+            || !self.suspects.is_empty()
+            || self.first_waiting().is_some()
+    }
+
+    /// How many times in a row the server has failed at an item, with no success between.
+    pub(crate) fn failures(&self) -> u32 {
+        self.suspects.failures()
+    }
+
+    /// How many items have succeeded in all.
+    pub(crate) fn successes(&self) -> u64 {
+        self.suspects.successes()
+    }
+
+    /// Whether nothing that is left to be sent tells an outage from records that are at fault.
+    pub(crate) fn needs_canary(&mut self) -> bool {
+        self.suspects.failures() >= 2 || self.is_stuck()
+    }
+
+    /// Whether only items are left at which the server has failed with no success since.
+    fn is_stuck(&mut self) -> bool {
+        self.in_flight == 0
+            && !self.suspects.is_empty()
+            && self.suspects.first_ready(false, self.sent).is_none()
+            && self.first_waiting().is_none()
+    }
+
+    /// The next item to be sent, and whether the server has failed at it before.
+    fn next_to_send(&mut self) -> Option<(u64, bool)> {
+        let fresh = self.first_waiting();
+        let suspect = self.suspects.first_ready(fresh.is_some(), self.sent);
+        let (index, is_suspect) = match (suspect, fresh) {
+            (Some(suspect), _) => (suspect, true),
+            (None, Some(fresh)) => (fresh, false),
+            (None, None) if self.in_flight == 0 => (self.suspects.first()?, true),
+            (None, None) => return None,
+        };
+        self.has_room_for_answer(index)
+            .then_some((index, is_suspect))
     }
 
     /// Whether the next item to be sent has to be the only one of its call.
     pub(crate) fn wants_to_be_alone(&mut self) -> bool {
-        let first = self.first_waiting();
-        first.is_some_and(|index| self.is_alone(index))
+        let next = self.next_to_send();
+        next.is_some_and(|(index, is_suspect)| self.is_alone(index, is_suspect))
     }
 
-    fn is_alone(&mut self, index: u64) -> bool {
+    fn is_alone(&mut self, index: u64, is_suspect: bool) -> bool {
         let trouble = &self.live(index).trouble;
         trouble.as_ref().is_some_and(|trouble| trouble.alone)
+            || is_suspect && self.rules.acknowledged == Acknowledged::WholeCall
     }
 
     /// How many requests a call may have unanswered.
@@ -326,12 +429,12 @@ impl<E, O> Window<E, O> {
         if flight.is_full() {
             return None;
         }
-        let index = if flight.is_probe {
+        let (index, is_suspect) = if flight.is_probe {
             self.least_tried()?
         } else {
-            self.first_waiting()?
+            self.next_to_send()?
         };
-        let alone = self.is_alone(index);
+        let alone = self.is_alone(index, is_suspect);
         if flight.is_unused() {
             flight.limit = match flight.is_probe || alone {
                 true => 1,
@@ -341,10 +444,14 @@ impl<E, O> Window<E, O> {
             return None;
         }
         flight.carry(index);
+        if is_suspect && self.live(index).tries() > 1 {
+            // It failed while others did not: the server is likely to end the call at it.
+            flight.close_behind();
+        }
         self.sent += 1;
         self.resent += u64::from(self.live(index).attempts > 0);
+        self.set_state(index, State::Sent);
         let slot = self.live(index);
-        slot.state = State::Sent;
         slot.attempts += 1;
         Some(&slot.entry)
     }
@@ -362,13 +469,8 @@ impl<E, O> Window<E, O> {
     /// How many items a call may carry whose first is this one.
     fn segment_at(&mut self, index: u64) -> usize {
         let trouble = self.live(index).trouble.as_ref();
-        let suspects = trouble
-            .and_then(|trouble| trouble.suspected_in)
-            .and_then(|call| self.suspects.get(&call));
-        // A call that is known to hold an item that fails the whole of it is halved.
-        suspects.map_or(self.segment, |suspects| {
-            self.segment.min((suspects / 2).max(1))
-        })
+        let refused_in = trouble.and_then(|trouble| trouble.refused_in);
+        self.segments.size(refused_in)
     }
 
     fn first_waiting(&mut self) -> Option<u64> {
@@ -382,14 +484,16 @@ impl<E, O> Window<E, O> {
         }
     }
 
-    /// The last of those that wait with the fewest faults: an item that breaks every call must not
-    /// be the only one to try with, and bad ones often come in a row.
-    fn least_tried(&mut self) -> Option<u64> {
+    /// For a probe: the last of those that wait with the fewest faults, since an item that breaks every
+    /// call must not be the only one to try with, and bad ones often come in a row. Those at which the
+    /// server has failed come last, in turn. And whether it is one of these.
+    fn least_tried(&mut self) -> Option<(u64, bool)> {
         let waiting = (self.first..).zip(&self.slots).filter_map(|(index, slot)| {
             let slot = slot.as_ref()?;
             matches!(slot.state, State::Waiting).then_some((slot.tries(), Reverse(index)))
         });
-        waiting.min().map(|(_, Reverse(index))| index)
+        let fresh = waiting.min().map(|(_, Reverse(index))| (index, false));
+        fresh.or_else(|| self.suspects.first().map(|index| (index, true)))
     }
 
     /// When the first of those that rest is to be sent.
@@ -416,9 +520,45 @@ impl<E, O> Window<E, O> {
         self.slot(index).map(|slot| &slot.entry)
     }
 
-    /// An answer of a call: `judge` makes its item's outcome of it. `false`: the call has nothing
-    /// unanswered, so the answer is nobody's.
+    /// An answer of a call that does the work: `judge` makes its item's outcome of it, and how long
+    /// that is in bytes.
     pub(crate) fn answer(
+        &mut self,
+        flight: &mut Flight,
+        judge: impl FnOnce(&E) -> (Result<O, Error>, usize),
+    ) -> Answered {
+        let Some(index) = flight.land() else {
+            return Answered::Unexpected;
+        };
+        self.depth.answered();
+        let Some(slot) = self.slot(index) else {
+            // Of the canary, or of an item that was given up: the server does its work all the same.
+            self.suspects.success();
+            return Answered::Succeeded;
+        };
+        // One that was given up meanwhile has its result.
+        if !matches!(slot.state, State::Sent) {
+            return Answered::Otherwise;
+        }
+        let (outcome, len) = judge(&slot.entry);
+        slot.bytes += len;
+        self.bytes += len;
+        let succeeded = outcome.is_ok();
+        self.settle(index, outcome);
+        if !succeeded {
+            return Answered::Otherwise;
+        }
+        if self.answer_len > 0 {
+            // Up at once and down slowly: too much memory is worse than a smaller window.
+            self.answer_len = len.max(self.answer_len - self.answer_len / 16).max(1);
+        }
+        self.suspects.success();
+        Answered::Succeeded
+    }
+
+    /// An answer of a call that looks up: `judge` makes its item's outcome of it. `false`: it is
+    /// nobody's.
+    pub(crate) fn looked_up(
         &mut self,
         flight: &mut Flight,
         judge: impl FnOnce(&E) -> Result<O, Error>,
@@ -426,14 +566,12 @@ impl<E, O> Window<E, O> {
         let Some(index) = flight.land() else {
             return false;
         };
-        // One that was given up meanwhile has its result.
         if let Some(slot) = self.slot(index)
-            && matches!(slot.state, State::Sent | State::LookedUp)
+            && matches!(slot.state, State::LookedUp)
         {
             let outcome = judge(&slot.entry);
             self.settle(index, outcome);
         }
-        self.depth.answered();
         true
     }
 

@@ -299,20 +299,54 @@ async fn internal_of_a_record_that_is_there_is_a_success() {
 async fn internal_is_that_records_error_when_its_tries_are_over() {
     let options = Options::new().retry(tries(3));
     let (client, peer) = scripted();
+    let (records, input) = mpsc::unbounded();
+    let mut results = input.push_to_with(&patient(client), &options);
+    records.unbounded_send(record(0)).unwrap();
+    for other in 1..=3 {
+        let mut call = next_call_of(&mut results, &peer, PUSH).await;
+        if other > 1 {
+            // The server does its work on another.
+            assert_eq!(call.store_all(), 1);
+            advance(SECOND).await;
+            waits(&mut results);
+        }
+        assert_eq!(numbers(&mut call), [0]);
+        call.end(Code::Internal, "the disk is full");
+        records.unbounded_send(record(other)).unwrap();
+        let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
+        look_up.refs();
+        look_up.end(Code::NotFound, "");
+    }
+    drop(records);
+    let failed = next(&mut results).unwrap_err();
+    assert_eq!((failed.attempts, failed.kind()), (3, ErrorKind::Internal));
+    assert!(failed.to_string().contains("the disk is full"), "{failed}");
+    assert_eq!(next(&mut results).unwrap().index, 1);
+    assert_eq!(next(&mut results).unwrap().index, 2);
+}
+
+/// Nothing tells whether it is the record or the server.
+#[tokio::test(start_paused = true)]
+async fn an_item_that_fails_where_nothing_else_is_tried_has_two_minutes() {
+    let (client, peer) = scripted();
     let records = stream::iter([record(0)]);
+    let options = Options::new().retry(tries(3));
     let mut results = records.push_to_with(&patient(client), &options);
-    for _ in 0..3 {
+    let start = Instant::now();
+    let mut calls = 0;
+    while start.elapsed() < Duration::from_secs(110) {
         let mut call = next_call_of(&mut results, &peer, PUSH).await;
         assert_eq!(numbers(&mut call), [0]);
         call.end(Code::Internal, "the disk is full");
         let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
         look_up.refs();
         look_up.end(Code::NotFound, "");
+        calls += 1;
     }
-    let failed = next(&mut results).unwrap_err();
-    assert_eq!((failed.attempts, failed.kind()), (3, ErrorKind::Internal));
-    assert!(failed.to_string().contains("the disk is full"), "{failed}");
-    assert!(matches!(poll(&mut results), Poll::Ready(None)));
+    assert!((50..150).contains(&calls), "{calls} calls");
+    let mut call = next_call_of(&mut results, &peer, PUSH).await;
+    assert_eq!(call.store_all(), 1);
+    assert_eq!(next(&mut results).unwrap().index, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -1258,12 +1292,15 @@ async fn lookups_are_made_in_the_order_of_sending() {
     let (records, input) = mpsc::unbounded();
     let mut results = input.push_to(&patient(client));
     records.unbounded_send(record(0)).unwrap();
-    let mut call = next_call_of(&mut results, &peer, PUSH).await;
-    call.records();
-    call.end(Code::Internal, "no");
-    let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
-    look_up.refs();
-    look_up.end(Code::NotFound, "");
+    // The second time that a call breaks at 0, it rests.
+    for _ in 0..2 {
+        let mut call = next_call_of(&mut results, &peer, PUSH).await;
+        call.records();
+        call.break_off();
+        let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
+        look_up.refs();
+        look_up.end(Code::NotFound, "");
+    }
     // While 0 rests, 1 goes out; then 0, by the same call.
     records.unbounded_send(record(1)).unwrap();
     let mut call = next_call_of(&mut results, &peer, PUSH).await;

@@ -9,13 +9,21 @@ use tonic::Status;
 
 use super::{Driver, Entry, key};
 use crate::engine::call::{End, Event};
+use crate::engine::canary::Canary;
 use crate::engine::lane::Lane;
 use crate::engine::nodes::Route;
 use crate::engine::pace::Incident;
-use crate::engine::window::{Acknowledged, Aftermath, Ended};
+use crate::engine::window::{Acknowledged, Aftermath, Answered, Ended, Evidence, Lost};
 use crate::engine::{Operation, refs};
 use crate::item::Tagged;
 use crate::verdict::{self, Verdict};
+
+/// How many times in a row the server may fail at items, with no success between, before that is taken
+/// for an outage though there are others to try.
+const UNPROVED: u32 = 16;
+
+/// How many bytes of answers count as one event more in what is done in one poll.
+const BYTES_OF_EVENT: usize = 4 << 10;
 
 impl<S, O, T> Driver<S, O, T>
 where
@@ -45,31 +53,64 @@ where
 
     fn call_event(&mut self, place: usize, event: Event<O::Answer>) -> bool {
         match event {
-            Event::Answer(_) if O::ACKNOWLEDGED == Acknowledged::WholeCall => true,
-            Event::Answer(answer) => {
-                let operation = &self.operation;
-                let lane = self.lanes.get(place);
-                let expected = self
-                    .window
-                    .answer(&mut lane.flight, |entry| accept(operation, entry, answer));
-                if expected {
-                    let pace = self.nodes.pace(lane.route.node);
-                    pace.answered();
-                    lane.answered(pace.incident());
-                    self.lanes.answered(place, Instant::now);
-                } else {
-                    // The server does not keep to the protocol: what it says next could be
-                    // anybody's.
-                    self.lanes.remove(place);
+            Event::Answer(_) if O::ACKNOWLEDGED == Acknowledged::WholeCall => {
+                let is_first = self.lanes.get(place).answers() == 1;
+                if !is_first {
+                    self.out_of_step(place, "the server has answered the call twice");
                 }
-                expected
+                is_first
             }
+            Event::Answer(answer) => self.answer(place, answer),
             Event::Ended(end) => {
                 let lane = self.lanes.remove(place);
-                let ended = self.judge(end);
+                let ended = self.judge(end, lane.route);
                 self.call_ended(&lane, ended);
                 false
             }
+        }
+    }
+
+    fn answer(&mut self, place: usize, answer: O::Answer) -> bool {
+        let operation = &self.operation;
+        let lane = self.lanes.get(place);
+        // One for each call is enough, and costs little.
+        let is_first = O::LOST != Lost::Repeated && lane.flight.answered() == 0;
+        let (canary, budget) = (&mut self.canary, &mut self.budget);
+        let answered = self.window.answer(&mut lane.flight, |entry| {
+            let outcome = accept(operation, entry, answer);
+            let len = outcome.as_ref().map_or(0, O::len);
+            *budget = budget.saturating_sub(len / BYTES_OF_EVENT);
+            if is_first && outcome.is_ok() {
+                keep(canary, operation, entry);
+            }
+            (outcome, len)
+        });
+        let successes = self.window.successes();
+        let pace = self.nodes.pace(lane.route.node);
+        match answered {
+            Answered::Unexpected => {
+                self.out_of_step(place, "the server has answered what was not asked");
+                return false;
+            }
+            Answered::Succeeded => pace.succeeded(successes),
+            Answered::Otherwise => pace.answered(),
+        }
+        lane.answered(pace.incident());
+        self.lanes.answered(place, Instant::now);
+        true
+    }
+
+    /// The server does not keep to the protocol: what it says next in this call could be anybody's.
+    fn out_of_step(&mut self, place: usize, words: &'static str) {
+        let lane = self.lanes.remove(place);
+        let evidence = self.evidence(lane.route);
+        let ended = lane.abandon(Status::data_loss(words), false, evidence);
+        if lane.flight.is_awaited() {
+            self.call_ended(&lane, ended);
+        } else {
+            let status = ended.failure.map(|(_, status)| status);
+            // The server is there, so that the next call may be made at once, but not one after the other.
+            self.fault(evidence.now, true, status, (lane.route, lane.seen));
         }
     }
 
@@ -86,12 +127,21 @@ where
                 if self.window.awaited(&lane.flight).is_some_and(is_of_another) {
                     // Nothing can be told from that.
                     let words = Status::data_loss("the lookup answered with another record");
-                    let mut ended = lane.abandon(words.clone());
-                    ended.failure = Some((Verdict::Record, Arc::new(words)));
+                    let evidence = self.evidence(lane.route);
+                    let mut ended = lane.abandon(words, false, evidence);
+                    if let Some((verdict, _)) = &mut ended.failure {
+                        *verdict = Verdict::Record;
+                    }
                     self.look_up_ended(&lane, ended);
                     return false;
                 }
-                let expected = self.window.answer(&mut lane.flight, |entry| {
+                if lane.flight.is_at_canary() {
+                    match self.canary.to_look_up() == answered {
+                        true => self.canary.found(),
+                        false => self.canary.drop_it(),
+                    }
+                }
+                let expected = self.window.looked_up(&mut lane.flight, |entry| {
                     let key = key(operation, entry);
                     let found = key.and_then(|key| operation.found(key));
                     Ok(found.expect("what is looked up has a key"))
@@ -105,41 +155,53 @@ where
                 expected
             }
             Event::Ended(end) => {
-                let ended = self.judge(end);
+                let ended = self.judge(end, lane.route);
                 self.look_up_ended(&lane, ended);
                 false
             }
         }
     }
 
-    fn judge(&self, end: End) -> Ended {
+    fn judge(&mut self, end: End, route: Route) -> Ended {
+        let judged = |status| (self.nodes.retry().verdict(&status), Arc::new(status));
         Ended {
-            failure: end
-                .status
-                .err()
-                .map(|status| (self.nodes.retry().verdict(&status), Arc::new(status))),
+            failure: end.status.err().map(judged),
             taken: end.taken,
-            answers: end.answers,
+            acknowledged: end.acknowledged,
+            stalled: false,
             is_of_call: false,
+            evidence: self.evidence(route),
+        }
+    }
+
+    /// What is known of this node by now.
+    pub(super) fn evidence(&mut self, route: Route) -> Evidence {
+        Evidence {
+            now: Instant::now(),
+            proved: self.nodes.pace(route.node).proved(),
         }
     }
 
     pub(super) fn call_ended(&mut self, lane: &Lane<O::Request, O::Answer>, mut ended: Ended) {
-        let now = Instant::now();
-        let status = ended.failure.as_ref().map(|(_, status)| Arc::clone(status));
-        let never_opened = lane.flight.is_unused()
-            && !lane.was_asked()
-            && matches!(ended.failure, Some((Verdict::Moment, _)));
+        let now = ended.evidence.now;
+        let failure = ended.failure.clone();
+        let status = failure.as_ref().map(|(_, status)| Arc::clone(status));
+        let is_of_moment = matches!(failure, Some((Verdict::Moment, _)));
+        let never_opened = lane.flight.is_unused() && !lane.was_asked() && is_of_moment;
         let is_refused = self.lanes.is_refused(lane);
         ended.is_of_call = is_refused
             && status
                 .as_ref()
                 .is_some_and(|status| verdict::is_of_limit(status));
+        let is_at_canary = lane.flight.is_at_canary() && ended.taken > lane.flight.answered();
+        if is_at_canary && matches!(failure, Some((Verdict::Record, _))) {
+            self.canary.drop_it();
+        }
         let operation = &self.operation;
         let aftermath = self.window.call_ended(
             &lane.flight,
             ended,
-            self.nodes.wait(now, status.as_deref()),
+            self.nodes.wait(now, failure.as_ref()),
             |entry| accept(operation, entry, O::Answer::default()),
         );
         match aftermath {
@@ -148,6 +210,11 @@ where
             }
             Aftermath::Quiet => {}
             Aftermath::Answered => self.nodes.pace(lane.route.node).answered(),
+            Aftermath::Succeeded => {
+                let successes = self.window.successes();
+                self.nodes.pace(lane.route.node).succeeded(successes);
+            }
+            Aftermath::FailedAtItem => self.failed_at_item(now, status, lane),
             Aftermath::Fault { named } => {
                 if !named && is_refused {
                     let retry = self.nodes.retry();
@@ -158,16 +225,41 @@ where
         }
     }
 
+    /// The server has failed at an item. Whether that is an outage, other items tell: as long as there
+    /// is one to try, or the canary, nothing waits and the breaker does not count it.
+    fn failed_at_item(
+        &mut self,
+        now: Instant,
+        status: Option<Arc<Status>>,
+        lane: &Lane<O::Request, O::Answer>,
+    ) {
+        self.canary.item_failed();
+        let has_canary =
+            self.canary.is_known() && (O::LOST == Lost::Nothing || self.window.looks_up());
+        let may_tell =
+            (has_canary || self.window.has_fresh()) && self.window.failures() <= UNPROVED;
+        if may_tell && !self.nodes.pace(lane.route.node).is_in_trouble() {
+            self.note_fault(status);
+        } else {
+            self.fault(now, true, status, (lane.route, lane.seen));
+        }
+    }
+
     pub(super) fn look_up_ended(&mut self, lane: &Lane<refs::Request, refs::Answer>, ended: Ended) {
-        let now = Instant::now();
-        let status = ended.failure.as_ref().map(|(_, status)| Arc::clone(status));
-        let wait = self.nodes.wait(now, status.as_deref());
+        let now = ended.evidence.now;
+        let failure = ended.failure.clone();
+        let wait = self.nodes.wait(now, failure.as_ref());
+        let is_at_canary = lane.flight.is_at_canary() && ended.taken > lane.flight.answered();
+        if is_at_canary && matches!(failure, Some((Verdict::Record, _))) {
+            self.canary.drop_it();
+        }
         match self.window.look_up_ended(&lane.flight, ended, wait) {
-            Aftermath::Quiet => {}
-            Aftermath::Answered => self.nodes.pace(lane.route.node).looked_up(),
             Aftermath::Fault { named } => {
+                let status = failure.map(|(_, status)| status);
                 self.fault(now, named, status, (lane.route, lane.seen));
             }
+            Aftermath::Answered => self.nodes.pace(lane.route.node).looked_up(),
+            _ => {}
         }
     }
 
@@ -178,12 +270,31 @@ where
         status: Option<Arc<Status>>,
         (route, seen): (Route, Incident),
     ) {
-        let status = status.unwrap_or_else(|| Arc::new(Status::unavailable("answers are missing")));
-        self.shared.counters.fault(&status);
+        let status = self.note_fault(status);
         let pace = self.nodes.pace(route.node);
         pace.fault(now, named, &status, seen);
-        self.nodes.note_fault(status);
     }
+
+    fn note_fault(&mut self, status: Option<Arc<Status>>) -> Arc<Status> {
+        let status = status.unwrap_or_else(|| Arc::new(Status::unavailable("answers are missing")));
+        self.shared.counters.fault(&status);
+        self.nodes.note_fault(Arc::clone(&status));
+        status
+    }
+}
+
+/// Keeps an item that has succeeded.
+fn keep<O: Operation, T>(canary: &mut Canary<O::Request>, operation: &O, entry: &Entry<O, T>) {
+    let asked = entry.asked.as_ref().expect("only what was checked is sent");
+    let key = match O::LOST {
+        Lost::LookedUp => match key(operation, entry) {
+            // What cannot be looked up is not sent again.
+            None => return,
+            key => key,
+        },
+        _ => None,
+    };
+    canary.keep(operation.request(&entry.input, asked), key);
 }
 
 fn accept<O: Operation, T>(

@@ -59,13 +59,13 @@ where
 
     /// Hands what waits to the calls, opening those that are wanted and may be.
     pub(super) fn send(&mut self, cx: &Context<'_>, now: Instant, more_is_ready: bool) {
+        let waited = self.clock.waited();
         for lane in self.lanes.iter_mut() {
             if lane.is_old(now) {
-                lane.finish();
+                lane.close(waited);
             }
         }
         self.hand_out_work(cx, now);
-        let waited = self.clock.waited();
         for lane in self.lanes.iter_mut() {
             if !lane.batch.is_empty() {
                 lane.send(waited);
@@ -102,12 +102,25 @@ where
             if room == 0 {
                 return;
             }
+            let asks_canary =
+                self.canary.is_ready() && self.window.needs_canary() && !self.lanes.has_canary();
+            let canary = if asks_canary {
+                self.canary.take()
+            } else {
+                None
+            };
             // As long as it has the least to do, it is not asked again who has.
             let items = match may_open && self.lanes.has_room(now) {
                 true => 1,
                 false => room.min((least.next_load - least.load).max(1)),
             };
             let lane = self.lanes.get(least.place);
+            if let Some(canary) = canary
+                && !lane.flight.is_full()
+            {
+                lane.flight.carry_canary();
+                lane.batch.push_back(canary);
+            }
             for _ in 0..items {
                 let Some(entry) = self.window.send_next(&mut lane.flight) else {
                     break;
@@ -173,7 +186,7 @@ where
             |lane: &&mut Lane<_, _>| !lane.is_held_up() && !lane.is_finished() && is_meant(lane);
         let lanes = self.lanes.iter_mut().filter(is_meant);
         if let Some(lane) = lanes.min_by_key(|lane| lane.flight.load()) {
-            lane.finish();
+            lane.close(self.clock.waited());
         }
     }
 
@@ -188,12 +201,13 @@ where
         };
         let over = over || self.window.is_refusing();
         let is_wanted = !over || self.window.has_waiting();
+        let waited = self.clock.waited();
         if !is_wanted {
-            self.lanes.finish_unopened(cx);
+            self.lanes.close_unopened(cx, waited);
         }
         for lane in self.lanes.iter_mut() {
             if over && !(is_wanted && lane.flight.is_unused()) || lane.flight.is_full() {
-                lane.finish();
+                lane.close(waited);
             }
         }
     }
@@ -207,10 +221,17 @@ where
         let Some((route, probe)) = self.may_open(cx, now, load) else {
             return;
         };
-        self.lanes.finish_unopened(cx);
+        let waited = self.clock.waited();
+        self.lanes.close_unopened(cx, waited);
         let opening = self.opening(route, probe, None);
         let transport = self.nodes.transport(route);
         let mut lane = Lane::open(transport, refs::LOOKUP, opening);
+        let canary = self.canary.to_look_up();
+        if let Some(key) = canary.filter(|_| self.window.needs_canary() || !self.window.has_fresh())
+        {
+            lane.flight.carry_canary();
+            lane.batch.push_back(refs::Request(Some(key)));
+        }
         while let Some(entry) = self.window.look_up_next(&mut lane.flight) {
             // Without a key the server refuses it: it cannot be told.
             let key = key(&self.operation, entry);
@@ -218,8 +239,8 @@ where
         }
         self.shared.counters.calls.add(1);
         self.shared.counters.lookup_calls.add(1);
-        lane.send(self.clock.waited());
-        lane.finish();
+        lane.send(waited);
+        lane.close(waited);
         self.look_up = Some(lane);
     }
 

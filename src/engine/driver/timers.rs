@@ -25,6 +25,7 @@ where
     /// Does what is due, or waits for what is due next.
     pub(super) fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = Instant::now();
+        self.clock.count(now);
         if self.do_what_is_due(cx, now) {
             return Poll::Ready(());
         }
@@ -32,28 +33,24 @@ where
         self.clock.poll_until(cx, now, deadline)
     }
 
-    fn do_what_is_due(&mut self, cx: &Context<'_>, now: Instant) -> bool {
+    pub(super) fn do_what_is_due(&mut self, cx: &Context<'_>, now: Instant) -> bool {
         let waited = self.clock.waited();
         let limits = self.limits;
         let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= waited);
         let mut done = self.window.wake(now);
-        if is_due(self.window.expires_at(limits.time)) {
-            self.withdraw();
-            self.window.expire(waited, limits.time);
-            done = true;
-        }
+        done |= self.expire(waited);
         while let Some(lane) = self.lanes.take_stalled(waited, limits.stall) {
             lane.leave_connection();
-            let ended = lane.abandon(stalled(limits.stall));
+            let ended = lane.abandon(stalled(limits.stall), true, self.evidence(lane.route));
             self.call_ended(&lane, ended);
             done = true;
         }
         if let Some(lane) = self
             .look_up
-            .take_if(|lane| is_due(lane.stalls_at(limits.stall, false)))
+            .take_if(|lane| lane.has_stalled(waited, limits.stall, false))
         {
             lane.leave_connection();
-            let ended = lane.abandon(stalled(limits.stall));
+            let ended = lane.abandon(stalled(limits.stall), true, self.evidence(lane.route));
             self.look_up_ended(&lane, ended);
             done = true;
         }
@@ -85,6 +82,17 @@ where
         done
     }
 
+    /// Gives up the items whose time is up. Whether there were any.
+    pub(super) fn expire(&mut self, waited: Duration) -> bool {
+        let time = self.limits.time;
+        let is_due = self.window.expires_at(time).is_some_and(|at| at <= waited);
+        if is_due {
+            self.withdraw();
+            self.window.expire(waited, time);
+        }
+        is_due
+    }
+
     /// When, on the clock of what was waited, the rest is failed because the server is away.
     fn gives_up_at(&mut self, waited: Duration) -> Option<Duration> {
         let wants = !self.window.is_empty() && !self.window.is_refusing();
@@ -101,7 +109,7 @@ where
         Some(*self.ends_by.get_or_insert(now + END_TIME))
     }
 
-    fn next_deadline(&mut self, now: Instant) -> Option<Instant> {
+    pub(super) fn next_deadline(&mut self, now: Instant) -> Option<Instant> {
         let gives_up_at = self.gives_up_at(self.clock.waited());
         let ends_by = self.ends_by(now);
         let Limits { stall, idle, .. } = self.limits;

@@ -11,6 +11,27 @@ use crate::engine::flight::Unanswered;
 use crate::error::{Error, ErrorKind};
 use crate::verdict::{self, Verdict};
 
+/// What a call leaves behind.
+struct Left {
+    /// The items that it carried to the server, which have no answer.
+    items: Vec<Unanswered>,
+    /// The request that the server was at: that of an item, or the canary's, though the item may have
+    /// been given up meanwhile.
+    at: Option<Unanswered>,
+}
+
+impl Left {
+    /// The item that the server was at, if it still waits for its result.
+    fn first(&self) -> Option<Unanswered> {
+        let first = self.items.first().copied();
+        first.filter(|first| self.at.is_some_and(|at| at.index == first.index))
+    }
+
+    fn is_at_canary(&self) -> bool {
+        self.at.as_ref().is_some_and(Unanswered::is_canary)
+    }
+}
+
 impl<E, O> Window<E, O> {
     /// A call is over. What it leaves unanswered is settled, or waits for another call.
     ///
@@ -23,141 +44,271 @@ impl<E, O> Window<E, O> {
         wait: impl Fn(u32) -> Option<Instant>,
         done: impl Fn(&E) -> Result<O, Error>,
     ) -> Aftermath {
-        let aftermath = self.judge_end(flight, ended, wait, done);
+        let left = self.left_by(flight, ended.taken);
+        let aftermath = match self.rules.acknowledged {
+            Acknowledged::EachItem => self.each_ended(flight, &left, ended, wait),
+            Acknowledged::WholeCall => self.whole_ended(flight, &left, ended, wait, done),
+        };
         self.fail_rest(true);
         aftermath
     }
 
-    fn judge_end(
-        &mut self,
-        flight: &Flight,
-        ended: Ended,
-        wait: impl Fn(u32) -> Option<Instant>,
-        done: impl Fn(&E) -> Result<O, Error>,
-    ) -> Aftermath {
-        // Whom the server was at, though it may have been given up meanwhile.
-        let at = flight.unanswered(ended.taken).find(|item| item.was_taken);
-        let mut left: Vec<Unanswered> = Vec::new();
-        for item in flight.unanswered(ended.taken) {
-            let Some(slot) = self.slot(item.index) else {
-                continue;
-            };
-            if !matches!(slot.state, State::Sent) {
+    /// What the call did not carry to the server waits again.
+    fn left_by(&mut self, flight: &Flight, taken: usize) -> Left {
+        let mut items = Vec::new();
+        for item in flight.unanswered(taken) {
+            let is_sent = |slot: &mut super::Slot<E, O>| matches!(slot.state, State::Sent);
+            if !self.slot(item.index).is_some_and(is_sent) {
                 continue;
             }
             if item.was_taken {
-                left.push(item);
+                items.push(item);
             } else {
                 self.take_back(item.index);
             }
         }
-        let is_at_first = left.first().map(|item| item.index) == at.map(|item| item.index);
-        let acknowledged_whole = self.rules.acknowledged == Acknowledged::WholeCall;
-        let (verdict, status) = match ended.failure {
-            None if acknowledged_whole && ended.answers > 0 => {
-                let mut suspected = false;
-                for Unanswered { index, .. } in left {
-                    suspected |= self.is_suspected(index);
-                    let outcome = done(&self.live(index).entry);
-                    self.settle(index, outcome);
-                }
-                if !suspected {
-                    self.segment = self.segment.saturating_mul(2);
-                }
-                return Aftermath::Answered;
-            }
+        let at = flight.unanswered(taken).find(|item| item.was_taken);
+        Left { items, at }
+    }
+
+    /// The end of a call whose N-th answer is the N-th request's.
+    fn each_ended(
+        &mut self,
+        flight: &Flight,
+        left: &Left,
+        ended: Ended,
+        wait: impl Fn(u32) -> Option<Instant>,
+    ) -> Aftermath {
+        if !flight.is_awaited() {
             // Nobody's: the next call will tell more.
-            _ if !flight.is_awaited() => return Aftermath::Quiet,
-            None => (
-                Verdict::Moment,
-                Arc::new(Status::unavailable(
-                    "the server ended the call with answers missing",
-                )),
-            ),
-            Some((Verdict::Whole, status)) => {
-                if acknowledged_whole && ended.taken > 1 {
-                    self.lost(&left, flight.number);
-                }
-                self.requeue_all(&left);
-                self.refuse_all(verdict::kind_of_whole(&status), status);
-                return Aftermath::Quiet;
+            return Aftermath::Quiet;
+        }
+        let (verdict, status) = match &ended.failure {
+            None => {
+                let words = "the server ended the call with answers missing";
+                (Verdict::Moment, Arc::new(Status::unavailable(words)))
             }
             // A call that ended before it took an item cannot have failed at it.
-            Some((Verdict::Record | Verdict::Attempt, status)) if at.is_none() => {
-                (Verdict::Moment, status)
+            Some((Verdict::Record | Verdict::Attempt, status)) if left.at.is_none() => {
+                (Verdict::Moment, Arc::clone(status))
             }
             // Not if it is longer than any: another's answer is lost.
-            Some((Verdict::Record, status)) if self.too_long(&left, &status) == Err(()) => {
-                (Verdict::Moment, status)
+            Some((Verdict::Record, status)) if self.too_long(&left.items, status) == Err(()) => {
+                (Verdict::Moment, Arc::clone(status))
             }
-            Some(failure) => failure,
+            Some(failure) => failure.clone(),
         };
-        // A server that is away says nothing of how long calls live.
-        let at_one = usize::from(verdict != Verdict::Moment);
-        if at.is_some() && (at_one > 0 || flight.answered() > 0) {
-            self.depth.ended(left.len().saturating_sub(at_one));
+        if verdict == Verdict::Whole {
+            self.requeue_all(&left.items);
+            self.refuse_all(verdict::kind_of_whole(&status), status);
+            return Aftermath::Quiet;
         }
-        if acknowledged_whole {
-            // Some of it may be done: the server stops at the first that it refuses.
-            self.lost(&left, flight.number);
-        }
-        match verdict {
-            Verdict::Record | Verdict::Attempt if acknowledged_whole && ended.taken > 1 => {
-                self.requeue_all(&left);
-                self.suspect(&left, flight.number);
-                Aftermath::Quiet
-            }
-            Verdict::Record | Verdict::Attempt
-                if !is_at_first && verdict::oversize(&status).is_none() =>
-            {
-                self.requeue_all(&left);
+        self.note_depth(flight, left, verdict, &status);
+        match (verdict, left.first()) {
+            (Verdict::Record, Some(_)) => {
+                self.refused_one(&left.items, flight, &status);
                 Aftermath::Answered
             }
-            Verdict::Record => {
-                if acknowledged_whole {
-                    self.end_of_suspicion(&left);
-                }
-                self.refused_one(&left, flight, &status);
+            (Verdict::Record, None) if verdict::oversize(&status).is_some() => {
+                self.refused_one(&left.items, flight, &status);
                 Aftermath::Answered
             }
-            Verdict::Attempt => {
-                if acknowledged_whole {
-                    self.end_of_suspicion(&left);
+            (Verdict::Attempt, Some(at)) => {
+                self.requeue_all(&left.items[1..]);
+                let aftermath = self.failed_at(at, flight, &status, &ended, wait);
+                if aftermath == Aftermath::Succeeded {
+                    self.expect_stored(&left.items[1..], flight.number);
                 }
-                let at = left[0];
-                self.requeue_all(&left[1..]);
-                self.charge(at.index, &status, true, true, &wait);
-                if self.rules.retries {
-                    // The server may have failed at it because it has it.
-                    self.lost(&[at], flight.number);
-                }
-                self.retry(at.index);
-                if verdict::is_already_stored(&status) {
-                    self.expect_stored(&left[1..], flight.number);
-                    return Aftermath::Answered;
-                }
-                Aftermath::Fault { named: true }
+                aftermath
             }
-            Verdict::Moment | Verdict::Whole => {
-                let is_write = self.rules.lost != Lost::Nothing;
-                for item in &left {
-                    let trouble = self.live(item.index).trouble.get_or_insert_default();
-                    trouble.last = Some(Arc::clone(&status));
-                    trouble.named = false;
-                    trouble.may_have_landed = is_write;
+            // At an item that was given up meanwhile, or at the canary.
+            (Verdict::Record | Verdict::Attempt, None) => {
+                self.requeue_all(&left.items);
+                if !left.is_at_canary() || verdict == Verdict::Record {
+                    Aftermath::Answered
+                } else if verdict::is_already_stored(&status) {
+                    self.suspects.success();
+                    Aftermath::Succeeded
+                } else {
+                    Aftermath::Fault { named: true }
                 }
-                if let Some(at) = left.first().filter(|_| is_at_first && !ended.is_of_call) {
-                    self.charge(at.index, &status, false, flight.is_single(), &wait);
-                }
-                self.lost(&left, flight.number);
-                for item in left {
-                    self.retry(item.index);
-                }
-                if !self.rules.retries {
-                    self.fail_unsent(flight, &status);
-                }
+            }
+            (Verdict::Moment | Verdict::Whole, at) => {
+                let at = at.filter(|_| !ended.is_of_call);
+                self.broke(flight, &left.items, at, &status, wait);
                 Aftermath::Fault { named: false }
             }
+        }
+    }
+
+    /// The end of a call that is acknowledged as a whole. If it failed, some of it may be done: the
+    /// server stops at the first that it refuses.
+    fn whole_ended(
+        &mut self,
+        flight: &Flight,
+        left: &Left,
+        ended: Ended,
+        wait: impl Fn(u32) -> Option<Instant>,
+        done: impl Fn(&E) -> Result<O, Error>,
+    ) -> Aftermath {
+        let items = &left.items;
+        if ended.failure.is_none() && ended.acknowledged {
+            let mut suspected = false;
+            for item in items {
+                suspected |= self.is_in_refused_call(item.index);
+                let outcome = done(&self.live(item.index).entry);
+                self.settle(item.index, outcome);
+            }
+            if !suspected {
+                self.segments.succeeded();
+            }
+            self.suspects.success();
+            return Aftermath::Succeeded;
+        }
+        if !flight.is_awaited() {
+            return Aftermath::Quiet;
+        }
+        let is_one_of_many = ended.taken > 1;
+        let (verdict, status) = match &ended.failure {
+            None => {
+                let words = "the server ended the call before it had all of it";
+                (Verdict::Moment, Arc::new(Status::unavailable(words)))
+            }
+            Some((Verdict::Record | Verdict::Attempt, status)) if left.at.is_none() => {
+                (Verdict::Moment, Arc::clone(status))
+            }
+            Some(failure) => failure.clone(),
+        };
+        if verdict != Verdict::Whole || is_one_of_many {
+            self.lost(items, flight.number);
+        }
+        match (verdict, left.first()) {
+            (Verdict::Whole, _) => {
+                self.requeue_all(items);
+                self.refuse_all(verdict::kind_of_whole(&status), status);
+                Aftermath::Quiet
+            }
+            (Verdict::Record | Verdict::Attempt, _) if is_one_of_many => {
+                self.requeue_all(items);
+                self.refused_with(items, flight.number);
+                Aftermath::Quiet
+            }
+            (Verdict::Record | Verdict::Attempt, None) => {
+                self.requeue_all(items);
+                Aftermath::Answered
+            }
+            (Verdict::Record, Some(_)) => {
+                self.found_refused(items);
+                self.refused_one(items, flight, &status);
+                Aftermath::Answered
+            }
+            (Verdict::Attempt, Some(at)) => {
+                self.found_refused(items);
+                self.failed_at(at, flight, &status, &ended, wait)
+            }
+            (Verdict::Moment, at) => {
+                let halves = ended.stalled && is_one_of_many;
+                if halves {
+                    // A healthy server may have been too slow for so many.
+                    self.segments.stalled(items.len());
+                }
+                let at = at.filter(|_| !ended.is_of_call && !halves);
+                self.broke(flight, items, at, &status, wait);
+                Aftermath::Fault { named: false }
+            }
+        }
+    }
+
+    /// What was sent behind the request that the server ended the call at was sent in vain.
+    fn note_depth(&mut self, flight: &Flight, left: &Left, verdict: Verdict, status: &Status) {
+        if verdict == Verdict::Attempt && verdict::is_already_stored(status) {
+            // What is behind it is looked up before it is sent again.
+            return;
+        }
+        let at_one = usize::from(verdict != Verdict::Moment);
+        // A server that is away says nothing of how long calls live.
+        let is_told = left.at.is_some() && (at_one > 0 || flight.answered() > 0);
+        // Nor does an item that was the last of its call since the server had failed at it before.
+        let is_suspect = |slot: &mut super::Slot<E, O>| slot.last_failure().is_some();
+        let alone = left.items.len() == 1 && self.slot(left.items[0].index).is_some_and(is_suspect);
+        if is_told && !alone {
+            let in_vain = left.items.len().saturating_sub(at_one);
+            self.depth.ended(in_vain);
+        }
+    }
+
+    /// The server failed at this item without saying whose fault that is.
+    fn failed_at(
+        &mut self,
+        at: Unanswered,
+        flight: &Flight,
+        status: &Arc<Status>,
+        ended: &Ended,
+        wait: impl Fn(u32) -> Option<Instant>,
+    ) -> Aftermath {
+        let mut evidence = ended.evidence;
+        let is_stored = verdict::is_already_stored(status);
+        if is_stored {
+            // The server does its work, whatever is to be done about this item.
+            self.suspects.success();
+            evidence.proved = self.suspects.successes();
+        }
+        let most = self.rules.most_tries;
+        let last = self.live(at.index).last_failure();
+        let (failure, counts) = self.suspects.failed(last, most, evidence);
+        let trouble = self.live(at.index).trouble.get_or_insert_default();
+        trouble.tries += u32::from(counts);
+        trouble.failure = Some(failure);
+        trouble.named = true;
+        trouble.alone = false;
+        trouble.last = Some(Arc::clone(status));
+        trouble.rest = wait(trouble.tries);
+        trouble.exhausted = trouble.rest.is_none() || trouble.tries >= most;
+        if self.rules.retries {
+            // The server may have failed at it because it has it.
+            self.lost(&[at], flight.number);
+        }
+        self.retry(at.index);
+        if is_stored {
+            Aftermath::Succeeded
+        } else {
+            Aftermath::FailedAtItem
+        }
+    }
+
+    /// The call broke, at an item to which that may be due.
+    fn broke(
+        &mut self,
+        flight: &Flight,
+        items: &[Unanswered],
+        at: Option<Unanswered>,
+        status: &Arc<Status>,
+        wait: impl Fn(u32) -> Option<Instant>,
+    ) {
+        let is_write = self.rules.lost != Lost::Nothing;
+        for item in items {
+            let trouble = self.live(item.index).trouble.get_or_insert_default();
+            trouble.last = Some(Arc::clone(status));
+            trouble.named = false;
+            trouble.may_have_landed = is_write;
+        }
+        if let Some(at) = at {
+            let most = self.rules.most_tries;
+            let trouble = self.live(at.index).trouble.get_or_insert_default();
+            trouble.tries += 1;
+            let until = wait(trouble.tries);
+            trouble.alone = trouble.tries + 1 >= most;
+            // The first that breaks under it need not be its fault, so it keeps its place.
+            trouble.rest = until.filter(|_| trouble.tries > 1);
+            trouble.exhausted =
+                until.is_none() || trouble.tries >= most && (flight.is_single() || most == 1);
+        }
+        self.lost(items, flight.number);
+        for item in items {
+            self.retry(item.index);
+        }
+        if !self.rules.retries {
+            self.fail_unsent(flight, status);
         }
     }
 
@@ -199,70 +350,38 @@ impl<E, O> Window<E, O> {
     }
 
     /// One of these fails the whole of a call.
-    fn suspect(&mut self, items: &[Unanswered], call: u64) {
+    fn refused_with(&mut self, items: &[Unanswered], call: u64) {
         if items.is_empty() {
             return;
         }
-        self.suspects.insert(call, items.len());
+        self.segments.refused(call, items.len());
         for item in items {
             let trouble = self.live(item.index).trouble.get_or_insert_default();
-            if let Some(before) = trouble.suspected_in.replace(call) {
+            if let Some(before) = trouble.refused_in.replace(call) {
                 // The one that failed that call is among these.
-                self.suspects.remove(&before);
+                self.segments.narrowed(before);
             }
         }
     }
 
-    fn is_suspected(&mut self, index: u64) -> bool {
+    fn refused_in(&mut self, index: u64) -> Option<u64> {
         let trouble = self.live(index).trouble.as_ref();
-        let call = trouble.and_then(|trouble| trouble.suspected_in);
-        call.is_some_and(|call| self.suspects.contains_key(&call))
+        trouble.and_then(|trouble| trouble.refused_in)
     }
 
-    /// An item is suspected no more.
-    pub(super) fn drop_suspect(&mut self, call: Option<u64>) {
-        if let Some(call) = call
-            && let Some(suspects) = self.suspects.get_mut(&call)
-        {
-            *suspects -= 1;
-            if *suspects == 0 {
-                self.suspects.remove(&call);
-            }
-        }
+    fn is_in_refused_call(&mut self, index: u64) -> bool {
+        let call = self.refused_in(index);
+        call.is_some_and(|call| self.segments.is_open(call))
     }
 
-    /// The one that failed the call of which these are left has been found. Where one fails the next
-    /// may, as when the server's storage is down: segments grow again with each that succeeds.
-    fn end_of_suspicion(&mut self, left: &[Unanswered]) {
+    /// The one that failed the call of which these are left has been found.
+    fn found_refused(&mut self, left: &[Unanswered]) {
         for item in left {
-            let trouble = self.live(item.index).trouble.as_ref();
-            if let Some(call) = trouble.and_then(|trouble| trouble.suspected_in) {
-                self.suspects.remove(&call);
+            if let Some(call) = self.refused_in(item.index) {
+                self.segments.narrowed(call);
             }
         }
-        self.segment = 1;
-    }
-
-    /// A fault met this item first.
-    fn charge(
-        &mut self,
-        index: u64,
-        status: &Arc<Status>,
-        named: bool,
-        alone: bool,
-        wait: impl Fn(u32) -> Option<Instant>,
-    ) {
-        let most = self.rules.most_tries;
-        let trouble = self.live(index).trouble.get_or_insert_default();
-        trouble.tries += 1;
-        let until = wait(trouble.tries);
-        trouble.named = named;
-        trouble.last = Some(Arc::clone(status));
-        trouble.alone = trouble.tries + 1 >= most;
-        // The first that breaks under it need not be its fault, so it keeps its place.
-        trouble.rest = until.filter(|_| named || trouble.tries > 1);
-        trouble.exhausted =
-            until.is_none() || trouble.tries >= most && (named || alone || most == 1);
+        self.segments.found();
     }
 
     /// The answers to these were lost with this call.
@@ -298,16 +417,23 @@ impl<E, O> Window<E, O> {
             let error = slot.failure(lost);
             self.settle(index, Err(error));
         } else if let Some(until) = trouble.and_then(|trouble| trouble.rest) {
-            slot.state = State::Resting;
+            self.set_state(index, State::Resting);
             self.resting.insert((until, index));
         } else {
             self.requeue(index);
         }
     }
 
+    /// It waits to be sent.
     pub(super) fn requeue(&mut self, index: u64) {
-        self.live(index).state = State::Waiting;
-        self.unsent = self.unsent.min(index);
+        if let Some(failure) = self.live(index).last_failure() {
+            let due = self.sent.saturating_add(self.depth.now() as u64);
+            self.set_state(index, State::Suspect);
+            self.suspects.push(index, failure, due);
+        } else {
+            self.set_state(index, State::Waiting);
+            self.unsent = self.unsent.min(index);
+        }
     }
 
     fn requeue_all(&mut self, items: &[Unanswered]) {

@@ -23,9 +23,8 @@ impl<E, O> Window<E, O> {
         }
         let (_, index) = self.in_doubt.pop_first()?;
         flight.carry(index);
-        let slot = self.live(index);
-        slot.state = State::LookedUp;
-        Some(&slot.entry)
+        self.set_state(index, State::LookedUp);
+        Some(&self.live(index).entry)
     }
 
     /// The call that looks up is over.
@@ -67,7 +66,7 @@ impl<E, O> Window<E, O> {
             (Verdict::Whole, _) => {
                 self.cannot_look_up = true;
                 self.expects_stored = None;
-                for index in left {
+                for (_, index) in std::mem::take(&mut self.in_doubt) {
                     self.cannot_be_settled(index);
                 }
                 Aftermath::Quiet
@@ -89,7 +88,7 @@ impl<E, O> Window<E, O> {
     }
 
     /// Whether what became of an item can be looked up.
-    pub(super) fn looks_up(&self) -> bool {
+    pub(crate) fn looks_up(&self) -> bool {
         self.rules.lost == Lost::LookedUp && self.rules.retries && !self.cannot_look_up
     }
 
@@ -159,9 +158,8 @@ impl<E, O> Window<E, O> {
 
     /// It is to be looked up.
     pub(super) fn doubt(&mut self, index: u64) {
-        let slot = self.live(index);
-        slot.state = State::InDoubt;
-        if let Some(lost) = slot.lost() {
+        self.set_state(index, State::InDoubt);
+        if let Some(lost) = self.live(index).lost() {
             self.in_doubt.insert((lost, index));
         }
     }

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::Lost;
+use super::suspects::Failure;
 use crate::error::{Error, ErrorKind};
 use crate::verdict;
 
@@ -23,6 +24,8 @@ pub(super) struct Slot<E, O> {
 pub(super) enum State<O> {
     /// To be sent, by this call or the next.
     Waiting,
+    /// The server has failed at it. To be sent again, behind the others.
+    Suspect,
     /// Given to a call, not answered.
     Sent,
     /// To be sent, but not yet.
@@ -46,7 +49,7 @@ pub(super) struct Loss {
 /// What faults have done to an item.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
-    /// How many faults it was the first victim of.
+    /// How many faults count against it: of those that it was the first victim of.
     pub(super) tries: u32,
     /// How many faults met it while it was looked up.
     pub(super) lookups: u32,
@@ -57,8 +60,10 @@ pub(super) struct Trouble {
     pub(super) may_have_landed: bool,
     /// Whether the last fault was the server's own word about this item.
     pub(super) named: bool,
+    /// When the server last failed at it.
+    pub(super) failure: Option<Failure>,
     /// The call that was refused as a whole with this item in it.
-    pub(super) suspected_in: Option<u64>,
+    pub(super) refused_in: Option<u64>,
     /// Whether the next try is its last, to be made alone.
     pub(super) alone: bool,
     /// Whether there is no next try.
@@ -78,6 +83,12 @@ impl Trouble {
 impl<E, O> Slot<E, O> {
     pub(super) fn tries(&self) -> u32 {
         self.trouble.as_ref().map_or(0, |trouble| trouble.tries)
+    }
+
+    /// When the server last failed at it, if that was the last fault that it has met.
+    pub(super) fn last_failure(&self) -> Option<Failure> {
+        let trouble = self.trouble.as_ref().filter(|trouble| trouble.named)?;
+        trouble.failure
     }
 
     pub(super) fn lost(&self) -> Option<Loss> {

@@ -10,9 +10,10 @@ use tonic::Status;
 
 use super::*;
 
+static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 /// When an item that has had so many tries may be sent again.
 fn later(tries: u32) -> Option<Instant> {
-    static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
     Some(*NOW + tries * Duration::from_secs(1))
 }
 
@@ -43,6 +44,7 @@ const PUSH: Rules = Rules {
     depth: (NonZeroUsize::MAX, NonZeroUsize::MAX),
     acknowledged: Acknowledged::EachItem,
     lost: Lost::LookedUp,
+    answer_len: 0,
     retries: false,
     most_tries: 1,
     unordered: false,
@@ -92,7 +94,8 @@ impl TestWindow {
     }
 
     fn answer(&mut self, outcome: Result<&'static str, Error>) -> bool {
-        self.window.answer(&mut self.flight, |_| outcome)
+        let answered = self.window.answer(&mut self.flight, |_| (outcome, 0));
+        answered != Answered::Unexpected
     }
 
     fn answer_ok(&mut self) {
@@ -110,13 +113,23 @@ impl TestWindow {
                 .err()
                 .map(|status| (Verdict::of(&status), status.into())),
             taken,
-            answers,
+            acknowledged: answers == 1,
+            stalled: false,
             is_of_call: false,
+            evidence: self.evidence(),
         };
         let Self { window, flight } = self;
         let aftermath = window.call_ended(flight, ended, later, |_| Ok("acknowledged"));
         self.flight = self.window.launch(false);
         aftermath
+    }
+
+    /// The one node there is has had all the successes.
+    fn evidence(&self) -> Evidence {
+        Evidence {
+            now: *NOW,
+            proved: self.successes(),
+        }
     }
 
     /// Index, attempts and outcome of each result that can be handed out.
@@ -531,15 +544,17 @@ impl TestWindow {
     }
 
     fn found(&mut self, flight: &mut Flight) {
-        assert!(self.window.answer(flight, |_| Ok("found")));
+        assert!(self.window.looked_up(flight, |_| Ok("found")));
     }
 
     fn look_up_ended(&mut self, flight: &Flight, status: Status) -> Aftermath {
         let ended = Ended {
             failure: Some((Verdict::of(&status), status.into())),
             taken: usize::MAX,
-            answers: 0,
+            acknowledged: false,
+            stalled: false,
             is_of_call: false,
+            evidence: self.evidence(),
         };
         self.window.look_up_ended(flight, ended, later)
     }
@@ -598,7 +613,7 @@ fn behind_a_stored_record_others_are_looked_up_before_they_are_sent() {
     window.take_all(0..4);
     window.send();
     let aftermath = window.end(Err(Status::internal("already exists")), 3);
-    assert_eq!(aftermath, Aftermath::Answered, "the server does its work");
+    assert_eq!(aftermath, Aftermath::Succeeded, "the server does its work");
     assert_eq!(window.send(), [3], "this one had not left");
     window.take(4, 1);
     let (asked, mut flight) = window.look_up();
@@ -675,32 +690,131 @@ fn the_first_victim_is_charged_and_only_if_it_had_left() {
 }
 
 #[test]
-fn an_item_at_its_last_try_is_alone_in_its_call() {
+fn an_item_at_which_the_server_failed_comes_behind_the_others() {
     let mut window = retrying(8);
     window.take_all(0..3);
     window.send();
-    window.end(Err(Status::internal("no")), 3);
+    assert_eq!(
+        window.end(Err(Status::internal("no")), 3),
+        Aftermath::FailedAtItem
+    );
     window.nothing_is_there();
     assert_eq!(window.send(), [1, 2]);
-    assert_eq!(window.after(1), [0], "the second try may be with others");
+    assert!(window.after(1).is_empty(), "nothing has succeeded since");
     window.answer_ok();
-    window.answer_ok();
-    assert_eq!(window.end(Err(Status::internal("no")), 3), NAMED);
-    window.nothing_is_there();
-    window.take(3, 1);
-    assert_eq!(window.send(), [3]);
-    assert!(window.after(2).is_empty(), "not in a call with others");
-    assert!(window.wants_to_be_alone());
-    window.answer_ok();
-    window.end(Ok(()), 1);
-    window.take(4, 1);
     assert_eq!(window.send(), [0]);
-    assert!(window.flight.is_full(), "and no other with it");
-    window.end(Err(Status::internal("no")), 1);
+    window.take(3, 1);
+    assert_eq!(window.send(), [3], "it has failed once only");
+    window.answer_ok();
+    window.end(Err(Status::internal("no")), 4);
     window.nothing_is_there();
+    assert_eq!(window.after(2), [3], "an item that has not failed is first");
+    window.answer_ok();
+    assert_eq!(window.send(), [0]);
+    window.take(4, 1);
+    assert!(window.send().is_empty(), "nothing goes behind it");
+    window.end(Err(Status::internal("no")), 2);
+    window.nothing_is_there();
+    let results: Vec<_> = window.results().into_iter().map(|r| (r.0, r.2)).collect();
+    let ok = Ok("stored");
     let internal = Err(ErrorKind::Internal);
-    assert_eq!(window.results()[0], (0, 3, internal));
-    assert_eq!(window.send(), [4]);
+    assert_eq!(results, [(0, internal), (1, ok), (2, ok), (3, ok)]);
+}
+
+#[test]
+fn an_item_that_fails_while_nothing_succeeds_is_not_charged_for_it() {
+    let mut window = retrying(8);
+    window.take_all(0..2);
+    window.send();
+    window.answer_ok();
+    for _ in 0..20 {
+        window.end(Err(Status::internal("no")), 2);
+        window.nothing_is_there();
+        assert_eq!(window.after(9), [1], "there is nothing else to try");
+    }
+    assert!(window.needs_canary());
+    window.answer_ok();
+    assert_eq!(
+        window.results(),
+        [(0, 1, Ok("stored")), (1, 21, Ok("stored"))]
+    );
+}
+
+#[test]
+fn an_answer_of_the_canary_proves_the_fault_of_what_fails_behind_it() {
+    let mut window = retrying(8);
+    window.take_all(0..2);
+    window.send();
+    window.answer_ok();
+    window.end(Err(Status::internal("no")), 2);
+    window.nothing_is_there();
+    window.wake(later(9).unwrap());
+    for last in [false, true] {
+        assert!(window.needs_canary());
+        window.flight.carry_canary();
+        assert_eq!(window.send(), [1], "it is sent behind the canary");
+        window.answer_ok();
+        window.end(Err(Status::internal("no")), 2);
+        window.nothing_is_there();
+        window.wake(later(9).unwrap());
+        assert_eq!(window.is_stuck(), !last);
+    }
+    let results = window.results();
+    assert_eq!(results[1], (1, 3, Err(ErrorKind::Internal)));
+}
+
+#[test]
+fn a_canary_that_fails_is_an_outage_and_nobodys_fault() {
+    let mut window = retrying(8);
+    window.take(0, 1);
+    window.flight.carry_canary();
+    assert_eq!(window.send(), [0]);
+    assert_eq!(window.end(Err(Status::internal("no")), 2), NAMED);
+    assert_eq!(window.send(), [0], "it has not been looked at");
+    window.answer_ok();
+    assert_eq!(window.results(), [(0, 2, Ok("stored"))]);
+}
+
+#[test]
+fn answers_count_in_the_windows_bytes_and_the_next_are_expected_to_be_as_long() {
+    let mut window = with(Rules {
+        items: 100,
+        bytes: 1000,
+        answer_len: 100,
+        lost: Lost::Nothing,
+        retries: true,
+        most_tries: 3,
+        ..PUSH
+    });
+    for item in 0..20 {
+        window.take(item, 0);
+    }
+    assert_eq!(window.send().len(), 10, "ten answers of a hundred bytes");
+    let answer = |window: &mut TestWindow| {
+        let TestWindow { window, flight } = window;
+        window.answer(flight, |_| (Ok("record"), 300));
+    };
+    answer(&mut window);
+    assert_eq!(window.results().len(), 1);
+    assert_eq!(window.send(), [] as [u64; 0], "nine more are under way");
+    assert!(!window.has_room());
+    for _ in 1..=9 {
+        answer(&mut window);
+    }
+    assert_eq!(window.results().len(), 9);
+    assert_eq!(window.send().len(), 3, "they are three times as long");
+
+    // Results that wait for the first take room; the first is asked for all the same.
+    answer(&mut window);
+    assert_eq!(window.results().len(), 1);
+    window.end(Err(Status::unavailable("")), 1);
+    assert_eq!(window.send().len(), 3);
+    for item in [11, 12, 13] {
+        let index = window.flight.next();
+        assert_eq!(index, Some(item));
+        answer(&mut window);
+    }
+    assert!(window.has_waiting());
 }
 
 #[test]
