@@ -407,3 +407,34 @@ async fn a_stored_record_that_the_server_cannot_decode_fails_alone_and_at_once()
     let stats = monitor.stats();
     assert_eq!((stats.calls, stats.faults), (2, 0), "{stats}");
 }
+
+/// A schema service that fails at some records for good, in words that say nothing of that.
+#[tokio::test]
+#[ignore = "needs the real server: run `tests/interop/run server`"]
+async fn a_record_that_breaks_its_validator_holds_up_nobody() {
+    let records: Vec<_> = (0..200)
+        // Shuffled, with a few good and a few bad ones in a row.
+        .map(|place| place * 37 % 200)
+        .map(|number| match number / 20 % 2 {
+            0 => (published(number, "good", None), None),
+            _ => (published(number, "broken", None), Some(ErrorKind::Internal)),
+        })
+        .collect();
+    let good: Vec<_> = records
+        .iter()
+        .filter(|(_, failure)| failure.is_none())
+        .map(|(record, _)| cid(record))
+        .collect();
+
+    let server = Server::start("broken", &[]).await;
+    let client = server.client().await;
+    let start = std::time::Instant::now();
+    let (stats, failures) = import(&client, records).await;
+    print(
+        &format!("200 records, half of them broken, {:?}", start.elapsed()),
+        &stats,
+    );
+    assert_eq!((stats.succeeded, failures.len()), (100, 100), "{stats}");
+    let found: Vec<_> = soon(stream::iter(&good).lookup_in(&client).collect()).await;
+    assert!(found.iter().all(Result::is_ok), "{found:?}");
+}
