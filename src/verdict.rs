@@ -14,9 +14,11 @@ use crate::error::ErrorKind;
 /// |---|---|
 /// | `InvalidArgument`, `NotFound`, `FailedPrecondition`, `OutOfRange` | [`Record`](Self::Record) |
 /// | `ResourceExhausted` "received message larger than max", or the same "after decompression" | [`Record`](Self::Record) |
-/// | `Internal` "schema_version field is missing", a DIR server's word for a record without one | [`Record`](Self::Record) |
+/// | `Internal` "failed to validate record: …" that ends in "schema_version field is missing", or goes on with "no schema found for version" or "failed to marshal record to JSON" | [`Record`](Self::Record) |
+/// | the same that ends in "HTTP 4xx", as the schema service answered: 404 for a version that it does not serve. Not 401, 403, 407, 408, 421, 425 and 429 | [`Record`](Self::Record) |
+/// | `Internal` "failed to pull record: failed to unmarshal record for CID …": what is stored cannot be decoded | [`Record`](Self::Record) |
 /// | an answer that cannot be read | [`Record`](Self::Record) |
-/// | `Internal`, `Unknown`, `DataLoss`, `AlreadyExists` in the server's own words | [`Attempt`](Self::Attempt) |
+/// | `Internal`, `Unknown`, `DataLoss`, `AlreadyExists` in any other words of the server's own, such as "failed to validate record: … HTTP 503" | [`Attempt`](Self::Attempt) |
 /// | `Unavailable`, `ResourceExhausted`, `DeadlineExceeded`, `Aborted`, `Cancelled` | [`Moment`](Self::Moment) |
 /// | whatever the transport made up: a reset, GOAWAY, too many pings, no connection, a status too long for the header list | [`Moment`](Self::Moment) |
 /// | an answer of a proxy that is not gRPC, such as a 502 page | [`Moment`](Self::Moment) |
@@ -26,6 +28,11 @@ use crate::error::ErrorKind;
 ///
 /// One code says several things, so the code alone does not decide: a status with a
 /// [source](StdError::source) was made of a broken transport, whatever its code.
+///
+/// The words of `Internal` are those of a DIR server 1.2.0. They carry text of the record, such as
+/// its `schema_version`, in the middle. They are read only at the start and at the end, so no record
+/// can be named so that an outage reads as a refusal. What they do not tell is whether the server
+/// asks the right schema service: at a wrong address, each record is answered 404.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Verdict {
@@ -70,7 +77,7 @@ impl Verdict {
             | Code::DeadlineExceeded
             | Code::Cancelled
             | Code::Aborted => Self::Moment,
-            _ if is_unreadable(status) || is_without_schema(status) => Self::Record,
+            _ if is_unreadable(status) || is_for_good(status) => Self::Record,
             Code::Internal | Code::Unknown | Code::DataLoss | Code::AlreadyExists => Self::Attempt,
             _ => Self::Record,
         }
@@ -140,13 +147,49 @@ fn is_unreadable(status: &Status) -> bool {
         .any(|words| status.message().starts_with(words))
 }
 
-/// A DIR server looks for the schema version before it asks its validator, and answers `Internal`
-/// where there is none: that is no outage.
-fn is_without_schema(status: &Status) -> bool {
+/// What a DIR server answers with `Internal` although it is no outage: it will say so of this record
+/// whenever it is asked.
+fn is_for_good(status: &Status) -> bool {
     status.code() == Code::Internal
-        && status
-            .message()
-            .ends_with("schema_version field is missing")
+        && (cannot_be_validated(status.message())
+            // What is stored is no record, or none of a schema that the server can decode.
+            || status
+                .message()
+                .starts_with("failed to pull record: failed to unmarshal record for CID "))
+}
+
+/// The server tells how far it came, layer by layer, and then why it went no further. Text of the
+/// record stands in between, so nothing is looked for there.
+fn cannot_be_validated(words: &str) -> bool {
+    const LAYERS: [&str; 2] = [
+        "failed to validate record: ",
+        "schema URL validation failed: ",
+    ];
+    const REASONS: [&str; 2] = [
+        "failed to marshal record to JSON: ",
+        // The server knows the schemas itself, as older ones do.
+        "no schema found for version ",
+    ];
+    let Some(mut why) = words.strip_prefix(LAYERS[0]) else {
+        return false;
+    };
+    for layer in LAYERS {
+        why = why.strip_prefix(layer).unwrap_or(why);
+    }
+    REASONS.iter().any(|reason| why.starts_with(reason))
+        || why.ends_with("schema_version field is missing")
+        || why
+            .rsplit(": ")
+            .next()
+            .and_then(|end| end.strip_prefix("HTTP ")?.parse().ok())
+            .is_some_and(is_of_content)
+}
+
+/// Whether this answer of the schema service is about what it was asked. Of the others of its class,
+/// some are about who asks, and some about when.
+fn is_of_content(http_status: u16) -> bool {
+    matches!(http_status, 400..=499)
+        && !matches!(http_status, 401 | 403 | 407 | 408 | 421 | 425 | 429)
 }
 
 /// A DIR server over a local folder answers so to a record that it has: nothing is wrong with the
@@ -167,6 +210,10 @@ pub(crate) struct Oversize {
 }
 
 pub(crate) fn oversize(status: &Status) -> Option<Oversize> {
+    if status.code() != Code::ResourceExhausted {
+        // A validator may repeat what a record says.
+        return None;
+    }
     let number = |text: &str| text.trim_matches(['(', ')']).parse().ok();
     if let Some((_, limit)) = status
         .message()
@@ -186,7 +233,7 @@ pub(crate) fn oversize(status: &Status) -> Option<Oversize> {
 pub(crate) fn kind_of_record(status: &Status) -> ErrorKind {
     match status.code() {
         _ if is_unreadable(status) => ErrorKind::Mismatch,
-        _ if is_without_schema(status) => ErrorKind::Rejected,
+        _ if is_for_good(status) => ErrorKind::Rejected,
         Code::NotFound => ErrorKind::NotFound,
         Code::Internal | Code::Unknown | Code::DataLoss | Code::AlreadyExists => {
             ErrorKind::Internal
@@ -199,5 +246,160 @@ pub(crate) fn kind_of_whole(status: &Status) -> ErrorKind {
     match status.code() {
         Code::Unimplemented => ErrorKind::Unsupported,
         _ => ErrorKind::Denied,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a DIR server 1.2.0 says of a record that its schema service answered so.
+    fn validated(schema_version: &str, end: &str) -> String {
+        format!(
+            "failed to validate record: failed to validate record: schema URL validation failed: \
+             failed to validate record at URL http://10.0.0.1:8080/api/{schema_version}/validate/object/record?missing_recommended=true: {end}"
+        )
+    }
+
+    /// What it says where it got no answer.
+    fn unsent(schema_version: &str, end: &str) -> String {
+        let url = format!(
+            "http://10.0.0.1:8080/api/{schema_version}/validate/object/record?missing_recommended=true"
+        );
+        format!(
+            "failed to validate record: failed to validate record: schema URL validation failed: \
+             failed to send POST request to {url}: Post \"{url}\": {end}"
+        )
+    }
+
+    fn pulled(end: &str) -> String {
+        format!(
+            "failed to pull record: failed to unmarshal record for CID \
+             baeareihdr6t7s6sr2q4zo456sza66eewqc7huzatyfgvoupaqyjw23ilvi: {end}"
+        )
+    }
+
+    #[track_caller]
+    fn assert_final(words: &str) {
+        let status = Status::internal(words);
+        assert_eq!(Verdict::of(&status), Verdict::Record, "{words}");
+        assert_eq!(kind_of_record(&status), ErrorKind::Rejected, "{words}");
+    }
+
+    #[track_caller]
+    fn assert_may_pass(words: &str) {
+        let status = Status::internal(words);
+        assert_eq!(Verdict::of(&status), Verdict::Attempt, "{words}");
+        assert_eq!(kind_of_record(&status), ErrorKind::Internal, "{words}");
+    }
+
+    #[test]
+    fn a_record_that_the_schema_service_cannot_take_is_refused() {
+        for code in [400, 404, 405, 406, 410, 411, 413, 414, 415, 422, 431] {
+            assert_final(&validated("0.3.1", &format!("HTTP {code}")));
+        }
+        assert_final("failed to validate record: HTTP 404");
+        assert_final("failed to validate record: schema URL validation failed: HTTP 404");
+    }
+
+    #[test]
+    fn a_schema_service_that_is_down_busy_or_closed_refuses_no_record() {
+        for code in [
+            301, 401, 403, 407, 408, 421, 425, 429, 500, 502, 503, 504, 40, 4040,
+        ] {
+            assert_may_pass(&validated("1.0.0", &format!("HTTP {code}")));
+        }
+        for end in [
+            "dial tcp 10.0.0.1:8080: connect: connection refused",
+            "dial tcp: lookup schema.example: no such host",
+            "context deadline exceeded",
+            "EOF",
+        ] {
+            assert_may_pass(&unsent("1.0.0", end));
+        }
+        assert_may_pass(
+            "failed to validate record: failed to validate record: schema URL validation failed: \
+             failed to decode validation response from URL http://10.0.0.1:8080/api/1.0.0/validate/object/record?missing_recommended=true: \
+             invalid character '<' looking for beginning of value",
+        );
+    }
+
+    /// All that a record brings into these words is its `schema_version`, and what is said of an
+    /// outage stands behind that.
+    #[test]
+    fn no_record_can_turn_an_outage_into_a_refusal() {
+        for name in [
+            "HTTP 404",
+            "x: HTTP 404",
+            "x/validate/object/record?missing_recommended=true: HTTP 404",
+            "x: failed to unmarshal record for CID x: failed to decode Record: ",
+            "schema_version field is missing",
+            "failed to validate record: no schema found for version x",
+        ] {
+            assert_may_pass(&validated(name, "HTTP 503"));
+            assert_may_pass(&unsent(name, "context deadline exceeded"));
+        }
+        // Where it is not of validation, another server has answered.
+        assert_may_pass(
+            "failed to push record to store: rpc error: code = Internal desc = failed to push \
+             record bytes: HTTP 404",
+        );
+        assert_may_pass("HTTP 404");
+    }
+
+    #[test]
+    fn a_record_that_no_validator_can_read_is_refused() {
+        assert_final(
+            "failed to validate record: failed to validate record: schema URL validation failed: \
+             failed to get schema version from record: schema_version field is missing",
+        );
+        assert_final(
+            "failed to validate record: failed to validate record: schema URL validation failed: \
+             failed to marshal record to JSON: json: error calling MarshalJSON for type \
+             *structpb.Struct: proto: google.protobuf.Value: none of the oneof fields is set",
+        );
+        // A server without a schema service knows the schemas itself.
+        assert_final(
+            "failed to validate record: no schema found for version 0.2.0. \
+             Available versions: [0.3.1 0.7.0]",
+        );
+    }
+
+    #[test]
+    fn a_stored_record_that_cannot_be_given_back_is_refused() {
+        for end in [
+            "failed to decode Record: failed to decode Record: failed to convert 1.0.0 record: \
+             failed to unmarshal JSON to Go struct: json: cannot unmarshal number into Go struct \
+             field Record.version of type string",
+            "failed to decode Record: failed to decode Record: unsupported OASF version: 0.5.0 \
+             (major version 0 not supported)",
+            "failed to decode Record: failed to decode Record: invalid version format: v1.0.0 \
+             (OASF versions must not have 'v' prefix, expected format: major.minor.patch)",
+            "failed to unmarshal Record: failed to unmarshal JSON to protobuf struct: proto: \
+             syntax error (line 1:1): unexpected token",
+        ] {
+            assert_final(&pulled(end));
+        }
+    }
+
+    #[test]
+    fn a_refusal_that_repeats_a_records_words_is_not_of_its_length() {
+        let words = "received message larger than max (5 vs. 4)";
+        assert_ne!(oversize(&Status::resource_exhausted(words)), None);
+        let repeated = Status::invalid_argument(format!("record validation failed: [{words}]"));
+        assert_eq!(oversize(&repeated), None);
+    }
+
+    #[test]
+    fn storage_that_fails_refuses_no_record() {
+        for words in [
+            "failed to pull record: failed to read record data for CID x: unexpected EOF",
+            "failed to pull record: failed to fetch manifest for sha256:0: connection refused",
+            "failed to lookup record: failed to read manifest data for sha256:0: unexpected EOF",
+            "failed to push record to store: rpc error: code = Internal desc = failed to push \
+             record bytes: no space left on device",
+        ] {
+            assert_may_pass(words);
+        }
     }
 }

@@ -48,8 +48,10 @@ pub enum Validation {
     Pass,
     /// The record is bad, for these reasons. The push ends with `InvalidArgument`.
     Refuse(Vec<String>),
-    /// The validator itself failed. The push ends with `Internal`, as when a real server cannot
-    /// reach its schema service.
+    /// The validator itself failed, for this reason. The push ends with `Internal`
+    /// `failed to validate record: …`, as when a real server cannot reach its schema service. A
+    /// reason that ends in `HTTP 503` reads as an outage, one in `HTTP 404` as a schema version that
+    /// nobody serves: see [`Verdict`](crate::Verdict).
     Fail(String),
 }
 
@@ -77,6 +79,17 @@ pub struct Builder {
 
 impl Builder {
     /// A check of each pushed record, after the store's own.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::server::{Store, Validation};
+    ///
+    /// let store = Store::builder().validate(|record| match record.schema_version() {
+    ///     Some("1.0.0" | "1.1.0") => Validation::Pass,
+    ///     // What a real server says of a version that its schema service does not serve.
+    ///     _ => Validation::Fail("schema URL validation failed: HTTP 404".into()),
+    /// });
+    /// # let _ = store.build();
+    /// ```
     pub fn validate(
         mut self,
         validator: impl Fn(&Record) -> Validation + Send + Sync + 'static,

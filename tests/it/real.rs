@@ -1,18 +1,20 @@
 //! The real server under faults: killed and started again, closing its connections after seconds,
-//! without its schema service. `tests/interop/run server` builds it and runs these.
+//! without its schema service, with records that it cannot take or cannot give back.
+//! `tests/interop/run server` builds it and runs these.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
-use agntcy_dir_stream::{Failed, Retry, Stats};
+use agntcy_dir_stream::{ErrorKind, Failed, Retry, Stats};
 use futures::{Stream, StreamExt, stream};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::support::{cid, free_address, record, soon};
+use crate::support::{cid, example_records, free_address, record, soon};
 
 /// The server as a process, on a folder and an address of its own.
 struct Server {
@@ -286,4 +288,153 @@ async fn an_outage_of_the_schema_service_fails_nobody() {
         assert!(stats.faults > 0, "the outage was felt");
         all_there(&client, COUNT).await;
     }
+}
+
+/// A real record under another name, and with another `schema_version`, or without one.
+fn published(number: usize, name: &str, schema_version: Option<Option<&str>>) -> Record {
+    static RECORDS: LazyLock<Vec<serde_json::Value>> = LazyLock::new(|| {
+        let parse = |(name, text): (String, String)| serde_json::from_str(&text).expect(&name);
+        example_records().into_iter().map(parse).collect()
+    });
+    let mut record = RECORDS[number % RECORDS.len()].clone();
+    record["name"] = format!("{name}-{number}").into();
+    match schema_version {
+        None => {}
+        Some(None) => drop(record.as_object_mut().unwrap().remove("schema_version")),
+        Some(Some(other)) => record["schema_version"] = other.into(),
+    }
+    record.try_into().unwrap()
+}
+
+/// Pushes records, each with what should become of it, with the default options.
+async fn import(
+    client: &Client,
+    records: Vec<(Record, Option<ErrorKind>)>,
+) -> (Stats, Vec<Failed<Record, Option<ErrorKind>>>) {
+    let mut results = stream::iter(records).push_to(client);
+    let monitor = results.monitor();
+    let mut failures = Vec::new();
+    let end = tokio::time::Instant::now() + Duration::from_secs(180);
+    while let Some(result) = tokio::time::timeout_at(end, results.next())
+        .await
+        .unwrap_or_else(|_| panic!("it should not take three minutes: {}", monitor.stats()))
+    {
+        match result {
+            Ok(pushed) => assert_eq!(pushed.tag, None, "{} is stored", pushed.index),
+            Err(failed) => {
+                assert_eq!(Some(failed.kind()), failed.tag, "{failed}");
+                failures.push(failed);
+            }
+        }
+    }
+    (monitor.stats(), failures)
+}
+
+/// What is published carries any schema version, and a schema service serves a few.
+#[tokio::test]
+#[ignore = "needs the real server: run `tests/interop/run server`"]
+async fn records_of_versions_that_nobody_serves_hold_up_no_import() {
+    const UNSERVED: [&str; 7] = [
+        "0.1.3", "0.2.0", "0.3.1", "0.3.2", "0.4.0", "0.5.0", "0.6.0",
+    ];
+    let records: Vec<_> = (0..300)
+        // As good as shuffled, and each once.
+        .map(|place| place * 97 % 300)
+        .map(|number| match number / 20 {
+            part @ 0..7 => (published(number, "old", Some(Some(UNSERVED[part]))), true),
+            7 => (published(number, "without", Some(None)), true),
+            8 => (published(number, "refuse", None), true),
+            _ => (published(number, "good", None), false),
+        })
+        .map(|(record, is_bad)| (record, is_bad.then_some(ErrorKind::Rejected)))
+        .collect();
+    let good: Vec<_> = records
+        .iter()
+        .filter(|(_, failure)| failure.is_none())
+        .map(|(record, _)| cid(record))
+        .collect();
+    let bad = (records.len() - good.len()) as u64;
+
+    let server = Server::start("versions", &[]).await;
+    let client = server.client().await;
+    let start = std::time::Instant::now();
+    let (stats, failures) = import(&client, records).await;
+    print(
+        &format!("300 records, {bad} bad, {:?}", start.elapsed()),
+        &stats,
+    );
+    println!("{}", failures[0]);
+    assert!(failures.iter().all(|failed| failed.error.is_of_item()));
+    assert_eq!(stats.faults, 0, "nothing that would open the circuit");
+    assert!(stats.calls <= bad + 2, "{stats}");
+    let found: Vec<_> = soon(stream::iter(&good).lookup_in(&client).collect()).await;
+    assert!(found.iter().all(Result::is_ok), "{found:?}");
+}
+
+/// The server stores what its validator lets in, and decodes it before it gives it back.
+#[tokio::test]
+#[ignore = "needs the real server: run `tests/interop/run server`"]
+async fn a_stored_record_that_the_server_cannot_decode_fails_alone_and_at_once() {
+    let server = Server::start("undecodable", &[]).await;
+    let client = server.client().await;
+    let undecodable: Record = serde_json::json!({
+        "name": "its version is no text",
+        "version": 1,
+        "schema_version": "1.0.0",
+    })
+    .try_into()
+    .unwrap();
+    let mut records: Vec<_> = (0..50).map(record).collect();
+    records.insert(20, undecodable);
+    let refs: Vec<_> = records.iter().map(cid).collect();
+    let pushed: Vec<_> = soon(stream::iter(records).push_to(&client).collect()).await;
+    assert!(pushed.iter().all(Result::is_ok), "{pushed:?}");
+
+    let mut results = stream::iter(&refs).pull_from(&client);
+    let monitor = results.monitor();
+    for number in 0..refs.len() {
+        match soon(results.next()).await.unwrap() {
+            Ok(pulled) => assert_ne!(pulled.index, 20),
+            Err(failed) => {
+                println!("{failed}");
+                assert_eq!(number, 20);
+                assert_eq!((failed.index, failed.kind()), (20, ErrorKind::Rejected));
+                assert_eq!(failed.attempts, 1);
+            }
+        }
+    }
+    print("pull, one that cannot be decoded", &monitor.stats());
+    let stats = monitor.stats();
+    assert_eq!((stats.calls, stats.faults), (2, 0), "{stats}");
+}
+
+/// A schema service that fails at some records for good, in words that say nothing of that.
+#[tokio::test]
+#[ignore = "needs the real server: run `tests/interop/run server`"]
+async fn a_record_that_breaks_its_validator_holds_up_nobody() {
+    let records: Vec<_> = (0..200)
+        // Shuffled, with a few good and a few bad ones in a row.
+        .map(|place| place * 37 % 200)
+        .map(|number| match number / 20 % 2 {
+            0 => (published(number, "good", None), None),
+            _ => (published(number, "broken", None), Some(ErrorKind::Internal)),
+        })
+        .collect();
+    let good: Vec<_> = records
+        .iter()
+        .filter(|(_, failure)| failure.is_none())
+        .map(|(record, _)| cid(record))
+        .collect();
+
+    let server = Server::start("broken", &[]).await;
+    let client = server.client().await;
+    let start = std::time::Instant::now();
+    let (stats, failures) = import(&client, records).await;
+    print(
+        &format!("200 records, half of them broken, {:?}", start.elapsed()),
+        &stats,
+    );
+    assert_eq!((stats.succeeded, failures.len()), (100, 100), "{stats}");
+    let found: Vec<_> = soon(stream::iter(&good).lookup_in(&client).collect()).await;
+    assert!(found.iter().all(Result::is_ok), "{found:?}");
 }

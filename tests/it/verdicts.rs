@@ -22,7 +22,7 @@ use crate::support::{Text, cid, framed, kinds, record, soon};
 mod rows {
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use agntcy_dir_stream::server::{AlreadyStored, Method, Store, Validation};
+    use agntcy_dir_stream::server::{AlreadyStored, Fault, Method, Store, Validation};
     use serde_json::json;
 
     use super::*;
@@ -40,6 +40,12 @@ mod rows {
                 _ if is_down.load(Ordering::Relaxed) => Validation::Fail("HTTP 503".into()),
                 Some("refuse") => Validation::Refuse(vec!["no".into()]),
                 Some("refuse at length") => Validation::Refuse(vec!["no ".repeat(50_000)]),
+                Some("unserved") => Validation::Fail(
+                    "failed to validate record: schema URL validation failed: failed to validate \
+                     record at URL http://schema/api/0.3.1/validate/object/record: HTTP 404"
+                        .into(),
+                ),
+                Some("HTTP 404") => Validation::Fail("HTTP 503".into()),
                 _ => Validation::Pass,
             })
             .build()
@@ -68,6 +74,11 @@ mod rows {
                 ErrorKind::Rejected,
             ),
             ("empty Struct", from(json!({})), ErrorKind::Rejected),
+            (
+                "a schema_version that is not served",
+                from(json!({"name": "unserved", "schema_version": "0.3.1"})),
+                ErrorKind::Rejected,
+            ),
             ("no data", Record::default(), ErrorKind::Invalid),
             ("over 4 MiB", sized((4 << 20) + 1), ErrorKind::Invalid),
         ];
@@ -93,6 +104,11 @@ mod rows {
             );
         }
 
+        let named = from(json!({"name": "HTTP 404", "schema_version": "HTTP 404"}));
+        let failed = in_a_week(client.push(named)).await.unwrap_err();
+        assert_eq!(failed.kind(), ErrorKind::Internal, "an outage: {failed}");
+        assert!(failed.attempts > 1, "{} attempts", failed.attempts);
+
         let pushed = in_a_week(client.push(record(500))).await.unwrap();
         assert!(pushed.already_stored, "already stored");
 
@@ -117,6 +133,18 @@ mod rows {
         ];
         let pulled: Vec<_> = in_a_week(stream::iter(&refs).pull_from(&client).collect()).await;
         assert_eq!(kinds(&pulled), expected, "pull");
+        let words = "failed to pull record: failed to unmarshal record for CID x: failed to decode \
+                     Record: failed to decode Record: failed to convert 1.0.0 record: json";
+        let stored = [0, 1, 2].map(|number| cid(&record(number)));
+        let undecodable = Fault::status(Status::internal(words));
+        store.inject(undecodable.on(Method::Pull).of(stored[1]));
+        let mut results = stream::iter(stored).pull_from(&client);
+        let monitor = results.monitor();
+        let pulled: Vec<_> = in_a_week(results.by_ref().collect()).await;
+        let expected_of_stored = [None, Some(ErrorKind::Rejected), None];
+        assert_eq!(kinds(&pulled), expected_of_stored, "cannot be decoded");
+        let stats = monitor.stats();
+        assert_eq!((stats.calls, stats.faults), (2, 0), "{stats}");
         let found: Vec<_> = in_a_week(stream::iter(&refs).lookup_in(&client).collect()).await;
         assert_eq!(kinds(&found), expected, "lookup");
         let refs = [missing, cid(&record(0)).to_string()];

@@ -53,7 +53,7 @@ func run(scratch, address string, age, grace time.Duration) error {
 	if err != nil {
 		return err
 	}
-	service := orOutage(scratch, validate)
+	service := orOutage(scratch, routes().ServeHTTP)
 	go func() { fmt.Fprintln(os.Stderr, http.Serve(schemas, service)) }()
 
 	if address == "" {
@@ -154,8 +154,18 @@ func orOutage(scratch string, up http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
+// routes knows some versions of the schema, as a schema service does, and answers 404 for the others.
+func routes() http.Handler {
+	mux := http.NewServeMux()
+	for _, version := range []string{"0.7.0", "0.8.0", "1.0.0", "1.1.0"} {
+		mux.HandleFunc("POST /api/"+version+"/validate/object/record", validate)
+	}
+	return mux
+}
+
 // validate answers as an OASF schema service does. A record says by its name what becomes of it:
-// `refuse…` is invalid, for `fail…` the service is down, and `stall…` gets no answer.
+// `refuse…` is invalid, for `fail…` the service is down, for `broken…` it fails, and `stall…` gets
+// no answer. It looks at nothing else, so a record can be stored that the server cannot decode.
 func validate(w http.ResponseWriter, r *http.Request) {
 	var record struct {
 		Name string `json:"name"`
@@ -166,6 +176,10 @@ func validate(w http.ResponseWriter, r *http.Request) {
 	}
 	if strings.HasPrefix(record.Name, "fail") {
 		http.Error(w, "down", http.StatusServiceUnavailable)
+		return
+	}
+	if strings.HasPrefix(record.Name, "broken") {
+		http.Error(w, "broken", http.StatusInternalServerError)
 		return
 	}
 	if strings.HasPrefix(record.Name, "stall") {
