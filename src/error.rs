@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::iter::successors;
 use std::sync::Arc;
 
 use tonic::Status;
@@ -134,7 +135,7 @@ impl fmt::Display for ErrorKind {
 const MOST_PRINTED: usize = 4 << 10;
 
 /// What a status says, or what its code stands for: no more of it than is printed.
-pub(crate) struct Words<'a>(pub(crate) &'a Status);
+struct Words<'a>(&'a Status);
 
 impl fmt::Display for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -142,6 +143,16 @@ impl fmt::Display for Words<'_> {
             "" => self.0.code().description(),
             words => words,
         };
+        Cut(words).fmt(f)
+    }
+}
+
+/// Words, but no more of them than is printed.
+struct Cut<'a>(&'a str);
+
+impl fmt::Display for Cut<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(words) = self;
         if words.len() <= MOST_PRINTED {
             return f.write_str(words);
         }
@@ -151,12 +162,52 @@ impl fmt::Display for Words<'_> {
     }
 }
 
+type Link<'a> = &'a (dyn StdError + 'static);
+
+fn chain(first: Option<Link<'_>>) -> impl Iterator<Item = Link<'_>> {
+    successors(first, |link: &Link<'_>| (*link).source())
+}
+
+/// The cause behind the words of a status. tonic takes those from one of the sources, so the sources
+/// begin with that one, and with what is wrapped around it.
+fn behind(status: &Status) -> Option<Link<'_>> {
+    let said = |link: &Link<'_>| match link.downcast_ref::<Status>() {
+        Some(wrapped) => wrapped.message() == status.message(),
+        None => {
+            let words = link.to_string();
+            !words.is_empty() && status.message().ends_with(&words)
+        }
+    };
+    match chain(status.source()).filter(said).last() {
+        // The root cause stays, though it was said, for those who look for its type.
+        Some(link) => link.source().or((!link.is::<Status>()).then_some(link)),
+        None => status.source(),
+    }
+}
+
+/// A status in words, with the causes behind it.
+pub(crate) fn in_words(status: &Status) -> String {
+    let mut words = Words(status).to_string();
+    for cause in chain(behind(status)) {
+        let cause = Cut(&cause.to_string()).to_string();
+        if !words.contains(&cause) {
+            words.push_str(": ");
+            words.push_str(&cause);
+        }
+    }
+    words
+}
+
 /// The error of one item, or of connecting.
 ///
 /// One word wide. [`kind`](Self::kind) is for matching, and `Display` for reading: it has the
 /// server's own words where the server spoke, cut behind 4 KiB. [`status`](Self::status) gives the
 /// whole gRPC status, and [`source`](StdError::source) the cause behind it, such as a refused
-/// connection; `Display` does not repeat its source.
+/// connection. `Display` does not repeat its source: that begins behind the words of the status,
+/// unless there is nothing behind them. The status's own source has what is wrapped around it, too.
+///
+/// The error of an item that was given up, since its time was up, the adapter was drained, or the
+/// circuit was open, has the last fault of this item, or else of its adapter.
 ///
 /// ```
 /// use agntcy_dir_stream::{ErrorKind, Record};
@@ -287,7 +338,7 @@ impl StdError for Error {
         match &self.0.cause {
             Cause::None => None,
             // `Display` has said what the status says; what is behind it is still to tell.
-            Cause::Status(status) => status.source(),
+            Cause::Status(status) => behind(status),
             Cause::Other(source) => Some(source.as_ref()),
         }
     }
@@ -379,7 +430,46 @@ mod tests {
 
         let broken = Status::from_error("connection reset".into());
         let error = Error::from_status(ErrorKind::NotSent, broken.into());
+        assert_eq!(error.to_string(), "not sent: connection reset");
         assert_eq!(error.source().unwrap().to_string(), "connection reset");
+        assert_eq!(in_words(error.status().unwrap()), "connection reset");
+    }
+
+    #[test]
+    fn a_source_is_behind_the_words_that_were_said() {
+        // As tonic puts it when nobody listens.
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let connect = tonic::ConnectError(Box::new(Wrapped("tcp connect error", refused.into())));
+        let broken = Status::from_error(Box::new(Wrapped("transport error", connect.into())));
+        assert_eq!(in_words(&broken), "tcp connect error: connection refused");
+        let error = Error::from_status(ErrorKind::NotSent, broken.into());
+        assert_eq!(error.to_string(), "not sent: tcp connect error");
+        let source = error.source().unwrap();
+        assert!(source.is::<std::io::Error>());
+
+        // A layer that wraps a status of its own.
+        let cause = Wrapped("layer", Status::unavailable("too many").into());
+        let wrapped = Status::from_error(Box::new(cause));
+        assert_eq!(in_words(&wrapped), "too many");
+        // A cause that was not said.
+        let mut status = Status::unavailable("away");
+        status.set_source(Arc::new(Wrapped("no route", "no cable".into())));
+        assert_eq!(in_words(&status), "away: no route: no cable");
+    }
+
+    #[derive(Debug)]
+    struct Wrapped(&'static str, Source);
+
+    impl fmt::Display for Wrapped {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl StdError for Wrapped {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            Some(self.1.as_ref())
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tonic::Status;
 
 use crate::breaker::Breaker;
-use crate::error::{Error, ErrorKind, Words};
+use crate::error::{self, Error, ErrorKind};
 
 /// How many of the first failures a [`Summary`] holds.
 const FIRST_FAILURES: usize = 10;
@@ -155,8 +155,9 @@ impl Monitor {
         self.0.stats()
     }
 
-    /// The last fault in words, for a log: why a call broke, or where the server failed. A status's
-    /// words are cut behind 4 KiB.
+    /// The last fault in words, for a log: why a call broke, or where the server failed, with the
+    /// causes behind it (`tcp connect error: Connection refused (os error 111)`). The words of a
+    /// status or cause are cut behind 4 KiB.
     #[must_use]
     pub fn last_fault(&self) -> Option<String> {
         lock(&self.0.last_fault).clone()
@@ -226,7 +227,7 @@ impl Counters {
 
     pub(crate) fn fault(&self, status: &Status) {
         self.faults.add(1);
-        *lock(&self.last_fault) = Some(Words(status).to_string());
+        *lock(&self.last_fault) = Some(error::in_words(status));
     }
 
     /// A failure is handed out.

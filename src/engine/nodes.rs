@@ -169,8 +169,7 @@ impl Nodes {
     /// When, on the clock of what was waited, open breakers are given up. One who wants nothing has
     /// nothing to give up.
     pub(super) fn gives_up_at(&mut self, waited: Duration, wants: bool) -> Option<Duration> {
-        let is_open = |node: &Node| node.pace.breaker().is_open();
-        if !wants || !self.retry.is_on() || !self.nodes.iter().all(is_open) {
+        if !wants || !self.retry.is_on() || !self.are_open() {
             self.open_since = None;
             return None;
         }
@@ -183,12 +182,23 @@ impl Nodes {
         since.checked_add(longest)
     }
 
-    /// Why it is given up.
-    pub(super) fn last_fault(&self) -> Arc<Status> {
+    /// Why there is no answer, as far as is known.
+    pub(super) fn last_fault(&self) -> Option<Arc<Status>> {
+        match &self.last_fault {
+            None if self.are_open() => Some(self.why_open()),
+            last => last.clone(),
+        }
+    }
+
+    /// Why open breakers are given up.
+    pub(super) fn why_open(&self) -> Arc<Status> {
         self.last_fault.clone().unwrap_or_else(|| {
-            Arc::new(Status::unavailable(
-                "other adapters of this client met faults",
-            ))
+            let status = Status::unavailable("other adapters of this client met faults");
+            Arc::new(status)
         })
+    }
+
+    fn are_open(&self) -> bool {
+        self.nodes.iter().all(|node| node.pace.breaker().is_open())
     }
 }

@@ -1,15 +1,20 @@
 //! What a status becomes: whose error it is, what is printed of it, and what is read of a damaged
 //! one.
 
+use std::error::Error as _;
+use std::io;
 use std::num::NonZeroUsize;
 use std::pin::pin;
+use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
-use agntcy_dir_stream::{Error, Retry};
+use agntcy_dir_stream::{CircuitBreaker, Error, ErrorKind, Failed, Retry};
 use futures::{StreamExt, stream};
-use tonic::Code;
+use tonic::{Code, ConnectError};
 
-use crate::support::{poll, record, scripted};
+use crate::support::{cid, free_address, in_a_week, poll, record, scripted, soon};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
 async fn the_status_of_a_call_is_shared_by_all_that_it_ended() {
@@ -41,4 +46,160 @@ async fn the_status_of_a_call_is_shared_by_all_that_it_ended() {
         let last_fault = results.monitor().last_fault();
         assert!(last_fault.is_none_or(|words| words.len() < 5_000));
     }
+}
+
+/// A server that cannot be reached: nobody listens there.
+fn unreachable() -> Client {
+    Client::from_service(tower::service_fn(
+        |_: http::Request<tonic::body::Body>| async {
+            let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+            let connect = ConnectError(Box::new(Connect(refused)));
+            Err::<http::Response<tonic::body::Body>, _>(connect)
+        },
+    ))
+}
+
+/// The step of the transport that fails.
+#[derive(Debug)]
+struct Connect(io::Error);
+
+impl std::fmt::Display for Connect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("tcp connect error")
+    }
+}
+
+impl std::error::Error for Connect {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// Display, and its sources behind it, as reporters of errors print them.
+fn report(error: &Error) -> String {
+    let mut report = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        report.push_str(&format!(" <- {cause}"));
+        source = cause.source();
+    }
+    report
+}
+
+/// The error says that nobody listens, and has the refused connection as its cause.
+fn says_why<I>(failed: Failed<I>, kind: ErrorKind, reported: &str) {
+    let error = failed.error;
+    assert_eq!(error.kind(), kind);
+    assert_eq!(error.status().unwrap().code(), Code::Unavailable);
+    assert_eq!(report(&error), reported);
+    let source = error.source().unwrap();
+    let refused = source.downcast_ref::<io::Error>().unwrap();
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_whose_time_is_up_says_what_the_server_was_away_with() {
+    let client = unreachable();
+    let options = Options::new().retry(Retry::new().time(5 * SECOND));
+    let results = stream::iter((0..10).map(record)).push_to_with(&client, &options);
+    let monitor = results.monitor();
+    let results: Vec<_> = soon(results.collect()).await;
+    assert_eq!(results.len(), 10);
+    for result in results {
+        let reported = "not sent: no answer in 5 s: tcp connect error <- connection refused";
+        says_why(result.unwrap_err(), ErrorKind::NotSent, reported);
+    }
+    let last_fault = monitor.last_fault().unwrap();
+    assert_eq!(last_fault, "tcp connect error: connection refused");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drained_item_says_what_the_server_was_away_with() {
+    let client = unreachable();
+    let mut results = stream::iter((0..10).map(record)).push_to(&client);
+    assert!(poll(&mut pin!(&mut results)).is_pending());
+    results.drain(SECOND);
+    let results: Vec<_> = soon(results.collect()).await;
+    assert_eq!(results.len(), 10);
+    for result in results {
+        let reported = "not sent: the adapter was drained: tcp connect error <- connection refused";
+        says_why(result.unwrap_err(), ErrorKind::NotSent, reported);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_circuit_says_what_opened_it() {
+    let breaker = CircuitBreaker::new().give_up_after(Some(5 * SECOND));
+    let client = unreachable().with_breaker(breaker);
+    let results = stream::iter((0..10).map(record)).push_to(&client);
+    let results: Vec<_> = soon(results.collect()).await;
+    assert_eq!(results.len(), 10);
+    for result in results {
+        let reported = "circuit open: tcp connect error <- connection refused";
+        says_why(result.unwrap_err(), ErrorKind::CircuitOpen, reported);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_once_says_why_it_was_not() {
+    let client = unreachable().with_breaker(CircuitBreaker::off());
+    let options = Options::new().retry(Retry::off());
+    let results = stream::iter((0..10).map(record)).push_to_with(&client, &options);
+    let results: Vec<_> = soon(results.collect()).await;
+    assert_eq!(results.len(), 10);
+    for result in results {
+        let reported = "not sent: tcp connect error <- connection refused";
+        says_why(result.unwrap_err(), ErrorKind::NotSent, reported);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn single_operations_say_why_they_failed() {
+    let client = unreachable();
+    let reported = "circuit open: tcp connect error <- connection refused";
+    let cid = cid(&record(0));
+    let pushed = in_a_week(client.push(record(0))).await.unwrap_err();
+    says_why(pushed, ErrorKind::CircuitOpen, reported);
+    let pulled = in_a_week(client.pull(cid)).await.unwrap_err();
+    says_why(pulled, ErrorKind::CircuitOpen, reported);
+    let found = in_a_week(client.lookup(cid)).await.unwrap_err();
+    says_why(found, ErrorKind::CircuitOpen, reported);
+    let deleted = in_a_week(client.delete(cid)).await.unwrap_err();
+    says_why(deleted, ErrorKind::CircuitOpen, reported);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_whose_calls_stalled_says_so() {
+    let (client, peer) = scripted();
+    let retry = Retry::new().time(5 * SECOND);
+    let options = Options::new().stall_after(Some(2 * SECOND)).retry(retry);
+    let input = stream::iter([record(0)]).chain(stream::pending());
+    let mut results = pin!(input.push_to_with(&client, &options));
+    assert!(poll(&mut results).is_pending());
+    let mut silent = peer.call();
+    assert_eq!(silent.records().len(), 1);
+    let result = soon(results.next()).await.unwrap();
+    let error = result.unwrap_err().error;
+    let reported = "outcome unknown: no answer in 5 s: the call made no progress in 2 s";
+    assert_eq!(report(&error), reported);
+    assert_eq!(error.status().unwrap().code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn the_causes_that_tonic_gives_are_told_once() {
+    let client = Client::connect_lazy(format!("http://{}", free_address())).unwrap();
+    let options = Options::new().retry(Retry::off());
+    let results = stream::iter([record(0)]).push_to_with(&client, &options);
+    let monitor = results.monitor();
+    let results: Vec<_> = soon(results.collect()).await;
+    let error = results.into_iter().next().unwrap().unwrap_err().error;
+    let source = error.source().unwrap();
+    let refused = source.downcast_ref::<io::Error>().unwrap();
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    assert_eq!(
+        report(&error),
+        format!("not sent: tcp connect error <- {refused}")
+    );
+    let last_fault = monitor.last_fault().unwrap();
+    assert_eq!(last_fault, format!("tcp connect error: {refused}"));
 }

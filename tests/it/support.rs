@@ -373,7 +373,6 @@ pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
 }
 
 /// The same under a paused clock, where a wait costs nothing but may be long.
-#[cfg(feature = "server")]
 pub(crate) async fn in_a_week<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(std::time::Duration::from_secs(7 * 24 * 3600), future)
         .await

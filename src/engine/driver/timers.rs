@@ -66,13 +66,15 @@ where
         }
         if is_due(self.gives_up_at(waited)) {
             self.end_calls();
-            let last = self.nodes.last_fault();
+            let last = self.nodes.why_open();
             self.window.fail_all(ErrorKind::CircuitOpen, last);
             done = true;
         }
         if self.drains_until.is_some_and(|until| until <= now) && !self.is_done() {
             self.end_calls();
-            self.window.give_up_all("the adapter was drained");
+            let last = self.nodes.last_fault();
+            self.window
+                .give_up_all("the adapter was drained", last.as_ref());
             done = true;
         }
         if self.ends_by(now).is_some_and(|until| until <= now) {
@@ -88,7 +90,8 @@ where
         let is_due = self.window.expires_at(time).is_some_and(|at| at <= waited);
         if is_due {
             self.withdraw();
-            self.window.expire(waited, time);
+            let last = self.nodes.last_fault();
+            self.window.expire(waited, time, last.as_ref());
         }
         is_due
     }

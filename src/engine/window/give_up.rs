@@ -32,8 +32,9 @@ impl<E, O> Window<E, O> {
         self.fail_rest(true);
     }
 
-    /// Gives up the items that were taken `time` before `now` or earlier.
-    pub(crate) fn expire(&mut self, now: Duration, time: Duration) {
+    /// Gives up the items that were taken `time` before `now` or earlier. `last` is the last fault of
+    /// all: what keeps those waiting that have met none.
+    pub(crate) fn expire(&mut self, now: Duration, time: Duration, last: Option<&Arc<Status>>) {
         while let Some((from, taken)) = self.taken.front().copied()
             && taken.checked_add(time).is_some_and(|end| end <= now)
         {
@@ -41,19 +42,23 @@ impl<E, O> Window<E, O> {
             let next = self.next_index();
             let to = self.taken.front().map_or(next, |(to, _)| *to);
             for index in from.max(self.first)..to {
-                self.give_up(index, &format!("no answer in {} s", time.as_secs_f64()));
+                self.give_up(
+                    index,
+                    &format!("no answer in {} s", time.as_secs_f64()),
+                    last,
+                );
             }
         }
     }
 
-    /// Gives up all that has no result.
-    pub(crate) fn give_up_all(&mut self, reason: &str) {
+    /// Gives up all that has no result. `last` is the last fault of all.
+    pub(crate) fn give_up_all(&mut self, reason: &str, last: Option<&Arc<Status>>) {
         for index in self.first..self.next_index() {
-            self.give_up(index, reason);
+            self.give_up(index, reason, last);
         }
     }
 
-    fn give_up(&mut self, index: u64, reason: &str) {
+    fn give_up(&mut self, index: u64, reason: &str, last: Option<&Arc<Status>>) {
         let lost = self.rules.lost;
         let Some(slot) = self.slot(index) else {
             return;
@@ -67,7 +72,8 @@ impl<E, O> Window<E, O> {
             _ => {}
         }
         let mut error = Error::new(slot.kind_of_loss(), reason.to_owned());
-        if let Some(last) = slot.trouble.as_ref().and_then(|t| t.last.as_ref()) {
+        let own = slot.trouble.as_ref().and_then(|t| t.last.as_ref());
+        if let Some(last) = own.or(last) {
             error = error.with_status(Arc::clone(last));
         }
         self.forget(index);

@@ -627,7 +627,7 @@ fn behind_a_stored_record_others_are_looked_up_before_they_are_sent() {
     assert_eq!(window.send(), [5]);
     // A guess is no doubt: the call had got to 3, and 5 had not left.
     window.end(Err(Status::internal("already exists")), 3);
-    window.give_up_all("enough");
+    window.give_up_all("enough", None);
     let kinds: Vec<_> = window.results().into_iter().map(|r| r.2).collect();
     let (unknown, unavailable) = (Err(ErrorKind::Unknown), Err(ErrorKind::Unavailable));
     assert_eq!(
@@ -849,7 +849,7 @@ fn a_lookup_that_breaks_is_bounded_and_leaves_the_item_unknown() {
     }
     assert!(!window.has_doubt());
     assert_eq!(window.send(), [0], "sending it again does no harm");
-    window.give_up_all("enough");
+    window.give_up_all("enough", None);
     assert_eq!(window.results(), [(0, 2, Err(ErrorKind::Unknown))]);
 }
 
@@ -889,7 +889,7 @@ fn an_item_that_was_given_up_is_not_mistaken_for_the_one_behind_it() {
     window.take_all(2..4);
     window.send();
     assert_eq!(window.expires_at(10 * second), Some(10 * second));
-    window.expire(10 * second, 10 * second);
+    window.expire(10 * second, 10 * second, None);
     let unknown = Err(ErrorKind::Unknown);
     assert_eq!(window.results(), [(0, 1, unknown), (1, 1, unknown)]);
     // The late answer is of item 0, and the refusal of item 1.
@@ -917,7 +917,7 @@ fn polls_that_take_nothing_leave_no_marks() {
     window.take(1, 1);
     assert_eq!(window.taken.len(), 2);
     assert_eq!(window.expires_at(second), Some(100 * second));
-    window.expire(100 * second, second);
+    window.expire(100 * second, second, None);
     assert_eq!(window.results(), [(0, 0, Err(ErrorKind::NotSent))]);
     assert_eq!(window.expires_at(second), Some(200 * second));
 }
@@ -933,7 +933,7 @@ fn what_the_transport_has_not_taken_is_withdrawn() {
         flight,
     } = &mut window;
     inner.withdraw(flight, 2);
-    window.give_up_all("enough");
+    window.give_up_all("enough", None);
     let (unknown, not_sent) = (Err(ErrorKind::Unknown), Err(ErrorKind::NotSent));
     let kinds: Vec<_> = window.results().into_iter().map(|r| (r.1, r.2)).collect();
     assert_eq!(
@@ -958,7 +958,7 @@ fn what_is_given_up_says_what_is_known_of_it() {
     assert_eq!(window.send(), [1, 2]);
     window.end(Err(Status::unavailable("gone")), 1);
     window.take(3, 1);
-    window.give_up_all("enough");
+    window.give_up_all("enough", None);
     let kinds: Vec<_> = window.results().into_iter().map(|r| (r.1, r.2)).collect();
     assert_eq!(
         kinds,
