@@ -6,23 +6,20 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use futures_core::Stream;
+use http::HeaderValue;
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue};
-use http_body::{Frame, SizeHint};
-use pin_project::pin_project;
 use prost::Message;
 use tonic::body::Body;
 use tonic::client::Grpc;
 use tonic::codec::{BufferSettings, Codec};
-use tonic::metadata::MetadataMap;
-use tonic::{CancellationHandle, Code, Request, Status, Streaming};
+use tonic::{CancellationHandle, Request, Status, Streaming};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 use super::compressed::Compressed;
+use super::incoming;
 use super::outgoing::Outgoing;
 use crate::client::{Compression, Transport};
 use crate::record::Record;
@@ -274,86 +271,6 @@ impl<R: Send + 'static> tonic::codegen::Service<http::Request<Body>> for OneCall
             request.headers_mut().insert("grpc-encoding", name);
         }
         let opening = self.transport.open(request);
-        Box::pin(async move {
-            let response = only_grpc(opening.await?)?;
-            Ok(response.map(|body| Body::new(Readable { body })))
-        })
-    }
-}
-
-/// Turns what is not gRPC, such as the page of a proxy whose server is away, into a status: the
-/// page would be read as if it were an answer. What HTTP's code stands for is gRPC's own mapping,
-/// <https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>, except that
-/// whatever is not about the caller may pass with time.
-fn only_grpc(mut response: http::Response<Body>) -> Result<http::Response<Body>, Status> {
-    readable(response.headers_mut());
-    let headers = response.headers();
-    let content_type = headers
-        .get(http::header::CONTENT_TYPE)
-        .map_or("nothing", |value| value.to_str().unwrap_or("?"));
-    let http_status = response.status();
-    if headers.contains_key("grpc-status")
-        || http_status == http::StatusCode::OK && content_type.starts_with("application/grpc")
-    {
-        return Ok(response);
-    }
-    let code = match http_status.as_u16() {
-        401 => Code::Unauthenticated,
-        403 => Code::PermissionDenied,
-        404 => Code::Unimplemented,
-        _ => Code::Unavailable,
-    };
-    let message = format!("HTTP {http_status} with {content_type} in place of gRPC");
-    let metadata = MetadataMap::from_headers(response.into_parts().0.headers);
-    Err(Status::with_metadata(code, message, metadata))
-}
-
-const DETAILS: &str = "grpc-status-details-bin";
-
-/// tonic panics at status details that are no base64, so what cannot be read is left out.
-fn readable(headers: &mut http::HeaderMap) {
-    let Some(details) = headers.get(DETAILS) else {
-        return;
-    };
-    let details = http::HeaderMap::from_iter([(HeaderName::from_static(DETAILS), details.clone())]);
-    let details = MetadataMap::from_headers(details);
-    let is_readable = details
-        .get_bin(DETAILS)
-        .is_some_and(|details| details.to_bytes().is_ok());
-    if !is_readable {
-        headers.remove(DETAILS);
-    }
-}
-
-/// A response body whose trailers can be read.
-#[pin_project]
-struct Readable {
-    #[pin]
-    body: Body,
-}
-
-impl http_body::Body for Readable {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let mut frame = ready!(self.project().body.poll_frame(cx));
-        if let Some(Ok(frame)) = &mut frame
-            && let Some(trailers) = frame.trailers_mut()
-        {
-            readable(trailers);
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        Box::pin(async move { Ok(incoming::readable(opening.await?)?) })
     }
 }

@@ -10,6 +10,7 @@ mod compressed;
 mod driver;
 mod ends;
 mod flight;
+mod incoming;
 mod lane;
 mod lanes;
 mod nodes;

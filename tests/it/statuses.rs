@@ -12,7 +12,7 @@ use agntcy_dir_stream::{CircuitBreaker, Error, ErrorKind, Failed, Retry};
 use futures::{StreamExt, stream};
 use tonic::{Code, ConnectError};
 
-use crate::support::{cid, free_address, in_a_week, poll, record, scripted, soon};
+use crate::support::{cid, free_address, in_a_week, next, poll, record, scripted, soon};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -202,4 +202,43 @@ async fn the_causes_that_tonic_gives_are_told_once() {
     );
     let last_fault = monitor.last_fault().unwrap();
     assert_eq!(last_fault, format!("tcp connect error: {refused}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_cannot_be_decoded_leaves_the_code_as_it_is() {
+    let messages: [(&[u8], &str); 9] = [
+        (b"caf\xe9", "caf\u{fffd}"),
+        (b"\x80\xff", "\u{fffd}\u{fffd}"),
+        (b"no %FF end", "no \u{fffd} end"),
+        // Cut in the middle of a character, or of its code.
+        (b"%C3%A9%C3", "\u{e9}\u{fffd}"),
+        (b"%C3%A9%C", "\u{e9}%C"),
+        (b"100%4 %FF", "100%4 \u{fffd}"),
+        (b"100%25 %41 %FF", "100% A \u{fffd}"),
+        (b"a%0Ab%1B%00 %FF", "a\nb\u{1b}\0 \u{fffd}"),
+        // What can be read is left alone.
+        (
+            "r\u{e9}sum\u{e9} %C3%A9".as_bytes(),
+            "r\u{e9}sum\u{e9} \u{e9}",
+        ),
+    ];
+    for (message, words) in messages {
+        for in_headers in [false, true] {
+            let (client, peer) = scripted();
+            let mut results = pin!(stream::iter((0..2).map(record)).push_to(&client));
+            assert!(poll(&mut results).is_pending());
+            let mut call = peer.call();
+            assert_eq!(call.records().len(), 2);
+            match in_headers {
+                true => call.end_in_headers(Code::InvalidArgument, message),
+                false => call.end_with(Code::InvalidArgument, message, http::HeaderMap::new()),
+            }
+            let failed = next(&mut results).unwrap_err();
+            assert_eq!(failed.kind(), ErrorKind::Rejected, "{words}");
+            assert_eq!(failed.attempts, 1, "{words}");
+            let status = failed.error.status().unwrap();
+            assert_eq!(status.code(), Code::InvalidArgument);
+            assert_eq!(status.message(), words);
+        }
+    }
 }

@@ -292,12 +292,23 @@ impl PeerCall {
     pub(crate) fn end_with(
         mut self,
         code: tonic::Code,
-        message: &str,
+        message: impl AsRef<[u8]>,
         mut trailers: http::HeaderMap,
     ) {
         trailers.insert("grpc-status", (code as i32).into());
-        trailers.insert("grpc-message", message.parse().expect("a header value"));
+        let message = http::HeaderValue::from_bytes(message.as_ref());
+        trailers.insert("grpc-message", message.expect("a header value"));
         self.send(Frame::trailers(trailers));
+    }
+
+    /// Ends the call with nothing but headers, a status among them.
+    pub(crate) fn end_in_headers(mut self, code: tonic::Code, message: &[u8]) {
+        self.head(
+            http::Response::builder()
+                .header("content-type", "application/grpc")
+                .header("grpc-status", code as i32)
+                .header("grpc-message", message),
+        );
     }
 
     /// Answers with a page in place of gRPC, as a proxy does.
