@@ -2,11 +2,18 @@
 //! from records that are at fault themselves.
 //!
 //! If it succeeds again the server does its work, so what it failed at is at fault. Asking costs one
-//! request, and changes nothing: it is a read, or a push of a record that is stored. Such a record is
-//! looked up before, since somebody may have deleted it meanwhile, and it must not come back.
-//! There is none for a delete.
+//! request, and changes nothing: it is a read, or a push of a record that is stored. If that was seen
+//! to be there more than a second ago it is looked up before, since somebody may have deleted it
+//! meanwhile, and it must not come back. There is none for a delete.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::cid::Cid;
+
+/// How long a record that was seen to be there is taken to be there still.
+const SEEN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Canary<R> {
@@ -19,6 +26,8 @@ struct Known<R> {
     request: R,
     /// Of a write: where it is looked up.
     key: Option<Cid>,
+    /// When it was last seen to be there.
+    seen: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +48,8 @@ impl<R: Clone> Canary<R> {
 
     /// This has succeeded.
     pub(super) fn keep(&mut self, request: R, key: Option<Cid>) {
-        self.known = Some(Known { request, key });
+        let seen = Instant::now();
+        self.known = Some(Known { request, key, seen });
         self.state = State::AtRest;
     }
 
@@ -49,13 +59,14 @@ impl<R: Clone> Canary<R> {
     }
 
     /// The server has failed at an item.
-    pub(super) fn item_failed(&mut self) {
+    pub(super) fn item_failed(&mut self, now: Instant) {
         if let Some(known) = &self.known
             && self.state == State::AtRest
         {
-            self.state = match known.key {
-                None => State::Ready,
-                Some(_) => State::ToBeLookedUp,
+            let is_there = known.key.is_none() || now.duration_since(known.seen) <= SEEN;
+            self.state = match is_there {
+                true => State::Ready,
+                false => State::ToBeLookedUp,
             };
         }
     }
@@ -67,10 +78,19 @@ impl<R: Clone> Canary<R> {
         key.filter(|_| self.state == State::ToBeLookedUp)
     }
 
+    /// It is there: a lookup says so, or an answer of its own.
     pub(super) fn found(&mut self) {
+        if let Some(known) = &mut self.known {
+            known.seen = Instant::now();
+        }
         if self.state == State::ToBeLookedUp {
             self.state = State::Ready;
         }
+    }
+
+    /// Whether it is there could not be found out this time.
+    pub(super) fn rest(&mut self) {
+        self.state = State::AtRest;
     }
 
     /// It is not there, or is refused: it tells nothing any more.

@@ -376,7 +376,7 @@ impl<E, O> Window<E, O> {
     }
 
     /// Whether only items are left at which the server has failed with no success since.
-    fn is_stuck(&mut self) -> bool {
+    pub(crate) fn is_stuck(&mut self) -> bool {
         self.in_flight == 0
             && !self.suspects.is_empty()
             && self.suspects.first_ready(false, self.sent).is_none()

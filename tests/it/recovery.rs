@@ -313,9 +313,12 @@ async fn internal_is_that_records_error_when_its_tries_are_over() {
         assert_eq!(numbers(&mut call), [0]);
         call.end(Code::Internal, "the disk is full");
         records.unbounded_send(record(other)).unwrap();
-        let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
-        look_up.refs();
-        look_up.end(Code::NotFound, "");
+        if other != 2 {
+            // The first time, and before it is failed.
+            let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
+            look_up.refs();
+            look_up.end(Code::NotFound, "");
+        }
     }
     drop(records);
     let failed = next(&mut results).unwrap_err();
@@ -338,9 +341,11 @@ async fn an_item_that_fails_where_nothing_else_is_tried_has_two_minutes() {
         let mut call = next_call_of(&mut results, &peer, PUSH).await;
         assert_eq!(numbers(&mut call), [0]);
         call.end(Code::Internal, "the disk is full");
-        let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
-        look_up.refs();
-        look_up.end(Code::NotFound, "");
+        if calls == 0 {
+            let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
+            look_up.refs();
+            look_up.end(Code::NotFound, "");
+        }
         calls += 1;
     }
     assert!((50..150).contains(&calls), "{calls} calls");

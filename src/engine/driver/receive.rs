@@ -20,7 +20,7 @@ use crate::verdict::{self, Verdict};
 
 /// How many times in a row the server may fail at items, with no success between, before that is taken
 /// for an outage though there are others to try.
-const UNPROVED: u32 = 16;
+const UNPROVED: u32 = 64;
 
 /// How many bytes of answers count as one event more in what is done in one poll.
 const BYTES_OF_EVENT: usize = 4 << 10;
@@ -75,6 +75,7 @@ where
         let lane = self.lanes.get(place);
         // One for each call is enough, and costs little.
         let is_first = O::LOST != Lost::Repeated && lane.flight.answered() == 0;
+        let is_canary = is_first && lane.flight.is_at_canary();
         let (canary, budget) = (&mut self.canary, &mut self.budget);
         let answered = self.window.answer(&mut lane.flight, |entry| {
             let outcome = accept(operation, entry, answer);
@@ -92,7 +93,12 @@ where
                 self.out_of_step(place, "the server has answered what was not asked");
                 return false;
             }
-            Answered::Succeeded => pace.succeeded(successes),
+            Answered::Succeeded => {
+                pace.succeeded(successes);
+                if is_canary {
+                    self.canary.found();
+                }
+            }
             Answered::Otherwise => pace.answered(),
         }
         lane.answered(pace.incident());
@@ -211,6 +217,9 @@ where
             Aftermath::Quiet => {}
             Aftermath::Answered => self.nodes.pace(lane.route.node).answered(),
             Aftermath::Succeeded => {
+                if is_at_canary {
+                    self.canary.found();
+                }
                 let successes = self.window.successes();
                 self.nodes.pace(lane.route.node).succeeded(successes);
             }
@@ -233,9 +242,11 @@ where
         status: Option<Arc<Status>>,
         lane: &Lane<O::Request, O::Answer>,
     ) {
-        self.canary.item_failed();
-        let has_canary =
-            self.canary.is_known() && (O::LOST == Lost::Nothing || self.window.looks_up());
+        let may_ask = O::LOST == Lost::Nothing || self.window.looks_up();
+        if may_ask {
+            self.canary.item_failed(now);
+        }
+        let has_canary = may_ask && self.canary.is_known();
         let may_tell =
             (has_canary || self.window.has_fresh()) && self.window.failures() <= UNPROVED;
         if may_tell && !self.nodes.pace(lane.route.node).is_in_trouble() {
@@ -255,11 +266,13 @@ where
         }
         match self.window.look_up_ended(&lane.flight, ended, wait) {
             Aftermath::Fault { named } => {
+                self.canary.rest();
                 let status = failure.map(|(_, status)| status);
                 self.fault(now, named, status, (lane.route, lane.seen));
             }
             Aftermath::Answered => self.nodes.pace(lane.route.node).looked_up(),
-            _ => {}
+            // Nobody may look up.
+            _ => self.canary.rest(),
         }
     }
 

@@ -80,6 +80,10 @@ where
     fn hand_out_work(&mut self, cx: &Context<'_>, now: Instant) {
         let mut may_open = true;
         while self.window.has_waiting() {
+            if self.window.is_stuck() && self.canary.to_look_up().is_some() {
+                // It will tell more than what is left.
+                return;
+            }
             let alone = self.window.wants_to_be_alone();
             let mut least = self.lanes.least(alone);
             if may_open && least.is_none_or(|least| least.load > 0) {
@@ -214,7 +218,9 @@ where
 
     /// Looks up what is in doubt, all in one call.
     pub(super) fn look_up(&mut self, cx: &Context<'_>, now: Instant) {
-        if self.look_up.is_some() || !self.window.has_doubt() {
+        let canary = self.canary.to_look_up();
+        let canary = canary.filter(|_| self.window.needs_canary() || !self.window.has_fresh());
+        if self.look_up.is_some() || !self.window.has_doubt() && canary.is_none() {
             return;
         }
         let load = |driver: &Self, route| Some(driver.lanes.on(route));
@@ -226,9 +232,7 @@ where
         let opening = self.opening(route, probe, None);
         let transport = self.nodes.transport(route);
         let mut lane = Lane::open(transport, refs::LOOKUP, opening);
-        let canary = self.canary.to_look_up();
-        if let Some(key) = canary.filter(|_| self.window.needs_canary() || !self.window.has_fresh())
-        {
+        if let Some(key) = canary {
             lane.flight.carry_canary();
             lane.batch.push_back(refs::Request(Some(key)));
         }

@@ -11,6 +11,10 @@ use crate::engine::flight::Unanswered;
 use crate::error::{Error, ErrorKind};
 use crate::verdict::{self, Verdict};
 
+/// An item at which the server fails is looked up after its first failure, unless so many came before
+/// in a row that it is likely to be an outage; and at its last try.
+const LOOKED_UP: u32 = 16;
+
 /// What a call leaves behind.
 struct Left {
     /// The items that it carried to the server, which have no answer.
@@ -264,7 +268,9 @@ impl<E, O> Window<E, O> {
         trouble.last = Some(Arc::clone(status));
         trouble.rest = wait(trouble.tries);
         trouble.exhausted = trouble.rest.is_none() || trouble.tries >= most;
-        if self.rules.retries {
+        let exhausted = trouble.exhausted;
+        let is_first = last.is_none() && self.suspects.failures() <= LOOKED_UP;
+        if self.rules.retries && (is_stored || is_first || exhausted) {
             // The server may have failed at it because it has it.
             self.lost(&[at], flight.number);
         }
