@@ -111,15 +111,14 @@ impl Default for CircuitBreaker {
 /// A breaker at work.
 pub(crate) struct Breaker {
     settings: CircuitBreaker,
-    /// As in the state, so that an answer takes no lock while all is well.
+    /// How many came in a row. Changed under the lock of the state, and beside it so that an answer takes
+    /// no lock while all is well.
     faults: AtomicU32,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    faults: u32,
-    is_open: bool,
     /// Which probe is out, and until when it keeps others from going out.
     probe: Option<(u64, Instant)>,
     probes: u64,
@@ -186,10 +185,12 @@ impl Breaker {
             return false;
         }
         let mut state = self.state();
-        if state.is_open {
+        // It may have closed before the lock was had.
+        let is_open = self.is_open();
+        if is_open {
             state.watch(cx);
         }
-        state.is_open
+        is_open
     }
 
     /// The server has answered: all is well.
@@ -198,8 +199,6 @@ impl Breaker {
             return;
         }
         let mut state = self.state();
-        state.faults = 0;
-        state.is_open = false;
         state.probe_at = None;
         self.faults.store(0, Ordering::Release);
         wake(state);
@@ -207,14 +206,13 @@ impl Breaker {
 
     /// A fault of the moment; the next probe may come at `probe_at`.
     pub(crate) fn fault(&self, probe_at: Instant) {
-        let Some(threshold) = self.settings.threshold else {
+        if self.settings.threshold.is_none() {
             return;
-        };
+        }
         let mut state = self.state();
-        state.faults = state.faults.saturating_add(1);
-        self.faults.store(state.faults, Ordering::Release);
-        if state.faults >= threshold.get() {
-            state.is_open = true;
+        let faults = self.faults.load(Ordering::Acquire).saturating_add(1);
+        self.faults.store(faults, Ordering::Release);
+        if self.is_open() {
             state.probe_at = state.probe_at.max(Some(probe_at));
         }
     }
@@ -224,8 +222,8 @@ impl Breaker {
         if !self.is_open() {
             return true;
         }
-        let state = self.state();
-        !state.is_open || state.probe_opens().is_none_or(|at| at <= now)
+        let opens = self.state().probe_opens();
+        opens.is_none_or(|at| at <= now)
     }
 
     /// Asks for a call, now.
@@ -234,7 +232,7 @@ impl Breaker {
             return Permit::Granted;
         }
         let mut state = self.state();
-        if !state.is_open {
+        if !self.is_open() {
             return Permit::Granted;
         }
         let at = state.probe_opens();

@@ -131,15 +131,25 @@ impl Options {
     /// A connection that makes no progress may be dead without knowing it, so a client that made it
     /// itself makes another for the calls to come.
     ///
-    /// Progress is any answer. The time counts only while something is in flight and the adapter
-    /// waits for it, not while the consumer works on a result. It must be longer than the server
-    /// takes for one record, or for one segment of a delete: by default 1024 refs in a minute.
+    /// Progress is any answer, and any bytes that go out or come in; what goes out counts in pieces of
+    /// 128 KiB. The time counts only while something is in flight and the adapter waits for it, not
+    /// while the consumer works on a result. It must be longer than the server takes for one record. A
+    /// delete is acknowledged by the whole segment that a call carries: one that takes longer is sent
+    /// again in halves.
+    ///
+    /// # Panics
+    ///
+    /// At a time of zero, by which no call would ever do anything.
+    #[track_caller]
     pub const fn stall_after(mut self, time: Option<Duration>) -> Self {
+        if let Some(Duration::ZERO) = time {
+            panic!("a call that may make no progress for 0 s can never make any");
+        }
         self.stall_after = time;
         self
     }
 
-    /// How long a call may live before another takes over: it is closed, its answers are read to
+    /// How long a call may live, once it has carried an item, before another takes over: it is closed, its answers are read to
     /// the end, and the next items get a new one. Nothing is lost or sent again, and no try is
     /// spent. Default: 4 minutes; `None`: for ever. Each call's age is shortened at random by up to a
     /// tenth, so that adapters do not all turn at once.
@@ -153,7 +163,7 @@ impl Options {
     }
 
     /// How long a call may have nothing to do before it is closed; the next item opens another.
-    /// Default: 1 minute; `None`: for ever.
+    /// Default: 1 minute; `None`: for ever. A call that has carried nothing yet has a second at least.
     ///
     /// Proxies cut calls that are silent for long, 5 minutes in Envoy.
     pub const fn idle_close(mut self, time: Option<Duration>) -> Self {

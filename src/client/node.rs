@@ -60,10 +60,14 @@ impl CallRate {
         next.filter(|next| *next > now)
     }
 
-    /// A call is opened.
-    pub(crate) fn opened(&self, now: Instant) {
+    /// Opens a call, or says when one may be opened.
+    pub(crate) fn take(&self, now: Instant) -> Result<(), Instant> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        *next = Some(next.map_or(now, |next| next.max(now)) + self.every);
+        if let Some(next) = next.filter(|next| *next > now) {
+            return Err(next);
+        }
+        *next = Some(now + self.every);
+        Ok(())
     }
 }
 
@@ -78,11 +82,12 @@ mod tests {
         let start = Instant::now();
         let step = Duration::from_millis(100);
         assert_eq!(rate.opens_at(start), None);
-        rate.opened(start);
+        assert_eq!(rate.take(start), Ok(()));
         assert_eq!(rate.opens_at(start), Some(start + step));
+        assert_eq!(rate.take(start), Err(start + step), "one call, one place");
         assert_eq!(rate.opens_at(start + step), None);
         let later = start + 50 * step;
-        rate.opened(later);
+        assert_eq!(rate.take(later), Ok(()));
         assert_eq!(rate.opens_at(later), Some(later + step));
     }
 }

@@ -77,8 +77,10 @@ impl Pace {
         };
         if let Some(rate) = rate
             && !matches!(permit, Permit::Denied(_))
+            && let Err(at) = rate.take(now)
         {
-            rate.opened(now);
+            // Another adapter was first.
+            return Permit::Denied(Some(at));
         }
         permit
     }
