@@ -15,6 +15,8 @@ mod faults;
 #[cfg(feature = "server")]
 mod foreign;
 #[cfg(feature = "server")]
+mod ill_will;
+#[cfg(feature = "server")]
 mod lanes;
 #[cfg(feature = "server")]
 mod pipeline;
@@ -28,4 +30,6 @@ mod statuses;
 mod store;
 mod support;
 mod verdicts;
+#[cfg(feature = "server")]
+mod waits;
 mod wire;

@@ -1,0 +1,178 @@
+//! Servers that mean harm, or have lost their mind: what they can cost is bounded in polls, bytes
+//! and calls, and each item has its result in the time that the options give.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use agntcy_dir_stream::prelude::*;
+use agntcy_dir_stream::{ErrorKind, Retry};
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use prost::Message as _;
+use tokio::time::Instant;
+use tonic::body::Body;
+
+use crate::support::{Text, cid, framed, in_a_week, record};
+
+/// What it answers to each call, at once, whatever it is asked; and how many calls there were.
+#[derive(Clone)]
+struct Server<F> {
+    answer: F,
+    calls: Arc<AtomicUsize>,
+}
+
+impl<F> Server<F> {
+    fn new(answer: F) -> Self {
+        let calls = Arc::default();
+        Self { answer, calls }
+    }
+}
+
+type Response = http::Response<Body>;
+
+impl<F> tower::Service<http::Request<Body>> for Server<F>
+where
+    F: Fn(http::Request<Body>) -> Response,
+{
+    type Response = Response;
+    type Error = std::io::Error;
+    type Future = std::future::Ready<Result<Response, std::io::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        std::future::ready(Ok((self.answer)(request)))
+    }
+}
+
+fn grpc() -> http::response::Builder {
+    http::Response::builder().header("content-type", "application/grpc")
+}
+
+/// A body of these messages, each in a frame of its own.
+fn body(messages: impl Stream<Item = Bytes> + Send + 'static) -> Body {
+    let frames = messages.map(|message| Ok::<_, std::io::Error>(Frame::data(framed(&message))));
+    Body::new(StreamBody::new(frames))
+}
+
+fn refs(count: usize) -> impl Stream<Item = Cid> + Unpin {
+    stream::iter((0..count).map(|number| cid(&record(number))))
+}
+
+/// Counts how often a stream is polled, and fails when that is too often to be anything but a spin.
+struct Counted<S>(S, usize);
+
+impl<S: Stream + Unpin> Stream for Counted<S> {
+    type Item = S::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        self.1 += 1;
+        assert!(self.1 < 100_000, "it is polled without end");
+        self.0.poll_next_unpin(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_is_answered_without_end_has_an_end() {
+    let server = Server::new(|_| grpc().body(body(stream::repeat(Bytes::new()))).unwrap());
+    let calls = Arc::clone(&server.calls);
+    let options = Options::new().retry(Retry::new().time(Duration::from_secs(12)));
+    let start = Instant::now();
+    let results = refs(50).delete_from_with(&Client::from_service(server), &options);
+    let results: Vec<_> = in_a_week(Counted(results, 0).collect::<Vec<_>>()).await;
+    assert_eq!(results.len(), 50);
+    assert!(results.iter().all(Result::is_err));
+    assert!(
+        start.elapsed() <= Duration::from_secs(13),
+        "{:?}",
+        start.elapsed()
+    );
+    let calls = calls.load(Ordering::Relaxed);
+    assert!((2..100).contains(&calls), "{calls} calls in 12 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_nobody_asked_for_are_no_progress() {
+    let server = Server::new(|_| {
+        let answer = Text {
+            cid: cid(&record(0)).to_string(),
+        };
+        let answer = Bytes::from(answer.encode_to_vec());
+        grpc().body(body(stream::repeat(answer))).unwrap()
+    });
+    let calls = Arc::clone(&server.calls);
+    let options = Options::new().retry(Retry::new().time(Duration::from_secs(12)));
+    let start = Instant::now();
+    let results = refs(5).lookup_in_with(&Client::from_service(server), &options);
+    let results: Vec<_> = in_a_week(Counted(results, 0).collect::<Vec<_>>()).await;
+    assert_eq!(results.len(), 5);
+    assert!(
+        start.elapsed() <= Duration::from_secs(13),
+        "{:?}",
+        start.elapsed()
+    );
+    let calls = calls.load(Ordering::Relaxed);
+    assert!(calls < 100, "{calls} calls in 12 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_wants_to_be_asked_again_at_once_is_asked_with_waits() {
+    let server = Server::new(|_| {
+        grpc()
+            .header("grpc-status", "14")
+            .header("grpc-message", "again")
+            .header("grpc-retry-pushback-ms", "0")
+            .body(Body::empty())
+            .unwrap()
+    });
+    let calls = Arc::clone(&server.calls);
+    let options = Options::new().retry(Retry::new().time(Duration::from_secs(12)));
+    let start = Instant::now();
+    let results =
+        stream::iter((0..5).map(record)).push_to_with(&Client::from_service(server), &options);
+    let results: Vec<_> = in_a_week(Counted(results, 0).collect::<Vec<_>>()).await;
+    for result in results {
+        let failed = result.unwrap_err();
+        assert_eq!((failed.kind(), failed.attempts), (ErrorKind::NotSent, 0));
+        assert!(failed.to_string().contains("again"), "{failed}");
+    }
+    let took = start.elapsed();
+    assert!((12..=13).contains(&took.as_secs()), "{took:?}");
+    let calls = calls.load(Ordering::Relaxed);
+    assert!((3..50).contains(&calls), "{calls} calls in 12 s");
+}
+
+/// The transport is always busy, so the adapter never waits, but time passes.
+#[tokio::test(start_paused = true)]
+async fn time_passes_though_the_server_always_has_something_to_say() {
+    // Every byte of an answer that never ends takes a second.
+    let server = Server::new(|_| {
+        let bytes = stream::iter(0..).then(|number: u64| async move {
+            if number > 0 {
+                tokio::time::advance(Duration::from_secs(1)).await;
+            }
+            let head: &'static [u8] = if number == 0 { &[0, 0, 1, 0, 0] } else { b"x" };
+            Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(head)))
+        });
+        grpc().body(Body::new(StreamBody::new(bytes))).unwrap()
+    });
+    let options = Options::new().retry(Retry::new().time(Duration::from_secs(15)));
+    let results = refs(3).pull_from_with(&Client::from_service(server), &options);
+    let start = Instant::now();
+    let results: Vec<_> = in_a_week(Counted(results, 0).collect::<Vec<_>>()).await;
+    assert_eq!(results.len(), 3);
+    assert!(results.iter().all(Result::is_err));
+    assert!(
+        start.elapsed() <= Duration::from_secs(60),
+        "{:?}",
+        start.elapsed()
+    );
+}

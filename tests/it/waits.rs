@@ -1,0 +1,278 @@
+//! Every wait has an end, whatever options are combined, and a call ends as it should.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::task::Poll;
+use std::time::Duration;
+
+use agntcy_dir_stream::prelude::*;
+use agntcy_dir_stream::server::{End, Fault, Method, Store};
+use agntcy_dir_stream::{CircuitBreaker, ErrorKind, Retry};
+use futures::channel::mpsc;
+use futures::{Stream, StreamExt, stream};
+use tokio::time::{Instant, advance};
+use tonic::Code;
+
+use crate::support::{cid, in_a_week, kinds, next, poll, record, scripted, window};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn calls(calls: usize) -> Options {
+    Options::new().calls(NonZeroUsize::new(calls).unwrap())
+}
+
+fn records(count: usize) -> impl Stream<Item = Record> + Unpin {
+    stream::iter((0..count).map(record))
+}
+
+/// Lets time pass second by second, and takes the results that come.
+async fn pass<S: Stream + Unpin>(results: &mut S, seconds: u32) -> Vec<S::Item> {
+    let mut seen = Vec::new();
+    for _ in 0..seconds {
+        while let Poll::Ready(Some(result)) = poll(results) {
+            seen.push(result);
+        }
+        advance(SECOND).await;
+    }
+    seen
+}
+
+/// The only item that the call was to carry was given up before the transport took it.
+#[tokio::test(start_paused = true)]
+async fn a_closed_call_that_has_carried_nothing_is_not_awaited_for_ever() {
+    let (client, peer) = scripted();
+    let client = client.with_breaker(CircuitBreaker::off());
+    let options = Options::new().retry(Retry::new().time(30 * SECOND));
+    let (records, input) = mpsc::unbounded();
+    let mut results = input.push_to_with(&client, &options);
+    records.unbounded_send(record(0)).unwrap();
+    assert!(poll(&mut results).is_pending());
+    let _never_read = peer.call();
+    let failed = pass(&mut results, 40).await;
+    assert_eq!(kinds(&failed), [Some(ErrorKind::NotSent)]);
+    // The call is idle for a minute, is closed, and has a minute to end. Then another takes over.
+    pass(&mut results, 130).await;
+    for number in 1..20 {
+        records.unbounded_send(record(number)).unwrap();
+        pass(&mut results, 1).await;
+        let mut call = peer.call();
+        assert_eq!(call.store_all(), 1);
+        assert_eq!(next(&mut results).unwrap().index, number as u64);
+        call.end(Code::Ok, "");
+        pass(&mut results, 1).await;
+    }
+}
+
+/// The second call waits in the transport until the first has ended.
+#[tokio::test(start_paused = true)]
+async fn progress_begins_with_the_first_item_of_a_call() {
+    let store = Store::builder().max_calls(NonZeroU32::MIN).build();
+    store.inject(Fault::delay(Duration::from_millis(100)).times(u64::MAX));
+    let options = calls(2)
+        .max_call_age(Some(100 * SECOND))
+        .window(NonZeroUsize::new(64).unwrap());
+    let results = records(2_500).push_to_with(&store.client(), &options);
+    let summary = in_a_week(results.finish()).await;
+    assert_eq!(summary.stats.succeeded, 2_500, "{summary}");
+    assert_eq!(summary.stats.faults, 0, "{summary}");
+    let ends: Vec<_> = store.calls().iter().map(|call| call.end).collect();
+    assert!(ends.iter().all(|end| *end == Some(End::Ok)), "{ends:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_was_quiet_closes_its_call_and_does_not_reset_it() {
+    let (client, peer) = scripted();
+    let options = Options::new().stall_after(Some(10 * SECOND));
+    let (records, input) = mpsc::unbounded();
+    let mut results = input.push_to_with(&client, &options);
+    records.unbounded_send(record(0)).unwrap();
+    assert!(poll(&mut results).is_pending());
+    let mut call = peer.call();
+    call.store_all();
+    assert!(next(&mut results).is_ok());
+    assert!(pass(&mut results, 20).await.is_empty());
+    drop(records);
+    assert!(pass(&mut results, 4).await.is_empty());
+    assert!(call.is_half_closed(), "it has four seconds to end by now");
+    call.end(Code::Ok, "");
+    assert!(matches!(poll(&mut results), Poll::Ready(None)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_call_that_grows_old_is_closed_and_not_reset() {
+    let (client, peer) = scripted();
+    let options = Options::new()
+        .stall_after(Some(10 * SECOND))
+        .idle_close(None)
+        .max_call_age(Some(60 * SECOND));
+    let (records, input) = mpsc::unbounded();
+    let mut results = input.push_to_with(&client, &options);
+    records.unbounded_send(record(0)).unwrap();
+    assert!(poll(&mut results).is_pending());
+    let mut call = peer.call();
+    call.store_all();
+    assert!(next(&mut results).is_ok());
+    while !call.is_half_closed() {
+        assert!(!call.is_reset());
+        assert!(pass(&mut results, 1).await.is_empty());
+    }
+    pass(&mut results, 8).await;
+    assert!(call.is_half_closed(), "it has ten seconds to end");
+    call.end(Code::Ok, "");
+    assert!(poll(&mut results).is_pending());
+    assert_eq!(results.stats().faults, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_acknowledgement_before_the_end_of_a_delete_is_none() {
+    let (client, peer) = scripted();
+    let refs = stream::iter((0..1_000).map(|number| cid(&record(number))));
+    let mut results = refs.delete_from_with(&client, &window(1_000));
+    assert!(poll(&mut results).is_pending());
+    let mut call = peer.call();
+    let carried = call.refs().len();
+    assert!((1..1_000).contains(&carried), "{carried}");
+    assert!(!call.is_half_closed());
+    call.answer(&());
+    call.end(Code::Ok, "");
+    assert!(poll(&mut results).is_pending(), "nothing is acknowledged");
+    let mut deleted = 0;
+    for _ in 0..3_000 {
+        if let Some(mut call) = peer.try_call() {
+            call.refs();
+            if call.is_half_closed() {
+                call.answer(&());
+                call.end(Code::Ok, "");
+            } else {
+                // It has more to come.
+                advance(SECOND).await;
+                poll(&mut results).is_pending();
+                call.refs();
+                assert!(call.is_half_closed());
+                call.answer(&());
+                call.end(Code::Ok, "");
+            }
+        }
+        match poll(&mut results) {
+            Poll::Ready(Some(result)) => {
+                result.unwrap();
+                deleted += 1;
+            }
+            Poll::Ready(None) => break,
+            Poll::Pending => advance(SECOND).await,
+        }
+    }
+    assert_eq!(deleted, 1_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_of_a_server_that_is_slow_is_halved_until_it_is_in_time() {
+    let store = Store::new();
+    for number in 0..1_024 {
+        store.insert(record(number)).unwrap();
+    }
+    store.inject(Fault::delay(Duration::from_millis(70)).times(u64::MAX));
+    let refs: Vec<_> = (0..1_024).map(|number| cid(&record(number))).collect();
+    let results = stream::iter(refs).delete_from(&store.client());
+    let summary = in_a_week(results.finish()).await;
+    assert_eq!(summary.stats.succeeded, 1_024, "{summary}");
+    assert!(summary.stats.sent <= 2 * 1_024, "{summary}");
+    assert!(store.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_no_time_is_not_sent() {
+    for lanes in [1, 4] {
+        let store = Store::new();
+        let options = calls(lanes).retry(Retry::new().time(Duration::ZERO));
+        let results = records(5_000).push_to_with(&store.client(), &options);
+        let summary = in_a_week(results.finish()).await;
+        assert_eq!(summary.stats.failed_as(ErrorKind::NotSent), 5_000);
+        let requests: u64 = store.calls().iter().map(|call| call.requests).sum();
+        assert_eq!(requests, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_may_not_live_make_progress_all_the_same() {
+    for lanes in [1, 2, 8] {
+        for (idle, age) in [(true, false), (false, true), (true, true)] {
+            let zero = |is_zero: bool| is_zero.then_some(Duration::ZERO);
+            let store = Store::new();
+            let options = calls(lanes).idle_close(zero(idle)).max_call_age(zero(age));
+            let input = stream::iter(0..200).then(async |number| {
+                if number % 10 == 0 {
+                    tokio::time::sleep(SECOND).await;
+                }
+                record(number)
+            });
+            let start = Instant::now();
+            let results = Box::pin(input).push_to_with(&store.client(), &options);
+            let summary = in_a_week(results.finish()).await;
+            assert_eq!(summary.stats.succeeded, 200, "{lanes} lanes: {summary}");
+            assert!(summary.stats.calls <= 450, "{lanes} lanes: {summary}");
+            assert!(start.elapsed() < 40 * SECOND, "{:?}", start.elapsed());
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "a call that may make no progress for 0 s")]
+fn a_call_that_may_never_make_progress_is_refused() {
+    let _ = Options::new().stall_after(Some(Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn out_of_order_a_call_that_is_always_ready_leaves_the_others_their_turn() {
+    let (client, peer) = scripted();
+    let options = calls(2)
+        .unordered(true)
+        .in_flight(NonZeroUsize::new(400).unwrap(), NonZeroUsize::MAX);
+    let (items, input) = mpsc::unbounded();
+    let mut results = input.push_to_with(&client, &options);
+    for number in 0..400 {
+        items.unbounded_send(record(number)).unwrap();
+    }
+    let mut open = Vec::new();
+    for _ in 0..100 {
+        assert!(poll(&mut results).is_pending());
+        open.extend(peer.try_call());
+        for call in &mut open {
+            call.chunks();
+        }
+    }
+    let mut served = Vec::new();
+    for call in &mut open {
+        let records = call.records();
+        for record in &records {
+            call.answer_cid(cid(record));
+        }
+        served.push(records.len());
+    }
+    assert_eq!(
+        served.iter().filter(|count| **count > 100).count(),
+        2,
+        "{served:?}"
+    );
+    let first: Vec<u64> = (0..128)
+        .map(|_| next(&mut results).unwrap().index)
+        .collect();
+    // Items go to the two calls in turn.
+    let of_one = first.iter().filter(|index| **index % 2 == 0).count();
+    assert!((32..=96).contains(&of_one), "of one call: {first:?}");
+}
+
+/// A closed call of a method with nothing to do ends like any other.
+#[tokio::test(start_paused = true)]
+async fn a_pull_over_lanes_resets_nothing_at_its_end() {
+    let store = Store::new();
+    let refs: Vec<_> = (0..50).map(|n| store.insert(record(n)).unwrap()).collect();
+    for lanes in [2, 8, 64] {
+        let results = stream::iter(refs.clone()).pull_from_with(&store.client(), &calls(lanes));
+        let summary = in_a_week(results.finish()).await;
+        assert_eq!(summary.stats.succeeded, 50);
+    }
+    let calls = store.calls();
+    let pulls = calls.iter().filter(|call| call.method == Method::Pull);
+    let cancelled = pulls.filter(|call| call.end == Some(End::Cancelled));
+    assert_eq!(cancelled.count(), 0);
+}
