@@ -19,13 +19,15 @@ const PROBE_TIME: Duration = Duration::from_secs(60);
 
 /// When the adapters of a client stop knocking at a server that is not there.
 ///
-/// After so many faults in a row ([`Verdict::Moment`](crate::Verdict::Moment) and
-/// [`Verdict::Attempt`](crate::Verdict::Attempt)), with no answer between them, the breaker opens.
+/// After so many faults in a row ([`Verdict::Moment`](crate::Verdict::Moment)), with no answer between
+/// them, the breaker opens. That the server fails at an item
+/// ([`Verdict::Attempt`](crate::Verdict::Attempt)) counts as a fault only where nothing succeeds: when
+/// it fails at what it has done before, or at 64 items in a row, or when there is no other to try.
 /// While it is open no adapter of this client takes anything from its input, and no call is opened
 /// but one probe at a time, which carries a single item, after a wait that grows as
 /// [`Retry::waits`](crate::Retry::waits) says, and up to a minute. If the server is there but answers
-/// with `Internal`, probes wait at most 2 seconds, and each carries an item that was tried least,
-/// since the items may be at fault. Any answer closes the breaker, and all go on. Calls that run are
+/// with `Internal`, probes wait at most 2 seconds, and each carries an item that was tried least, or
+/// one that had succeeded before, since the items may be at fault. Any answer closes the breaker, and all go on. Calls that run are
 /// left alone.
 ///
 /// Each node of a client has its own ([`Client::with_nodes_of`](crate::Client::with_nodes_of)): while
@@ -88,9 +90,7 @@ impl CircuitBreaker {
     /// wait.
     ///
     /// [`Retry::time`](crate::Retry::time) is another limit, and the shorter one ends the wait: to
-    /// outlast an outage, raise both. Any result starts the time anew, a failure too; so in a small
-    /// window an outage behind the server (`Internal`) fails records one by one, when their tries are
-    /// over, and is not given up as a whole.
+    /// outlast an outage, raise both. Any result starts the time anew, a failure too.
     ///
     /// Then all that remains fails, with the last fault as the cause: what was never sent, and all
     /// that the input still has, as [`CircuitOpen`](crate::ErrorKind::CircuitOpen); what may have

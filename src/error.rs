@@ -45,11 +45,11 @@ pub enum ErrorKind {
     /// Found before sending: not a record, not a CID, no data, over the size limit.
     /// The item never touched the wire, and sending it again would not help.
     Invalid,
-    /// The server refused this record. Final.
+    /// The server refused this record, or has it and can never give it back. Final.
     Rejected,
     /// The server failed at this record, in each try, without saying whose fault it is (gRPC
-    /// `Internal`, `Unknown`, `DataLoss`, `AlreadyExists`). A DIR server answers so to any record while
-    /// its validator is down. After a push it was looked up and is not there; with
+    /// `Internal`, `Unknown`, `DataLoss`, `AlreadyExists`), while it did its work on others, or for two
+    /// minutes where there were none. After a push it was looked up and is not there; with
     /// [`Retry::off`](crate::Retry::off), or if a judge of your own makes it final, it was not looked
     /// up, and may be there already. Of a pull or delete it says nothing about the record.
     Internal,

@@ -93,15 +93,15 @@ impl Options {
         self
     }
 
-    /// How many bytes of requests the window may hold: the encoded records of a push, the CIDs
-    /// of the other operations.
+    /// How many bytes the window may hold: the encoded records of a push; of a pull the CIDs and the
+    /// records that have come and wait to be handed out; of a lookup the same with its answers.
     ///
     /// An item's size is known only once it is taken, so the window can exceed this by one item;
-    /// an item larger than the whole bound is sent alone.
+    /// an item larger than the whole bound is sent alone. No more is asked for than there is room for,
+    /// if the next answers are as long as those before; of a pull's first 64 records nothing is known,
+    /// so these can exceed it. The first item that waits for its answer is always asked for.
     ///
-    /// Pulled records are not counted, nor what a ref type of yours holds. While the first ref of a
-    /// pull waits for another try, a window of records can be held behind it: for large ones, choose
-    /// a smaller [`window`](Self::window).
+    /// What a ref type of yours holds is not counted.
     pub const fn window_bytes(mut self, bytes: NonZeroUsize) -> Self {
         self.window_bytes = bytes;
         self

@@ -89,8 +89,8 @@ pub trait PullExt: Stream + Sized {
     /// server refuses the caller, all remaining refs say so.
     ///
     /// When a call breaks, stalls, or ends with answers missing, what has no answer is asked again
-    /// after a wait. A ref at which the server fails with `Internal` waits by itself for its next
-    /// try, while the others go on. [`Retry`](crate::Retry) says what is tried again, how often and
+    /// after a wait. A ref at which the server fails with `Internal` is tried again behind the others,
+    /// which tell whether it is the record's fault or an outage. [`Retry`](crate::Retry) says what is tried again, how often and
     /// for how long, and [`CircuitBreaker`](crate::CircuitBreaker) what happens while the server is
     /// away. In the end a ref that has no answer is [`NotSent`](ErrorKind::NotSent) or
     /// [`Unavailable`](ErrorKind::Unavailable).

@@ -88,15 +88,17 @@ pub trait PushExt: Stream + Sized {
     /// # Recovery
     ///
     /// A server ends a call at its first bad record. That record gets the server's status, and a
-    /// new call goes on with those after it; nothing that was answered is sent again. When the
-    /// server refuses the caller, all remaining records say so.
+    /// new call goes on with those after it; nothing that was answered is sent again, unless it is to
+    /// tell an outage from a record's fault ([`Retry`](crate::Retry)). When the server refuses the
+    /// caller, all remaining records say so.
     ///
     /// When a call breaks, stalls, or ends with answers missing, the records that it carried are
     /// looked up by their CIDs, in one call. Those that are there are successes, marked as
     /// [`already_stored`](Pushed::already_stored); the others are sent again after a wait. A record
     /// at which the server fails with `Internal` is looked up too, since the server may have it, and
-    /// waits by itself for its next try while the others go on. Where it has it ("already exists"),
-    /// those behind are looked up before they are sent, until one is missing.
+    /// is tried again behind the others, which tell whether it is the record's fault or an outage. Where
+    /// the server has it ("already exists"), those behind are looked up before they are sent, until one
+    /// is missing.
     ///
     /// [`Retry`](crate::Retry) says what is tried again, how often and for how long, and
     /// [`CircuitBreaker`](crate::CircuitBreaker) what happens while the server is away. In the end

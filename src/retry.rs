@@ -21,8 +21,8 @@ type Judge = dyn Fn(&Status) -> Verdict + Send + Sync;
 ///   is looked up first, by its CID: found is a success
 ///   ([`Pushed::already_stored`](crate::Pushed::already_stored)), missing is sent again.
 /// - The one item at which the server failed without saying whose fault it is
-///   ([`Verdict::Attempt`]). It waits by itself, and the others go on. A push is looked up first,
-///   since a server may answer so to a record that it has.
+///   ([`Verdict::Attempt`]), while the others go on. A push is looked up after its first failure and
+///   before it is failed, since a server may answer so to a record that it has.
 /// - A call that could not be opened, that made no progress
 ///   ([`Options::stall_after`](crate::Options::stall_after)), or that ended OK with answers missing.
 ///
@@ -35,10 +35,20 @@ type Judge = dyn Fn(&Status) -> Verdict + Send + Sync;
 ///   only if its request had left. So a server that cannot be reached costs no tries.
 /// - An item at its last try is sent alone, so that one that breaks each call it is in cannot hold
 ///   up the others. Then it gets its error.
+/// - Where the server fails at an item, it may be the item or an outage, and only other items tell. So
+///   such a failure counts against the item only if another item has succeeded on that node since the
+///   item failed before: in an outage none does, and no item is failed for it. While others succeed,
+///   its tries follow each other after 0.5, 1, 2, … up to 50 ms, then it gets its error.
+/// - If only such items are left, or two came in a row, one that has succeeded is asked for again, to
+///   tell: a pull or lookup of the same ref, a push of the same record. Such a record is looked up
+///   before, unless it was seen to be there within the last second, so that none comes back that was
+///   deleted meanwhile. A delete asks for nothing again.
+/// - Where nothing has succeeded yet, nothing tells, and the tries of an item last two minutes at
+///   least.
 /// - Waits double from the first of [`waits`](Self::waits) up to the longest, each lengthened at
 ///   random by up to its own length. A server's own word comes first: `grpc-retry-pushback-ms`,
 ///   `google.rpc.RetryInfo`, `retry-after` in seconds; "never", in the first of these, is the end of
-///   the item's tries. Answers set the waits back to the first; a connection that can be made does
+///   the item's tries. After several faults in a row it makes the wait longer, and not shorter. Answers set the waits back to the first; a connection that can be made does
 ///   not. After a connection that was told to go away, the first retry is at once.
 /// - When faults come in a row, the client's [`CircuitBreaker`](crate::CircuitBreaker) takes over.
 ///

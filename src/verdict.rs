@@ -41,7 +41,8 @@ pub enum Verdict {
     Record,
     /// Of this try of the first record that has no answer: the server failed at it and does not
     /// say whose fault that is. It may be the record, an outage behind the server, or a record
-    /// that is stored already. It waits for its next try, and the others go on.
+    /// that is stored already. It is tried again, and how the others fare tells which it is
+    /// ([`Retry`](crate::Retry)).
     Attempt,
     /// Of the moment: nobody is named. What has no answer is sent again after a wait.
     Moment,
