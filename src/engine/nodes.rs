@@ -15,6 +15,9 @@ use crate::client::{Client, Transport};
 use crate::retry::Retry;
 use crate::verdict::Verdict;
 
+/// How many items a node may fail at in a row before it is asked for one that has succeeded.
+const IN_DOUBT: u32 = 2;
+
 pub(super) struct Nodes {
     retry: Retry,
     nodes: Vec<Node>,
@@ -65,6 +68,16 @@ impl Nodes {
 
     pub(super) fn pace(&mut self, node: usize) -> &mut Pace {
         &mut self.nodes[node].pace
+    }
+
+    /// Whether this node has failed at several items in a row, so that it has to show whether it works.
+    pub(super) fn is_doubtful(&self, node: usize) -> bool {
+        self.nodes[node].pace.failures() >= IN_DOUBT
+    }
+
+    /// Whether any is.
+    pub(super) fn has_doubtful(&self) -> bool {
+        (0..self.nodes.len()).any(|node| self.is_doubtful(node))
     }
 
     pub(super) fn transport(&self, route: Route) -> Arc<dyn Transport> {

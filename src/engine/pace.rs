@@ -31,6 +31,8 @@ pub(super) struct Pace {
     incident: Incident,
     /// How many items of the adapter had succeeded when one last did here.
     proved: u64,
+    /// How many times in a row the server has failed at an item since then.
+    failures: u32,
 }
 
 /// How many faults there were in all. Calls that ran side by side break side by side: a fault of a
@@ -56,6 +58,7 @@ impl Pace {
             hold: None,
             incident: Incident::default(),
             proved: 0,
+            failures: 0,
             retry,
             breaker,
             rate,
@@ -108,7 +111,18 @@ impl Pace {
     /// An item has succeeded here, and so many have in all.
     pub(super) fn succeeded(&mut self, successes: u64) {
         self.proved = successes;
+        self.failures = 0;
         self.answered();
+    }
+
+    /// The server has failed at an item, which may be at fault itself.
+    pub(super) fn failed_at_item(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// How many times in a row it has, with no success between.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
     }
 
     pub(super) fn proved(&self) -> u64 {

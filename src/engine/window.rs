@@ -360,22 +360,13 @@ impl<E, O> Window<E, O> {
             || self.first_waiting().is_some()
     }
 
-    /// How many times in a row the server has failed at an item, with no success between.
-    pub(crate) fn failures(&self) -> u32 {
-        self.suspects.failures()
-    }
-
     /// How many items have succeeded in all.
     pub(crate) fn successes(&self) -> u64 {
         self.suspects.successes()
     }
 
-    /// Whether nothing that is left to be sent tells an outage from records that are at fault.
-    pub(crate) fn needs_canary(&mut self) -> bool {
-        self.suspects.failures() >= 2 || self.is_stuck()
-    }
-
-    /// Whether only items are left at which the server has failed with no success since.
+    /// Whether only items are left at which the server has failed with no success since: nothing that is
+    /// left to be sent tells an outage from records that are at fault.
     pub(crate) fn is_stuck(&mut self) -> bool {
         self.in_flight == 0
             && !self.suspects.is_empty()

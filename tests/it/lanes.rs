@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
-use agntcy_dir_stream::server::{AlreadyStored, Call, End, Fault, Method, Store};
+use agntcy_dir_stream::server::{AlreadyStored, Call, End, Fault, Method, Store, Validation};
 use agntcy_dir_stream::{Code, ErrorKind, Retry, Status};
 use futures::{Stream, StreamExt, stream};
 use proptest::prelude::*;
@@ -609,4 +609,54 @@ async fn all_lanes_share_one_window_of_bytes() {
     assert_eq!(store.calls().len(), 4);
     // The one just handed out is not in it any more.
     assert_eq!(most, 4, "five of 10,000 bytes fill it");
+}
+
+/// The validator of one node is down, and its words do not say so.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_fails_at_every_record_is_set_aside_and_costs_none_its_tries() {
+    let failing = |_: &Record| Validation::Fail("something went wrong".to_owned());
+    let down = Store::builder().validate(failing).build();
+    let up = Store::new();
+    let client = down.client().with_nodes_of(up.client());
+    let options = calls(4).window(some(50));
+    let results = records(500).push_to_with(&client, &options);
+    let monitor = results.monitor();
+    let results: Vec<_> = in_a_week(results.collect()).await;
+    assert!(results.iter().all(Result::is_ok));
+    assert_eq!((up.len(), down.len()), (500, 0));
+    let calls = down.calls().len();
+    assert!(
+        (1..60).contains(&calls),
+        "{calls} calls of a node that is down"
+    );
+    assert!(!monitor.stats().circuit_open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_at_fault_set_no_node_aside() {
+    let is_bad = |number: usize| number % 40 >= 20;
+    let nodes = [0, 1].map(|_| {
+        Store::builder()
+            .validate(move |record: &Record| {
+                let number = record.name().and_then(|name| name.strip_prefix("agent-"));
+                match number.and_then(|number| number.parse().ok()) {
+                    Some(number) if is_bad(number) => Validation::Fail("oops".to_owned()),
+                    _ => Validation::Pass,
+                }
+            })
+            .build()
+    });
+    let clients = nodes.iter().map(Store::client);
+    let client = clients.reduce(Client::with_nodes_of).unwrap();
+    let start = Instant::now();
+    let results = records(200).push_to_with(&client, &calls(4).window(some(32)));
+    let results: Vec<_> = in_a_week(results.collect()).await;
+    for (number, result) in results.iter().enumerate() {
+        assert_eq!(result.is_err(), is_bad(number), "{number}: {result:?}");
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
 }

@@ -18,7 +18,7 @@ use crate::engine::{Operation, refs};
 use crate::item::Tagged;
 use crate::verdict::{self, Verdict};
 
-/// How many times in a row the server may fail at items, with no success between, before that is taken
+/// How many times in a row a node may fail at items, with no success between, before that is taken
 /// for an outage though there are others to try.
 const UNPROVED: u32 = 64;
 
@@ -182,9 +182,11 @@ where
 
     /// What is known of this node by now.
     pub(super) fn evidence(&mut self, route: Route) -> Evidence {
+        let pace = self.nodes.pace(route.node);
         Evidence {
             now: Instant::now(),
-            proved: self.nodes.pace(route.node).proved(),
+            proved: pace.proved(),
+            failures: pace.failures(),
         }
     }
 
@@ -247,9 +249,10 @@ where
             self.canary.item_failed(now);
         }
         let has_canary = may_ask && self.canary.is_known();
-        let may_tell =
-            (has_canary || self.window.has_fresh()) && self.window.failures() <= UNPROVED;
-        if may_tell && !self.nodes.pace(lane.route.node).is_in_trouble() {
+        let may_tell = has_canary || self.window.has_fresh();
+        let pace = self.nodes.pace(lane.route.node);
+        pace.failed_at_item();
+        if may_tell && pace.failures() <= UNPROVED && !pace.is_in_trouble() {
             self.note_fault(status);
         } else {
             self.fault(now, true, status, (lane.route, lane.seen));

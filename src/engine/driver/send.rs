@@ -106,22 +106,14 @@ where
             if room == 0 {
                 return;
             }
-            let asks_canary =
-                self.canary.is_ready() && self.window.needs_canary() && !self.lanes.has_canary();
-            let canary = if asks_canary {
-                self.canary.take()
-            } else {
-                None
-            };
+            let canary = self.canary_for(least.place);
             // As long as it has the least to do, it is not asked again who has.
             let items = match may_open && self.lanes.has_room(now) {
                 true => 1,
                 false => room.min((least.next_load - least.load).max(1)),
             };
             let lane = self.lanes.get(least.place);
-            if let Some(canary) = canary
-                && !lane.flight.is_full()
-            {
+            if let Some(canary) = canary {
                 lane.flight.carry_canary();
                 lane.batch.push_back(canary);
             }
@@ -133,6 +125,20 @@ where
                 lane.batch
                     .push_back(self.operation.request(&entry.input, asked));
             }
+        }
+    }
+
+    /// The canary, if this lane is to carry it before the next item.
+    fn canary_for(&mut self, place: usize) -> Option<O::Request> {
+        if !self.canary.is_ready() || self.lanes.has_canary() {
+            return None;
+        }
+        let lane = self.lanes.get(place);
+        let is_needed = self.nodes.is_doubtful(lane.route.node) || self.window.is_stuck();
+        if is_needed && !lane.flight.is_full() {
+            self.canary.take()
+        } else {
+            None
         }
     }
 
@@ -219,7 +225,7 @@ where
     /// Looks up what is in doubt, all in one call.
     pub(super) fn look_up(&mut self, cx: &Context<'_>, now: Instant) {
         let canary = self.canary.to_look_up();
-        let canary = canary.filter(|_| self.window.needs_canary() || !self.window.has_fresh());
+        let canary = canary.filter(|_| self.nodes.has_doubtful() || !self.window.has_fresh());
         if self.look_up.is_some() || !self.window.has_doubt() && canary.is_none() {
             return;
         }

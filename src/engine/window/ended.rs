@@ -269,7 +269,7 @@ impl<E, O> Window<E, O> {
         trouble.rest = wait(trouble.tries);
         trouble.exhausted = trouble.rest.is_none() || trouble.tries >= most;
         let exhausted = trouble.exhausted;
-        let is_first = last.is_none() && self.suspects.failures() <= LOOKED_UP;
+        let is_first = last.is_none() && evidence.failures < LOOKED_UP;
         if self.rules.retries && (is_stored || is_first || exhausted) {
             // The server may have failed at it because it has it.
             self.lost(&[at], flight.number);

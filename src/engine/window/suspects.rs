@@ -30,14 +30,14 @@ pub(crate) struct Evidence {
     pub(crate) now: Instant,
     /// How many items had succeeded, of all, when this node last had a success.
     pub(crate) proved: u64,
+    /// How many times in a row it has failed at an item before, with no success between.
+    pub(crate) failures: u32,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
     /// How many items have succeeded in all. Each shows that the server does its work.
     successes: u64,
-    /// How many times the server has failed at an item since then.
-    failures: u32,
     /// Those that wait for their next try, in the order in which they failed.
     queue: VecDeque<Suspect>,
 }
@@ -55,28 +55,21 @@ impl Suspects {
     /// An item has succeeded.
     pub(super) fn success(&mut self) {
         self.successes += 1;
-        self.failures = 0;
     }
 
     pub(super) fn successes(&self) -> u64 {
         self.successes
     }
 
-    /// How many times in a row the server has failed at an item, with no success between.
-    pub(super) fn failures(&self) -> u32 {
-        self.failures
-    }
-
     /// The server has failed at an item that may fail `most` times, and last did as in `last`.
     /// Returns what to note of it, and whether this failure counts against the item.
     pub(super) fn failed(
-        &mut self,
+        &self,
         last: Option<Failure>,
         most: u32,
         evidence: Evidence,
     ) -> (Failure, bool) {
-        let Evidence { now, proved } = evidence;
-        self.failures = self.failures.saturating_add(1);
+        let Evidence { now, proved, .. } = evidence;
         let spread = PATIENCE / most.saturating_sub(1).max(1);
         let counts = last.is_none_or(|last| {
             proved > last.successes || now.duration_since(last.counted) >= spread
@@ -131,6 +124,7 @@ mod tests {
         Evidence {
             now: *START + Duration::from_secs(seconds),
             proved,
+            failures: 0,
         }
     }
 
@@ -161,7 +155,7 @@ mod tests {
     #[test]
     fn where_nothing_succeeds_the_tries_take_two_minutes() {
         for most in [2, 3, 5, 10] {
-            let mut suspects = Suspects::default();
+            let suspects = Suspects::default();
             let (mut last, mut tries, mut seconds) = (None, 0, 0);
             while tries < most {
                 let (failure, counts) = suspects.failed(last, most, after(seconds, 0));
