@@ -328,6 +328,74 @@ async fn internal_is_that_records_error_when_its_tries_are_over() {
     assert_eq!(next(&mut results).unwrap().index, 2);
 }
 
+/// Nothing else is left to be tried, so what has succeeded is asked for again, if it is still there.
+#[tokio::test(start_paused = true)]
+async fn what_has_succeeded_is_asked_for_again_to_tell_whose_fault_it_is() {
+    let text = |number| cid(&record(number)).to_string();
+    for is_there in [true, false] {
+        let (client, peer) = scripted();
+        let (records, input) = mpsc::unbounded();
+        let mut results = input.push_to(&patient(client));
+        records.unbounded_send(record(0)).unwrap();
+        let mut call = next_call_of(&mut results, &peer, PUSH).await;
+        call.store_all();
+        assert!(next(&mut results).is_ok());
+        advance(5 * SECOND).await;
+        records.unbounded_send(record(1)).unwrap();
+        waits(&mut results);
+        assert_eq!(numbers(&mut call), [1]);
+        call.end(Code::Internal, "no");
+        let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
+        assert_eq!(look_up.refs(), [text(0), text(1)]);
+        if is_there {
+            look_up.answer_cid(text(0));
+        }
+        look_up.end(Code::NotFound, "");
+        if !is_there {
+            let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
+            assert_eq!(look_up.refs(), [text(1)]);
+            look_up.end(Code::NotFound, "");
+        }
+        let mut call = next_call_of(&mut results, &peer, PUSH).await;
+        let sent = numbers(&mut call);
+        assert_eq!(sent, if is_there { vec![0, 1] } else { vec![1] });
+        // The answer to what was asked for again makes no result.
+        for number in sent {
+            call.answer_cid(text(number as usize));
+        }
+        assert_eq!(next(&mut results).unwrap().index, 1);
+        waits(&mut results);
+        assert_eq!(results.stats().succeeded, 2);
+    }
+}
+
+/// The server says so itself, and nothing in it says whose fault it is: a pull changes nothing, so it is
+/// asked for again at once.
+#[tokio::test(start_paused = true)]
+async fn a_pull_asks_again_for_what_it_has_had() {
+    let (client, peer) = scripted();
+    let (refs, input) = mpsc::unbounded();
+    let mut results = input.pull_from(&patient(client));
+    for number in 0..2 {
+        refs.unbounded_send(cid(&record(number))).unwrap();
+    }
+    let mut call = next_call(&mut results, &peer).await;
+    call.refs();
+    call.answer(&record(0));
+    call.end(Code::Internal, "no");
+    assert!(next(&mut results).is_ok());
+    for tries in 2..=5 {
+        let mut call = next_call(&mut results, &peer).await;
+        let asked = call.refs();
+        assert_eq!(asked, [0, 1].map(|number| cid(&record(number)).to_string()));
+        call.answer(&record(0));
+        call.end(Code::Internal, "no");
+        assert_eq!(results.stats().faults, tries - 1);
+    }
+    let failed = next(&mut results).unwrap_err();
+    assert_eq!((failed.kind(), failed.attempts), (ErrorKind::Internal, 5));
+}
+
 /// Nothing tells whether it is the record or the server.
 #[tokio::test(start_paused = true)]
 async fn an_item_that_fails_where_nothing_else_is_tried_has_two_minutes() {
