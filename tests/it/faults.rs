@@ -8,19 +8,11 @@ use std::time::Duration;
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{AlreadyStored, End, Fault, Method, Store};
 use agntcy_dir_stream::{CircuitBreaker, Code, ErrorKind, Failed, Retry, Stats, Status};
-use futures::{FutureExt, Stream, StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use crate::support::{cid, in_a_week, record};
-
-/// How many cases for each operation: 10,000 in all, unless `PROPTEST_CASES` says otherwise.
-fn cases() -> u32 {
-    let wanted = std::env::var("PROPTEST_CASES").ok();
-    wanted.map_or(2_500, |cases| {
-        cases.parse().expect("PROPTEST_CASES is a number")
-    })
-}
+use crate::support::{Seen, cases, cid, in_a_week, on_paused_clock, read_all, record};
 
 /// What an input item is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -311,38 +303,19 @@ impl Case {
     }
 }
 
-/// A result of any operation: its place, tag, and error with the number of attempts.
-type Seen<R> = (u64, usize, Result<R, (ErrorKind, u32)>);
-
 /// Runs a stream of results to its end, with pauses.
 async fn run<S, I>(
     case: &Case,
     results: impl Stream<Item = Result<S, Failed<I, usize>>> + Unpin,
     tag: impl Fn(&S) -> (u64, usize),
 ) -> Vec<Seen<S>> {
-    let mut results = results;
-    let mut seen = Vec::new();
-    while let Some(result) = in_a_week(results.next()).await {
-        seen.push(match result {
-            Ok(success) => {
-                let (index, number) = tag(&success);
-                (index, number, Ok(success))
-            }
-            Err(failed) => (
-                failed.index,
-                failed.tag,
-                Err((failed.kind(), failed.attempts)),
-            ),
-        });
-        if case.pauses.0 > 0 {
-            tokio::time::sleep(Duration::from_secs(case.pauses.0)).await;
+    let pause = Duration::from_secs(case.pauses.0);
+    read_all(results, tag, async |_| {
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
         }
-    }
-    assert!(
-        results.next().now_or_never().unwrap().is_none(),
-        "it is fused"
-    );
-    seen
+    })
+    .await
 }
 
 /// What holds for every operation.
@@ -406,27 +379,6 @@ fn check<S>(case: &Case, seen: &mut [Seen<S>], stats: &Stats, store: &Store, met
         "{} resent, in {ends} windows of {window}",
         stats.resent
     );
-}
-
-/// Runs a case to its end, and sees that no task is left.
-fn on_paused_clock<F: Future>(case: F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    let output = runtime.block_on(case);
-    runtime.block_on(async {
-        let metrics = tokio::runtime::Handle::current().metrics();
-        for _ in 0..1_000 {
-            if metrics.num_alive_tasks() == 0 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("{} tasks are left", metrics.num_alive_tasks());
-    });
-    output
 }
 
 #[tokio::test(start_paused = true)]
@@ -499,7 +451,7 @@ async fn waits_end_when_they_should() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 4_000, ..ProptestConfig::with_cases(cases()) })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 4_000, ..ProptestConfig::with_cases(cases(2_500)) })]
 
     #[test]
     fn every_push_has_a_true_result(case in case()) {

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod adapters;
+#[cfg(feature = "server")]
+mod at_fault;
 mod auto_traits;
 mod cid;
 #[cfg(any(feature = "gzip", feature = "zstd"))]

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use agntcy_dir_stream::{Cid, Client, ErrorKind, Failed, Options, Record};
 use bytes::{Buf, Bytes, BytesMut};
@@ -378,16 +379,76 @@ pub(crate) fn free_address() -> String {
 
 /// Waits for what has to come, long enough for any machine; a hang fails here, with a backtrace.
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(std::time::Duration::from_secs(60), future)
+    tokio::time::timeout(Duration::from_secs(60), future)
         .await
         .expect("this should not take a minute")
 }
 
 /// The same under a paused clock, where a wait costs nothing but may be long.
 pub(crate) async fn in_a_week<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(std::time::Duration::from_secs(7 * 24 * 3600), future)
+    tokio::time::timeout(Duration::from_secs(7 * 24 * 3600), future)
         .await
         .expect("this should not take a week of paused time")
+}
+
+/// How many cases a property is tried with, unless `PROPTEST_CASES` says otherwise.
+pub(crate) fn cases(usual: u32) -> u32 {
+    let wanted = std::env::var("PROPTEST_CASES").ok();
+    wanted.map_or(usual, |cases| {
+        cases.parse().expect("PROPTEST_CASES is a number")
+    })
+}
+
+/// Runs a case to its end, and sees that no task is left.
+pub(crate) fn on_paused_clock<F: Future>(case: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let output = runtime.block_on(case);
+    runtime.block_on(async {
+        let metrics = tokio::runtime::Handle::current().metrics();
+        for _ in 0..1_000 {
+            if metrics.num_alive_tasks() == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{} tasks are left", metrics.num_alive_tasks());
+    });
+    output
+}
+
+/// A result of any operation: its place, tag, and error with the number of attempts.
+pub(crate) type Seen<S> = (u64, usize, Result<S, (ErrorKind, u32)>);
+
+/// Reads results under a paused clock, to their end, and does something after each.
+pub(crate) async fn read_all<S, I>(
+    mut results: impl Stream<Item = Result<S, Failed<I, usize>>> + Unpin,
+    tag: impl Fn(&S) -> (u64, usize),
+    mut after_each: impl AsyncFnMut(&Seen<S>),
+) -> Vec<Seen<S>> {
+    let mut seen = Vec::new();
+    while let Some(result) = in_a_week(results.next()).await {
+        let result = match result {
+            Ok(success) => {
+                let (index, number) = tag(&success);
+                (index, number, Ok(success))
+            }
+            Err(failed) => {
+                let error = (failed.kind(), failed.attempts);
+                (failed.index, failed.tag, Err(error))
+            }
+        };
+        after_each(&result).await;
+        seen.push(result);
+    }
+    assert!(
+        results.next().now_or_never().unwrap().is_none(),
+        "it is fused"
+    );
+    seen
 }
 
 /// Polls a future or stream once, with a waker that does nothing.
