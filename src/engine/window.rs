@@ -334,12 +334,14 @@ impl<E, O> Window<E, O> {
 
     fn set_state(&mut self, index: u64, state: State<O>) {
         let will_be = matches!(state, State::Sent);
-        match std::mem::replace(&mut self.live(index).state, state) {
-            State::Sent => self.in_flight -= 1,
-            State::Suspect => self.suspects.remove(index),
-            _ => {}
+        let slot = self.live(index);
+        let was = matches!(slot.state, State::Sent);
+        let was_suspect = matches!(slot.state, State::Suspect);
+        slot.state = state;
+        self.in_flight = self.in_flight + usize::from(will_be) - usize::from(was);
+        if was_suspect {
+            self.suspects.remove(index);
         }
-        self.in_flight += usize::from(will_be);
     }
 
     /// Whether an item could be sent now.
@@ -441,10 +443,9 @@ impl<E, O> Window<E, O> {
         }
         self.sent += 1;
         self.resent += u64::from(self.live(index).attempts > 0);
+        self.live(index).attempts += 1;
         self.set_state(index, State::Sent);
-        let slot = self.live(index);
-        slot.attempts += 1;
-        Some(&slot.entry)
+        Some(&self.live(index).entry)
     }
 
     /// The call that was to carry an item never had it.
@@ -511,12 +512,13 @@ impl<E, O> Window<E, O> {
         self.slot(index).map(|slot| &slot.entry)
     }
 
-    /// An answer of a call that does the work: `judge` makes its item's outcome of it, and how long
-    /// that is in bytes.
+    /// An answer of a call that does the work: `judge` makes its item's outcome of it, and `len` says
+    /// how long that is in bytes.
     pub(crate) fn answer(
         &mut self,
         flight: &mut Flight,
-        judge: impl FnOnce(&E) -> (Result<O, Error>, usize),
+        judge: impl FnOnce(&E) -> Result<O, Error>,
+        len: impl FnOnce(&O) -> usize,
     ) -> Answered {
         let Some(index) = flight.land() else {
             return Answered::Unexpected;
@@ -531,14 +533,14 @@ impl<E, O> Window<E, O> {
         if !matches!(slot.state, State::Sent) {
             return Answered::Otherwise;
         }
-        let (outcome, len) = judge(&slot.entry);
-        slot.bytes += len;
-        self.bytes += len;
-        let succeeded = outcome.is_ok();
+        let outcome = judge(&slot.entry);
+        let len = outcome.as_ref().ok().map(len);
+        slot.bytes += len.unwrap_or(0);
+        self.bytes += len.unwrap_or(0);
         self.settle(index, outcome);
-        if !succeeded {
+        let Some(len) = len else {
             return Answered::Otherwise;
-        }
+        };
         if self.answer_len > 0 {
             // Up at once and down slowly: too much memory is worse than a smaller window.
             self.answer_len = len.max(self.answer_len - self.answer_len / 16).max(1);

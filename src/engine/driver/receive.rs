@@ -77,14 +77,17 @@ where
         let is_first = O::LOST != Lost::Repeated && lane.flight.answered() == 0;
         let is_canary = is_first && lane.flight.is_at_canary();
         let (canary, budget) = (&mut self.canary, &mut self.budget);
-        let answered = self.window.answer(&mut lane.flight, |entry| {
+        let judge = |entry: &_| {
             let outcome = accept(operation, entry, answer);
-            let len = outcome.as_ref().map_or(0, O::len);
-            *budget = budget.saturating_sub(len / BYTES_OF_EVENT);
             if is_first && outcome.is_ok() {
                 keep(canary, operation, entry);
             }
-            (outcome, len)
+            outcome
+        };
+        let answered = self.window.answer(&mut lane.flight, judge, |output| {
+            let len = O::len(output);
+            *budget = budget.saturating_sub(len / BYTES_OF_EVENT);
+            len
         });
         let successes = self.window.successes();
         let pace = self.nodes.pace(lane.route.node);
