@@ -2,6 +2,8 @@
 
 mod compression;
 mod connect;
+mod connection;
+mod greeting;
 mod node;
 mod single;
 mod transport;
@@ -10,12 +12,8 @@ use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 
-use tonic::transport::Channel;
-
 pub use self::compression::Compression;
 pub(crate) use self::compression::Compressor;
-#[cfg(feature = "server")]
-pub(crate) use self::connect::with_settings;
 pub(crate) use self::node::{CallRate, Node};
 pub(crate) use self::transport::Transport;
 use crate::breaker::{Breaker, CircuitBreaker};
@@ -85,14 +83,6 @@ impl Client {
         Self::over(transport::over(service))
     }
 
-    /// A client over a connection that it makes itself, beginning with `first`.
-    pub(crate) fn from_connection(
-        first: Channel,
-        make: impl Fn() -> Channel + Send + Sync + 'static,
-    ) -> Self {
-        Self::over(transport::over_connection(first, make))
-    }
-
     fn over(transport: Arc<dyn Transport>) -> Self {
         Self {
             nodes: Arc::new([Node::over(transport)]),
@@ -141,10 +131,6 @@ impl Client {
     ///
     /// A client over a [service of your own](Self::from_service) stays with that: join several with
     /// [`with_nodes_of`](Self::with_nodes_of).
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
     #[must_use]
     pub fn with_connections(self, connections: NonZeroUsize) -> Self {
         self.map(|node| node.with_connections(connections))

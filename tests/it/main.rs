@@ -9,6 +9,8 @@ mod cid;
 mod compression;
 #[cfg(feature = "server")]
 mod conformance;
+#[cfg(feature = "server")]
+mod connect;
 mod ends;
 #[cfg(feature = "server")]
 mod faults;
