@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
-use http::uri::{Authority, Scheme};
+use http::uri::Scheme;
 use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::runtime::Handle;
 
@@ -76,7 +76,8 @@ impl Client {
     ///
     /// [`Invalid`](ErrorKind::Invalid) if `url` is not an `http` URL of a server, and nothing more.
     pub fn connect_lazy(url: impl AsRef<str>) -> Result<Self, Error> {
-        Ok(Self::from_connector(origin(url.as_ref())?, tcp()))
+        let connection = Connection::new(origin(url.as_ref())?, tcp());
+        Ok(Self::over(Arc::new(connection)))
     }
 }
 
@@ -98,20 +99,22 @@ fn origin(url: &str) -> Result<Uri, Error> {
     let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
         return Err(not_a_url(url));
     };
-    if !is_host_and_port(authority) {
+    let (user, server) = match authority.as_str().rsplit_once('@') {
+        Some((user, server)) => (Some(user), server),
+        None => (None, authority.as_str()),
+    };
+    let host = authority.host();
+    // What looks like a port and is none would be taken for port 80.
+    if host.is_empty() || server != host && authority.port_u16().is_none() {
         return Err(not_a_url(url));
     }
-    let (_, server) = authority
-        .as_str()
-        .rsplit_once('@')
-        .unwrap_or(("", authority.as_str()));
     let refused = |what: &str| Err(Error::invalid(format!("`{scheme}://{server}`: {what}")));
     if *scheme != Scheme::HTTP {
         return refused(&format!(
             "only http is built in, not {scheme}; Client::from_service takes any channel"
         ));
     }
-    if server != authority.as_str() {
+    if user.is_some() {
         return refused("a user is not used");
     }
     if url.contains('#') {
@@ -124,13 +127,6 @@ fn origin(url: &str) -> Result<Uri, Error> {
         return refused("a path is not used");
     }
     Ok(uri)
-}
-
-/// What looks like a port and is none would be taken for port 80.
-fn is_host_and_port(authority: &Authority) -> bool {
-    let host = authority.host();
-    let has_port = || authority.port_u16().is_some();
-    !host.is_empty() && (authority.as_str().ends_with(host) || has_port())
 }
 
 fn not_a_url(url: &str) -> Error {

@@ -18,7 +18,6 @@ use tonic::ConnectError;
 use tonic::body::Body;
 use tonic::codegen::Service;
 
-use super::Client;
 use super::greeting::Greeting;
 use super::transport::{BoxError, Opening, Transport};
 
@@ -62,7 +61,7 @@ type Make = dyn Fn() -> Pin<Box<dyn Future<Output = Made> + Send>> + Send + Sync
 /// The way to one server: a connection for each tokio runtime that it is used in. The tasks of a
 /// connection live in a runtime and end with it, or rest when it rests.
 #[derive(Clone)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     /// Scheme and authority, without any user.
     origin: Uri,
     make: Arc<Make>,
@@ -76,23 +75,9 @@ struct Current {
     connections: Vec<(runtime::Id, Making)>,
 }
 
-impl Client {
-    /// A client whose connections to `origin` are made of what `connector` gives.
-    pub(crate) fn from_connector<C, IO>(origin: Uri, connector: C) -> Self
-    where
-        C: Service<Uri, Response = TokioIo<IO>, Error: Into<BoxError>, Future: Send>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        Self::over(Arc::new(Connection::new(origin, connector)))
-    }
-}
-
 impl Connection {
-    pub(super) fn new<C, IO>(origin: Uri, connector: C) -> Self
+    /// Connections to `origin`, over what `connector` gives.
+    pub(crate) fn new<C, IO>(origin: Uri, connector: C) -> Self
     where
         C: Service<Uri, Response = TokioIo<IO>, Error: Into<BoxError>, Future: Send>
             + Clone
@@ -232,7 +217,7 @@ impl Transport for Connection {
 
     fn leave(&self, connection: u64) {
         let mut current = self.current();
-        // Another adapter may have left it before.
+        // Another adapter may have left them before. Those of other runtimes are left with them.
         if current.number == connection {
             current.number += 1;
             current.connections.clear();
@@ -306,6 +291,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
     use super::*;
+    use crate::client::Client;
     use crate::error::ErrorKind;
     use crate::options::Options;
     use crate::pull::PullExt as _;

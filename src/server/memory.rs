@@ -12,14 +12,15 @@ use tokio::sync::watch;
 
 use super::connection;
 use super::store::{Inner, Store};
-use crate::client::Client;
+use crate::client::{Client, Connection};
 
 /// What a pipe holds in each direction, in bytes.
 const PIPE: usize = 64 << 10;
 
 pub(super) fn client(store: &Store) -> Client {
     let pipes = Pipes(Arc::clone(&store.inner));
-    Client::from_connector(Uri::from_static("http://store.in.memory"), pipes)
+    let connection = Connection::new(Uri::from_static("http://store.in.memory"), pipes);
+    Client::over(Arc::new(connection))
 }
 
 #[derive(Clone)]

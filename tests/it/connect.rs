@@ -78,13 +78,33 @@ fn a_runtime_that_rests_holds_up_no_other() {
     }
 }
 
-/// What it does on a connection before it says what it says, and then closes.
+#[test]
+fn a_runtime_that_ends_disturbs_no_call_in_another() {
+    let (store, serving, _server) = served();
+    for client in clients(&store, &serving.url()) {
+        let [one, other] = [runtime(), runtime()];
+        store.clear();
+        one.block_on(push_some(&client));
+        store.clear();
+        let mut results = stream::iter((0..100).map(record)).push_to_with(&client, &window(10));
+        other.block_on(async {
+            for _ in 0..30 {
+                soon(results.next()).await.unwrap().unwrap();
+            }
+        });
+        drop(one);
+        let summary = other.block_on(soon(results.finish()));
+        assert_eq!(summary.stats.succeeded, 100, "{summary}");
+        assert_eq!(summary.stats.faults, 0, "{summary}");
+    }
+}
+
+/// A server that says this, whatever it is told, and closes.
 async fn says(words: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
-            // The whole preface, so that closing is no reset.
             let _ = socket.read(&mut [0; 1 << 10]).await;
             let _ = socket.write_all(words).await;
         }
@@ -210,6 +230,7 @@ async fn a_url_with_more_than_a_server_is_refused_and_no_secret_is_repeated() {
         ("http://SECRET@host:99999", "not a URL"),
         ("http://user:SECRET@", "not a URL"),
         ("http://host:99999", "`http://host:99999` is not a URL"),
+        ("http://a:a", "`http://a:a` is not a URL"),
         ("http://host:", "`http://host:` is not a URL"),
         ("http://:8888", "`http://:8888` is not a URL"),
         ("http:///", "`http:///` is not a URL"),
