@@ -1,46 +1,34 @@
 //! Connecting over TCP, with the settings that a DIR server's streams need.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tonic::transport::Endpoint;
+use http::Uri;
+use http::uri::Scheme;
+use hyper_util::client::legacy::connect::HttpConnector;
+use tokio::runtime::Handle;
 
 use super::Client;
+use super::connection::{CONNECT_TIMEOUT, Connection, OUTSIDE};
 use crate::error::{Error, ErrorKind};
-
-/// HTTP/2 connection window in bytes. h2 charges small frames that are not yet read against half
-/// of it, and closes the connection when that is used up; a Go server sends each small answer as
-/// a frame of its own, so this stands far above the stream window.
-const CONNECTION_WINDOW: u32 = 64 << 20;
-
-/// HTTP/2 stream window in bytes: what a server may send ahead in one call.
-const STREAM_WINDOW: u32 = 4 << 20;
-
-/// The largest header list in bytes. A server puts all validation errors of a record into one
-/// status message, which can pass the usual 16 KiB.
-const HEADER_LIST: u32 = 1 << 20;
 
 /// How long a connection may be silent before TCP asks whether the other side is still there: else
 /// a host that vanished while an answer is awaited would never be missed.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// How long a connection with calls on it may be silent before HTTP/2 asks whether the server is
-/// still there. A DIR server allows one ping a minute, and cuts the connection of a client that
-/// asks more often.
-const PING_INTERVAL: Duration = Duration::from_secs(90);
-
-/// How long the answer to a ping may take. Then the connection is given up.
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// How long a connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-
 impl Client {
     /// Connects to a DIR server: `http://host:port`.
     ///
     /// One HTTP/2 connection, made now and made again when it is lost, or when a call on it has
-    /// [stalled](crate::Options::stall_after). Connecting may take 20 seconds. A silent connection
-    /// that has calls on it is asked every 90 seconds, by an HTTP/2 ping, whether the server is
-    /// still there, and given up when no answer comes in 20.
+    /// [stalled](crate::Options::stall_after). Connecting may take 20 seconds, and is done when the
+    /// server has said that it speaks HTTP/2. A silent connection that has calls on it is asked every
+    /// 90 seconds, by an HTTP/2 ping, whether the server is still there, and given up when no answer
+    /// comes in 20.
+    ///
+    /// A connection lives in the tokio runtime that it is made in. A client may outlive that: in
+    /// each runtime that it is used in, it makes a connection with the first call.
+    ///
+    /// The URL has a host, and a port if that is not 80. A path, a query or a user is refused.
     ///
     /// It is tried once: for a server that may not be there yet, use
     /// [`connect_lazy`](Self::connect_lazy). TLS is not built in: bring a channel of your own to
@@ -48,8 +36,9 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Invalid`](ErrorKind::Invalid) if `url` is not an `http` URL,
-    /// [`Unavailable`](ErrorKind::Unavailable) if nobody answers there. Both name the address.
+    /// [`Invalid`](ErrorKind::Invalid) if `url` is not an `http` URL of a server and nothing more, or
+    /// outside of a tokio runtime; [`Unavailable`](ErrorKind::Unavailable) if nobody answers there,
+    /// or not with HTTP/2. It names the address, and says what was found there.
     ///
     /// ```
     /// use agntcy_dir_stream::{Client, ErrorKind};
@@ -65,15 +54,19 @@ impl Client {
     /// # }
     /// ```
     pub async fn connect(url: impl AsRef<str>) -> Result<Self, Error> {
-        let url = url.as_ref();
-        let endpoint = endpoint(url)?;
-        let first = endpoint.connect().await.map_err(|error| {
-            Error::new(ErrorKind::Unavailable, format!("cannot connect to {url}"))
-                .with_source(error)
-        })?;
-        Ok(Self::from_connection(first, move || {
-            endpoint.connect_lazy()
-        }))
+        let origin = origin(url.as_ref())?;
+        if Handle::try_current().is_err() {
+            return Err(Error::invalid(format!(
+                "connecting takes a runtime: {OUTSIDE}"
+            )));
+        }
+        let connection = Connection::new(origin, tcp());
+        match connection.ready().await {
+            Ok(_) => Ok(Self::over(Arc::new(connection))),
+            Err(error) => {
+                Err(Error::new(ErrorKind::Unavailable, error.to_string()).with_source(error))
+            }
+        }
     }
 
     /// A client for a DIR server that need not be there yet: as [`connect`](Self::connect), but the
@@ -81,91 +74,65 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Invalid`](ErrorKind::Invalid) if `url` is not an `http` URL.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
+    /// [`Invalid`](ErrorKind::Invalid) if `url` is not an `http` URL of a server, and nothing more.
     pub fn connect_lazy(url: impl AsRef<str>) -> Result<Self, Error> {
-        let endpoint = endpoint(url.as_ref())?;
-        let connect = move || endpoint.connect_lazy();
-        Ok(Self::from_connection(connect(), connect))
+        let connection = Connection::new(origin(url.as_ref())?, tcp());
+        Ok(Self::over(Arc::new(connection)))
     }
 }
 
-fn endpoint(url: &str) -> Result<Endpoint, Error> {
-    let uri: http::Uri = url
+fn tcp() -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(TCP_KEEPALIVE));
+    // For all addresses of a host together, so that one that does not answer leaves time for others.
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp
+}
+
+/// The server that a URL names. What a URL may have beyond that would not be used, so it is refused;
+/// it may be a secret, so it is not repeated.
+fn origin(url: &str) -> Result<Uri, Error> {
+    let uri: Uri = url
         .parse()
         .map_err(|error| not_a_url(url).with_source(error))?;
-    match (uri.scheme_str(), uri.host()) {
-        (Some("http"), Some(_)) => {}
-        (Some(scheme), Some(_)) => {
-            return Err(Error::invalid(format!(
-                "`{url}`: only http is built in, not {scheme}; Client::from_service takes any channel"
-            )));
-        }
-        _ => return Err(not_a_url(url)),
+    let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
+        return Err(not_a_url(url));
+    };
+    let (user, server) = match authority.as_str().rsplit_once('@') {
+        Some((user, server)) => (Some(user), server),
+        None => (None, authority.as_str()),
+    };
+    let host = authority.host();
+    // What looks like a port and is none would be taken for port 80.
+    if host.is_empty() || server != host && authority.port_u16().is_none() {
+        return Err(not_a_url(url));
     }
-    Ok(with_settings(Endpoint::from(uri)))
-}
-
-/// The settings that a DIR server's streams need.
-pub(crate) fn with_settings(endpoint: Endpoint) -> Endpoint {
-    endpoint
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .http2_max_header_list_size(HEADER_LIST)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_keepalive(Some(TCP_KEEPALIVE))
-        .http2_keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .user_agent(concat!("agntcy-dir-stream/", env!("CARGO_PKG_VERSION")))
-        .expect("a fixed ASCII name is a header value")
+    let refused = |what: &str| Err(Error::invalid(format!("`{scheme}://{server}`: {what}")));
+    if *scheme != Scheme::HTTP {
+        return refused(&format!(
+            "only http is built in, not {scheme}; Client::from_service takes any channel"
+        ));
+    }
+    if user.is_some() {
+        return refused("a user is not used");
+    }
+    if url.contains('#') {
+        return refused("a fragment is not used");
+    }
+    if uri.query().is_some() {
+        return refused("a query is not used");
+    }
+    if uri.path() != "/" {
+        return refused("a path is not used");
+    }
+    Ok(uri)
 }
 
 fn not_a_url(url: &str) -> Error {
+    let may_hold_a_secret = url.contains(['@', '?', '#']);
+    let shown = if may_hold_a_secret { "…" } else { url };
     Error::invalid(format!(
-        "`{url}` is not a URL such as http://127.0.0.1:8888"
+        "`{shown}` is not a URL such as http://127.0.0.1:8888"
     ))
-}
-
-#[cfg(all(test, feature = "server"))]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::convert::Infallible;
-
-    use hyper_util::rt::TokioIo;
-    use tokio::time::Instant;
-
-    use super::*;
-    use crate::options::Options;
-    use crate::pull::PullExt as _;
-    use crate::record::Record;
-
-    /// A server that takes a call and is never heard of again: no reset, no end of the connection.
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_that_died_is_found_out_by_a_ping() {
-        let connect = tower::service_fn(|_| async {
-            let (ours, theirs) = tokio::io::duplex(1 << 16);
-            tokio::spawn(async move {
-                let mut connection = h2::server::handshake(theirs).await.unwrap();
-                let call = connection.accept().await;
-                std::future::pending::<()>().await;
-                drop((connection, call));
-            });
-            Ok::<_, Infallible>(TokioIo::new(ours))
-        });
-        let channel = with_settings(Endpoint::from_static("http://dead"))
-            .connect_with_connector_lazy(connect);
-        let client = Client::from_service(channel);
-        let options = Options::new().stall_after(None).retry(crate::Retry::off());
-        let record: Record = r#"{"name": "a"}"#.parse().unwrap();
-        let start = Instant::now();
-        let pull = futures::stream::iter([record]).pull_from_with(&client, &options);
-        let summary = tokio::time::timeout(Duration::from_secs(3600), pull.finish()).await;
-        assert_eq!(summary.unwrap().stats.failed_as(ErrorKind::Unavailable), 1);
-        let took = start.elapsed();
-        let pinged = PING_INTERVAL + PING_TIMEOUT;
-        assert!((PING_INTERVAL..=2 * pinged).contains(&took), "{took:?}");
-    }
 }

@@ -2,6 +2,8 @@
 
 mod compression;
 mod connect;
+mod connection;
+mod greeting;
 mod node;
 mod single;
 mod transport;
@@ -10,18 +12,17 @@ use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 
-use tonic::transport::Channel;
-
 pub use self::compression::Compression;
 pub(crate) use self::compression::Compressor;
 #[cfg(feature = "server")]
-pub(crate) use self::connect::with_settings;
+pub(crate) use self::connection::Connection;
 pub(crate) use self::node::{CallRate, Node};
 pub(crate) use self::transport::Transport;
 use crate::breaker::{Breaker, CircuitBreaker};
 
 /// A DIR server, or several that serve the same directory, and the way to them. Cheap to clone;
-/// clones share the connections and the [`CircuitBreaker`].
+/// clones share the connections and the [`CircuitBreaker`]. It may be kept in a static, outlive the
+/// runtime that it was made in, and be used in several: each has connections of its own.
 ///
 /// ```no_run
 /// use agntcy_dir_stream::prelude::*;
@@ -50,10 +51,11 @@ impl Client {
     /// ever, as it would with any endless stream.
     ///
     /// The service's own settings apply. A channel that is not made by
-    /// [`connect`](Self::connect) wants a header list of 1 MiB (validation errors are long), must
-    /// not shrink HTTP/2's connection window, and needs pings to find out that a connection is
-    /// dead: when a call stalls, the next one goes by this same service. A DIR server allows one
-    /// ping a minute.
+    /// [`connect`](Self::connect) wants a header list of 1 MiB (validation errors are long) and a
+    /// wide HTTP/2 connection window (calls whose answers nobody reads use it up), and needs pings
+    /// to find out that a connection is dead: when a call stalls, the next one goes by this same
+    /// service. A DIR server allows one ping a minute. A tonic channel ends with the runtime that it
+    /// was made in.
     ///
     /// ```
     /// use std::time::Duration;
@@ -65,7 +67,7 @@ impl Client {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let channel = Endpoint::from_static("http://127.0.0.1:8888")
     ///     .http2_max_header_list_size(1 << 20)
-    ///     .initial_connection_window_size(64 << 20)
+    ///     .initial_connection_window_size((1 << 31) - 1)
     ///     .http2_keep_alive_interval(Duration::from_secs(90))
     ///     .keep_alive_timeout(Duration::from_secs(20))
     ///     .connect_timeout(Duration::from_secs(20))
@@ -85,15 +87,7 @@ impl Client {
         Self::over(transport::over(service))
     }
 
-    /// A client over a connection that it makes itself, beginning with `first`.
-    pub(crate) fn from_connection(
-        first: Channel,
-        make: impl Fn() -> Channel + Send + Sync + 'static,
-    ) -> Self {
-        Self::over(transport::over_connection(first, make))
-    }
-
-    fn over(transport: Arc<dyn Transport>) -> Self {
+    pub(crate) fn over(transport: Arc<dyn Transport>) -> Self {
         Self {
             nodes: Arc::new([Node::over(transport)]),
         }
@@ -139,12 +133,12 @@ impl Client {
     /// where one is limited by a proxy, by a flow-control window on a long line, or by the one task
     /// that works on it.
     ///
+    /// An adapter whose consumer stops reading holds up to 4 MiB of what the server has sent in each
+    /// of its calls. A connection has room for 511 calls that are held up so, and one more; beyond
+    /// that, calls wait until they stall.
+    ///
     /// A client over a [service of your own](Self::from_service) stays with that: join several with
     /// [`with_nodes_of`](Self::with_nodes_of).
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
     #[must_use]
     pub fn with_connections(self, connections: NonZeroUsize) -> Self {
         self.map(|node| node.with_connections(connections))

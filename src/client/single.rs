@@ -14,7 +14,8 @@ use crate::push::{PushExt as _, PushResult};
 use crate::record::Record;
 
 /// Each is a call of its own: for more than a few items, use the adapters. They recover as the
-/// adapters do by default: see [`Retry`](crate::Retry) and the `# Recovery` of each method.
+/// adapters do by default: see [`Retry`](crate::Retry) and the `# Recovery` of each method. As these, they
+/// panic outside of a tokio runtime.
 impl Client {
     /// Pushes one record, as [`push_to`](crate::PushExt::push_to) does.
     ///

@@ -2,23 +2,23 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tonic::body::Body;
 use tonic::client::GrpcService;
-use tonic::transport::Channel;
 
 use super::Compression;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type Response = Result<http::Response<Body>, BoxError>;
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Opening =
+    Pin<Box<dyn Future<Output = Result<http::Response<Body>, BoxError>> + Send>>;
 
 /// Opens calls.
 pub(crate) trait Transport: Send + Sync {
     /// Sends `request`, whose body is the call's outgoing side, and waits for response headers.
-    fn open(&self, request: http::Request<Body>) -> Pin<Box<dyn Future<Output = Response> + Send>>;
+    fn open(&self, request: http::Request<Body>) -> Opening;
 
-    /// Which connection the next call goes by, of those that were made one after the other.
+    /// How often a connection was [left](Self::leave) before the next call.
     fn connection(&self) -> u64 {
         0
     }
@@ -58,7 +58,7 @@ where
     S::ResponseBody: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     <S::ResponseBody as http_body::Body>::Error: Into<BoxError>,
 {
-    fn open(&self, request: http::Request<Body>) -> Pin<Box<dyn Future<Output = Response> + Send>> {
+    fn open(&self, request: http::Request<Body>) -> Opening {
         let mut service = self
             .0
             .lock()
@@ -71,69 +71,6 @@ where
             let response = service.call(request).await.map_err(Into::into)?;
             Ok(response.map(Body::new))
         })
-    }
-}
-
-/// Over a connection that `make` makes anew when it is left, beginning with `first`.
-pub(super) fn over_connection(
-    first: Channel,
-    make: impl Fn() -> Channel + Send + Sync + 'static,
-) -> Arc<dyn Transport> {
-    Arc::new(Connection::new(first, Arc::new(make)))
-}
-
-type Make = dyn Fn() -> Channel + Send + Sync;
-
-/// One connection at a time.
-struct Connection {
-    make: Arc<Make>,
-    current: Mutex<Numbered>,
-}
-
-struct Numbered {
-    number: u64,
-    service: Arc<dyn Transport>,
-}
-
-impl Connection {
-    fn new(first: Channel, make: Arc<Make>) -> Self {
-        Self {
-            make,
-            current: Mutex::new(Numbered {
-                number: 0,
-                service: over(first),
-            }),
-        }
-    }
-
-    fn current(&self) -> MutexGuard<'_, Numbered> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Transport for Connection {
-    fn open(&self, request: http::Request<Body>) -> Pin<Box<dyn Future<Output = Response> + Send>> {
-        let service = Arc::clone(&self.current().service);
-        service.open(request)
-    }
-
-    fn connection(&self) -> u64 {
-        self.current().number
-    }
-
-    fn leave(&self, connection: u64) {
-        let mut current = self.current();
-        // Another adapter may have left it before.
-        if current.number == connection {
-            *current = Numbered {
-                number: connection + 1,
-                service: over((self.make)()),
-            };
-        }
-    }
-
-    fn another(&self) -> Option<Arc<dyn Transport>> {
-        Some(Arc::new(Self::new((self.make)(), Arc::clone(&self.make))))
     }
 }
 
@@ -151,7 +88,7 @@ struct Compressed {
 }
 
 impl Transport for Compressed {
-    fn open(&self, request: http::Request<Body>) -> Pin<Box<dyn Future<Output = Response> + Send>> {
+    fn open(&self, request: http::Request<Body>) -> Opening {
         self.inner.open(request)
     }
 

@@ -5,23 +5,22 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use http::Uri;
 use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
 use tokio::sync::watch;
-use tonic::transport::{Endpoint, Uri};
 
 use super::connection;
 use super::store::{Inner, Store};
-use crate::client::{Client, with_settings};
+use crate::client::{Client, Connection};
 
 /// What a pipe holds in each direction, in bytes.
 const PIPE: usize = 64 << 10;
 
 pub(super) fn client(store: &Store) -> Client {
-    let endpoint = with_settings(Endpoint::from_static("http://store.in.memory"));
     let pipes = Pipes(Arc::clone(&store.inner));
-    let connect = move || endpoint.connect_with_connector_lazy(pipes.clone());
-    Client::from_connection(connect(), connect)
+    let connection = Connection::new(Uri::from_static("http://store.in.memory"), pipes);
+    Client::over(Arc::new(connection))
 }
 
 #[derive(Clone)]

@@ -165,11 +165,7 @@ impl Store {
     }
 
     /// A client of this store over memory: HTTP/2 as ever, but no port. Each client has a
-    /// connection of its own, which is made again when it breaks.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime: both ends of the connection are tasks.
+    /// connection of its own, which is made with the first call and again when it breaks.
     #[must_use]
     pub fn client(&self) -> Client {
         memory::client(self)

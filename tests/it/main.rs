@@ -11,6 +11,8 @@ mod cid;
 mod compression;
 #[cfg(feature = "server")]
 mod conformance;
+#[cfg(feature = "server")]
+mod connect;
 mod ends;
 #[cfg(feature = "server")]
 mod faults;

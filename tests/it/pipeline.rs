@@ -548,10 +548,8 @@ async fn connecting_to_nobody_names_the_address() {
     drop(listener);
     let error = soon(Client::connect(&url)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert_eq!(
-        error.to_string(),
-        format!("server unavailable: cannot connect to {url}")
-    );
+    let words = format!("server unavailable: cannot connect to {url}: ");
+    assert!(error.to_string().starts_with(&words), "{error}");
     let reason = format!("{:#}", anyhow::Error::from(error));
     assert!(reason.contains("refused"), "{reason}");
     for url in [

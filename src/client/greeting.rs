@@ -1,0 +1,161 @@
+//! What a peer says first: an HTTP/2 server says its settings, and whatever else answers at the
+//! port gives itself away.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
+
+/// The head of an HTTP/2 frame, in bytes: length, type, flags, stream.
+const HEAD: usize = 9;
+
+/// How many bytes tell what else it is.
+const TELLING: usize = b"HTTP/1".len();
+
+/// The type of a SETTINGS frame.
+const SETTINGS: u8 = 4;
+
+/// What the peer says first, once it is known.
+pub(super) struct Greeting(oneshot::Receiver<io::Result<()>>);
+
+impl Greeting {
+    /// Listens to what is read from `io`, until it is known.
+    pub(super) fn of<IO>(io: IO) -> (Heard<IO>, Self) {
+        let (tell, told) = oneshot::channel();
+        let said = Vec::new();
+        let listening = Some(Listening { tell, said });
+        (Heard { io, listening }, Self(told))
+    }
+
+    /// Waits until the peer has begun its settings.
+    ///
+    /// # Errors
+    ///
+    /// What it did instead, in words.
+    pub(super) async fn settings(self) -> io::Result<()> {
+        let is_closed = |_| Err(io::Error::other(in_place_of_settings(&[])));
+        self.0.await.unwrap_or_else(is_closed)
+    }
+}
+
+/// An `io` that is listened to. Where the peer does not speak HTTP/2, reading fails.
+pub(super) struct Heard<IO> {
+    io: IO,
+    /// Until it is known.
+    listening: Option<Listening>,
+}
+
+struct Listening {
+    tell: oneshot::Sender<io::Result<()>>,
+    /// No more than a head of it.
+    said: Vec<u8>,
+}
+
+impl Listening {
+    /// Hears what was read, or that there is no more. Returns what is known then.
+    fn hear(&mut self, read: &io::Result<()>, more: &[u8]) -> Option<io::Result<()>> {
+        if let Err(error) = read {
+            let words = format!("{}: {error}", in_place_of_settings(&self.said));
+            return Some(Err(io::Error::new(error.kind(), words)));
+        }
+        let missing = HEAD - self.said.len();
+        self.said.extend(more.iter().take(missing));
+        if begins_settings(&self.said) && !more.is_empty() {
+            return (self.said.len() == HEAD).then_some(Ok(()));
+        }
+        // Some more of it says what it is.
+        let is_over = self.said.len() >= TELLING || more.is_empty();
+        is_over.then(|| Err(io::Error::other(in_place_of_settings(&self.said))))
+    }
+}
+
+/// Whether this may be the beginning of a SETTINGS frame. None is so long that its length takes
+/// three bytes.
+fn begins_settings(said: &[u8]) -> bool {
+    let is_of_connection = |byte: &u8| *byte == 0;
+    said.first().is_none_or(|byte| *byte == 0)
+        && said.get(3).is_none_or(|byte| *byte == SETTINGS)
+        && said.iter().skip(5).all(is_of_connection)
+}
+
+/// What it was, in words, that came and then ended.
+fn in_place_of_settings(said: &[u8]) -> &'static str {
+    match said {
+        [] => {
+            "the server closed the connection before it said anything, \
+             as one that expects TLS may do"
+        }
+        [0x15, 0x03, ..] => "the server expects TLS, which is not built in",
+        _ if said.starts_with(b"HTTP/1") => "the server answers with HTTP/1, not HTTP/2",
+        _ if said.starts_with(b"SSH-") => "the server speaks SSH, not HTTP/2",
+        _ if begins_settings(said) => "the server closed the connection before its HTTP/2 settings",
+        _ => "the server does not speak HTTP/2",
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Heard<IO> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let mut read = ready!(Pin::new(&mut this.io).poll_read(cx, buf));
+        if let Some(mut listening) = this.listening.take() {
+            match listening.hear(&read, &buf.filled()[before..]) {
+                None => this.listening = Some(listening),
+                Some(known) => {
+                    if let Err(error) = &known {
+                        read = Err(error.kind().into());
+                    }
+                    // An error here is one who waits no more.
+                    let _ = listening.tell.send(known);
+                }
+            }
+        }
+        Poll::Ready(read)
+    }
+}
+
+/// What could not be written before the peer is known is taken as written: reading tells what the
+/// peer said before it closed, and h2 would not read any more.
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Heard<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf));
+        Poll::Ready(match self.listening {
+            Some(_) => written.or(Ok(buf.len())),
+            None => written,
+        })
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs));
+        Poll::Ready(match self.listening {
+            Some(_) => written.or_else(|_| Ok(bufs.iter().map(|buf| buf.len()).sum())),
+            None => written,
+        })
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}

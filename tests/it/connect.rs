@@ -1,0 +1,309 @@
+//! How a client comes by its connections: what it may be given, what it finds at the other end, and
+//! in which runtime.
+
+use std::num::NonZeroUsize;
+
+use agntcy_dir_stream::prelude::*;
+use agntcy_dir_stream::server::{AlreadyStored, Call, Serving, Store};
+use agntcy_dir_stream::{Error, ErrorKind, Retry};
+use futures::stream::{self, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::support::{free_address, in_a_week, record, sized, soon, window};
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// A store that is served by a runtime of its own, which outlives those of the clients.
+fn served() -> (Store, Serving, Runtime) {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let store = Store::new();
+    let serving = runtime.block_on(store.listen("127.0.0.1:0")).unwrap();
+    (store, serving, runtime)
+}
+
+/// Every kind of client that makes its own connections.
+fn clients(store: &Store, url: &str) -> Vec<Client> {
+    let two = NonZeroUsize::new(2).unwrap();
+    vec![
+        runtime().block_on(soon(Client::connect(url))).unwrap(),
+        Client::connect_lazy(url).unwrap(),
+        Client::connect_lazy(url).unwrap().with_connections(two),
+        #[cfg(feature = "gzip")]
+        Client::connect_lazy(url)
+            .unwrap()
+            .with_compression(agntcy_dir_stream::Compression::Gzip),
+        store.client(),
+        store.client().with_connections(two),
+    ]
+}
+
+/// Pushes a few records, which meets no fault.
+async fn push_some(client: &Client) {
+    let options = window(10).calls(NonZeroUsize::new(2).unwrap());
+    let results = stream::iter((0..20).map(record)).push_to_with(client, &options);
+    let summary = soon(results.finish()).await;
+    assert_eq!(summary.stats.succeeded, 20, "{summary}");
+    assert_eq!(summary.stats.faults, 0, "{summary}");
+}
+
+#[test]
+fn a_client_is_made_outside_of_a_runtime_and_outlives_those_that_use_it() {
+    let (store, serving, _server) = served();
+    for client in clients(&store, &serving.url()) {
+        for _ in 0..3 {
+            store.clear();
+            runtime().block_on(push_some(&client));
+        }
+    }
+}
+
+/// A runtime on one thread works only while something is awaited in it.
+#[test]
+fn a_runtime_that_rests_holds_up_no_other() {
+    let (store, serving, _server) = served();
+    for client in clients(&store, &serving.url()) {
+        let [one, other] = [runtime(), runtime()];
+        for runtime in [&one, &other, &one] {
+            store.clear();
+            runtime.block_on(push_some(&client));
+        }
+    }
+}
+
+#[test]
+fn a_runtime_that_ends_disturbs_no_call_in_another() {
+    let (store, serving, _server) = served();
+    for client in clients(&store, &serving.url()) {
+        let [one, other] = [runtime(), runtime()];
+        store.clear();
+        one.block_on(push_some(&client));
+        store.clear();
+        let mut results = stream::iter((0..100).map(record)).push_to_with(&client, &window(10));
+        other.block_on(async {
+            for _ in 0..30 {
+                soon(results.next()).await.unwrap().unwrap();
+            }
+        });
+        drop(one);
+        let summary = other.block_on(soon(results.finish()));
+        assert_eq!(summary.stats.succeeded, 100, "{summary}");
+        assert_eq!(summary.stats.faults, 0, "{summary}");
+    }
+}
+
+/// A server that says this, whatever it is told, and closes.
+async fn says(words: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let _ = socket.read(&mut [0; 1 << 10]).await;
+            let _ = socket.write_all(words).await;
+        }
+    });
+    url
+}
+
+const OTHERS: [(&[u8], &str); 6] = [
+    (
+        b"HTTP/1.1 505 HTTP Version Not Supported\r\n\r\n",
+        "the server answers with HTTP/1, not HTTP/2",
+    ),
+    (
+        b"\x15\x03\x01\x00\x02\x02\x46",
+        "the server expects TLS, which is not built in",
+    ),
+    (
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        "the server speaks SSH, not HTTP/2",
+    ),
+    (
+        b"-ERR unknown command\r\n",
+        "the server does not speak HTTP/2",
+    ),
+    (
+        b"",
+        "the server closed the connection before it said anything, as one that expects TLS may do",
+    ),
+    (
+        b"\x00\x00\x06\x04",
+        "the server closed the connection before its HTTP/2 settings",
+    ),
+];
+
+#[tokio::test]
+async fn connecting_to_what_is_no_grpc_server_says_what_is_there() {
+    for (words, found) in OTHERS {
+        let url = says(words).await;
+        let error = soon(Client::connect(&url)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert_eq!(
+            error.to_string(),
+            format!("server unavailable: cannot connect to {url}: {found}")
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_adapter_says_what_is_there_and_that_nothing_was_sent() {
+    for (words, found) in OTHERS {
+        let url = says(words).await;
+        let client = Client::connect_lazy(&url).unwrap();
+        let options = window(10).retry(Retry::off());
+        let mut results = stream::iter([record(1)]).push_to_with(&client, &options);
+        let failed = soon(results.next()).await.unwrap().unwrap_err();
+        assert_eq!(failed.kind(), ErrorKind::NotSent, "{failed}");
+        let found = format!("cannot connect to {url}: {found}");
+        assert!(failed.error.to_string().contains(&found), "{failed}");
+        assert_eq!(results.monitor().last_fault().unwrap(), found);
+    }
+}
+
+#[tokio::test]
+async fn connecting_to_a_port_where_nobody_listens_names_it_and_the_cause() {
+    let url = format!("http://{}", free_address());
+    let words = format!("cannot connect to {url}: tcp connect error: Connection refused");
+    let error = soon(Client::connect(&url)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains(&words), "{error}");
+
+    let client = Client::connect_lazy(&url).unwrap();
+    let options = window(10).retry(Retry::off());
+    let mut results = stream::iter([record(1)]).push_to_with(&client, &options);
+    let failed = soon(results.next()).await.unwrap().unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::NotSent);
+    assert!(failed.error.to_string().contains(&words), "{failed}");
+    let fault = results.monitor().last_fault().unwrap();
+    assert!(fault.starts_with(&words), "{fault}");
+}
+
+#[tokio::test]
+async fn connecting_to_a_host_that_is_not_known_names_it() {
+    let url = "http://nobody.invalid:8888";
+    let error = soon(Client::connect(url)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let words = format!("cannot connect to {url}: dns error: ");
+    assert!(error.to_string().contains(&words), "{error}");
+}
+
+/// All that an error shows, however it is printed.
+fn shown(error: &Error) -> String {
+    let mut shown = format!("{error} {error:?} {error:#?}");
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        shown += &format!(" {error} {error:?}");
+        cause = error.source();
+    }
+    shown
+}
+
+#[tokio::test]
+async fn a_url_with_more_than_a_server_is_refused_and_no_secret_is_repeated() {
+    for (url, words) in [
+        ("http://host/prefix", "`http://host`: a path is not used"),
+        ("http://host:1/a/", "`http://host:1`: a path is not used"),
+        ("http://host?SECRET", "`http://host`: a query is not used"),
+        (
+            "http://host/?a=SECRET",
+            "`http://host`: a query is not used",
+        ),
+        ("http://host/#SECRET", "a fragment is not used"),
+        ("http://host#SECRET", "a fragment is not used"),
+        ("http://user:SECRET@host", "a user is not used"),
+        ("http://SECRET@host:1/", "a user is not used"),
+        (
+            "https://user:SECRET@host",
+            "only http is built in, not https",
+        ),
+        ("ftp://user:SECRET@host", "only http is built in, not ftp"),
+        ("http://user:SE CRET@host", "not a URL"),
+        ("http://user:SE/CRET@host", "not a URL"),
+        ("user:SECRET@host:8888", "not a URL"),
+        ("http://SECRET@host:99999", "not a URL"),
+        ("http://user:SECRET@", "not a URL"),
+        ("http://host:99999", "`http://host:99999` is not a URL"),
+        ("http://a:a", "`http://a:a` is not a URL"),
+        ("http://host:", "`http://host:` is not a URL"),
+        ("http://:8888", "`http://:8888` is not a URL"),
+        ("http:///", "`http:///` is not a URL"),
+    ] {
+        for error in [
+            soon(Client::connect(url)).await.unwrap_err(),
+            Client::connect_lazy(url).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{url}: {error}");
+            assert!(error.to_string().contains(words), "{url}: {error}");
+            let shown = shown(&error);
+            for secret in ["SECRET", "CRET", "SE "] {
+                assert!(!shown.contains(secret), "{url}: {shown}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_url_may_be_written_in_several_ways() {
+    let store = Store::builder().already_stored(AlreadyStored::Ref).build();
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let Ok(serving) = store.listen(address).await else {
+            assert_ne!(address, "127.0.0.1:0", "IPv6 may be missing");
+            continue;
+        };
+        let url = serving.url();
+        for url in [&url, &format!("{url}/"), &url.replace("http", "HTTP")] {
+            let client = soon(Client::connect(url)).await.unwrap();
+            push_some(&client).await;
+        }
+        let url = url.replace("127.0.0.1", "localhost");
+        push_some(&Client::connect_lazy(url).unwrap()).await;
+    }
+}
+
+#[test]
+fn connecting_outside_of_a_runtime_is_an_error() {
+    let connecting = Client::connect("http://127.0.0.1:8888");
+    let error = futures::executor::block_on(connecting).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert_eq!(
+        error.to_string(),
+        "invalid: connecting takes a runtime: this is outside of any tokio runtime"
+    );
+}
+
+/// Many consumers stop reading, and each holds what HTTP/2 lets a server send ahead.
+#[tokio::test(start_paused = true)]
+async fn paused_adapters_starve_no_other_on_their_connection() {
+    const PAUSED: usize = 64;
+    // Together they hold 85 MiB.
+    const AHEAD: usize = 7;
+    let store = Store::new();
+    let large = store.insert(sized(200_000)).unwrap();
+    let small = store.insert(record(1)).unwrap();
+    let client = store.client();
+    let options = window(AHEAD).stall_after(None);
+    let mut paused = Vec::new();
+    for _ in 0..PAUSED {
+        let refs = stream::iter([large; AHEAD]).chain(stream::pending());
+        let mut results = refs.pull_from_with(&client, &options);
+        in_a_week(results.next()).await.unwrap().unwrap();
+        paused.push(results);
+    }
+    let all = |calls: &[Call]| {
+        calls.iter().map(|call| call.answers).sum::<u64>() == (PAUSED * AHEAD) as u64
+    };
+    in_a_week(store.wait_for(all)).await;
+    in_a_week(client.pull(small)).await.unwrap();
+    for mut results in paused {
+        let rest: Vec<_> = in_a_week(results.by_ref().take(AHEAD - 1).collect()).await;
+        assert!(rest.iter().all(Result::is_ok));
+    }
+    assert_eq!(store.calls().len(), PAUSED + 1);
+}
