@@ -19,7 +19,7 @@ use tonic::body::Body;
 use tonic::codegen::Service;
 
 use super::greeting::Greeting;
-use super::transport::{BoxError, Opening, Transport};
+use super::transport::{BoxError, Opening, Transport, Way};
 
 /// HTTP/2 connection window in bytes: the largest there is. What is not yet read is bounded by the
 /// stream windows alone, so 511 calls whose consumers have stopped reading leave room for another.
@@ -68,11 +68,19 @@ pub(crate) struct Connection {
     current: Arc<Mutex<Current>>,
 }
 
-#[derive(Default)]
 struct Current {
-    /// Goes up when the connections are left.
+    /// Goes up when the connections are left. The first is 1, for a call has none at first.
     number: u64,
     connections: Vec<(runtime::Id, Making)>,
+}
+
+impl Default for Current {
+    fn default() -> Self {
+        Self {
+            number: 1,
+            connections: Vec::new(),
+        }
+    }
 }
 
 impl Connection {
@@ -107,16 +115,22 @@ impl Connection {
 
     /// The connection of this runtime, once it is made.
     pub(super) async fn ready(&self) -> Made {
+        self.ready_for(&Way::default()).await
+    }
+
+    /// The same, for a call, which goes by that connection.
+    async fn ready_for(&self, way: &Way) -> Made {
         let gone = || Unreachable::new(&self.origin, "the task that did it has ended", None);
-        let mut making = self.making()?;
+        let mut making = self.making(way)?;
         let made = making.wait_for(Option::is_some).await;
         made.ok().and_then(|made| made.clone()).ok_or_else(gone)?
     }
 
-    fn making(&self) -> Result<Making, Unreachable> {
+    fn making(&self, way: &Way) -> Result<Making, Unreachable> {
         let outside = |_| Unreachable::new(&self.origin, OUTSIDE, None);
         let runtime = Handle::try_current().map_err(outside)?;
         let mut current = self.current();
+        way.set(current.number);
         current.connections.retain(|(_, making)| is_alive(making));
         let mut connections = current.connections.iter();
         if let Some((_, making)) = connections.find(|(id, _)| *id == runtime.id()) {
@@ -190,13 +204,17 @@ fn settings() -> http2::Builder<TokioExecutor> {
 }
 
 impl Transport for Connection {
-    fn open(&self, request: http::Request<Body>) -> Opening {
+    fn open(&self, request: http::Request<Body>, way: &Way) -> Opening {
         let this = self.clone();
+        let way = way.clone();
         Box::pin(async move {
             let mut request = this.addressed(request);
             let mut is_second = false;
             loop {
-                let mut sender = this.ready().await.map_err(|e| ConnectError(e.into()))?;
+                let mut sender = this
+                    .ready_for(&way)
+                    .await
+                    .map_err(|e| ConnectError(e.into()))?;
                 let mut error = match sender.try_send_request(request).await {
                     Ok(response) => return Ok(response.map(Body::new)),
                     Err(error) => error,
@@ -211,14 +229,10 @@ impl Transport for Connection {
         })
     }
 
-    fn connection(&self) -> u64 {
-        self.current().number
-    }
-
-    fn leave(&self, connection: u64) {
+    fn leave(&self, way: &Way) {
         let mut current = self.current();
         // Another adapter may have left them before. Those of other runtimes are left with them.
-        if current.number == connection {
+        if current.number == way.number() {
             current.number += 1;
             current.connections.clear();
         }
@@ -348,11 +362,17 @@ mod tests {
                 while connection.accept().await.is_some() {}
             }
         });
-        let (first, second) = futures::future::join(one.ready(), one.ready()).await;
+        let (way, other) = (Way::default(), Way::default());
+        let (first, second) =
+            futures::future::join(one.ready_for(&way), one.ready_for(&other)).await;
         assert!(first.is_ok() && second.is_ok());
-        one.leave(0);
-        one.leave(0);
-        assert!(one.ready().await.is_ok() && one.connection() == 1);
+        // Of those that find it silent one is the first.
+        one.leave(&way);
+        one.leave(&other);
+        let late = Way::default();
+        one.leave(&late);
+        assert!(one.ready_for(&late).await.is_ok());
+        assert!(late.number() > way.number());
         drop(one);
         let mut made = 0;
         while told.recv().await.is_some() {

@@ -17,7 +17,7 @@ pub(crate) use self::compression::Compressor;
 #[cfg(feature = "server")]
 pub(crate) use self::connection::Connection;
 pub(crate) use self::node::{CallRate, Node};
-pub(crate) use self::transport::Transport;
+pub(crate) use self::transport::{Transport, Way};
 use crate::breaker::{Breaker, CircuitBreaker};
 
 /// A DIR server, or several that serve the same directory, and the way to them. Cheap to clone;

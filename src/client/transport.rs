@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tonic::body::Body;
@@ -13,18 +14,29 @@ pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type Opening =
     Pin<Box<dyn Future<Output = Result<http::Response<Body>, BoxError>> + Send>>;
 
+/// Which of the connections that were made one after the other a call goes by. It is not known before
+/// the call is under way, since others may leave a connection until then.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Way(Arc<AtomicU64>);
+
+impl Way {
+    pub(super) fn set(&self, number: u64) {
+        self.0.store(number, Ordering::Release);
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// Opens calls.
 pub(crate) trait Transport: Send + Sync {
     /// Sends `request`, whose body is the call's outgoing side, and waits for response headers.
-    fn open(&self, request: http::Request<Body>) -> Opening;
+    fn open(&self, request: http::Request<Body>, way: &Way) -> Opening;
 
-    /// How often a connection was [left](Self::leave) before the next call.
-    fn connection(&self) -> u64 {
-        0
-    }
-
-    /// This connection is silent, and may be dead without knowing it: calls to come take another.
-    fn leave(&self, _connection: u64) {}
+    /// This call's connection is silent, and may be dead without knowing it: calls to come take
+    /// another.
+    fn leave(&self, _way: &Way) {}
 
     /// The way to the same server by a connection of its own, if one can be made here.
     fn another(&self) -> Option<Arc<dyn Transport>> {
@@ -58,7 +70,7 @@ where
     S::ResponseBody: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     <S::ResponseBody as http_body::Body>::Error: Into<BoxError>,
 {
-    fn open(&self, request: http::Request<Body>) -> Opening {
+    fn open(&self, request: http::Request<Body>, _: &Way) -> Opening {
         let mut service = self
             .0
             .lock()
@@ -88,16 +100,12 @@ struct Compressed {
 }
 
 impl Transport for Compressed {
-    fn open(&self, request: http::Request<Body>) -> Opening {
-        self.inner.open(request)
+    fn open(&self, request: http::Request<Body>, way: &Way) -> Opening {
+        self.inner.open(request, way)
     }
 
-    fn connection(&self) -> u64 {
-        self.inner.connection()
-    }
-
-    fn leave(&self, connection: u64) {
-        self.inner.leave(connection);
+    fn leave(&self, way: &Way) {
+        self.inner.leave(way);
     }
 
     fn another(&self) -> Option<Arc<dyn Transport>> {

@@ -21,7 +21,7 @@ use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 use super::compressed::Compressed;
 use super::incoming;
 use super::outgoing::Outgoing;
-use crate::client::{Compression, Transport};
+use crate::client::{Compression, Transport, Way};
 use crate::record::Record;
 use crate::verdict;
 
@@ -40,6 +40,7 @@ pub(super) struct Call<R, A> {
     answered_whole: bool,
     stage: Stage<A>,
     cancel: Option<CancellationHandle>,
+    way: Way,
 }
 
 // A call has one of these, so a large variant costs nothing.
@@ -78,8 +79,10 @@ where
         let mut request = Request::new(outgoing.requests());
         let cancel = request.cancellation_handle();
         let compression = transport.compression();
+        let way = Way::default();
         let service = OneCall {
             transport,
+            way: way.clone(),
             outgoing: outgoing.clone(),
             compression: compression.filter(|_| carries_records::<R, A>()),
         };
@@ -103,6 +106,7 @@ where
             answered_whole: false,
             stage: Stage::Opening(Box::pin(opening)),
             cancel: Some(cancel),
+            way,
         }
     }
 
@@ -137,6 +141,11 @@ where
     pub(super) fn close(&self) -> usize {
         let (taken, _) = self.outgoing.close();
         taken
+    }
+
+    /// Which connection it goes by.
+    pub(super) fn way(&self) -> &Way {
+        &self.way
     }
 
     /// How many answers have come.
@@ -246,6 +255,7 @@ fn carries_records<R: 'static, A: 'static>() -> bool {
 /// compresses what is in it.
 struct OneCall<R> {
     transport: Arc<dyn Transport>,
+    way: Way,
     outgoing: Outgoing<R>,
     /// Of the requests.
     compression: Option<Compression>,
@@ -270,7 +280,7 @@ impl<R: Send + 'static> tonic::codegen::Service<http::Request<Body>> for OneCall
             let name = HeaderValue::from_static(compression.name());
             request.headers_mut().insert("grpc-encoding", name);
         }
-        let opening = self.transport.open(request);
+        let opening = self.transport.open(request, &self.way);
         Box::pin(async move { Ok(incoming::readable(opening.await?)?) })
     }
 }

@@ -33,8 +33,6 @@ pub(super) struct Lane<R, A> {
     pub(super) batch: VecDeque<R>,
     call: Call<R, A>,
     transport: Arc<dyn Transport>,
-    /// Which connection of its route it was opened on.
-    connection: u64,
     stage: Stage,
     /// When it is to be handed over to another call.
     ages_at: Option<Instant>,
@@ -80,7 +78,6 @@ where
             route: opening.route,
             seen: opening.seen,
             batch: VecDeque::new(),
-            connection: transport.connection(),
             call: Call::open(Arc::clone(&transport), method),
             transport,
             stage: Stage::Opening,
@@ -239,6 +236,6 @@ where
 
     /// Its connection is silent, and may be dead without knowing it: calls to come take another.
     pub(super) fn leave_connection(&self) {
-        self.transport.leave(self.connection);
+        self.transport.leave(self.call.way());
     }
 }
