@@ -1223,7 +1223,7 @@ async fn no_wait_is_too_long_for_a_clock() {
 async fn no_wait_at_all_leaves_the_task_its_turn() {
     let (client, _peer) = scripted();
     let options = Options::new()
-        .stall_after(Some(Duration::ZERO))
+        .stall_after(Some(Duration::from_nanos(1)))
         .retry(Retry::new().waits(Duration::ZERO, Duration::ZERO));
     let mut results = stream::iter([record(0)]).push_to_with(&patient(client), &options);
     // It returns.

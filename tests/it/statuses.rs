@@ -187,7 +187,8 @@ async fn an_item_whose_calls_stalled_says_so() {
 
 #[tokio::test]
 async fn the_causes_that_tonic_gives_are_told_once() {
-    let client = Client::connect_lazy(format!("http://{}", free_address())).unwrap();
+    let url = format!("http://{}", free_address());
+    let client = Client::connect_lazy(&url).unwrap();
     let options = Options::new().retry(Retry::off());
     let results = stream::iter([record(0)]).push_to_with(&client, &options);
     let monitor = results.monitor();
@@ -196,12 +197,10 @@ async fn the_causes_that_tonic_gives_are_told_once() {
     let source = error.source().unwrap();
     let refused = source.downcast_ref::<io::Error>().unwrap();
     assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-    assert_eq!(
-        report(&error),
-        format!("not sent: tcp connect error <- {refused}")
-    );
-    let last_fault = monitor.last_fault().unwrap();
-    assert_eq!(last_fault, format!("tcp connect error: {refused}"));
+    let words = format!("cannot connect to {url}: tcp connect error: {refused}");
+    // The root cause stays in the chain, for those who look for its type.
+    assert_eq!(report(&error), format!("not sent: {words} <- {refused}"));
+    assert_eq!(monitor.last_fault().unwrap(), words);
 }
 
 #[tokio::test(start_paused = true)]
