@@ -130,6 +130,7 @@ impl<R: ToCid> Operation for Delete<R> {
     const METHOD: &'static str = "/agntcy.dir.store.v1.StoreService/Delete";
     const ACKNOWLEDGED: Acknowledged = Acknowledged::WholeCall;
     const LOST: Lost = Lost::Repeated;
+    const LONGEST_ANSWER: usize = refs::LONGEST_REF;
 
     type Input = R;
     type Asked = Cid;

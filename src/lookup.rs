@@ -141,12 +141,15 @@ impl<R: ToCid> Operation for Lookup<R> {
     const METHOD: &'static str = refs::LOOKUP;
     const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
     const LOST: Lost = Lost::Nothing;
+    const LONGEST_ANSWER: usize = refs::LONGEST_META;
+    // A record of the kind that is in the examples has less.
+    const ANSWER_LEN: usize = 1 << 10;
 
     type Input = R;
     type Asked = Cid;
     type Request = refs::Request;
-    type Answer = refs::Meta;
-    type Output = refs::Meta;
+    type Answer = refs::RawMeta;
+    type Output = refs::KeptMeta;
     type Success<T> = Found<T>;
 
     fn size(&self, _: &R) -> usize {
@@ -161,9 +164,12 @@ impl<R: ToCid> Operation for Lookup<R> {
         refs::Request(Some(*cid))
     }
 
-    fn accept(&self, _: &R, cid: &Cid, meta: refs::Meta) -> Result<refs::Meta, Error> {
+    fn accept(&self, _: &R, cid: &Cid, meta: refs::RawMeta) -> Result<refs::KeptMeta, Error> {
+        let (own, meta) = meta.read().map_err(|error| {
+            Error::new(ErrorKind::Mismatch, "the server's answer cannot be read").with_source(error)
+        })?;
         if self.verify
-            && let Err(answered) = refs::is_of(cid, &meta.cid)?
+            && let Err(answered) = refs::is_of(cid, &own)?
         {
             return Err(Error::new(
                 ErrorKind::Mismatch,
@@ -173,7 +179,12 @@ impl<R: ToCid> Operation for Lookup<R> {
         Ok(meta)
     }
 
-    fn success<T>(index: u64, tag: T, cid: Cid, meta: refs::Meta) -> Found<T> {
+    fn len(meta: &refs::KeptMeta) -> usize {
+        meta.len()
+    }
+
+    fn success<T>(index: u64, tag: T, cid: Cid, meta: refs::KeptMeta) -> Found<T> {
+        let meta = meta.into_meta();
         Found {
             index,
             tag,

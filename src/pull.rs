@@ -139,6 +139,8 @@ impl<R: ToCid> Operation for Pull<R> {
     const METHOD: &'static str = "/agntcy.dir.store.v1.StoreService/Pull";
     const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
     const LOST: Lost = Lost::Nothing;
+    // Four times what a DIR server sends by default, for servers set otherwise.
+    const LONGEST_ANSWER: usize = 16 << 20;
     // Of the default window of bytes, what 64 records may take: so many are asked for at once before
     // the first has come.
     const ANSWER_LEN: usize = 256 << 10;

@@ -151,6 +151,7 @@ impl Operation for Push {
     const METHOD: &'static str = "/agntcy.dir.store.v1.StoreService/Push";
     const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
     const LOST: Lost = Lost::LookedUp;
+    const LONGEST_ANSWER: usize = refs::LONGEST_REF;
 
     type Input = Record;
     /// The record's own CID, where it is to be verified.

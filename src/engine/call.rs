@@ -20,14 +20,10 @@ use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 use super::compressed::Compressed;
 use super::incoming;
-use super::outgoing::Outgoing;
+use super::outgoing::{Outgoing, PIECE};
 use crate::client::{Compression, Transport, Way};
 use crate::record::Record;
 use crate::verdict;
-
-/// The largest answer in bytes that is read: four times what a DIR server sends by default, for
-/// servers set otherwise.
-const MAX_ANSWER_LEN: usize = 16 << 20;
 
 type Opening<A> = Pin<Box<dyn Future<Output = Result<Streaming<A>, Status>> + Send>>;
 
@@ -74,7 +70,11 @@ where
     A: Message + Default + 'static,
 {
     /// Nothing goes out until the call is polled.
-    pub(super) fn open(transport: Arc<dyn Transport>, method: &'static str) -> Self {
+    pub(super) fn open(
+        transport: Arc<dyn Transport>,
+        method: &'static str,
+        longest_answer: usize,
+    ) -> Self {
         let outgoing = Outgoing::new();
         let mut request = Request::new(outgoing.requests());
         let cancel = request.cancellation_handle();
@@ -87,7 +87,7 @@ where
             compression: compression.filter(|_| carries_records::<R, A>()),
         };
         let opening = async move {
-            let mut grpc = Grpc::new(service).max_decoding_message_size(MAX_ANSWER_LEN);
+            let mut grpc = Grpc::new(service).max_decoding_message_size(longest_answer);
             if let Some(compression) = compression {
                 grpc = grpc.accept_compressed(compression.encoding());
             }
@@ -155,7 +155,7 @@ where
 
     /// How many bytes have gone out and come in.
     pub(super) fn moved(&self) -> u64 {
-        0
+        self.outgoing.moved().get()
     }
 
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event<A>> {
@@ -214,7 +214,7 @@ impl<R, A> Drop for Call<R, A> {
 /// How many bytes of requests leave together, at least, if so many are ready. One chunk is out at a
 /// time, so each costs a turn of the transport's task, and tonic's own 32 KiB are a dozen records:
 /// with four times as much a push takes an eighth less CPU, and with eight times nothing more.
-const CHUNK: usize = 128 << 10;
+const CHUNK: usize = PIECE;
 
 /// prost's codec, with larger chunks than tonic's.
 struct LargeChunks<R, A>(PhantomData<fn(R) -> A>);
@@ -281,6 +281,7 @@ impl<R: Send + 'static> tonic::codegen::Service<http::Request<Body>> for OneCall
             request.headers_mut().insert("grpc-encoding", name);
         }
         let opening = self.transport.open(request, &self.way);
-        Box::pin(async move { Ok(incoming::readable(opening.await?)?) })
+        let moved = self.outgoing.moved().clone();
+        Box::pin(async move { Ok(incoming::readable(opening.await?, moved)?) })
     }
 }

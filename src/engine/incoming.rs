@@ -12,10 +12,16 @@ use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
-/// The response as one that tonic can read, or what it stands for where it is not gRPC.
-pub(super) fn readable(response: http::Response<Body>) -> Result<http::Response<Body>, Status> {
+use super::moved::Moved;
+
+/// The response as one that tonic can read, or what it stands for where it is not gRPC. Its bytes are
+/// counted as they come.
+pub(super) fn readable(
+    response: http::Response<Body>,
+    moved: Moved,
+) -> Result<http::Response<Body>, Status> {
     let response = only_grpc(response)?;
-    Ok(response.map(|body| Body::new(Readable { body })))
+    Ok(response.map(|body| Body::new(Readable { body, moved })))
 }
 
 /// Turns what is not gRPC, such as the page of a proxy whose server is away, into a status: the
@@ -94,6 +100,7 @@ fn repair_details(headers: &mut HeaderMap) {
 struct Readable {
     #[pin]
     body: Body,
+    moved: Moved,
 }
 
 impl http_body::Body for Readable {
@@ -104,11 +111,14 @@ impl http_body::Body for Readable {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let mut frame = ready!(self.project().body.poll_frame(cx));
-        if let Some(Ok(frame)) = &mut frame
-            && let Some(trailers) = frame.trailers_mut()
-        {
-            repair(trailers);
+        let this = self.project();
+        let mut frame = ready!(this.body.poll_frame(cx));
+        if let Some(Ok(frame)) = &mut frame {
+            if let Some(data) = frame.data_ref() {
+                this.moved.add(data.len());
+            } else if let Some(trailers) = frame.trailers_mut() {
+                repair(trailers);
+            }
         }
         Poll::Ready(frame)
     }

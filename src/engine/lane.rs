@@ -71,6 +71,7 @@ where
     pub(super) fn open(
         transport: Arc<dyn Transport>,
         method: &'static str,
+        longest_answer: usize,
         opening: Opening,
     ) -> Self {
         Self {
@@ -78,7 +79,7 @@ where
             route: opening.route,
             seen: opening.seen,
             batch: VecDeque::new(),
-            call: Call::open(Arc::clone(&transport), method),
+            call: Call::open(Arc::clone(&transport), method, longest_answer),
             transport,
             stage: Stage::Opening,
             ages_at: opening.ages_at,
@@ -137,8 +138,10 @@ where
 
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>, waited: Duration) -> Poll<Event<A>> {
         let event = self.call.poll_event(cx);
-        if event.is_ready() {
-            self.activity.begin(waited);
+        match event {
+            Poll::Ready(_) => self.activity.begin(waited),
+            // A part of an answer may have come.
+            Poll::Pending => self.activity.note_moved(self.call.moved(), waited),
         }
         event
     }

@@ -13,6 +13,7 @@ mod flight;
 mod incoming;
 mod lane;
 mod lanes;
+mod moved;
 mod nodes;
 mod outgoing;
 mod pace;
@@ -35,6 +36,8 @@ pub(crate) trait Operation {
     const METHOD: &'static str;
     /// How the server answers.
     const ACKNOWLEDGED: Acknowledged;
+    /// The longest answer in bytes that is read: a longer one is its item's error.
+    const LONGEST_ANSWER: usize;
     /// How long an answer is, in bytes, as long as none has been seen; 0 if none is worth counting in
     /// the window.
     const ANSWER_LEN: usize = 0;

@@ -10,6 +10,9 @@
 //! chunk and then waits for a first byte of capacity. If the window of the stream or of the whole
 //! connection is used up to the last byte at that moment, the reset goes out with the server's
 //! next window update.
+//!
+//! A long chunk leaves in pieces for the same reason, and to show that it moves: a record of 4 MiB
+//! takes a slow line longer than a call may stand still.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -21,9 +24,19 @@ use futures_core::Stream;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
+use super::moved::Moved;
+
+/// How many bytes of a long chunk leave together. A chunk of less than twice as many leaves as a
+/// whole: those of short requests are a little longer than tonic's threshold, and no rest of a few
+/// hundred bytes should cost a turn.
+pub(super) const PIECE: usize = 128 << 10;
+
 /// The driver's end of the queue.
 #[derive(Debug)]
-pub(super) struct Outgoing<R>(Arc<Mutex<Queue<R>>>);
+pub(super) struct Outgoing<R> {
+    queue: Arc<Mutex<Queue<R>>>,
+    moved: Moved,
+}
 
 #[derive(Debug)]
 struct Queue<R> {
@@ -31,7 +44,10 @@ struct Queue<R> {
     finished: bool,
     closed: bool,
     taken: usize,
-    chunk_is_out: bool,
+    /// Whether a chunk, or a piece of one, is with the transport.
+    piece_is_out: bool,
+    /// Whether more of the same chunk is to follow.
+    has_rest: bool,
     /// Whether the transport has been told that there is no further request.
     ended: bool,
     /// Whether the transport has asked for requests: the call is open on the wire, or about to be.
@@ -43,22 +59,26 @@ struct Queue<R> {
 
 impl<R> Outgoing<R> {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Queue {
-            requests: VecDeque::new(),
-            finished: false,
-            closed: false,
-            taken: 0,
-            chunk_is_out: false,
-            ended: false,
-            asked: false,
-            transport: None,
-            driver: None,
-        })))
+        Self {
+            queue: Arc::new(Mutex::new(Queue {
+                requests: VecDeque::new(),
+                finished: false,
+                closed: false,
+                taken: 0,
+                piece_is_out: false,
+                has_rest: false,
+                ended: false,
+                asked: false,
+                transport: None,
+                driver: None,
+            })),
+            moved: Moved::default(),
+        }
     }
 
     /// Queues all of `batch`, emptying it, and wakes the transport once.
     pub(super) fn append(&self, batch: &mut VecDeque<R>) {
-        let mut queue = lock(&self.0);
+        let mut queue = lock(&self.queue);
         queue.requests.append(batch);
         wake(queue);
     }
@@ -68,7 +88,7 @@ impl<R> Outgoing<R> {
     /// A call beyond what a server allows at once waits in the transport, and asks for nothing until
     /// another has ended.
     pub(super) fn is_asked(&self, cx: &Context<'_>) -> bool {
-        let mut queue = lock(&self.0);
+        let mut queue = lock(&self.queue);
         if !queue.asked {
             queue.driver = Some(cx.waker().clone());
         }
@@ -77,14 +97,14 @@ impl<R> Outgoing<R> {
 
     /// No further request: the call half-closes when the queue has left.
     pub(super) fn finish(&self) {
-        let mut queue = lock(&self.0);
+        let mut queue = lock(&self.queue);
         queue.finished = true;
         wake(queue);
     }
 
     /// Takes back what the transport has not taken. Returns how many requests it has.
     pub(super) fn retract(&self) -> usize {
-        let mut queue = lock(&self.0);
+        let mut queue = lock(&self.queue);
         queue.requests.clear();
         let taken = queue.taken;
         // There may be an end to see.
@@ -95,34 +115,85 @@ impl<R> Outgoing<R> {
     /// The call is over: what has not left stays here. Returns how many requests the transport
     /// took, and whether it has all and will see their end.
     pub(super) fn close(&self) -> (usize, bool) {
-        let mut queue = lock(&self.0);
-        let is_drained = queue.finished && queue.requests.is_empty();
+        let mut queue = lock(&self.queue);
+        let is_drained = queue.finished && queue.requests.is_empty() && !queue.has_rest;
         queue.closed = !is_drained;
         (queue.taken, is_drained)
     }
 
     /// Whether the transport has all requests, and knows that there is no other.
     pub(super) fn has_ended(&self) -> bool {
-        lock(&self.0).ended
+        lock(&self.queue).ended
     }
 
     /// The transport's end, as a stream of requests.
     pub(super) fn requests(&self) -> Requests<R> {
-        Requests(Arc::clone(&self.0))
+        Requests(Arc::clone(&self.queue))
     }
 
     /// Wraps the body made of [`requests`](Self::requests), to give one chunk at a time.
     pub(super) fn gate<B>(&self, body: B) -> OneChunk<B, R> {
         OneChunk {
             body,
-            queue: Arc::clone(&self.0),
+            rest: Bytes::new(),
+            outgoing: self.clone(),
         }
+    }
+
+    /// Counts the bytes that have left.
+    pub(super) fn moved(&self) -> &Moved {
+        &self.moved
+    }
+
+    /// Whether the next piece may leave. If not, the transport is woken when it may.
+    fn poll_next_piece(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut queue = lock(&self.queue);
+        if !queue.piece_is_out && !queue.closed {
+            return Poll::Ready(());
+        }
+        queue.waits(cx);
+        Poll::Pending
+    }
+}
+
+impl<R: Send + 'static> Outgoing<R> {
+    /// The next piece of a chunk. It counts as out until the transport lets go of it.
+    fn let_out(&self, rest: &mut Bytes) -> Bytes {
+        let bytes = if rest.len() < 2 * PIECE {
+            std::mem::take(rest)
+        } else {
+            rest.split_to(PIECE)
+        };
+        let mut queue = lock(&self.queue);
+        queue.piece_is_out = true;
+        queue.has_rest = !rest.is_empty();
+        drop(queue);
+        Bytes::from_owner(Piece {
+            _out: Out {
+                len: bytes.len(),
+                outgoing: self.clone(),
+            },
+            bytes,
+        })
     }
 }
 
 impl<R> Clone for Outgoing<R> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self {
+            queue: Arc::clone(&self.queue),
+            moved: self.moved.clone(),
+        }
+    }
+}
+
+impl<R> Queue<R> {
+    /// The transport waits for what comes next.
+    fn waits(&mut self, cx: &Context<'_>) {
+        match &mut self.transport {
+            Some(transport) => transport.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
     }
 }
 
@@ -158,7 +229,7 @@ impl<R> Stream for Requests<R> {
                 queue = lock(&self.0);
             }
         }
-        if !queue.chunk_is_out && !queue.closed {
+        if !queue.piece_is_out && !queue.has_rest && !queue.closed {
             if let Some(request) = queue.requests.pop_front() {
                 queue.taken += 1;
                 return Poll::Ready(Some(request));
@@ -168,21 +239,21 @@ impl<R> Stream for Requests<R> {
                 return Poll::Ready(None);
             }
         }
-        match &mut queue.transport {
-            Some(transport) => transport.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
+        queue.waits(cx);
         Poll::Pending
     }
 }
 
-/// A request body that holds the next chunk back until the transport has let go of the last.
+/// A request body that holds the next chunk back until the transport has let go of the last, and a
+/// long one's next piece.
 #[pin_project]
 #[derive(Debug)]
 pub(super) struct OneChunk<B, R> {
     #[pin]
     body: B,
-    queue: Arc<Mutex<Queue<R>>>,
+    /// What has not left of a long chunk.
+    rest: Bytes,
+    outgoing: Outgoing<R>,
 }
 
 impl<B, R> Body for OneChunk<B, R>
@@ -198,20 +269,27 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.project();
-        let frame = ready!(this.body.poll_frame(cx));
+        let frame = this.body.poll_frame(cx);
+        if !this.rest.is_empty() {
+            // It was asked since the call may be cancelled; it has no requests to give.
+            if let Poll::Ready(Some(Err(error))) = frame {
+                return Poll::Ready(Some(Err(error)));
+            }
+            ready!(this.outgoing.poll_next_piece(cx));
+            let piece = this.outgoing.let_out(this.rest);
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        let frame = ready!(frame);
         Poll::Ready(frame.map(|frame| {
-            Ok(frame?.map_data(|bytes| {
-                lock(this.queue).chunk_is_out = true;
-                Bytes::from_owner(Chunk {
-                    bytes,
-                    _out: Out(Arc::clone(this.queue)),
-                })
+            Ok(frame?.map_data(|chunk| {
+                *this.rest = chunk;
+                this.outgoing.let_out(this.rest)
             }))
         }))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -221,23 +299,27 @@ where
 
 /// Encoded requests on their way out. The fields drop in order: the buffer is free again by the
 /// time the transport is woken to fill it.
-struct Chunk<R> {
+struct Piece<R> {
     bytes: Bytes,
     _out: Out<R>,
 }
 
-impl<R> AsRef<[u8]> for Chunk<R> {
+impl<R> AsRef<[u8]> for Piece<R> {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-struct Out<R>(Arc<Mutex<Queue<R>>>);
+struct Out<R> {
+    len: usize,
+    outgoing: Outgoing<R>,
+}
 
 impl<R> Drop for Out<R> {
     fn drop(&mut self) {
-        let mut queue = lock(&self.0);
-        queue.chunk_is_out = false;
+        self.outgoing.moved.add(self.len);
+        let mut queue = lock(&self.outgoing.queue);
+        queue.piece_is_out = false;
         wake(queue);
     }
 }

@@ -67,6 +67,89 @@ pub(crate) struct Answer {
     pub(crate) cid: Bytes,
 }
 
+/// The longest answer in bytes that is read where it is a CID, or nothing: what a later server may add
+/// is skipped.
+pub(crate) const LONGEST_REF: usize = 64 << 10;
+
+/// The longest metadata in bytes that are read.
+pub(crate) const LONGEST_META: usize = 1 << 20;
+
+/// Metadata up to this length in bytes wait in the window as they are read; longer ones as they came,
+/// since many small annotations take thirty times as much.
+const SHORT_META: usize = 4 << 10;
+
+/// A `RecordMeta` as it came.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct RawMeta(Bytes);
+
+impl Message for RawMeta {
+    fn encode_raw(&self, buf: &mut impl BufMut) {
+        buf.put_slice(&self.0);
+    }
+
+    fn decode(mut buf: impl Buf) -> Result<Self, DecodeError> {
+        Ok(Self(buf.copy_to_bytes(buf.remaining())))
+    }
+
+    fn merge_field(
+        &mut self,
+        _: u32,
+        _: WireType,
+        _: &mut impl Buf,
+        _: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        unreachable!("it is never read field by field")
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// Metadata in the window.
+#[derive(Debug)]
+pub(crate) enum KeptMeta {
+    Short(Meta, usize),
+    Long(RawMeta),
+}
+
+impl RawMeta {
+    /// What it says, and how it is kept.
+    pub(crate) fn read(self) -> Result<(Bytes, KeptMeta), DecodeError> {
+        let meta = Meta::decode(self.0.clone())?;
+        let cid = meta.cid.clone();
+        let len = self.0.len();
+        Ok((
+            cid,
+            match len <= SHORT_META {
+                true => KeptMeta::Short(meta, len),
+                false => KeptMeta::Long(self),
+            },
+        ))
+    }
+}
+
+impl KeptMeta {
+    /// In bytes.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Short(_, len) => *len,
+            Self::Long(raw) => raw.0.len(),
+        }
+    }
+
+    pub(crate) fn into_meta(self) -> Meta {
+        match self {
+            Self::Short(meta, _) => meta,
+            Self::Long(raw) => Meta::decode(raw.0).expect("it was read before"),
+        }
+    }
+}
+
 /// A `RecordMeta`.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Meta {
@@ -136,6 +219,33 @@ mod tests {
         let meta = Meta::decode(proto.encode_to_vec().as_slice()).unwrap();
         assert_eq!(meta.cid, text);
         assert_eq!(meta.encode_to_vec(), proto.encode_to_vec());
+    }
+
+    #[test]
+    fn metadata_are_the_same_whether_they_are_short_or_long() {
+        for count in [1, 3_000] {
+            let entry = |number: usize| (format!("{number}"), "b".to_owned());
+            let proto = RecordMeta {
+                cid: cid().to_string(),
+                annotations: (0..count).map(entry).collect(),
+                schema_version: "1.0.0".to_owned(),
+                created_at: "today".to_owned(),
+            };
+            let wire = proto.encode_to_vec();
+            let (own, kept) = RawMeta::decode(wire.as_slice()).unwrap().read().unwrap();
+            assert_eq!(own, proto.cid);
+            assert_eq!(kept.len(), wire.len());
+            assert_eq!(matches!(kept, KeptMeta::Long(_)), count > 1);
+            let meta = kept.into_meta();
+            assert_eq!(meta.annotations, proto.annotations);
+            assert_eq!(
+                (meta.schema_version, meta.created_at),
+                (proto.schema_version, proto.created_at)
+            );
+        }
+        for broken in [&b"\x12\x05\x0a\x09a"[..], b"\x1a\x01\xff"] {
+            assert!(RawMeta::decode(broken).unwrap().read().is_err());
+        }
     }
 
     #[test]

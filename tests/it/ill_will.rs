@@ -17,7 +17,7 @@ use prost::Message as _;
 use tokio::time::Instant;
 use tonic::body::Body;
 
-use crate::support::{Text, cid, framed, in_a_week, record};
+use crate::support::{Text, cid, framed, in_a_week, next, poll, record, scripted};
 
 /// What it answers to each call, at once, whatever it is asked; and how many calls there were.
 #[derive(Clone)]
@@ -175,4 +175,81 @@ async fn time_passes_though_the_server_always_has_something_to_say() {
         "{:?}",
         start.elapsed()
     );
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Described {
+    #[prost(string, tag = "1")]
+    cid: String,
+    #[prost(btree_map = "string, string", tag = "2")]
+    annotations: std::collections::BTreeMap<String, String>,
+}
+
+/// Of so many annotations, some bytes each.
+fn described(number: usize, annotations: usize) -> Described {
+    let annotation = |number: usize| (format!("{number:06}"), String::new());
+    Described {
+        cid: cid(&record(number)).to_string(),
+        annotations: (0..annotations).map(annotation).collect(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_that_are_too_long_are_their_own_items_error() {
+    let (client, peer) = scripted();
+    let mut results = refs(3).lookup_in(&client);
+    assert!(poll(&mut results).is_pending());
+    let mut call = peer.call();
+    assert_eq!(call.refs().len(), 3);
+    call.answer(&described(0, 10));
+    call.answer(&described(1, 300_000));
+    assert_eq!(next(&mut results).unwrap().annotations.len(), 10);
+    let failed = next(&mut results).unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::Mismatch, "{failed}");
+    assert!(poll(&mut results).is_pending());
+    let mut call = peer.call();
+    assert_eq!(call.refs().len(), 1);
+    call.answer(&described(2, 10));
+    assert!(next(&mut results).is_ok());
+}
+
+/// Thirty answers of 200 KB of small annotations, which take many times as much when they are read.
+#[tokio::test(start_paused = true)]
+async fn long_metadata_are_asked_for_as_far_as_there_is_room() {
+    let (client, peer) = scripted();
+    let bytes = std::num::NonZeroUsize::new(1 << 20).unwrap();
+    let options = Options::new().window_bytes(bytes);
+    let mut results = refs(30).lookup_in_with(&client, &options);
+    assert!(poll(&mut results).is_pending());
+    let mut call = peer.call();
+    let (mut asked, mut answered, mut seen) = (call.refs().len(), 0, 0);
+    assert_eq!(asked, 30, "nothing is known of their length");
+    // All but the first are lost, so that now something is.
+    call.answer(&described(0, 20_000));
+    assert_eq!(next(&mut results).unwrap().annotations.len(), 20_000);
+    call.end(tonic::Code::Unavailable, "");
+    seen += 1;
+    answered += 1;
+    let mut call = None;
+    while seen < 30 {
+        if let std::task::Poll::Ready(Some(result)) = poll(&mut results) {
+            assert_eq!(result.unwrap().annotations.len(), 20_000);
+            seen += 1;
+            continue;
+        }
+        call = call.or_else(|| {
+            asked = answered;
+            peer.try_call()
+        });
+        let Some(call) = &mut call else {
+            tokio::time::advance(Duration::from_millis(100)).await;
+            continue;
+        };
+        asked += call.refs().len();
+        assert!(asked - seen <= 5, "{asked} were asked for, {seen} had");
+        if answered < asked {
+            call.answer(&described(answered, 20_000));
+            answered += 1;
+        }
+    }
 }

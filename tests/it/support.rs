@@ -175,20 +175,30 @@ impl PeerCall {
     /// Reads what the client has sent so far. Returns how many chunks that were.
     fn read(&mut self) -> usize {
         let mut chunks = 0;
-        while let Requests::Open(body) = &mut self.requests {
-            let mut cx = Context::from_waker(&self.waker.0);
-            match Pin::new(body).poll_frame(&mut cx) {
-                Poll::Pending => break,
-                Poll::Ready(None) => self.requests = Requests::HalfClosed,
-                Poll::Ready(Some(Err(_))) => self.requests = Requests::Reset,
-                Poll::Ready(Some(Ok(frame))) => {
-                    chunks += 1;
-                    let data = frame.into_data().expect("a client sends no trailers");
-                    self.received.extend_from_slice(&data);
-                }
-            }
+        while self.read_chunk() > 0 {
+            chunks += 1;
         }
         chunks
+    }
+
+    /// Reads the next chunk that the client has sent. Returns its length in bytes, and 0 if there is
+    /// none.
+    pub(crate) fn read_chunk(&mut self) -> usize {
+        let Requests::Open(body) = &mut self.requests else {
+            return 0;
+        };
+        let mut cx = Context::from_waker(&self.waker.0);
+        match Pin::new(body).poll_frame(&mut cx) {
+            Poll::Pending => return 0,
+            Poll::Ready(None) => self.requests = Requests::HalfClosed,
+            Poll::Ready(Some(Err(_))) => self.requests = Requests::Reset,
+            Poll::Ready(Some(Ok(frame))) => {
+                let data = frame.into_data().expect("a client sends no trailers");
+                self.received.extend_from_slice(&data);
+                return data.len();
+            }
+        }
+        0
     }
 
     /// The messages that have come since the last look, as they are: with the flag that says
@@ -253,7 +263,12 @@ impl PeerCall {
     }
 
     pub(crate) fn answer(&mut self, message: &impl Message) {
-        self.send(Frame::data(framed(&message.encode_to_vec())));
+        self.answer_bytes(framed(&message.encode_to_vec()));
+    }
+
+    /// Answers with a part of a framed message, or of several.
+    pub(crate) fn answer_bytes(&mut self, bytes: Bytes) {
+        self.send(Frame::data(bytes));
     }
 
     /// Answers with what should be a message in this encoding.

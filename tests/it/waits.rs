@@ -12,7 +12,7 @@ use futures::{Stream, StreamExt, stream};
 use tokio::time::{Instant, advance};
 use tonic::Code;
 
-use crate::support::{cid, in_a_week, kinds, next, poll, record, scripted, window};
+use crate::support::{cid, framed, in_a_week, kinds, next, poll, record, scripted, sized, window};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -275,4 +275,62 @@ async fn a_pull_over_lanes_resets_nothing_at_its_end() {
     let pulls = calls.iter().filter(|call| call.method == Method::Pull);
     let cancelled = pulls.filter(|call| call.end == Some(End::Cancelled));
     assert_eq!(cancelled.count(), 0);
+}
+
+/// A record of 3.9 MB leaves in pieces, one in a second and a half.
+#[tokio::test(start_paused = true)]
+async fn bytes_that_go_out_are_progress() {
+    let (client, peer) = scripted();
+    let options = Options::new().stall_after(Some(2 * SECOND));
+    let long = sized(3_900_000);
+    let mut results = stream::iter([long.clone()]).push_to_with(&client, &options);
+    assert!(poll(&mut results).is_pending());
+    let mut call = peer.call();
+    let mut pieces = Vec::new();
+    while pieces.iter().sum::<usize>() < 3_900_000 {
+        pieces.push(call.read_chunk());
+        for _ in 0..3 {
+            assert!(poll(&mut results).is_pending());
+            advance(Duration::from_millis(500)).await;
+        }
+    }
+    assert!(pieces.len() > 20, "{pieces:?}");
+    assert!(pieces.iter().all(|piece| *piece > 0), "{pieces:?}");
+    assert_eq!(call.records().len(), 1);
+    call.answer_cid(cid(&long));
+    assert!(next(&mut results).is_ok());
+    assert_eq!(results.stats().faults, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_come_in_are_progress_as_long_as_they_come() {
+    let (client, peer) = scripted();
+    let options = Options::new().stall_after(Some(2 * SECOND));
+    let long = sized(100_000);
+    let refs = [long.clone(), record(1)].map(|record| cid(&record));
+    let input = stream::iter(refs).chain(stream::pending());
+    let mut results = input.pull_from_with(&client, &options);
+    assert!(poll(&mut results).is_pending());
+    let mut call = peer.call();
+    call.refs();
+    let mut answer = framed(&prost::Message::encode_to_vec(&long));
+    while !answer.is_empty() {
+        let piece = answer.split_to(answer.len().min(10_000));
+        call.answer_bytes(piece);
+        if !answer.is_empty() {
+            assert!(poll(&mut results).is_pending());
+            advance(Duration::from_millis(1_500)).await;
+        }
+    }
+    assert_eq!(next(&mut results).unwrap().record, long);
+    // The next answer is begun, and goes no further.
+    let answer = framed(&prost::Message::encode_to_vec(&record(1)));
+    call.answer_bytes(answer.slice(..10));
+    for _ in 0..3 {
+        assert!(poll(&mut results).is_pending());
+        advance(SECOND).await;
+    }
+    assert!(poll(&mut results).is_pending());
+    assert_eq!(results.stats().faults, 1);
+    assert!(call.is_reset());
 }

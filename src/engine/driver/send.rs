@@ -159,7 +159,8 @@ where
         let opening = self.opening(route, probe, ages_at);
         self.shared.counters.calls.add(1);
         let transport = self.nodes.transport(route);
-        self.lanes.add(Lane::open(transport, O::METHOD, opening));
+        self.lanes
+            .add(Lane::open(transport, O::METHOD, O::LONGEST_ANSWER, opening));
         true
     }
 
@@ -237,7 +238,7 @@ where
         self.lanes.close_unopened(cx, waited);
         let opening = self.opening(route, probe, None);
         let transport = self.nodes.transport(route);
-        let mut lane = Lane::open(transport, refs::LOOKUP, opening);
+        let mut lane = Lane::open(transport, refs::LOOKUP, refs::LONGEST_META, opening);
         if let Some(key) = canary {
             lane.flight.carry_canary();
             lane.batch.push_back(refs::Request(Some(key)));
