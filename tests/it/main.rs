@@ -25,6 +25,8 @@ mod recovery;
 mod soak;
 #[cfg(feature = "server")]
 mod store;
+#[cfg(feature = "server")]
+mod store_limits;
 mod support;
 mod verdicts;
 mod wire;
