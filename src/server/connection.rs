@@ -1,23 +1,25 @@
 //! One HTTP/2 connection: its limits, its calls, and what can be done to it from within.
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use pin_project::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
 use tonic::codegen::Service as _;
 
-use super::call::{End, Method, Running};
+use super::body::{AnswerBody, Live, RequestBody};
+use super::call::{End, Method};
 use super::encoding;
+use super::gate::{Gate, Pace};
 use super::service::Service;
 use super::store::Inner;
 
@@ -25,20 +27,34 @@ use super::store::Inner;
 /// up to 16 MiB as it finds the line to be long; this one is fixed, at about a thousand records.
 const STREAM_WINDOW: u32 = 4 << 20;
 
-/// And on the whole connection. h2 charges each small frame that is not yet read up to 256 bytes
-/// against half of this, and cuts the connection when it is used up; Go clients send each small
-/// message as a frame of its own. A full stream window of such frames is charged 2.6 times its
-/// size, so this is enough for 50 of them. The memory is bounded by the stream windows.
-const CONNECTION_WINDOW: u32 = (1 << 30) - 1;
+/// And on the whole connection: what its calls have not read is at most this. h2 charges each small
+/// frame that is not yet read up to 256 bytes against half of it, and cuts the connection when that
+/// is used up; Go clients send each small message as a frame of its own. A full stream window of
+/// such frames is charged 2.6 times its size, so this is enough for 12 of them.
+const CONNECTION_WINDOW: u32 = 256 << 20;
 
-/// A client of bad records has its calls ended early one after the other: no sign of an attack.
-const MAX_RESETS: usize = 1 << 20;
+/// Calls that are reset before the store has looked at them, in what is read [at
+/// once](super::gate::AT_ONCE): more than fit in there, so that no number of resets cuts a connection.
+const RESETS_AT_ONCE: usize = 16 << 10;
+
+/// How long a client has to say that it speaks HTTP/2.
+const GREETING: Duration = Duration::from_secs(10);
+
+/// How long a client that was told to go has to do so, once it has no call.
+const GOING: Duration = Duration::from_secs(10);
+
+/// How long nothing may come before the client is asked whether it is there. It has hyper's 20
+/// seconds to answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// What a call can do to its connection.
 #[derive(Default)]
 pub(super) struct Control {
     cut: Notify,
     go_away: Notify,
+    calls: AtomicUsize,
+    /// A call was opened or has ended.
+    changed: Notify,
 }
 
 impl Control {
@@ -51,29 +67,65 @@ impl Control {
     pub(super) fn go_away(&self) {
         self.go_away.notify_one();
     }
+
+    pub(super) fn opened(&self) {
+        self.calls.fetch_add(1, Ordering::AcqRel);
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn ended(&self) {
+        self.calls.fetch_sub(1, Ordering::AcqRel);
+        self.changed.notify_waiters();
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::Acquire)
+    }
+
+    /// Waits until there was no call for so long, or for ever. Each change wakes its task.
+    async fn idle(&self, limit: Option<Duration>) {
+        loop {
+            let changed = self.changed.notified();
+            match limit {
+                Some(limit) if self.calls() == 0 => {
+                    if timeout(limit, changed).await.is_err() {
+                        return;
+                    }
+                }
+                _ => changed.await,
+            }
+        }
+    }
 }
 
 /// Serves a connection to its end. When `stop` turns true, the calls that run are finished, and
-/// no other is taken.
+/// no other is taken. With `idle`, the same where there was no call for so long, and what says
+/// nothing, or is not there any more, is left.
 pub(super) async fn serve(
     store: Arc<Inner>,
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     mut stop: watch::Receiver<bool>,
+    idle: Option<Duration>,
 ) {
     if store.faults.fire_on_connect() {
         return;
     }
     let control = Arc::new(Control::default());
+    let pace = Arc::new(Pace::default());
     let log = Arc::clone(&store.log);
+    let budget = Arc::clone(&store.budget);
     let max_calls = store.max_calls.get();
     let compresses = store.compresses;
     let service = Service::over(store, Arc::clone(&control));
+    let opened = Arc::clone(&control);
     let calls = service_fn(move |mut request: http::Request<Incoming>| {
         let call = Method::of(request.uri().path()).map(|method| log.open(method));
+        let live = Arc::new(Live::new(&opened, &budget));
         if let Some(call) = &call {
             request.extensions_mut().insert(Arc::clone(call));
+            request.extensions_mut().insert(Arc::clone(&live));
         }
-        let refusal = encoding::refusal(request.headers());
+        let refusal = encoding::refusal(request.headers()).or_else(|| live.admit().err());
         let mut service = service.clone();
         if let Some(call) = &call {
             if let Some(status) = &refusal {
@@ -83,12 +135,13 @@ pub(super) async fn serve(
                 service = encoding::answer(service);
             }
         }
-        let request = request.map(|body| RequestBody { body, call });
+        let request = request.map(|body| RequestBody::new(body, call.clone(), Arc::clone(&live)));
         async move {
-            Ok::<_, Infallible>(match refusal {
+            let response = match refusal {
                 Some(status) => status.into_http(),
                 None => service.call(request).await.expect("infallible"),
-            })
+            };
+            Ok::<_, Infallible>(response.map(|body| AnswerBody::new(body, call, live)))
         }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
@@ -96,24 +149,58 @@ pub(super) async fn serve(
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(max_calls)
-        .max_pending_accept_reset_streams(MAX_RESETS)
-        .max_local_error_reset_streams(MAX_RESETS)
-        .serve_connection(TokioIo::new(io), calls);
+        .keep_alive_interval(idle.map(|_| KEEP_ALIVE))
+        .max_pending_accept_reset_streams(RESETS_AT_ONCE)
+        // A client of bad records has its calls ended early one after the other, and each frame
+        // that was on its way then is counted, for as long as the connection lives. The gate bounds
+        // what waits of them.
+        .max_local_error_reset_streams(None)
+        .serve_connection(TokioIo::new(Gate::new(io, Arc::clone(&pace))), calls);
     let mut connection = pin!(connection);
+    let mut silent = pin!(silent(&pace, idle));
+    let mut idling = pin!(control.idle(idle));
     let mut stopping = false;
+    let mut going = false;
+    // Those that are open by the rules are half of this at most.
+    let crowd = 2 * max_calls as usize;
     loop {
+        let served = poll_fn(|cx| {
+            pace.begin(control.calls() > crowd);
+            connection.as_mut().poll(cx)
+        });
         tokio::select! {
             // The connection first: a cut comes after what could be written before it.
             biased;
             // An error here is a client that is gone or speaks something else.
-            _ = connection.as_mut() => return,
+            _ = served => return,
             () = control.cut.notified() => return,
             () = control.go_away.notified() => connection.as_mut().graceful_shutdown(),
             () = stopped(&mut stop), if !stopping => {
                 stopping = true;
+                going = true;
                 connection.as_mut().graceful_shutdown();
+                idling.set(control.idle(Some(GOING)));
+            }
+            () = silent.as_mut() => return,
+            () = idling.as_mut() => {
+                if going {
+                    return;
+                }
+                going = true;
+                connection.as_mut().graceful_shutdown();
+                idling.set(control.idle(Some(GOING)));
             }
         }
+    }
+}
+
+/// Waits until the client has had its time to say something, and has not.
+async fn silent(pace: &Pace, idle: Option<Duration>) {
+    if idle.is_some() {
+        sleep(GREETING).await;
+    }
+    if idle.is_none() || pace.is_greeted() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -121,44 +208,5 @@ pub(super) async fn serve(
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;
-    }
-}
-
-/// The requests of a call as they come in. It notes how they end, which the layers above do not
-/// tell apart: a reset reaches a tonic handler as a mere end.
-#[pin_project]
-struct RequestBody {
-    #[pin]
-    body: Incoming,
-    call: Option<Arc<Running>>,
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut this = self.project();
-        let frame = ready!(this.body.as_mut().poll_frame(cx));
-        if let Some(call) = this.call {
-            match &frame {
-                Some(Err(_)) => call.reset(),
-                None => call.half_close(),
-                Some(Ok(_)) if this.body.is_end_stream() => call.half_close(),
-                Some(Ok(_)) => {}
-            }
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -73,7 +73,8 @@ async fn accept(store: Arc<Inner>, listener: TcpListener, mut stop: watch::Recei
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            // More of them wait in the system's queue.
+            accepted = listener.accept(), if connections.len() < store.max_connections.get() => accepted,
             Some(_) = connections.join_next() => continue,
             _ = stop.wait_for(|stop| *stop) => break,
         };
@@ -84,7 +85,8 @@ async fn accept(store: Arc<Inner>, listener: TcpListener, mut stop: watch::Recei
         // Answers are small, and a client may wait for each.
         if socket.set_nodelay(true).is_ok() {
             let store = Arc::clone(&store);
-            connections.spawn(connection::serve(store, socket, stop.clone()));
+            let idle = Some(store.idle_timeout);
+            connections.spawn(connection::serve(store, socket, stop.clone(), idle));
         }
     }
     drop(listener);

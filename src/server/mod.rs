@@ -33,15 +33,20 @@
 //! ```
 
 mod answers;
+mod body;
+mod budget;
 mod call;
 mod connection;
 mod content;
 mod encoding;
 mod fault;
+mod gate;
 mod listen;
 mod memory;
 mod service;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use self::call::{Call, End, Method};
 pub use self::fault::Fault;

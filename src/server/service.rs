@@ -7,6 +7,7 @@ use futures_core::Stream;
 use tokio::task::yield_now;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::body::Live;
 use super::call::{End, Handling, Running};
 use super::connection::Control;
 use super::encoding;
@@ -126,6 +127,7 @@ type Answers<A> = Pin<Box<dyn Stream<Item = Result<A, Status>> + Send>>;
 struct Requests<Q> {
     requests: Streaming<Q>,
     handling: Handling,
+    live: Arc<Live>,
     service: Service,
 }
 
@@ -137,11 +139,13 @@ struct Task<Q> {
     cut_after: bool,
 }
 
-impl<Q: For> Requests<Q> {
+impl<Q: For + prost::Message> Requests<Q> {
     fn new(service: &Service, request: Request<Streaming<Q>>) -> Self {
         let call = request.extensions().get::<Arc<Running>>();
+        let live = request.extensions().get::<Arc<Live>>();
         Self {
             handling: Handling(Arc::clone(call.expect("the connection logs each call"))),
+            live: Arc::clone(live.expect("the connection counts each call")),
             requests: request.into_inner(),
             service: service.clone(),
         }
@@ -157,6 +161,8 @@ impl<Q: For> Requests<Q> {
             Ok(None) => return Ok(None),
             Err(status) => return Err(as_go_says_it(status)),
         };
+        // What was compressed shows its length only now, and its buffer stays as large.
+        self.live.message(request.encoded_len())?;
         let call = &self.handling.0;
         let place = call.request();
         let mut task = Task {
@@ -234,7 +240,7 @@ fn answers<Q, A>(
     answer: impl Fn(&Inner, Q) -> Result<Reply<A>, Status> + Send + 'static,
 ) -> Answers<A>
 where
-    Q: For + Send + 'static,
+    Q: For + prost::Message + 'static,
     A: Answer,
 {
     Box::pin(async_stream::stream! {

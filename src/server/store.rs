@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::io;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::ToSocketAddrs;
 
+use super::budget::Budget;
 use super::call::{Call, Hook, Log};
 use super::content::Content;
 use super::fault::{Fault, Faults};
@@ -19,6 +21,14 @@ use crate::record::Record;
 
 /// How many calls a connection may have: as a Go server allows.
 const MAX_CALLS: NonZeroU32 = NonZeroU32::new(1000).expect("not zero");
+
+const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
+
+/// Enough for 32 calls that each have an answer of 4 MiB on its way and the next one in hand.
+const MAX_BUFFERED: usize = 256 << 20;
+
+/// As long as a Go server's.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// An in-memory DIR store. Cheap to clone; clones are the same store.
 ///
@@ -35,6 +45,9 @@ pub(super) struct Inner {
     pub(super) validate: Option<Box<Validate>>,
     pub(super) already_stored: AlreadyStored,
     pub(super) max_calls: NonZeroU32,
+    pub(super) max_connections: NonZeroUsize,
+    pub(super) idle_timeout: Duration,
+    pub(super) budget: Arc<Budget>,
     pub(super) compresses: bool,
 }
 
@@ -73,6 +86,9 @@ pub struct Builder {
     validate: Option<Box<Validate>>,
     already_stored: AlreadyStored,
     max_calls: Option<NonZeroU32>,
+    max_connections: Option<NonZeroUsize>,
+    max_buffered: Option<usize>,
+    idle_timeout: Option<Duration>,
     compresses: bool,
     ended: Option<Box<Hook>>,
 }
@@ -111,6 +127,33 @@ impl Builder {
         self
     }
 
+    /// How many connections a [`listen`](Store::listen)ing store serves at once; more wait in the
+    /// system's queue. Default: 10,000.
+    pub fn max_connections(mut self, connections: NonZeroUsize) -> Self {
+        self.max_connections = Some(connections);
+        self
+    }
+
+    /// How much memory all calls may take together, in bytes: each for itself 16 KiB, for the largest
+    /// message it has sent or begun to send, and for the answers that its client has not taken. A
+    /// call that would take more ends with `ResourceExhausted`, and may be tried again later.
+    /// Default: 256 MiB.
+    ///
+    /// What a client has sent ahead of a call that does not read on, since its answers are not
+    /// taken, is not in it. That is at most 4 MiB a call and 256 MiB a connection.
+    pub fn max_buffered(mut self, bytes: usize) -> Self {
+        self.max_buffered = Some(bytes);
+        self
+    }
+
+    /// After how long without a call a connection over a port is closed, with a GOAWAY that lets its
+    /// client open another. Default: 15 minutes, as on a real server. Connections over memory are
+    /// not closed.
+    pub fn idle_timeout(mut self, after: Duration) -> Self {
+        self.idle_timeout = Some(after);
+        self
+    }
+
     /// Whether to compress the records of a pull for a client that accepts it, as far as the features
     /// `gzip` and `zstd` are on. Default: no. Compressed requests are taken in any case.
     ///
@@ -138,6 +181,9 @@ impl Builder {
                 validate: self.validate,
                 already_stored: self.already_stored,
                 max_calls: self.max_calls.unwrap_or(MAX_CALLS),
+                max_connections: self.max_connections.unwrap_or(MAX_CONNECTIONS),
+                idle_timeout: self.idle_timeout.unwrap_or(IDLE_TIMEOUT),
+                budget: Arc::new(Budget::new(self.max_buffered.unwrap_or(MAX_BUFFERED))),
                 compresses: self.compresses,
             }),
         }

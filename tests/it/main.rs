@@ -32,6 +32,8 @@ mod soak;
 mod statuses;
 #[cfg(feature = "server")]
 mod store;
+#[cfg(feature = "server")]
+mod store_limits;
 mod support;
 mod verdicts;
 #[cfg(feature = "server")]

@@ -96,7 +96,7 @@ impl<A, B, C, D> FactorFirst<(A, D)> for futures::future::Either<(A, D), (B, C)>
 }
 
 /// An HTTP/2 connection on which a test sends its own frames.
-async fn raw(serving: &Serving) -> h2::client::SendRequest<Bytes> {
+pub(crate) async fn raw(serving: &Serving) -> h2::client::SendRequest<Bytes> {
     let socket = tokio::net::TcpStream::connect(serving.address())
         .await
         .unwrap();
@@ -108,9 +108,9 @@ async fn raw(serving: &Serving) -> h2::client::SendRequest<Bytes> {
     send.ready().await.unwrap()
 }
 
-fn lookup_request(serving: &Serving) -> http::Request<()> {
+pub(crate) fn request(serving: &Serving, method: Method) -> http::Request<()> {
     http::Request::post(format!(
-        "{}/agntcy.dir.store.v1.StoreService/Lookup",
+        "{}/agntcy.dir.store.v1.StoreService/{method}",
         serving.url()
     ))
     .header("content-type", "application/grpc")
@@ -135,7 +135,7 @@ async fn many_small_requests_may_wait_unread() {
     );
     let mut connection = raw(&serving).await;
     let (response, mut requests) = connection
-        .send_request(lookup_request(&serving), false)
+        .send_request(request(&serving, Method::Lookup), false)
         .unwrap();
     for _ in 0..REQUESTS {
         requests.send_data(message.clone(), false).unwrap();
@@ -172,7 +172,7 @@ async fn many_resets_are_no_attack() {
         for _ in 0..100 {
             connection = soon(connection.ready()).await.unwrap();
             let (_, mut requests) = connection
-                .send_request(lookup_request(&serving), false)
+                .send_request(request(&serving, Method::Lookup), false)
                 .unwrap();
             requests.send_reset(h2::Reason::CANCEL);
         }
@@ -180,7 +180,7 @@ async fn many_resets_are_no_attack() {
         // open at once.
         connection = soon(connection.ready()).await.unwrap();
         let (response, _) = connection
-            .send_request(lookup_request(&serving), true)
+            .send_request(request(&serving, Method::Lookup), true)
             .unwrap();
         assert_eq!(soon(response).await.unwrap().status(), 200);
     }

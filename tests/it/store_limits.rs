@@ -1,0 +1,192 @@
+//! What a client that means harm, or is broken, can take of the embedded store: no more than it
+//! allows, and others are served.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use agntcy_dir_stream::server::{Call, Method, Serving, Store};
+use agntcy_dir_stream::{Client, MAX_RECORD_LEN};
+use bytes::Bytes;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use prost::Message;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use crate::store::{raw, request};
+use crate::support::{Text, framed, record, sized, soon};
+
+const MIB: usize = 1 << 20;
+
+/// A client like any other has its record stored, and finds it.
+async fn assert_serves(serving: &Serving) {
+    let client = soon(Client::connect(serving.url())).await.unwrap();
+    let pushed = soon(client.push(record(1))).await.unwrap();
+    soon(client.lookup(&pushed.cid)).await.unwrap();
+}
+
+/// A frame of HTTP/2: its type, its flags and its stream.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+const HEADERS: u8 = 1;
+const RESET: u8 = 3;
+const SETTINGS: u8 = 4;
+const END_HEADERS: u8 = 4;
+
+/// The headers of a lookup, in HPACK without an index.
+fn lookup_headers() -> Vec<u8> {
+    const METHOD_SCHEME_AND_PATH: [u8; 3] = [0x83, 0x86, 0x04];
+    const CONTENT_TYPE: [u8; 2] = [0x0f, 0x10];
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    [
+        METHOD_SCHEME_AND_PATH.to_vec(),
+        text("/agntcy.dir.store.v1.StoreService/Lookup"),
+        CONTENT_TYPE.to_vec(),
+        text("application/grpc"),
+    ]
+    .concat()
+}
+
+#[tokio::test]
+async fn calls_that_are_reset_at_once_end_one_and_all() {
+    const CALLS: usize = 20_000;
+    let ended = Arc::new((AtomicUsize::new(0), Notify::new()));
+    let count = Arc::clone(&ended);
+    let count = move |_: &Call| {
+        count.0.fetch_add(1, Ordering::AcqRel);
+        count.1.notify_one();
+    };
+    let store = Store::builder().on_call_end(count).build();
+    let serving = store.listen("127.0.0.1:0").await.unwrap();
+    let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    sent.extend(frame(SETTINGS, 0, 0, &[]));
+    let headers = lookup_headers();
+    for call in 0..CALLS {
+        let stream = 2 * u32::try_from(call).unwrap() + 1;
+        sent.extend(frame(HEADERS, END_HEADERS, stream, &headers));
+        sent.extend(frame(RESET, 0, stream, &8_u32.to_be_bytes()));
+    }
+    // It never reads, which is no excuse either.
+    let mut socket = TcpStream::connect(serving.address()).await.unwrap();
+    soon(socket.write_all(&sent)).await.unwrap();
+    while ended.0.load(Ordering::Acquire) < CALLS {
+        soon(ended.1.notified()).await;
+    }
+    assert_serves(&serving).await;
+}
+
+#[tokio::test]
+async fn half_sent_messages_take_no_more_than_is_allowed() {
+    const CALLS: usize = 200;
+    const ROOM: usize = 32 * MIB;
+    const HALF: usize = 2 * MIB - 1024;
+    let store = Store::builder().max_buffered(ROOM).build();
+    let serving = store.listen("127.0.0.1:0").await.unwrap();
+    let half = {
+        let mut half = framed(&vec![0; 2 * MIB]).to_vec();
+        half.truncate(5 + HALF);
+        Bytes::from(half)
+    };
+    let mut connection = raw(&serving).await;
+    let mut open = Vec::new();
+    let mut ends = FuturesUnordered::new();
+    for _ in 0..CALLS {
+        connection = soon(connection.ready()).await.unwrap();
+        let lookup = request(&serving, Method::Lookup);
+        let (end, mut requests) = connection.send_request(lookup, false).unwrap();
+        requests.send_data(half.clone(), false).unwrap();
+        open.push(requests);
+        ends.push(end);
+    }
+    // All that are whole in the store's hands fit into its room.
+    for _ in 0..CALLS - ROOM / HALF {
+        let end = soon(ends.next()).await.unwrap().unwrap();
+        assert_eq!(end.headers()["grpc-status"], "8");
+    }
+    assert_serves(&serving).await;
+    // What they took comes back.
+    drop((connection, open, ends));
+    soon(store.wait_for(|calls| calls.iter().all(|call| call.end.is_some()))).await;
+    let client = soon(Client::connect(serving.url())).await.unwrap();
+    soon(client.push(sized(MAX_RECORD_LEN))).await.unwrap();
+}
+
+#[tokio::test]
+async fn answers_that_nobody_takes_take_no_more_than_is_allowed() {
+    const CALLS: usize = 100;
+    const ROOM: usize = 32 * MIB;
+    let store = Store::builder().max_buffered(ROOM).build();
+    let kept = store.insert(sized(MAX_RECORD_LEN)).unwrap();
+    let serving = store.listen("127.0.0.1:0").await.unwrap();
+    let pull = Text {
+        cid: kept.to_string(),
+    };
+    let pull = framed(&pull.encode_to_vec());
+    let socket = TcpStream::connect(serving.address()).await.unwrap();
+    let client = h2::client::Builder::new()
+        .initial_window_size(0)
+        .handshake(socket);
+    let (mut connection, driver) = client.await.unwrap();
+    tokio::spawn(async move {
+        // It ends with an error when the test drops its end.
+        let _ = driver.await;
+    });
+    let mut open = Vec::new();
+    let mut ends = FuturesUnordered::new();
+    for _ in 0..CALLS {
+        connection = soon(connection.ready()).await.unwrap();
+        let request = request(&serving, Method::Pull);
+        let (answers, mut requests) = connection.send_request(request, false).unwrap();
+        requests.send_data(pull.clone(), false).unwrap();
+        open.push(requests);
+        ends.push(async move { answers.await?.into_body().trailers().await });
+    }
+    for _ in 0..CALLS - ROOM / MAX_RECORD_LEN {
+        let trailers = soon(ends.next()).await.unwrap().unwrap().unwrap();
+        assert_eq!(trailers["grpc-status"], "8");
+    }
+    assert_serves(&serving).await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_its_client_goes_on() {
+    let store = Store::builder()
+        .idle_timeout(Duration::from_millis(50))
+        .build();
+    let serving = store.listen("127.0.0.1:0").await.unwrap();
+    let client = soon(Client::connect(serving.url())).await.unwrap();
+    let pushed = soon(client.push(record(1))).await.unwrap();
+    let socket = TcpStream::connect(serving.address()).await.unwrap();
+    let (idle, connection) = h2::client::handshake(socket).await.unwrap();
+    soon(connection).await.expect("it is closed with grace");
+    assert!(idle.ready().await.is_err());
+    soon(client.lookup(&pushed.cid)).await.unwrap();
+}
+
+#[tokio::test]
+async fn connections_beyond_those_allowed_wait() {
+    let two = NonZeroUsize::new(2).unwrap();
+    let store = Store::builder().max_connections(two).build();
+    let serving = store.listen("127.0.0.1:0").await.unwrap();
+    let served = |mut connection: h2::client::SendRequest<Bytes>| {
+        let lookup = request(&serving, Method::Lookup);
+        let (answer, _) = connection.send_request(lookup, true).unwrap();
+        async move { answer.await.map(|answer| (connection, answer.status())) }.boxed()
+    };
+    let (first, _) = soon(served(raw(&serving).await)).await.unwrap();
+    let (second, _) = soon(served(raw(&serving).await)).await.unwrap();
+    let mut third = served(raw(&serving).await);
+    let (_second, _) = soon(served(second)).await.unwrap();
+    assert!((&mut third).now_or_never().is_none());
+    drop(first);
+    assert_eq!(soon(third).await.unwrap().1, 200);
+}
