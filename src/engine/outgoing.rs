@@ -48,7 +48,7 @@ struct Queue<R> {
     piece_is_out: bool,
     /// Whether more of the same chunk is to follow.
     has_rest: bool,
-    /// Whether the transport has been told that there is no further request.
+    /// Whether the transport has let all requests go, and was told that there is no other.
     ended: bool,
     /// Whether the transport has asked for requests: the call is open on the wire, or about to be.
     asked: bool,
@@ -235,7 +235,6 @@ impl<R> Stream for Requests<R> {
                 return Poll::Ready(Some(request));
             }
             if queue.finished {
-                queue.ended = true;
                 return Poll::Ready(None);
             }
         }
@@ -280,6 +279,9 @@ where
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         let frame = ready!(frame);
+        if frame.is_none() {
+            lock(&this.outgoing.queue).ended = true;
+        }
         Poll::Ready(frame.map(|frame| {
             Ok(frame?.map_data(|chunk| {
                 *this.rest = chunk;

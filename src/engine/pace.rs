@@ -47,6 +47,10 @@ const WAIT_OF_NAMED: Duration = Duration::from_secs(2);
 /// The longest wait that one adapter can put on the other adapters of its client.
 const WAIT_OF_ALL: Duration = Duration::from_secs(60);
 
+/// The shortest wait behind the second fault in a row, whatever was asked for: a call that can be opened and
+/// breaks at once must not keep a core busy.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Pace {
@@ -182,6 +186,11 @@ impl Pace {
             _ => self.backoff.next().unwrap_or_default(),
         };
         let wait = if named { wait.min(WAIT_OF_NAMED) } else { wait };
+        let wait = if is_first {
+            wait
+        } else {
+            wait.max(SHORTEST_WAIT)
+        };
         self.hold = self.hold.max(Some(later(now, wait)));
         self.breaker.fault(now + wait.min(WAIT_OF_ALL));
     }
