@@ -123,6 +123,9 @@ impl Retry {
 
     /// The first and the longest wait between tries. Default: 100 ms and 30 s. A longest below the
     /// first counts as the first.
+    ///
+    /// Between calls that break one after the other there is a wait of 1 ms at least, which doubles up to
+    /// 128 ms.
     pub fn waits(mut self, first: Duration, longest: Duration) -> Self {
         self.first_wait = first;
         self.longest_wait = longest.max(first);

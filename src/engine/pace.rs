@@ -47,9 +47,9 @@ const WAIT_OF_NAMED: Duration = Duration::from_secs(2);
 /// The longest wait that one adapter can put on the other adapters of its client.
 const WAIT_OF_ALL: Duration = Duration::from_secs(60);
 
-/// The shortest wait behind the second fault in a row, whatever was asked for: a call that can be opened and
-/// breaks at once must not keep a core busy.
-const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+/// The shortest wait behind faults in a row, whatever was asked for: from a millisecond behind the second,
+/// doubled up to this many times. Calls that can be opened and break at once must not keep a core busy.
+const DOUBLED: u32 = 7;
 
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -186,11 +186,9 @@ impl Pace {
             _ => self.backoff.next().unwrap_or_default(),
         };
         let wait = if named { wait.min(WAIT_OF_NAMED) } else { wait };
-        let wait = if is_first {
-            wait
-        } else {
-            wait.max(SHORTEST_WAIT)
-        };
+        let doubled = self.in_a_row.saturating_sub(2).min(DOUBLED);
+        let shortest = Duration::from_millis(1 << doubled);
+        let wait = if is_first { wait } else { wait.max(shortest) };
         self.hold = self.hold.max(Some(later(now, wait)));
         self.breaker.fault(now + wait.min(WAIT_OF_ALL));
     }

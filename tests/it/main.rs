@@ -35,6 +35,8 @@ mod store;
 #[cfg(feature = "server")]
 mod store_limits;
 mod support;
+#[cfg(feature = "server")]
+mod transports;
 mod verdicts;
 #[cfg(feature = "server")]
 mod waits;

@@ -226,7 +226,9 @@ where
     /// Looks up what is in doubt, all in one call.
     pub(super) fn look_up(&mut self, cx: &Context<'_>, now: Instant) {
         let canary = self.canary.to_look_up();
-        let canary = canary.filter(|_| self.nodes.has_doubtful() || !self.window.has_fresh());
+        let canary = canary
+            .filter(|_| !self.window.is_empty())
+            .filter(|_| self.nodes.has_doubtful() || !self.window.has_fresh());
         if self.look_up.is_some() || !self.window.has_doubt() && canary.is_none() {
             return;
         }
