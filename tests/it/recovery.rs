@@ -396,6 +396,29 @@ async fn a_pull_asks_again_for_what_it_has_had() {
     assert_eq!((failed.kind(), failed.attempts), (ErrorKind::Internal, 5));
 }
 
+#[tokio::test(start_paused = true)]
+async fn without_retries_nothing_is_asked_for_again() {
+    let (client, peer) = scripted();
+    let refs = stream::iter((0..6).map(|number| cid(&record(number))));
+    let options = Options::new().retry(Retry::off());
+    let mut results = refs.pull_from_with(&client, &options);
+    let mut asked = Vec::new();
+    for number in 0..5 {
+        let mut call = next_call(&mut results, &peer).await;
+        asked.push(call.refs().len());
+        if number == 0 {
+            call.answer(&record(0));
+            call.end(Code::Internal, "no");
+            assert!(next(&mut results).is_ok());
+        } else {
+            call.end(Code::Internal, "no");
+        }
+        assert_eq!(next(&mut results).unwrap_err().kind(), ErrorKind::Internal);
+    }
+    assert_eq!(asked, [6, 4, 3, 2, 1]);
+    assert!(matches!(poll(&mut results), Poll::Ready(None)));
+}
+
 /// Nothing tells whether it is the record or the server.
 #[tokio::test(start_paused = true)]
 async fn an_item_that_fails_where_nothing_else_is_tried_has_two_minutes() {

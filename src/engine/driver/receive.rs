@@ -247,7 +247,8 @@ where
         status: Option<Arc<Status>>,
         lane: &Lane<O::Request, O::Answer>,
     ) {
-        let may_ask = O::LOST == Lost::Nothing || self.window.looks_up();
+        let may_ask =
+            self.nodes.retry().is_on() && (O::LOST == Lost::Nothing || self.window.looks_up());
         if may_ask {
             self.canary.item_failed(now);
         }
