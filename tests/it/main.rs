@@ -18,7 +18,6 @@ mod ends;
 mod faults;
 #[cfg(feature = "server")]
 mod foreign;
-#[cfg(feature = "server")]
 mod ill_will;
 #[cfg(feature = "server")]
 mod lanes;
@@ -35,7 +34,6 @@ mod store;
 #[cfg(feature = "server")]
 mod store_limits;
 mod support;
-#[cfg(feature = "server")]
 mod transports;
 mod verdicts;
 #[cfg(feature = "server")]
