@@ -95,17 +95,22 @@ where
         self.lanes.iter().filter_map(stalls_at).min()
     }
 
-    /// One that has made no progress for `limit`.
+    /// One that has made no progress for `limit`, and whether that is a fault: not where it has carried
+    /// nothing and it is the server's limit that it waits for.
     pub(super) fn take_stalled(
         &mut self,
         waited: Duration,
         limit: Option<Duration>,
-    ) -> Option<Lane<R, A>> {
-        let place = (0..self.lanes.len()).find(|place| {
-            let waits = self.waits_for_connection(&self.lanes[*place]);
-            self.lanes[*place].has_stalled(waited, limit, waits)
-        })?;
-        Some(self.remove(place))
+    ) -> Option<(Lane<R, A>, bool)> {
+        for place in 0..self.lanes.len() {
+            let waits_for_connection = self.waits_for_connection(&self.lanes[place]);
+            let lane = &mut self.lanes[place];
+            if lane.has_stalled(waited, limit, waits_for_connection) {
+                let is_fault = waits_for_connection || !lane.flight.is_unused();
+                return Some((self.remove(place), is_fault));
+            }
+        }
+        None
     }
 
     /// Whether it is not the server's limit that this lane waits for.

@@ -39,11 +39,14 @@ where
         let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= waited);
         let mut done = self.window.wake(now);
         done |= self.expire(waited);
-        while let Some(lane) = self.lanes.take_stalled(waited, limits.stall) {
+        while let Some((lane, is_fault)) = self.lanes.take_stalled(waited, limits.stall) {
+            done = true;
+            if !is_fault {
+                continue;
+            }
             lane.leave_connection();
             let ended = lane.abandon(stalled(limits.stall), true, self.evidence(lane.route));
             self.call_ended(&lane, ended);
-            done = true;
         }
         if let Some(lane) = self
             .look_up
