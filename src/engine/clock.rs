@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Counts the time between a poll that found nothing to do and the next poll, and what such polls
@@ -64,9 +65,14 @@ impl Clock {
         let Some(deadline) = deadline else {
             return Poll::Pending;
         };
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let sleep = self.sleep.get_or_insert_with(|| {
+            // In words of ours: tokio's own name neither the adapter nor what to do.
+            assert!(
+                Handle::try_current().is_ok(),
+                "an adapter waits, and is not polled in a tokio runtime"
+            );
+            Box::pin(sleep_until(deadline))
+        });
         // A timer that goes off too early costs one poll, and to set it anew for every wait costs
         // more: deadlines mostly move away with each answer.
         if deadline < sleep.deadline() || sleep.is_elapsed() {

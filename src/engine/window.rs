@@ -222,12 +222,9 @@ impl<E, O> Window<E, O> {
         self.bytes.saturating_add(answers)
     }
 
-    /// Whether there is room for the answer to another item. The first is always asked for, since the
-    /// results of the others may wait for its own.
-    fn has_room_for_answer(&self, index: u64) -> bool {
+    /// Whether there is room for the answer to another item.
+    fn has_room_for_answer(&self) -> bool {
         self.answer_len == 0
-            || self.in_flight == 0
-            || index == self.first
             || self.bytes_to_come().saturating_add(self.answer_len) <= self.rules.bytes
     }
 
@@ -376,18 +373,24 @@ impl<E, O> Window<E, O> {
             && self.first_waiting().is_none()
     }
 
-    /// The next item to be sent, and whether the server has failed at it before.
+    /// The next item to be sent, and whether the server has failed at it before. Where there is no room
+    /// for another answer that is the first of all, whose result the others wait for.
     fn next_to_send(&mut self) -> Option<(u64, bool)> {
+        if !self.has_room_for_answer() {
+            return match self.slot(self.first)?.state {
+                State::Waiting => Some((self.first, false)),
+                State::Suspect => Some((self.first, true)),
+                _ => None,
+            };
+        }
         let fresh = self.first_waiting();
         let suspect = self.suspects.first_ready(fresh.is_some(), self.sent);
-        let (index, is_suspect) = match (suspect, fresh) {
-            (Some(suspect), _) => (suspect, true),
-            (None, Some(fresh)) => (fresh, false),
-            (None, None) if self.in_flight == 0 => (self.suspects.first()?, true),
-            (None, None) => return None,
-        };
-        self.has_room_for_answer(index)
-            .then_some((index, is_suspect))
+        match (suspect, fresh) {
+            (Some(suspect), _) => Some((suspect, true)),
+            (None, Some(fresh)) => Some((fresh, false)),
+            (None, None) if self.in_flight == 0 => Some((self.suspects.first()?, true)),
+            (None, None) => None,
+        }
     }
 
     /// Whether the next item to be sent has to be the only one of its call.

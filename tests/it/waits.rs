@@ -334,3 +334,32 @@ async fn bytes_that_come_in_are_progress_as_long_as_they_come() {
     assert_eq!(results.stats().faults, 1);
     assert!(call.is_reset());
 }
+
+/// Records of 100 KB come behind a first that is tried again and again.
+#[tokio::test(start_paused = true)]
+async fn records_that_wait_for_the_first_take_no_more_than_the_windows_bytes() {
+    let store = Store::new();
+    let long = |number: usize| {
+        let mut value = serde_json::Value::try_from(&record(number)).unwrap();
+        value["fill"] = "x".repeat(100_000).into();
+        Record::try_from(value).unwrap()
+    };
+    let refs: Vec<_> = (0..300).map(|n| store.insert(long(n)).unwrap()).collect();
+    let away = Fault::status(tonic::Status::unavailable("not now"));
+    store.inject(away.of(refs[0]).times(4));
+    let options = Options::new().window_bytes(NonZeroUsize::new(2 << 20).unwrap());
+    let mut results = stream::iter(refs).pull_from_with(&store.client(), &options);
+    assert_eq!(in_a_week(results.next()).await.unwrap().unwrap().index, 0);
+    // What has been answered since is in the window, but for the sixty-four of which nothing was known.
+    let answers: u64 = store.calls().iter().map(|call| call.answers).sum();
+    assert!(answers <= 64 + 21, "{answers} records of 100 KB");
+    assert_eq!(in_a_week(results.count()).await, 299);
+}
+
+#[test]
+#[should_panic(expected = "is not polled in a tokio runtime")]
+fn an_adapter_outside_of_a_runtime_says_so() {
+    let (client, _peer) = scripted();
+    let mut results = records(1).push_to(&client);
+    let _ = poll(&mut results);
+}

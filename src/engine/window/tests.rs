@@ -804,17 +804,23 @@ fn answers_count_in_the_windows_bytes_and_the_next_are_expected_to_be_as_long() 
     assert_eq!(window.results().len(), 9);
     assert_eq!(window.send().len(), 3, "they are three times as long");
 
-    // Results that wait for the first take room; the first is asked for all the same.
-    answer(&mut window);
-    assert_eq!(window.results().len(), 1);
-    window.end(Err(Status::unavailable("")), 1);
-    assert_eq!(window.send().len(), 3);
+    // Results that wait for the first take room, and the first is asked for all the same.
+    for _ in 0..2 {
+        window.end(Err(Status::unavailable("")), usize::MAX);
+        window.send();
+    }
+    assert_eq!(window.results().len(), 0);
     for item in [11, 12, 13] {
-        let index = window.flight.next();
-        assert_eq!(index, Some(item));
+        assert_eq!(window.flight.next(), Some(item), "10 rests");
         answer(&mut window);
     }
-    assert!(window.has_waiting());
+    assert!(window.send().is_empty(), "900 bytes wait for 10");
+    window.end(Ok(()), usize::MAX);
+    assert_eq!(window.after(2), [10]);
+    answer(&mut window);
+    window.end(Ok(()), usize::MAX);
+    assert_eq!(window.results().len(), 4);
+    assert_eq!(window.send().len(), 3);
 }
 
 #[test]
@@ -864,6 +870,49 @@ fn a_server_that_lets_nobody_look_up_is_not_asked_twice() {
     assert_eq!(window.send(), [0, 1]);
     window.end(Err(Status::unavailable("gone")), 2);
     assert!(!window.has_doubt());
+}
+
+#[test]
+fn a_refused_lookup_settles_all_that_is_in_doubt() {
+    let mut window = retrying(8);
+    window.take_all(0..1);
+    window.send();
+    window.end(Err(Status::unavailable("gone")), 1);
+    let (asked, flight) = window.look_up();
+    assert_eq!(asked, [0]);
+    // Another is in doubt by now.
+    window.take(1, 1);
+    assert_eq!(window.send(), [1]);
+    window.end(Err(Status::unavailable("gone")), 1);
+    assert!(window.has_doubt());
+    window.look_up_ended(&flight, Status::permission_denied("no"));
+    assert!(!window.has_doubt());
+    assert_eq!(window.send(), [0, 1]);
+}
+
+#[test]
+fn an_answer_of_a_lookup_says_nothing_of_how_long_calls_live() {
+    let one = NonZeroUsize::MIN;
+    let mut window = with(Rules {
+        items: 1_000,
+        depth: (one, NonZeroUsize::new(1_000).unwrap()),
+        retries: true,
+        most_tries: 3,
+        ..PUSH
+    });
+    window.take_all(0..200);
+    let depth = window.depth();
+    for _ in 0..depth {
+        let TestWindow { window, flight } = &mut window;
+        window.send_next(flight);
+    }
+    window.end(Err(Status::unavailable("gone")), depth);
+    let (asked, mut flight) = window.look_up();
+    assert_eq!(asked.len(), depth);
+    for _ in 0..depth {
+        window.found(&mut flight);
+    }
+    assert_eq!(window.depth(), depth);
 }
 
 #[test]
