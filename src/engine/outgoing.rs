@@ -325,3 +325,109 @@ impl<R> Drop for Out<R> {
         wake(queue);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use futures::StreamExt as _;
+    use futures_test::task::{new_count_waker, noop_context};
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    type Never = std::convert::Infallible;
+
+    fn body(outgoing: &Outgoing<Bytes>) -> Pin<Box<impl Body<Data = Bytes, Error = Never>>> {
+        let requests = outgoing.requests();
+        let frames = requests.map(|bytes| Ok(Frame::data(bytes)));
+        Box::pin(outgoing.gate(StreamBody::new(frames)))
+    }
+
+    fn send(outgoing: &Outgoing<Bytes>, len: usize) {
+        let bytes: Vec<u8> = (0..len).map(|at| at as u8).collect();
+        outgoing.append(&mut VecDeque::from([bytes.into()]));
+    }
+
+    fn take<B>(body: &mut Pin<Box<B>>, cx: &mut Context<'_>) -> Option<Bytes>
+    where
+        B: Body<Data = Bytes, Error = Never>,
+    {
+        match body.as_mut().poll_frame(cx) {
+            Poll::Pending => None,
+            Poll::Ready(frame) => Some(frame.unwrap().unwrap().into_data().unwrap()),
+        }
+    }
+
+    #[test]
+    fn a_long_chunk_leaves_in_pieces_each_when_the_last_has_left() {
+        let outgoing = Outgoing::new();
+        let mut body = body(&outgoing);
+        send(&outgoing, 3 * PIECE + 1);
+        send(&outgoing, 1);
+        let (waker, woken) = new_count_waker();
+        let mut cx = Context::from_waker(&waker);
+        let (mut moved, mut came) = (0, Vec::new());
+        for len in [PIECE, PIECE, PIECE + 1, 1] {
+            let piece = take(&mut body, &mut cx).unwrap();
+            assert_eq!(piece.len(), len);
+            assert!(take(&mut body, &mut cx).is_none(), "a piece is out");
+            assert_eq!(outgoing.moved().get(), moved);
+            moved += len as u64;
+            came.extend_from_slice(&piece);
+            let wakes = woken.get();
+            drop(piece);
+            assert_eq!(woken.get(), wakes + 1);
+            assert_eq!(outgoing.moved().get(), moved);
+        }
+        assert!(
+            came[..3 * PIECE + 1]
+                .iter()
+                .enumerate()
+                .all(|(at, byte)| *byte == at as u8)
+        );
+        assert!(take(&mut body, &mut cx).is_none());
+        outgoing.finish();
+        assert!(matches!(
+            body.as_mut().poll_frame(&mut cx),
+            Poll::Ready(None)
+        ));
+    }
+
+    #[test]
+    fn a_chunk_of_less_than_two_pieces_leaves_as_a_whole() {
+        let outgoing = Outgoing::new();
+        let mut body = body(&outgoing);
+        send(&outgoing, 2 * PIECE - 1);
+        let chunk = take(&mut body, &mut noop_context()).unwrap();
+        assert_eq!(chunk.len(), 2 * PIECE - 1);
+    }
+
+    #[test]
+    fn a_call_that_is_over_lets_no_further_piece_out() {
+        let outgoing = Outgoing::new();
+        let mut body = body(&outgoing);
+        send(&outgoing, 2 * PIECE);
+        let mut cx = noop_context();
+        let piece = take(&mut body, &mut cx).unwrap();
+        assert_eq!(outgoing.close(), (1, false));
+        drop(piece);
+        assert!(take(&mut body, &mut cx).is_none());
+        assert!(!body.is_end_stream());
+    }
+
+    #[test]
+    fn a_call_is_cancelled_between_two_pieces() {
+        let outgoing = Outgoing::<Bytes>::new();
+        let chunk = Bytes::from(vec![0; 2 * PIECE]);
+        let frames = [Ok(Frame::data(chunk)), Err("cancelled")];
+        let body = StreamBody::new(futures::stream::iter(frames));
+        let mut body = Box::pin(outgoing.gate(body));
+        let mut cx = noop_context();
+        let piece = body.as_mut().poll_frame(&mut cx);
+        assert!(matches!(piece, Poll::Ready(Some(Ok(_)))));
+        // Though the piece has not left.
+        let next = body.as_mut().poll_frame(&mut cx);
+        assert!(matches!(next, Poll::Ready(Some(Err("cancelled")))));
+        drop(piece);
+    }
+}

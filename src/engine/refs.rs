@@ -69,7 +69,7 @@ pub(crate) struct Answer {
 
 /// The longest answer in bytes that is read where it is a CID, or nothing: what a later server may add
 /// is skipped.
-pub(crate) const LONGEST_REF: usize = 64 << 10;
+pub(crate) const LONGEST_REF: usize = 4 << 10;
 
 /// The longest metadata in bytes that are read.
 pub(crate) const LONGEST_META: usize = 1 << 20;

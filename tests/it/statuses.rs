@@ -1,6 +1,7 @@
 //! What a status becomes: whose error it is, what is printed of it, and what is read of a damaged
 //! one.
 
+use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::io;
 use std::num::NonZeroUsize;
@@ -240,4 +241,113 @@ async fn a_message_that_cannot_be_decoded_leaves_the_code_as_it_is() {
             assert_eq!(status.message(), words);
         }
     }
+}
+
+/// As much metadata as this many bytes, in the shortest annotations.
+fn metadata(cid: Cid, len: usize) -> RecordMeta {
+    let annotations = (0..len / 10).map(|number| (format!("{number:06}"), String::new()));
+    RecordMeta {
+        cid: cid.to_string(),
+        annotations: annotations.collect(),
+    }
+}
+
+/// A `RecordMeta`, without what is of no interest here.
+#[derive(Clone, PartialEq, prost::Message)]
+struct RecordMeta {
+    #[prost(string, tag = "1")]
+    cid: String,
+    #[prost(btree_map = "string, string", tag = "2")]
+    annotations: BTreeMap<String, String>,
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_that_is_too_long_is_a_mismatch_of_its_item() {
+    let (client, peer) = scripted();
+    let refs: Vec<_> = (0..4).map(|number| cid(&record(number))).collect();
+    let mut results = pin!(stream::iter(refs.clone()).lookup_in(&client));
+    assert!(poll(&mut results).is_pending());
+    let mut call = peer.call();
+    assert_eq!(call.refs().len(), 4);
+    call.answer(&metadata(refs[0], 900 << 10));
+    call.answer(&metadata(refs[1], 3_300_000));
+    let found = next(&mut results).unwrap();
+    assert_eq!(found.annotations.len(), (900 << 10) / 10);
+    let failed = next(&mut results).unwrap_err();
+    assert_eq!((failed.index, failed.kind()), (1, ErrorKind::Mismatch));
+    assert_eq!(failed.attempts, 1);
+    assert!(poll(&mut results).is_pending());
+    let mut call = peer.call();
+    assert_eq!(call.refs(), [refs[2].to_string(), refs[3].to_string()]);
+    for cid in &refs[2..] {
+        call.answer_cid(cid);
+        assert_eq!(next(&mut results).unwrap().cid, *cid);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_that_cannot_be_read_is_a_mismatch_of_its_item() {
+    for verify in [true, false] {
+        let (client, peer) = scripted();
+        let refs: Vec<_> = (0..2).map(|number| cid(&record(number))).collect();
+        let options = Options::new().verify(verify);
+        let mut results = pin!(stream::iter(refs.clone()).lookup_in_with(&client, &options));
+        assert!(poll(&mut results).is_pending());
+        let mut call = peer.call();
+        assert_eq!(call.refs().len(), 2);
+        call.answer(&Damaged {
+            cid: refs[0].to_string(),
+            // A key that is no text.
+            annotations: vec![0x0a, 1, 0xff],
+        });
+        call.answer_cid(refs[1]);
+        let failed = next(&mut results).unwrap_err();
+        assert_eq!((failed.index, failed.kind()), (0, ErrorKind::Mismatch));
+        assert_eq!(next(&mut results).unwrap().cid, refs[1]);
+    }
+}
+
+/// A `RecordMeta` whose annotations may be anything.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Damaged {
+    #[prost(string, tag = "1")]
+    cid: String,
+    #[prost(bytes = "vec", tag = "2")]
+    annotations: Vec<u8>,
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_longer_than_any_cid_is_a_mismatch_of_its_item() {
+    let (client, peer) = scripted();
+    let mut results = pin!(stream::iter((0..2).map(record)).push_to(&client));
+    assert!(poll(&mut results).is_pending());
+    let mut call = peer.call();
+    assert_eq!(call.records().len(), 2);
+    call.answer_cid("b".repeat(5_000));
+    let failed = next(&mut results).unwrap_err();
+    assert_eq!((failed.index, failed.kind()), (0, ErrorKind::Mismatch));
+    assert!(poll(&mut results).is_pending());
+    assert_eq!(peer.call().store_all(), 1);
+    next(&mut results).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_found_out_may_have_long_metadata() {
+    let (client, peer) = scripted();
+    let mut results = pin!(stream::iter([record(0)]).push_to(&client));
+    assert!(poll(&mut results).is_pending());
+    let mut call = peer.call();
+    assert_eq!(call.records().len(), 1);
+    call.break_off();
+    let mut looked_up = loop {
+        assert!(poll(&mut results).is_pending());
+        match peer.try_call() {
+            Some(call) => break call,
+            None => tokio::time::advance(SECOND).await,
+        }
+    };
+    let cid = cid(&record(0));
+    assert_eq!(looked_up.refs(), [cid.to_string()]);
+    looked_up.answer(&metadata(cid, 900 << 10));
+    assert!(next(&mut results).unwrap().already_stored);
 }

@@ -13,7 +13,7 @@ use h2::{Reason, RecvStream};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::support::{cid, framed, record, soon};
+use crate::support::{cid, framed, record, sized, soon};
 
 /// A call as HTTP/2 delivers it, before any gRPC server would read it.
 pub(crate) struct RawCall {
@@ -152,6 +152,30 @@ async fn a_drop_with_a_full_flow_control_window_is_a_reset() {
             "headers: {headers}"
         );
         drop(answers);
+    }
+}
+
+/// A record that is longer than a window leaves in pieces: the transport waits with one in hand.
+#[tokio::test]
+async fn a_drop_in_the_middle_of_a_long_record_is_a_reset() {
+    for stuck in [true, false] {
+        let (client, mut calls) = raw_server().await;
+        let input = stream::iter([sized(3_900_000)]).chain(stream::pending());
+        let mut results = Box::pin(input.push_to(&client));
+        let mut call = drive(&mut results, calls.recv()).await.unwrap();
+        let mut received = 0;
+        while received < WINDOW {
+            let data = drive(&mut results, call.body.data())
+                .await
+                .unwrap()
+                .unwrap();
+            received += data.len();
+        }
+        drop(results);
+        if !stuck {
+            call.body.flow_control().release_capacity(received).unwrap();
+        }
+        assert_eq!(call.end(stuck).await, End::Reset(Reason::CANCEL), "{stuck}");
     }
 }
 
