@@ -317,9 +317,12 @@ impl Case {
             return false;
         };
         let slowest = slowest.into_iter().max().unwrap_or_default();
-        // The answer to a delete is that to all of its requests.
+        // The answer to a delete is that to all of its requests. And a call that was given an item and
+        // waits for its turn may wait for all the others: without retries its item fails when it stalls.
+        let waits_for_turn = self.limit.is_some_and(|limit| limit <= self.lanes);
         let silence = match method {
             DELETE => slowest * MOST_ITEMS as u32,
+            _ if waits_for_turn && !self.retry.is_on => slowest * MOST_ITEMS as u32,
             _ => slowest,
         };
         let is_patient = self
