@@ -34,6 +34,8 @@ pub(super) struct Lane<R, A> {
     call: Call<R, A>,
     transport: Arc<dyn Transport>,
     stage: Stage,
+    /// Whether the transport may keep it waiting until another lane has ended.
+    may_wait: bool,
     /// When it is to be handed over to another call.
     ages_at: Option<Instant>,
     activity: Activity,
@@ -82,11 +84,17 @@ where
             call: Call::open(Arc::clone(&transport), method, longest_answer),
             transport,
             stage: Stage::Opening,
+            may_wait: false,
             ages_at: opening.ages_at,
             activity: Activity::new(opening.waited),
             opened: opening.waited,
             probe: opening.probe,
         }
+    }
+
+    /// It is one of several.
+    pub(super) fn join_others(&mut self) {
+        self.may_wait = true;
     }
 
     /// Sends its batch.
@@ -184,8 +192,7 @@ where
         self.activity.stalls_at(limit)
     }
 
-    /// When it is to be closed: it is old, or has nothing to do. One that has carried nothing is not
-    /// old, for else it never would.
+    /// When it is to be closed: it is old, or has nothing to do.
     pub(super) fn closes_at(
         &mut self,
         now: Instant,
@@ -199,13 +206,19 @@ where
         let idle = self
             .activity
             .idles_until(now, has_work, is_unused, idle_close);
-        let ages_at = self.ages_at.filter(|_| !is_unused);
-        [ages_at, idle].into_iter().flatten().min()
+        [self.hands_over_at(), idle].into_iter().flatten().min()
     }
 
     /// Whether it is to be handed over to another call.
     pub(super) fn is_old(&self, now: Instant) -> bool {
-        !self.flight.is_unused() && self.ages_at.is_some_and(|at| at <= now)
+        self.hands_over_at().is_some_and(|at| at <= now)
+    }
+
+    /// One that has carried nothing is not old, for else it never would. And one that waits for its
+    /// place is not: another would only wait behind it.
+    fn hands_over_at(&self) -> Option<Instant> {
+        let waits = self.may_wait && !self.was_asked();
+        self.ages_at.filter(|_| !waits && !self.flight.is_unused())
     }
 
     /// The server has answered, so that nobody need wait for the end of a probe.

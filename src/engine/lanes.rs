@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::call::Event;
 use super::lane::Lane;
 use super::nodes::{Load, Route};
+use super::pace::shortest_wait;
 
 pub(super) struct Lanes<R, A> {
     lanes: Vec<Lane<R, A>>,
@@ -78,10 +79,13 @@ where
         &mut self.lanes[place]
     }
 
-    pub(super) fn add(&mut self, lane: Lane<R, A>) {
-        self.lanes.push(lane);
+    pub(super) fn add(&mut self, mut lane: Lane<R, A>) {
         // The one and only is not compared with others.
-        self.is_opening = self.most > 1;
+        if self.most > 1 {
+            lane.join_others();
+            self.is_opening = true;
+        }
+        self.lanes.push(lane);
     }
 
     pub(super) fn remove(&mut self, place: usize) -> Lane<R, A> {
@@ -335,7 +339,8 @@ where
     /// The server has refused a lane: no more are opened than there are, for a while.
     pub(super) fn refused(&mut self, now: Instant, wait: impl Fn(u32) -> Duration) {
         self.allowed = self.lanes.len();
-        self.refusals += 1;
-        self.more_at = now.checked_add(wait(self.refusals));
+        self.refusals = self.refusals.saturating_add(1);
+        let wait = wait(self.refusals).max(shortest_wait(self.refusals));
+        self.more_at = now.checked_add(wait);
     }
 }

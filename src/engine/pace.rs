@@ -186,12 +186,18 @@ impl Pace {
             _ => self.backoff.next().unwrap_or_default(),
         };
         let wait = if named { wait.min(WAIT_OF_NAMED) } else { wait };
-        let doubled = self.in_a_row.saturating_sub(2).min(DOUBLED);
-        let shortest = Duration::from_millis(1 << doubled);
-        let wait = if is_first { wait } else { wait.max(shortest) };
+        let wait = match is_first {
+            true => wait,
+            false => wait.max(shortest_wait(self.in_a_row - 1)),
+        };
         self.hold = self.hold.max(Some(later(now, wait)));
         self.breaker.fault(now + wait.min(WAIT_OF_ALL));
     }
+}
+
+/// The shortest wait after this many vain calls in a row, at least one.
+pub(super) fn shortest_wait(calls: u32) -> Duration {
+    Duration::from_millis(1 << calls.saturating_sub(1).min(DOUBLED))
 }
 
 /// What does not fit into a clock is for ever, as far as anybody here will see.

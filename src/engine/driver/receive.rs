@@ -118,6 +118,9 @@ where
             self.call_ended(&lane, ended);
         } else {
             let status = ended.failure.map(|(_, status)| status);
+            if lane.flight.is_unused() {
+                self.opened_in_vain(evidence.now);
+            }
             // The server is there, so that the next call may be made at once, but not one after the other.
             self.fault(evidence.now, true, status, (lane.route, lane.seen));
         }
@@ -198,7 +201,9 @@ where
         let failure = ended.failure.clone();
         let status = failure.as_ref().map(|(_, status)| Arc::clone(status));
         let is_of_moment = matches!(failure, Some((Verdict::Moment, _)));
-        let never_opened = lane.flight.is_unused() && !lane.was_asked() && is_of_moment;
+        // Whatever it ended with, it was not for what it carried.
+        let is_vain = is_of_moment || !lane.is_finished();
+        let never_opened = lane.flight.is_unused() && !lane.was_asked() && is_vain;
         let is_refused = self.lanes.is_refused(lane);
         ended.is_of_call = is_refused
             && status
@@ -217,6 +222,7 @@ where
         );
         match aftermath {
             Aftermath::Quiet if never_opened => {
+                self.opened_in_vain(now);
                 self.fault(now, false, status, (lane.route, lane.seen));
             }
             Aftermath::Quiet => {}
@@ -236,6 +242,15 @@ where
                 }
                 self.fault(now, named, status, (lane.route, lane.seen));
             }
+        }
+    }
+
+    /// A call has ended before it carried anything. Without retries no fault makes the next one wait, so
+    /// there are no more lanes than those that run, for a while.
+    fn opened_in_vain(&mut self, now: Instant) {
+        let retry = self.nodes.retry();
+        if !retry.is_on() && !self.lanes.is_empty() {
+            self.lanes.refused(now, |times| retry.wait_after(times));
         }
     }
 
