@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
-use agntcy_dir_stream::{CircuitBreaker, Code, ErrorKind, Failed, Retry};
+use agntcy_dir_stream::{CircuitBreaker, Code, ErrorKind, Failed, Monitor, Retry};
 use bytes::{Buf, Bytes, BytesMut};
 use futures::{FutureExt, Stream, StreamExt, stream};
 use http_body::Frame;
@@ -65,8 +65,10 @@ enum End {
 #[derive(Clone, Debug)]
 struct Case {
     items: usize,
-    /// Of the calls in their order, and again from the first.
+    /// Of the calls in their order.
     behaviours: Vec<Behaviour>,
+    /// Whether the last is that of all calls to come. Else they begin again with the first.
+    last_stays: bool,
     /// How long the transport takes to open a call, or not to.
     opens_after: Duration,
     /// How many calls may run at once, as HTTP/2 limits its streams: others wait.
@@ -96,6 +98,12 @@ struct Tries {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// How long the end of the calls may take once all results are there.
+const END: Duration = Duration::from_secs(5);
+
+/// A timer goes off up to a millisecond late, and a call has a few.
+const TICKS: Duration = Duration::from_millis(5);
 
 fn behaviour() -> impl Strategy<Value = Behaviour> {
     let millis = |most: u64| (0..=most).prop_map(Duration::from_millis);
@@ -207,7 +215,7 @@ fn case() -> impl Strategy<Value = Case> {
         1 => Just(Duration::from_millis(50)),
     ];
     (
-        (0..MOST_ITEMS, behaviours(), opens_after),
+        (0..MOST_ITEMS, (behaviours(), any::<bool>()), opens_after),
         prop::option::weighted(0.3, 0usize..4),
         (lanes, window, in_flight, any::<bool>()),
         tries(),
@@ -218,7 +226,7 @@ fn case() -> impl Strategy<Value = Case> {
     )
         .prop_map(
             |(
-                (items, behaviours, opens_after),
+                (items, (behaviours, last_stays), opens_after),
                 limit,
                 (lanes, window, in_flight, unordered),
                 retry,
@@ -230,6 +238,7 @@ fn case() -> impl Strategy<Value = Case> {
                 Case {
                     items,
                     behaviours,
+                    last_stays,
                     opens_after,
                     limit,
                     lanes,
@@ -305,6 +314,53 @@ impl Case {
                 item
             }
         }))
+    }
+
+    fn behaviour(&self, call: usize) -> Behaviour {
+        let behaviours = &self.behaviours;
+        let place = match self.last_stays {
+            true => call.min(behaviours.len() - 1),
+            false => call % behaviours.len(),
+        };
+        behaviours[place].clone()
+    }
+
+    /// Whether what goes wrong does so for a few calls only, and there are tries and time for more.
+    fn has_to_heal(&self) -> bool {
+        let (last, before) = self.behaviours.split_last().unwrap();
+        let is_of_moment = |behaviour: &Behaviour| match behaviour {
+            Behaviour::Twice | Behaviour::Unasked => false,
+            Behaviour::Ends {
+                how: End::Status(code),
+                ..
+            } => !matches!(
+                code,
+                Code::NotFound | Code::InvalidArgument | Code::Unauthenticated
+            ),
+            _ => true,
+        };
+        self.last_stays
+            && *last == Behaviour::Good(Duration::ZERO)
+            && before.iter().all(is_of_moment)
+            && self.limit != Some(0)
+            && self.retry.is_on
+            && self.retry.tries as usize > before.len()
+            && self.retry.time >= Retry::DEFAULT_TIME
+            && self.stall_after.is_some_and(|time| time >= 5 * SECOND)
+            && self.breaker.is_none_or(|(_, give_up)| give_up.is_none())
+    }
+
+    /// The longest that the results can take: each item has its time. While the breaker is open one is
+    /// taken after the other, else a window.
+    fn longest(&self) -> Duration {
+        let rounds = match self.breaker {
+            Some(_) if self.retry.is_on => self.items,
+            _ => self.items.div_ceil(self.window),
+        };
+        let (input, consumer) = self.pauses;
+        let pauses = (input + consumer) * self.items as u32;
+        let time = self.retry.time.saturating_mul(rounds as u32);
+        time.saturating_add(pauses)
     }
 
     /// Whether nothing goes wrong, and there is time for everything, one after the other.
@@ -392,6 +448,8 @@ struct State {
     acknowledged: HashSet<usize>,
     began: Instant,
     calls: u32,
+    /// Calls that the client has let go of before their end.
+    resets: u32,
     /// The calls since the last time that anything came of one, and when that was.
     idle_calls: u32,
     progress: Instant,
@@ -454,6 +512,7 @@ impl Server {
                     acknowledged: HashSet::new(),
                     began: now,
                     calls: 0,
+                    resets: 0,
                     idle_calls: 0,
                     progress: now,
                 }),
@@ -484,7 +543,7 @@ impl tower::Service<http::Request<Body>> for Server {
             let mut state = self.state();
             let number = state.calls as usize;
             state.opened(case);
-            case.behaviours[number % case.behaviours.len()].clone()
+            case.behaviour(number)
         };
         let (head, opened) = oneshot::channel();
         let (frames, mut body) = mpsc::unbounded_channel();
@@ -534,12 +593,13 @@ struct Call {
 impl Call {
     async fn run(mut self, behaviour: Behaviour) {
         let frames = self.frames.clone();
-        tokio::select! {
+        let is_reset = tokio::select! {
             biased;
-            () = frames.closed() => {}
+            () = frames.closed() => true,
             // A client that has reset the call wants nothing any more.
-            _ = self.behave(behaviour) => {}
-        }
+            end = self.behave(behaviour) => end.is_err(),
+        };
+        self.server.state().resets += u32::from(is_reset);
     }
 
     async fn behave(&mut self, behaviour: Behaviour) -> Result<(), IsReset> {
@@ -766,9 +826,12 @@ impl<S: Stream + Unpin> Stream for NoSpin<S> {
 async fn run<S, I>(
     server: &Server,
     results: impl Stream<Item = Result<S, Failed<I, usize>>> + Unpin,
+    monitor: &Monitor,
     tag: impl Fn(&S) -> (u64, usize),
 ) -> Vec<Seen<S>> {
     let case = &server.inner.case;
+    let began = Instant::now();
+    let mut last = began;
     let results = NoSpin {
         stream: results,
         now: Instant::now(),
@@ -781,8 +844,23 @@ async fn run<S, I>(
         if count % 3 == 0 && !case.pauses.1.is_zero() {
             sleep(case.pauses.1).await;
         }
+        last = Instant::now();
     });
     let mut seen = seen.await;
+    let calls = server.state().calls;
+    let end = last.elapsed();
+    assert!(end <= END + TICKS, "the end took {end:?}");
+    let ticks = TICKS * (1 + seen.len() as u32 + calls);
+    let most = case.longest().saturating_add(END + ticks);
+    let took = began.elapsed();
+    assert!(took <= most, "it took {took:?}, {most:?} is the limit");
+    if case.has_to_succeed(server.inner.method) {
+        let stats = monitor.stats();
+        assert_eq!((stats.faults, stats.resent), (0, 0), "nothing is wrong");
+        if case.limit.is_none() {
+            assert_eq!(server.state().resets, 0, "a good call is reset");
+        }
+    }
     if !case.unordered {
         assert!(seen.is_sorted_by_key(|(index, _, _)| *index), "input order");
     }
@@ -807,6 +885,7 @@ fn check(server: &Server, number: usize, error: Option<(ErrorKind, u32)>) {
     };
     let what = format!("{number}: {kind:?} in {attempts} calls");
     assert!(!case.has_to_succeed(method), "nothing is wrong, but {what}");
+    assert!(!case.has_to_heal(), "all is well by now, but {what}");
     // An answer that nobody asked for may come before the request that it is taken for has left.
     if !case.is_out_of_step() {
         assert_eq!(attempts > 0, was_taken, "{what}, of an item that left");
@@ -844,7 +923,11 @@ fn push(case: &Case) {
         let results = case
             .input(|number| KNOWN[number].record.clone())
             .push_to_with(&case.client(&server), &case.options());
-        let seen = run(&server, results, |pushed| (pushed.index, pushed.tag)).await;
+        let monitor = results.monitor();
+        let seen = run(&server, results, &monitor, |pushed| {
+            (pushed.index, pushed.tag)
+        })
+        .await;
         for (_, number, result) in seen {
             if let Ok(pushed) = result {
                 assert_eq!(pushed.cid, KNOWN[number].cid);
@@ -862,7 +945,11 @@ fn pull(case: &Case) {
         let results = case
             .input(|number| KNOWN[number].cid)
             .pull_from_with(&case.client(&server), &case.options());
-        let seen = run(&server, results, |pulled| (pulled.index, pulled.tag)).await;
+        let monitor = results.monitor();
+        let seen = run(&server, results, &monitor, |pulled| {
+            (pulled.index, pulled.tag)
+        })
+        .await;
         for (_, number, result) in seen {
             if let Ok(pulled) = result {
                 assert_eq!(pulled.record, KNOWN[number].record);
@@ -878,7 +965,8 @@ fn look_up(case: &Case) {
         let results = case
             .input(|number| KNOWN[number].cid)
             .lookup_in_with(&case.client(&server), &case.options());
-        let seen = run(&server, results, |found| (found.index, found.tag)).await;
+        let monitor = results.monitor();
+        let seen = run(&server, results, &monitor, |found| (found.index, found.tag)).await;
         for (_, number, result) in seen {
             if let Ok(found) = result {
                 assert_eq!(found.cid, KNOWN[number].cid);
@@ -894,7 +982,11 @@ fn delete(case: &Case) {
         let results = case
             .input(|number| KNOWN[number].cid)
             .delete_from_with(&case.client(&server), &case.options());
-        let seen = run(&server, results, |deleted| (deleted.index, deleted.tag)).await;
+        let monitor = results.monitor();
+        let seen = run(&server, results, &monitor, |deleted| {
+            (deleted.index, deleted.tag)
+        })
+        .await;
         for (_, number, result) in seen {
             if let Ok(deleted) = result {
                 assert_eq!(deleted.cid, KNOWN[number].cid);
@@ -938,6 +1030,7 @@ fn calm(items: usize, behaviours: Vec<Behaviour>) -> Case {
     Case {
         items,
         behaviours,
+        last_stays: true,
         opens_after: Duration::ZERO,
         limit: None,
         lanes: 1,
@@ -987,4 +1080,51 @@ fn a_closed_call_that_waits_for_its_turn_is_no_fault() {
     push(&case);
     pull(&case);
     look_up(&case);
+}
+
+/// A call is old as soon as it has carried an item, and the server lets one run.
+#[test]
+fn a_call_that_waits_for_its_place_is_not_old() {
+    for is_on in [true, false] {
+        let mut case = calm(10, vec![Behaviour::Good(2 * SECOND)]);
+        case.limit = Some(1);
+        case.lanes = 8;
+        case.retry.is_on = is_on;
+        case.stall_after = Some(5 * SECOND);
+        case.max_call_age = Some(Duration::ZERO);
+        push(&case);
+        pull(&case);
+        look_up(&case);
+    }
+}
+
+/// The first has not yet answered, so nothing is known of how many the server lets run.
+#[test]
+fn calls_that_end_before_they_carry_anything_are_opened_with_waits() {
+    let codes = [
+        Code::Ok,
+        Code::Unavailable,
+        Code::Internal,
+        Code::InvalidArgument,
+        Code::Unauthenticated,
+    ];
+    let ends = codes.map(|code| Behaviour::Ends {
+        answers: 0,
+        at_next: false,
+        how: End::Status(code),
+    });
+    for end in ends
+        .into_iter()
+        .chain([Behaviour::Refused, Behaviour::Unasked])
+    {
+        for is_on in [true, false] {
+            let mut case = calm(10, vec![Behaviour::Good(3 * SECOND), end.clone()]);
+            case.lanes = 8;
+            case.retry.is_on = is_on;
+            push(&case);
+            pull(&case);
+            look_up(&case);
+            delete(&case);
+        }
+    }
 }
