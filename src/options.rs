@@ -132,7 +132,8 @@ impl Options {
     /// itself makes another for the calls to come.
     ///
     /// Progress is any answer, and any bytes that go out or come in; what goes out counts in pieces of
-    /// 128 KiB. The time counts only while something is in flight and the adapter waits for it, not
+    /// 128 KiB, and may be noticed only when this time is up: so a call whose last requests have left and
+    /// that is silent since may be dropped after twice the time. The time counts only while something is in flight and the adapter waits for it, not
     /// while the consumer works on a result. It must be longer than the server takes for one record. A
     /// delete is acknowledged by the whole segment that a call carries: one that takes longer is sent
     /// again in halves.
