@@ -67,6 +67,12 @@ impl Flight {
         self.next() == Some(CANARY)
     }
 
+    /// Whether the server was at the canary when the call ended, of whose requests the transport took
+    /// the first `taken`.
+    pub(super) fn ended_at_canary(&self, taken: usize) -> bool {
+        self.is_at_canary() && taken > self.answered
+    }
+
     /// It carries nothing behind what it has.
     pub(super) fn close_behind(&mut self) {
         self.limit = self.sent();

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{End, Fault, Method, Store};
-use agntcy_dir_stream::{CircuitBreaker, ErrorKind, Retry};
+use agntcy_dir_stream::{Adapter, CircuitBreaker, ErrorKind, Retry};
 use futures::channel::mpsc;
 use futures::{Stream, StreamExt, stream};
 use tokio::time::{Instant, advance};
 use tonic::Code;
 
-use crate::support::{cid, framed, in_a_week, kinds, next, poll, record, scripted, sized, window};
+use crate::support::{
+    PeerCall, cid, framed, in_a_week, kinds, next, poll, record, scripted, sized, window,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -78,17 +80,29 @@ async fn progress_begins_with_the_first_item_of_a_call() {
     assert!(ends.iter().all(|end| *end == Some(End::Ok)), "{ends:?}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_stream_that_was_quiet_closes_its_call_and_does_not_reset_it() {
+/// A push whose only record so far is answered, its input, and its call.
+fn answered_once(
+    options: &Options,
+) -> (
+    Adapter<mpsc::UnboundedReceiver<Record>, impl Stream<Item = PushResult>>,
+    mpsc::UnboundedSender<Record>,
+    PeerCall,
+) {
     let (client, peer) = scripted();
-    let options = Options::new().stall_after(Some(10 * SECOND));
     let (records, input) = mpsc::unbounded();
-    let mut results = input.push_to_with(&client, &options);
+    let mut results = input.push_to_with(&client, options);
     records.unbounded_send(record(0)).unwrap();
     assert!(poll(&mut results).is_pending());
     let mut call = peer.call();
     call.store_all();
     assert!(next(&mut results).is_ok());
+    (results, records, call)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_was_quiet_closes_its_call_and_does_not_reset_it() {
+    let options = Options::new().stall_after(Some(10 * SECOND));
+    let (mut results, records, mut call) = answered_once(&options);
     assert!(pass(&mut results, 20).await.is_empty());
     drop(records);
     assert!(pass(&mut results, 4).await.is_empty());
@@ -99,18 +113,11 @@ async fn a_stream_that_was_quiet_closes_its_call_and_does_not_reset_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_quiet_call_that_grows_old_is_closed_and_not_reset() {
-    let (client, peer) = scripted();
     let options = Options::new()
         .stall_after(Some(10 * SECOND))
         .idle_close(None)
         .max_call_age(Some(60 * SECOND));
-    let (records, input) = mpsc::unbounded();
-    let mut results = input.push_to_with(&client, &options);
-    records.unbounded_send(record(0)).unwrap();
-    assert!(poll(&mut results).is_pending());
-    let mut call = peer.call();
-    call.store_all();
-    assert!(next(&mut results).is_ok());
+    let (mut results, _records, mut call) = answered_once(&options);
     while !call.is_half_closed() {
         assert!(!call.is_reset());
         assert!(pass(&mut results, 1).await.is_empty());

@@ -209,10 +209,8 @@ where
             && status
                 .as_ref()
                 .is_some_and(|status| verdict::is_of_limit(status));
-        let is_at_canary = lane.flight.is_at_canary() && ended.taken > lane.flight.answered();
-        if is_at_canary && matches!(failure, Some((Verdict::Record, _))) {
-            self.canary.drop_it();
-        }
+        let is_at_canary = lane.flight.ended_at_canary(ended.taken);
+        self.canary_ended(is_at_canary, failure.as_ref());
         let operation = &self.operation;
         let aftermath = self.window.call_ended(
             &lane.flight,
@@ -237,8 +235,7 @@ where
             Aftermath::FailedAtItem => self.failed_at_item(now, status, lane),
             Aftermath::Fault { named } => {
                 if !named && is_refused {
-                    let retry = self.nodes.retry();
-                    self.lanes.refused(now, |times| retry.wait_after(times));
+                    self.lane_refused(now);
                 }
                 self.fault(now, named, status, (lane.route, lane.seen));
             }
@@ -248,9 +245,20 @@ where
     /// A call has ended before it carried anything. Without retries no fault makes the next one wait, so
     /// there are no more lanes than those that run, for a while.
     fn opened_in_vain(&mut self, now: Instant) {
+        if !self.nodes.retry().is_on() && !self.lanes.is_empty() {
+            self.lane_refused(now);
+        }
+    }
+
+    fn lane_refused(&mut self, now: Instant) {
         let retry = self.nodes.retry();
-        if !retry.is_on() && !self.lanes.is_empty() {
-            self.lanes.refused(now, |times| retry.wait_after(times));
+        self.lanes.refused(now, |times| retry.wait_after(times));
+    }
+
+    /// A call has ended, maybe at the canary: one that is refused tells nothing any more.
+    fn canary_ended(&mut self, is_at_canary: bool, failure: Option<&(Verdict, Arc<Status>)>) {
+        if is_at_canary && matches!(failure, Some((Verdict::Record, _))) {
+            self.canary.drop_it();
         }
     }
 
@@ -281,11 +289,9 @@ where
     pub(super) fn look_up_ended(&mut self, lane: &Lane<refs::Request, refs::Answer>, ended: Ended) {
         let now = ended.evidence.now;
         let failure = ended.failure.clone();
+        let is_at_canary = lane.flight.ended_at_canary(ended.taken);
+        self.canary_ended(is_at_canary, failure.as_ref());
         let wait = self.nodes.wait(now, failure.as_ref());
-        let is_at_canary = lane.flight.is_at_canary() && ended.taken > lane.flight.answered();
-        if is_at_canary && matches!(failure, Some((Verdict::Record, _))) {
-            self.canary.drop_it();
-        }
         match self.window.look_up_ended(&lane.flight, ended, wait) {
             Aftermath::Fault { named } => {
                 self.canary.rest();

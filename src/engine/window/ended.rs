@@ -34,6 +34,18 @@ impl Left {
     fn is_at_canary(&self) -> bool {
         self.at.as_ref().is_some_and(Unanswered::is_canary)
     }
+
+    /// What an end says that leaves this behind, and `missing` where it says OK.
+    fn judge(&self, ended: &Ended, missing: &str) -> (Verdict, Arc<Status>) {
+        match &ended.failure {
+            None => (Verdict::Moment, Arc::new(Status::unavailable(missing))),
+            // A call that ended before it took an item cannot have failed at it.
+            Some((Verdict::Record | Verdict::Attempt, status)) if self.at.is_none() => {
+                (Verdict::Moment, Arc::clone(status))
+            }
+            Some(failure) => failure.clone(),
+        }
+    }
 }
 
 impl<E, O> Window<E, O> {
@@ -87,21 +99,12 @@ impl<E, O> Window<E, O> {
             // Nobody's: the next call will tell more.
             return Aftermath::Quiet;
         }
-        let (verdict, status) = match &ended.failure {
-            None => {
-                let words = "the server ended the call with answers missing";
-                (Verdict::Moment, Arc::new(Status::unavailable(words)))
-            }
-            // A call that ended before it took an item cannot have failed at it.
-            Some((Verdict::Record | Verdict::Attempt, status)) if left.at.is_none() => {
-                (Verdict::Moment, Arc::clone(status))
-            }
-            // Not if it is longer than any: another's answer is lost.
-            Some((Verdict::Record, status)) if self.too_long(&left.items, status) == Err(()) => {
-                (Verdict::Moment, Arc::clone(status))
-            }
-            Some(failure) => failure.clone(),
-        };
+        let missing = "the server ended the call with answers missing";
+        let (mut verdict, status) = left.judge(&ended, missing);
+        if verdict == Verdict::Record && self.too_long(&left.items, &status) == Err(()) {
+            // It is longer than any: another's answer is lost.
+            verdict = Verdict::Moment;
+        }
         if verdict == Verdict::Whole {
             self.requeue_all(&left.items);
             self.refuse_all(verdict::kind_of_whole(&status), status);
@@ -109,11 +112,7 @@ impl<E, O> Window<E, O> {
         }
         self.note_depth(flight, left, verdict, &status);
         match (verdict, left.first()) {
-            (Verdict::Record, Some(_)) => {
-                self.refused_one(&left.items, flight, &status);
-                Aftermath::Answered
-            }
-            (Verdict::Record, None) if verdict::oversize(&status).is_some() => {
+            (Verdict::Record, at) if at.is_some() || verdict::oversize(&status).is_some() => {
                 self.refused_one(&left.items, flight, &status);
                 Aftermath::Answered
             }
@@ -126,7 +125,7 @@ impl<E, O> Window<E, O> {
                 aftermath
             }
             // At an item that was given up meanwhile, or at the canary.
-            (Verdict::Record | Verdict::Attempt, None) => {
+            (Verdict::Record | Verdict::Attempt, _) => {
                 self.requeue_all(&left.items);
                 if !left.is_at_canary() || verdict == Verdict::Record {
                     Aftermath::Answered
@@ -173,16 +172,8 @@ impl<E, O> Window<E, O> {
             return Aftermath::Quiet;
         }
         let is_one_of_many = ended.taken > 1;
-        let (verdict, status) = match &ended.failure {
-            None => {
-                let words = "the server ended the call before it had all of it";
-                (Verdict::Moment, Arc::new(Status::unavailable(words)))
-            }
-            Some((Verdict::Record | Verdict::Attempt, status)) if left.at.is_none() => {
-                (Verdict::Moment, Arc::clone(status))
-            }
-            Some(failure) => failure.clone(),
-        };
+        let missing = "the server ended the call before it had all of it";
+        let (verdict, status) = left.judge(&ended, missing);
         if verdict != Verdict::Whole || is_one_of_many {
             self.lost(items, flight.number);
         }
