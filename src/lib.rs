@@ -43,7 +43,8 @@
 //!    [`Options::unordered`] says otherwise; and it is true.
 //! 2. A bad record fails alone. A DIR server ends a call at its first error; the adapter gives
 //!    that error to the record it belongs to, opens a new call and goes on with those after it.
-//!    Nothing that was answered is sent again. When the call breaks, what became of the records in
+//!    Nothing that was answered is sent again, but for one item where it has to tell an outage from
+//!    records at fault ([`Retry`]). When the call breaks, what became of the records in
 //!    it is found out, and the rest is tried again as [`Retry`] says.
 //! 3. A failed result ([`Failed`]) gives back what was put in: the record or ref, its tag, its
 //!    index, and how often it was tried. It is a [`std::error::Error`].

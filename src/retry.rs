@@ -36,20 +36,23 @@ type Judge = dyn Fn(&Status) -> Verdict + Send + Sync;
 /// - An item at its last try is sent alone, so that one that breaks each call it is in cannot hold
 ///   up the others. Then it gets its error.
 /// - Where the server fails at an item, it may be the item or an outage, and only other items tell. So
-///   such a failure counts against the item only if another item has succeeded on that node since the
-///   item failed before: in an outage none does, and no item is failed for it. While others succeed,
-///   its tries follow each other after 0.5, 1, 2, … up to 50 ms, then it gets its error.
+///   such a failure counts against the item only if another item of the same adapter has succeeded on
+///   that node since the item failed before: in an outage none does, and no item is failed for it.
+///   While others succeed, its tries follow each other after 0.5, 1, 2, … up to 50 ms, then it gets its
+///   error. What one adapter has seen the others of a client do not know.
 /// - If only such items are left, or two came in a row, one that has succeeded is asked for again, to
 ///   tell: a pull or lookup of the same ref, a push of the same record. Such a record is looked up
-///   before, unless it was seen to be there within the last second, so that none comes back that was
-///   deleted meanwhile. A delete asks for nothing again.
+///   before, unless it was seen to be there within the second before the item failed, so that none
+///   comes back that was deleted meanwhile; where the call then has to wait, as for a rate of calls,
+///   that can be longer ago. A delete asks for nothing again. Where a server takes more than a second
+///   for an answer, this may not tell, and such an item can take as long as in an outage.
 /// - Where nothing has succeeded yet, nothing tells, and the tries of an item last two minutes at
-///   least.
+///   least. A [single operation](crate::Client::push) is an adapter of its own, so there they always do.
 /// - Waits double from the first of [`waits`](Self::waits) up to the longest, each lengthened at
 ///   random by up to its own length. A server's own word comes first: `grpc-retry-pushback-ms`,
 ///   `google.rpc.RetryInfo`, `retry-after` in seconds; "never", in the first of these, is the end of
-///   the item's tries. After several faults in a row it makes the wait longer, and not shorter. Answers set the waits back to the first; a connection that can be made does
-///   not. After a connection that was told to go away, the first retry is at once.
+///   the item's tries. After several faults in a row it makes the wait longer, and not shorter.
+///   Answers set the waits back to the first; a connection that can be made does not. After a connection that was told to go away, the first retry is at once.
 /// - When faults come in a row, the client's [`CircuitBreaker`](crate::CircuitBreaker) takes over.
 ///
 /// ```
@@ -140,6 +143,8 @@ impl Retry {
     /// [`NotSent`](crate::ErrorKind::NotSent), and will not be sent. One that left and has no
     /// answer is [`Unknown`](crate::ErrorKind::Unknown) for a push or delete,
     /// [`Unavailable`](crate::ErrorKind::Unavailable) for a pull or lookup.
+    ///
+    /// A stream whose last items have run out of time waits up to 5 seconds more for its call to end.
     ///
     /// With a server that is slow and not broken, this must be more than a window's worth of
     /// answers. An open [`CircuitBreaker`](crate::CircuitBreaker) has a limit of its own.

@@ -19,6 +19,10 @@ use crate::record::Record;
 impl Client {
     /// Pushes one record, as [`push_to`](crate::PushExt::push_to) does.
     ///
+    /// Where the server fails without saying whose fault it is (`Internal`), there is no other item to
+    /// tell, so that takes two minutes. [`Retry::off`](crate::Retry::off), with `push_to_with`, does not
+    /// wait.
+    ///
     /// # Errors
     ///
     /// Those of `push_to`. The record comes back in the error.

@@ -2,9 +2,9 @@
 //! from records that are at fault themselves.
 //!
 //! If it succeeds again the server does its work, so what it failed at is at fault. Asking costs one
-//! request, and changes nothing: it is a read, or a push of a record that is stored. If that was seen
-//! to be there more than a second ago it is looked up before, since somebody may have deleted it
-//! meanwhile, and it must not come back. There is none for a delete.
+//! request, and changes nothing: it is a read, or a push of a record that is stored. If that was last
+//! seen to be there more than a second before the item failed it is looked up, since somebody may have
+//! deleted it meanwhile, and it must not come back. There is none for a delete.
 
 use std::time::Duration;
 

@@ -140,7 +140,9 @@ impl Builder {
     /// Default: 256 MiB.
     ///
     /// What a client has sent ahead of a call that does not read on, since its answers are not
-    /// taken, is not in it. That is at most 4 MiB a call and 256 MiB a connection.
+    /// taken, is not in it. That is at most 4 MiB a call and 256 MiB a connection. Nor is the room that
+    /// is reserved for a message whose length is announced, before its bytes come: address space, up to
+    /// 4 MiB a call.
     pub fn max_buffered(mut self, bytes: usize) -> Self {
         self.max_buffered = Some(bytes);
         self
