@@ -4,9 +4,10 @@
 //! number through when half open (failsafe) or look at a rate of errors (recloser), wake nobody, and
 //! read a clock that tests cannot pause.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -17,6 +18,10 @@ use tokio::time::Instant;
 /// nobody polls any more.
 const PROBE_TIME: Duration = Duration::from_secs(60);
 
+/// How long the next probe is kept for the adapter that has waited for it the longest: it may be one
+/// that nobody polls now.
+const TURN: Duration = Duration::from_secs(1);
+
 /// When the adapters of a client stop knocking at a server that is not there.
 ///
 /// After so many faults in a row ([`Verdict::Moment`](crate::Verdict::Moment)), with no answer between
@@ -25,7 +30,7 @@ const PROBE_TIME: Duration = Duration::from_secs(60);
 /// it fails at what it has done before, or at 64 items in a row, or when there is no other to try.
 /// While it is open no adapter of this client takes anything from its input, and no call is opened
 /// but one probe at a time, which carries a single item, after a wait that grows as
-/// [`Retry::waits`](crate::Retry::waits) says, and up to a minute. If the server is there but answers
+/// [`Retry::waits`](crate::Retry::waits) says, and up to a minute. Adapters take turns with it. If the server is there but answers
 /// with `Internal`, probes wait at most 2 seconds, and each carries an item that was tried least, or
 /// one that had succeeded before, since the items may be at fault. Any answer closes the breaker, and all go on. Calls that run are
 /// left alone.
@@ -111,6 +116,8 @@ impl Default for CircuitBreaker {
 /// A breaker at work.
 pub(crate) struct Breaker {
     settings: CircuitBreaker,
+    /// How many adapters have used it.
+    users: AtomicU64,
     /// How many came in a row. Changed under the lock of the state, and beside it so that an answer takes
     /// no lock while all is well.
     faults: AtomicU32,
@@ -124,7 +131,12 @@ struct State {
     probes: u64,
     /// When the next probe may go out.
     probe_at: Option<Instant>,
-    waiting: Vec<Waker>,
+    /// When the last probe has ended.
+    probe_ended: Option<Instant>,
+    /// Who wants to probe, in the order in which they first wanted.
+    turns: VecDeque<u64>,
+    /// Who is to be woken.
+    waiting: Vec<(u64, Waker)>,
 }
 
 impl State {
@@ -133,10 +145,33 @@ impl State {
         self.probe_at.max(probe_ends)
     }
 
-    fn watch(&mut self, cx: &Context<'_>) {
+    /// The next probe could go out by now. Until when it is kept for another than `user`.
+    fn is_turn_of_another(&mut self, user: u64, now: Instant) -> Option<Instant> {
+        let free_since = self.probe_opens().max(self.probe_ended)?;
+        let kept_until = free_since + TURN;
+        let next = *self.turns.front()?;
+        (next != user && now < kept_until).then_some(kept_until)
+    }
+
+    fn wait_for_turn(&mut self, user: u64) {
+        if !self.turns.contains(&user) {
+            self.turns.push_back(user);
+        }
+    }
+
+    /// The next probe is `user`'s. Those who have not taken their turn before have lost it.
+    fn take_turn(&mut self, user: u64) {
+        match self.turns.iter().position(|other| *other == user) {
+            Some(place) => drop(self.turns.drain(..=place)),
+            None => self.turns.clear(),
+        }
+    }
+
+    fn watch(&mut self, user: u64, cx: &Context<'_>) {
         let waker = cx.waker();
-        if !self.waiting.iter().any(|other| other.will_wake(waker)) {
-            self.waiting.push(waker.clone());
+        match self.waiting.iter_mut().find(|(other, _)| *other == user) {
+            Some((_, known)) => known.clone_from(waker),
+            None => self.waiting.push((user, waker.clone())),
         }
     }
 }
@@ -160,6 +195,7 @@ impl Breaker {
     pub(crate) fn new(settings: CircuitBreaker) -> Arc<Self> {
         Arc::new(Self {
             settings,
+            users: AtomicU64::new(0),
             faults: AtomicU32::new(0),
             state: Mutex::default(),
         })
@@ -179,20 +215,6 @@ impl Breaker {
         threshold.is_some_and(|threshold| self.faults.load(Ordering::Acquire) >= threshold.get())
     }
 
-    /// Whether it is open. If so, the task is woken when that changes.
-    pub(crate) fn watch(&self, cx: &Context<'_>) -> bool {
-        if !self.is_open() {
-            return false;
-        }
-        let mut state = self.state();
-        // It may have closed before the lock was had.
-        let is_open = self.is_open();
-        if is_open {
-            state.watch(cx);
-        }
-        is_open
-    }
-
     /// The server has answered: all is well.
     pub(crate) fn answered(&self) {
         if self.faults.load(Ordering::Acquire) == 0 {
@@ -200,6 +222,8 @@ impl Breaker {
         }
         let mut state = self.state();
         state.probe_at = None;
+        state.probe_ended = None;
+        state.turns.clear();
         self.faults.store(0, Ordering::Release);
         wake(state);
     }
@@ -226,8 +250,47 @@ impl Breaker {
         opens.is_none_or(|at| at <= now)
     }
 
-    /// Asks for a call, now.
-    pub(crate) fn permit(self: &Arc<Self>, cx: &Context<'_>, now: Instant) -> Permit {
+    /// The breaker as one adapter uses it.
+    pub(crate) fn user(self: &Arc<Self>) -> User {
+        User {
+            breaker: Arc::clone(self),
+            number: self.users.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+}
+
+/// An adapter, to the breaker.
+#[derive(Debug)]
+pub(crate) struct User {
+    breaker: Arc<Breaker>,
+    number: u64,
+}
+
+impl std::ops::Deref for User {
+    type Target = Breaker;
+
+    fn deref(&self) -> &Breaker {
+        &self.breaker
+    }
+}
+
+impl User {
+    /// Whether it is open. If so, the task is woken when that changes.
+    pub(crate) fn watch(&self, cx: &Context<'_>) -> bool {
+        if !self.is_open() {
+            return false;
+        }
+        let mut state = self.state();
+        // It may have closed before the lock was had.
+        let is_open = self.is_open();
+        if is_open {
+            state.watch(self.number, cx);
+        }
+        is_open
+    }
+
+    /// Asks for a call, now. Those who ask for a probe take turns.
+    pub(crate) fn permit(&self, cx: &Context<'_>, now: Instant) -> Permit {
         if !self.is_open() {
             return Permit::Granted;
         }
@@ -235,18 +298,34 @@ impl Breaker {
         if !self.is_open() {
             return Permit::Granted;
         }
-        let at = state.probe_opens();
-        if at.is_none_or(|at| at <= now) {
+        let at = match state.probe_opens().filter(|at| *at > now) {
+            None => state.is_turn_of_another(self.number, now),
+            later => later,
+        };
+        if at.is_none() {
+            state.take_turn(self.number);
             state.probes += 1;
             let number = state.probes;
             state.probe = Some((number, now + PROBE_TIME));
             return Permit::Probe(Probe {
-                breaker: Arc::clone(self),
+                breaker: Arc::clone(&self.breaker),
                 number,
             });
         }
-        state.watch(cx);
+        state.wait_for_turn(self.number);
+        state.watch(self.number, cx);
         Permit::Denied(at)
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        // While it is closed nobody waits.
+        if self.is_open() {
+            let mut state = self.state();
+            state.turns.retain(|other| *other != self.number);
+            state.waiting.retain(|(other, _)| *other != self.number);
+        }
     }
 }
 
@@ -255,6 +334,7 @@ impl Drop for Probe {
         let mut state = self.breaker.state();
         if state.probe.is_some_and(|(number, _)| number == self.number) {
             state.probe = None;
+            state.probe_ended = Some(Instant::now());
             wake(state);
         }
     }
@@ -264,7 +344,7 @@ impl Drop for Probe {
 fn wake(mut state: MutexGuard<'_, State>) {
     let waiting = std::mem::take(&mut state.waiting);
     drop(state);
-    for waker in waiting {
+    for (_, waker) in waiting {
         waker.wake();
     }
 }
@@ -286,9 +366,9 @@ mod tests {
         Context::from_waker(Waker::noop())
     }
 
-    fn open(faults: u32) -> (Arc<Breaker>, Instant) {
+    fn open(faults: u32) -> (User, Instant) {
         let threshold = NonZeroU32::new(faults).expect("not zero");
-        let breaker = Breaker::new(CircuitBreaker::new().threshold(threshold));
+        let breaker = Breaker::new(CircuitBreaker::new().threshold(threshold)).user();
         let now = Instant::now();
         for _ in 0..faults {
             assert!(matches!(breaker.permit(&context(), now), Permit::Granted));
@@ -330,19 +410,22 @@ mod tests {
 
     #[test]
     fn who_waits_is_woken_when_it_closes_and_when_another_may_probe() {
-        let (breaker, now) = open(1);
+        let (prober, now) = open(1);
+        let breaker = prober.breaker.user();
         let (waker, wakes) = futures_test::task::new_count_waker();
         let cx = Context::from_waker(&waker);
-        let probe = breaker.permit(&context(), now);
+        let probe = prober.permit(&context(), now);
         for _ in 0..3 {
             let denied = breaker.permit(&cx, now);
             assert!(matches!(denied, Permit::Denied(_)));
         }
         drop(probe);
         assert_eq!(wakes.get(), 1);
-        let probe = breaker.permit(&context(), now);
-        assert!(matches!(breaker.permit(&cx, now), Permit::Denied(_)));
-        breaker.answered();
+        let late = now + 2 * TURN;
+        let probe = prober.permit(&context(), late);
+        assert!(matches!(probe, Permit::Probe(_)));
+        assert!(matches!(breaker.permit(&cx, late), Permit::Denied(_)));
+        prober.answered();
         assert_eq!(wakes.get(), 2);
         drop(probe);
     }
@@ -363,8 +446,53 @@ mod tests {
     }
 
     #[test]
+    fn those_who_ask_for_a_probe_take_turns() {
+        let (greedy, now) = open(1);
+        let patient = greedy.breaker.user();
+        let probe = greedy.permit(&context(), now);
+        assert!(matches!(patient.permit(&context(), now), Permit::Denied(_)));
+        let at = now + Duration::from_secs(2);
+        greedy.fault(at);
+        drop(probe);
+        // It asks first, but has had its turn.
+        let Permit::Denied(Some(until)) = greedy.permit(&context(), at) else {
+            panic!("it is the turn of another");
+        };
+        assert_eq!(until, at + TURN);
+        let probe = patient.permit(&context(), at);
+        assert!(matches!(probe, Permit::Probe(_)));
+        greedy.fault(at);
+        drop(probe);
+        let denied = patient.permit(&context(), at + TURN / 2);
+        assert!(
+            matches!(denied, Permit::Denied(_)),
+            "now it is the first one's"
+        );
+        assert!(matches!(
+            greedy.permit(&context(), at + TURN / 2),
+            Permit::Probe(_)
+        ));
+    }
+
+    #[test]
+    fn a_turn_that_is_not_taken_is_lost() {
+        let (breaker, now) = open(1);
+        let [asleep, gone] = [breaker.breaker.user(), breaker.breaker.user()];
+        let probe = breaker.permit(&context(), now);
+        for user in [&gone, &asleep] {
+            assert!(matches!(user.permit(&context(), now), Permit::Denied(_)));
+        }
+        let at = now + TURN;
+        breaker.fault(at);
+        drop((probe, gone));
+        assert!(matches!(breaker.permit(&context(), at), Permit::Denied(_)));
+        let late = at + TURN;
+        assert!(matches!(breaker.permit(&context(), late), Permit::Probe(_)));
+    }
+
+    #[test]
     fn off_never_opens() {
-        let breaker = Breaker::new(CircuitBreaker::off());
+        let breaker = Breaker::new(CircuitBreaker::off()).user();
         let now = Instant::now();
         for _ in 0..100 {
             breaker.fault(now);

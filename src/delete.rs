@@ -6,6 +6,7 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
+use crate::engine::proof::{Method, Methods};
 use crate::engine::{Acknowledged, Adapter, Lost, Operation, drive, refs};
 use crate::error::{Error, Failed};
 use crate::item::{Tagged, ToCid};
@@ -139,6 +140,10 @@ impl<R: ToCid> Operation for Delete<R> {
     type Output = ();
     type Success<T> = Deleted<T>;
 
+    fn method(methods: &Methods) -> &Method<Self::Request> {
+        &methods.delete
+    }
+
     fn size(&self, _: &R) -> usize {
         refs::SIZE
     }
@@ -153,6 +158,10 @@ impl<R: ToCid> Operation for Delete<R> {
 
     fn accept(&self, _: &R, _: &Cid, (): ()) -> Result<(), Error> {
         Ok(())
+    }
+
+    fn deletes(cid: &Cid) -> Option<&Cid> {
+        Some(cid)
     }
 
     fn success<T>(index: u64, tag: T, cid: Cid, (): ()) -> Deleted<T> {

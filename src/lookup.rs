@@ -7,6 +7,7 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
+use crate::engine::proof::{Method, Methods};
 use crate::engine::{Acknowledged, Adapter, Lost, Operation, drive, refs};
 use crate::error::{Error, ErrorKind, Failed};
 use crate::item::{Tagged, ToCid};
@@ -151,6 +152,10 @@ impl<R: ToCid> Operation for Lookup<R> {
     type Answer = refs::RawMeta;
     type Output = refs::KeptMeta;
     type Success<T> = Found<T>;
+
+    fn method(methods: &Methods) -> &Method<Self::Request> {
+        &methods.lookup
+    }
 
     fn size(&self, _: &R) -> usize {
         refs::SIZE

@@ -6,6 +6,7 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
+use crate::engine::proof::{Method, Methods};
 use crate::engine::{Acknowledged, Adapter, Lost, Operation, drive, refs};
 use crate::error::{Error, ErrorKind, Failed};
 use crate::item::{Tagged, ToCid};
@@ -151,6 +152,10 @@ impl<R: ToCid> Operation for Pull<R> {
     type Answer = Record;
     type Output = Record;
     type Success<T> = Pulled<T>;
+
+    fn method(methods: &Methods) -> &Method<Self::Request> {
+        &methods.pull
+    }
 
     fn size(&self, _: &R) -> usize {
         refs::SIZE

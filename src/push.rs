@@ -4,6 +4,7 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
+use crate::engine::proof::{Method, Methods};
 use crate::engine::{Acknowledged, Adapter, Lost, Operation, drive, refs};
 use crate::error::{Error, ErrorKind, Failed};
 use crate::item::Tagged;
@@ -160,6 +161,10 @@ impl Operation for Push {
     type Answer = refs::Answer;
     type Output = Stored;
     type Success<T> = Pushed<T>;
+
+    fn method(methods: &Methods) -> &Method<Self::Request> {
+        &methods.push
+    }
 
     fn size(&self, record: &Record) -> usize {
         record.encoded_len()

@@ -58,6 +58,15 @@ impl Cid {
         Self(cid::Cid::new_v1(CODEC, hash))
     }
 
+    /// The first 8 bytes of its digest.
+    pub(crate) fn beginning(&self) -> u64 {
+        let digest = self.0.hash().digest();
+        digest
+            .iter()
+            .take(8)
+            .fold(0, |n, byte| n << 8 | u64::from(*byte))
+    }
+
     /// Its text, as [`Display`](fmt::Display) prints it.
     pub(crate) fn text(&self) -> CidText {
         CidText::of(&self.0)

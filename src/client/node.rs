@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::Transport;
 use crate::breaker::{Breaker, CircuitBreaker};
+use crate::engine::proof::Methods;
 
 #[derive(Clone)]
 pub(crate) struct Node {
@@ -15,6 +16,8 @@ pub(crate) struct Node {
     pub(crate) connections: Vec<Arc<dyn Transport>>,
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) rate: Option<Arc<CallRate>>,
+    /// What is known of how it works.
+    pub(crate) methods: Arc<Methods>,
 }
 
 impl Node {
@@ -23,6 +26,7 @@ impl Node {
             connections: vec![transport],
             breaker: Breaker::new(CircuitBreaker::new()),
             rate: None,
+            methods: Arc::default(),
         }
     }
 

@@ -75,7 +75,7 @@ where
             most_tries: options.retry.most_tries(),
             unordered: options.unordered,
         }),
-        nodes: Nodes::new(client, options.retry.clone()),
+        nodes: Nodes::new::<O>(client, options.retry.clone()),
         operation,
         limits: Limits {
             time: options.retry.most_time(),
@@ -92,7 +92,8 @@ where
         first_unanswered: u64::MAX,
         lanes: Lanes::new(options.calls.get()),
         look_up: None,
-        canary: Canary::new(),
+        // All nodes have the same records.
+        canary: Canary::new(Arc::clone(&O::method(&client.nodes()[0].methods).canary)),
         budget: 0,
         gate_opens: None,
         ends_by: None,
@@ -249,6 +250,7 @@ where
         let now = Instant::now();
         // An input and a server that are always ready leave no time for timers.
         self.window.wake(now);
+        self.window.success(self.nodes.learn());
         if self.takes_input() {
             self.window.taking_at(self.clock.waited());
         }

@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use super::proof::Tick;
+
 /// Stands for the [canary](super::canary) among the items of a call: it is no item of the window.
 const CANARY: u64 = u64::MAX;
 
@@ -19,6 +21,10 @@ pub(crate) struct Flight {
     /// The indexes of those without an answer.
     items: VecDeque<u64>,
     answered: usize,
+    /// When the latest request left that has an answer, or earlier.
+    proves: Tick,
+    /// From which of its requests on they left later, and when.
+    left: Option<(usize, Tick)>,
 }
 
 /// An item that a call leaves without an answer.
@@ -45,10 +51,28 @@ impl Flight {
             is_probe,
             items: VecDeque::new(),
             answered: 0,
+            proves: Tick::NEVER,
+            left: None,
         }
     }
 
+    /// When its latest request has left that has an answer, or earlier: what a success shows.
+    pub(crate) fn proves(&self) -> Tick {
+        self.proves
+    }
+
+    /// The same, if so many were answered.
+    pub(super) fn would_prove(&self, answered: usize) -> Tick {
+        let left = self.left.filter(|(place, _)| *place < answered);
+        left.map_or(self.proves, |(_, tick)| tick)
+    }
+
     pub(super) fn carry(&mut self, index: u64) {
+        let now = Tick::now();
+        // One mark at a time is enough: the next comes when this one has its answer.
+        if self.left.is_none() && self.proves < now {
+            self.left = Some((self.sent(), now));
+        }
         self.items.push_back(index);
     }
 
@@ -87,6 +111,8 @@ impl Flight {
     pub(super) fn land(&mut self) -> Option<u64> {
         let index = self.items.pop_front()?;
         self.answered += 1;
+        self.proves = self.would_prove(self.answered);
+        self.left = self.left.filter(|(place, _)| *place >= self.answered);
         Some(index)
     }
 

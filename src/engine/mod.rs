@@ -17,6 +17,7 @@ mod moved;
 mod nodes;
 mod outgoing;
 mod pace;
+pub(crate) mod proof;
 mod pushback;
 pub(crate) mod refs;
 mod window;
@@ -26,6 +27,7 @@ use prost::Message;
 pub use self::adapter::Adapter;
 pub(crate) use self::driver::drive;
 pub use self::ends::{Leftover, Remainder};
+use self::proof::{Method, Methods};
 pub(crate) use self::window::{Acknowledged, Lost};
 use crate::cid::Cid;
 use crate::error::Error;
@@ -54,6 +56,9 @@ pub(crate) trait Operation {
     type Output;
     /// What the caller gets, with a tag `T`.
     type Success<T>;
+
+    /// What the adapters of a client know of this method of a node.
+    fn method(methods: &Methods) -> &Method<Self::Request>;
 
     /// What an input takes in the window, in bytes, whether or not it is sent.
     fn size(&self, input: &Self::Input) -> usize;
@@ -92,6 +97,11 @@ pub(crate) trait Operation {
     /// Whether the output is one that [`found`](Self::found) gave.
     fn was_found(_: &Self::Output) -> bool {
         false
+    }
+
+    /// The record that a request deletes.
+    fn deletes(_: &Self::Asked) -> Option<&Cid> {
+        None
     }
 
     fn success<T>(index: u64, tag: T, asked: Self::Asked, output: Self::Output)

@@ -8,9 +8,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Status;
 
+use super::Operation;
 use super::pace::{Pace, later};
+use super::proof::{Methods, Tick};
 use super::pushback::{self, Pushback};
 use crate::breaker::{Permit, Probe};
+use crate::cid::Cid;
 use crate::client::{Client, Transport};
 use crate::retry::Retry;
 use crate::verdict::Verdict;
@@ -31,6 +34,7 @@ pub(super) struct Nodes {
 struct Node {
     pace: Pace,
     connections: Vec<Arc<dyn Transport>>,
+    methods: Arc<Methods>,
 }
 
 /// A way to a server: which node, and which of the connections to it.
@@ -44,13 +48,17 @@ pub(super) struct Route {
 pub(super) type Load = Option<usize>;
 
 impl Nodes {
-    pub(super) fn new(client: &Client, retry: Retry) -> Self {
+    pub(super) fn new<O: Operation>(client: &Client, retry: Retry) -> Self {
         let nodes: Vec<Node> = client
             .nodes()
             .iter()
             .map(|node| Node {
-                pace: Pace::new(retry.clone(), Arc::clone(&node.breaker), node.rate.clone()),
+                pace: {
+                    let proof = Arc::clone(&O::method(&node.methods).proof);
+                    Pace::new(retry.clone(), node, proof)
+                },
                 connections: node.connections.clone(),
+                methods: Arc::clone(&node.methods),
             })
             .collect();
         Self {
@@ -68,6 +76,23 @@ impl Nodes {
 
     pub(super) fn pace(&mut self, node: usize) -> &mut Pace {
         &mut self.nodes[node].pace
+    }
+
+    /// When the latest item was sent that has succeeded on any node, by whichever adapter. What that
+    /// ends is over.
+    pub(super) fn learn(&mut self) -> Tick {
+        let nodes = self.nodes.iter_mut();
+        nodes
+            .map(|node| node.pace.learn())
+            .max()
+            .unwrap_or(Tick::NEVER)
+    }
+
+    /// The record of this CID is about to be deleted.
+    pub(super) fn forget(&self, cid: &Cid) {
+        for node in &self.nodes {
+            node.methods.forget(cid);
+        }
     }
 
     /// Whether this node has failed at several items in a row, so that it has to show whether it works.

@@ -9,30 +9,43 @@ use backon::ExponentialBackoff;
 use tokio::time::Instant;
 use tonic::Status;
 
+use super::proof::{Proof, Tick};
 use super::pushback::{self, Pushback};
-use crate::breaker::{Breaker, Permit};
-use crate::client::CallRate;
+use crate::breaker::{Breaker, Permit, User};
+use crate::client::{CallRate, Node};
 use crate::retry::Retry;
 use crate::verdict;
 
 #[derive(Debug)]
 pub(super) struct Pace {
     retry: Retry,
-    breaker: Arc<Breaker>,
+    breaker: User,
     rate: Option<Arc<CallRate>>,
+    /// What has succeeded here, by whichever adapter.
+    proof: Arc<Proof>,
     /// How many faults there were with no answer between them.
     in_a_row: u32,
-    /// Whether the last of them was the server's own word on an item: it is there, but does not do
-    /// this work.
-    is_named: bool,
+    /// The worst of them.
+    worst: Cause,
+    /// When the server last failed in its own words.
+    faulted: Tick,
     backoff: ExponentialBackoff,
     /// No call is opened before.
     hold: Option<Instant>,
     incident: Incident,
-    /// How many items of the adapter had succeeded when one last did here.
-    proved: u64,
-    /// How many times in a row the server has failed at an item since then.
-    failures: u32,
+    /// How many times in a row the server has failed at an item, and when it last did.
+    failures: (u32, Tick),
+}
+
+/// What a fault was met by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Cause {
+    /// Whatever has carried nothing, or only looks up.
+    Line,
+    /// A call that was to do the work, and has broken without an answer.
+    Work,
+    /// The server's own word on an item: it is there, but does not do this work.
+    Named,
 }
 
 /// How many faults there were in all. Calls that ran side by side break side by side: a fault of a
@@ -54,18 +67,19 @@ const DOUBLED: u32 = 7;
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Pace {
-    pub(super) fn new(retry: Retry, breaker: Arc<Breaker>, rate: Option<Arc<CallRate>>) -> Self {
+    pub(super) fn new(retry: Retry, node: &Node, proof: Arc<Proof>) -> Self {
         Self {
             in_a_row: 0,
-            is_named: false,
+            worst: Cause::Line,
+            faulted: Tick::NEVER,
             backoff: retry.backoff(),
             hold: None,
             incident: Incident::default(),
-            proved: 0,
-            failures: 0,
+            failures: (0, Tick::NEVER),
             retry,
-            breaker,
-            rate,
+            breaker: node.breaker.user(),
+            rate: node.rate.clone(),
+            proof,
         }
     }
 
@@ -94,7 +108,10 @@ impl Pace {
 
     /// Whether a call may be opened that is none of need, to see whether the node is there again.
     pub(super) fn may_open(&self, now: Instant) -> bool {
-        self.hold.is_none_or(|hold| hold <= now) && self.breaker.may_permit(now)
+        let rate = self.rate.as_ref();
+        self.hold.is_none_or(|hold| hold <= now)
+            && rate.is_none_or(|rate| rate.opens_at(now).is_none())
+            && self.breaker.may_permit(now)
     }
 
     /// Whether the server is believed to be away, so that no more is taken than a probe needs. The
@@ -112,25 +129,34 @@ impl Pace {
         self.incident
     }
 
-    /// An item has succeeded here, and so many have in all.
-    pub(super) fn succeeded(&mut self, successes: u64) {
-        self.proved = successes;
-        self.failures = 0;
+    /// An item has succeeded here that was sent at `tick`.
+    pub(super) fn succeeded(&mut self, tick: Tick) {
+        self.proof.succeeded(tick);
         self.answered();
+    }
+
+    /// When the latest item was sent that has succeeded here, by whichever adapter. What that ends is
+    /// over.
+    pub(super) fn learn(&mut self) -> Tick {
+        let proved = self.proof.latest();
+        if self.in_a_row > 0 && self.worst == Cause::Named && proved >= self.faulted {
+            self.recovered();
+        }
+        proved
     }
 
     /// The server has failed at an item, which may be at fault itself.
     pub(super) fn failed_at_item(&mut self) {
-        self.failures = self.failures.saturating_add(1);
+        self.failures = (self.failures().saturating_add(1), Tick::now());
     }
 
-    /// How many times in a row it has, with no success between.
+    /// How many times in a row it has, and no item that was sent since has succeeded.
     pub(super) fn failures(&self) -> u32 {
-        self.failures
-    }
-
-    pub(super) fn proved(&self) -> u64 {
-        self.proved
+        let (failures, last) = self.failures;
+        match self.proof.latest() < last {
+            true => failures,
+            false => 0,
+        }
     }
 
     /// Whether calls have met faults with no answer since.
@@ -141,29 +167,39 @@ impl Pace {
     pub(super) fn answered(&mut self) {
         self.breaker.answered();
         if self.in_a_row > 0 {
-            self.in_a_row = 0;
-            self.backoff = self.retry.backoff();
-            self.hold = None;
+            self.recovered();
         }
     }
 
-    /// A lookup was answered. That shows that the server is there; if it was there all the time,
-    /// it shows nothing.
+    fn recovered(&mut self) {
+        self.in_a_row = 0;
+        self.worst = Cause::Line;
+        self.backoff = self.retry.backoff();
+        self.hold = None;
+    }
+
+    /// A lookup was answered. That shows that the server is there; if it is its work that it does not
+    /// do, it shows nothing.
     pub(super) fn looked_up(&mut self) {
-        if !self.is_named {
+        if self.worst == Cause::Line {
             self.answered();
         }
     }
 
     /// A call has met a fault of the moment; `seen` is what had happened when it last proved that the
     /// server is there, or was opened.
-    pub(super) fn fault(&mut self, now: Instant, named: bool, status: &Status, seen: Incident) {
+    pub(super) fn fault(&mut self, now: Instant, cause: Cause, status: &Status, seen: Incident) {
         if !self.retry.is_on() {
             return;
         }
+        let is_named = cause == Cause::Named;
+        self.worst = self.worst.max(cause);
+        if is_named {
+            self.faulted = Tick::of_failure();
+        }
         if seen < self.incident {
             // The same incident, but the server may have more to say of it.
-            if let Some(Pushback::After(wait)) = pushback::of(status).filter(|_| !named) {
+            if let Some(Pushback::After(wait)) = pushback::of(status).filter(|_| !is_named) {
                 self.hold = self.hold.max(Some(later(now, wait)));
             }
             return;
@@ -171,21 +207,24 @@ impl Pace {
         self.incident.0 += 1;
         let is_first = self.in_a_row == 0;
         self.in_a_row += 1;
-        self.is_named = named;
         if is_first && verdict::is_of_dying_connection(status) {
             // The connection was told to go away; there is another by now.
             return;
         }
         let wait = match pushback::of(status) {
             // The first time the server has its way; then it can make the wait longer, not shorter.
-            Some(Pushback::After(wait)) if !named && is_first => wait,
-            Some(Pushback::After(wait)) if !named => {
+            Some(Pushback::After(wait)) if !is_named && is_first => wait,
+            Some(Pushback::After(wait)) if !is_named => {
                 wait.max(self.backoff.next().unwrap_or_default())
             }
-            _ if named && is_first => Duration::ZERO,
+            _ if is_named && is_first => Duration::ZERO,
             _ => self.backoff.next().unwrap_or_default(),
         };
-        let wait = if named { wait.min(WAIT_OF_NAMED) } else { wait };
+        let wait = if is_named {
+            wait.min(WAIT_OF_NAMED)
+        } else {
+            wait
+        };
         let wait = match is_first {
             true => wait,
             false => wait.max(shortest_wait(self.in_a_row - 1)),

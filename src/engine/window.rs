@@ -31,6 +31,7 @@ use self::slot::{Loss, Slot, State};
 pub(crate) use self::suspects::Evidence;
 use self::suspects::Suspects;
 use super::flight::Flight;
+use super::proof::Tick;
 use crate::error::{Error, ErrorKind};
 use crate::verdict::Verdict;
 
@@ -98,8 +99,8 @@ pub(crate) enum Aftermath {
     Quiet,
     /// The server is there.
     Answered,
-    /// The server is there, and has done what it was asked for.
-    Succeeded,
+    /// The server is there, and has done what it was asked for at this time.
+    Succeeded(Tick),
     /// The server failed at an item, which may be at fault itself. The others can go on at once.
     FailedAtItem,
     /// The call broke, or (`named`) the server failed at what it has done before.
@@ -359,9 +360,9 @@ impl<E, O> Window<E, O> {
             || self.first_waiting().is_some()
     }
 
-    /// How many items have succeeded in all.
-    pub(crate) fn successes(&self) -> u64 {
-        self.suspects.successes()
+    /// An item has succeeded that was sent at this time, by whichever adapter.
+    pub(crate) fn success(&mut self, tick: Tick) {
+        self.suspects.success(tick);
     }
 
     /// Whether only items are left at which the server has failed with no success since: nothing that is
@@ -529,7 +530,7 @@ impl<E, O> Window<E, O> {
         self.depth.answered();
         let Some(slot) = self.slot(index) else {
             // Of the canary, or of an item that was given up: the server does its work all the same.
-            self.suspects.success();
+            self.suspects.success(flight.proves());
             return Answered::Succeeded;
         };
         // One that was given up meanwhile has its result.
@@ -548,7 +549,7 @@ impl<E, O> Window<E, O> {
             // Up at once and down slowly: too much memory is worse than a smaller window.
             self.answer_len = len.max(self.answer_len - self.answer_len / 16).max(1);
         }
-        self.suspects.success();
+        self.suspects.success(flight.proves());
         Answered::Succeeded
     }
 

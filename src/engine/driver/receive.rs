@@ -12,7 +12,7 @@ use crate::engine::call::{End, Event};
 use crate::engine::canary::Canary;
 use crate::engine::lane::Lane;
 use crate::engine::nodes::Route;
-use crate::engine::pace::Incident;
+use crate::engine::pace::{Cause, Incident};
 use crate::engine::window::{Acknowledged, Aftermath, Answered, Ended, Evidence, Lost};
 use crate::engine::{Operation, refs};
 use crate::item::Tagged;
@@ -89,7 +89,6 @@ where
             *budget = budget.saturating_sub(len / BYTES_OF_EVENT);
             len
         });
-        let successes = self.window.successes();
         let pace = self.nodes.pace(lane.route.node);
         match answered {
             Answered::Unexpected => {
@@ -97,9 +96,9 @@ where
                 return false;
             }
             Answered::Succeeded => {
-                pace.succeeded(successes);
+                pace.succeeded(lane.flight.proves());
                 if is_canary {
-                    self.canary.found();
+                    self.canary.succeeded();
                 }
             }
             Answered::Otherwise => pace.answered(),
@@ -122,7 +121,7 @@ where
                 self.opened_in_vain(evidence.now);
             }
             // The server is there, so that the next call may be made at once, but not one after the other.
-            self.fault(evidence.now, true, status, (lane.route, lane.seen));
+            self.fault(evidence.now, Cause::Named, status, (lane.route, lane.seen));
         }
     }
 
@@ -148,10 +147,7 @@ where
                     return false;
                 }
                 if lane.flight.is_at_canary() {
-                    match self.canary.to_look_up() == answered {
-                        true => self.canary.found(),
-                        false => self.canary.drop_it(),
-                    }
+                    self.canary.looked_up(answered);
                 }
                 let expected = self.window.looked_up(&mut lane.flight, |entry| {
                     let key = key(operation, entry);
@@ -191,7 +187,7 @@ where
         let pace = self.nodes.pace(route.node);
         Evidence {
             now: Instant::now(),
-            proved: pace.proved(),
+            proved: pace.learn(),
             failures: pace.failures(),
         }
     }
@@ -209,8 +205,11 @@ where
             && status
                 .as_ref()
                 .is_some_and(|status| verdict::is_of_limit(status));
+        let is_vain_work = ended.taken > 0 && lane.flight.answered() == 0;
         let is_at_canary = lane.flight.ended_at_canary(ended.taken);
-        self.canary_ended(is_at_canary, failure.as_ref());
+        if is_at_canary && is_refused_record(failure.as_ref()) {
+            self.canary.refused();
+        }
         let operation = &self.operation;
         let aftermath = self.window.call_ended(
             &lane.flight,
@@ -221,23 +220,27 @@ where
         match aftermath {
             Aftermath::Quiet if never_opened => {
                 self.opened_in_vain(now);
-                self.fault(now, false, status, (lane.route, lane.seen));
+                self.fault(now, Cause::Line, status, (lane.route, lane.seen));
             }
             Aftermath::Quiet => {}
             Aftermath::Answered => self.nodes.pace(lane.route.node).answered(),
-            Aftermath::Succeeded => {
+            Aftermath::Succeeded(tick) => {
                 if is_at_canary {
-                    self.canary.found();
+                    self.canary.succeeded();
                 }
-                let successes = self.window.successes();
-                self.nodes.pace(lane.route.node).succeeded(successes);
+                self.nodes.pace(lane.route.node).succeeded(tick);
             }
             Aftermath::FailedAtItem => self.failed_at_item(now, status, lane),
             Aftermath::Fault { named } => {
                 if !named && is_refused {
                     self.lane_refused(now);
                 }
-                self.fault(now, named, status, (lane.route, lane.seen));
+                let cause = match named {
+                    true => Cause::Named,
+                    false if is_vain_work => Cause::Work,
+                    false => Cause::Line,
+                };
+                self.fault(now, cause, status, (lane.route, lane.seen));
             }
         }
     }
@@ -255,13 +258,6 @@ where
         self.lanes.refused(now, |times| retry.wait_after(times));
     }
 
-    /// A call has ended, maybe at the canary: one that is refused tells nothing any more.
-    fn canary_ended(&mut self, is_at_canary: bool, failure: Option<&(Verdict, Arc<Status>)>) {
-        if is_at_canary && matches!(failure, Some((Verdict::Record, _))) {
-            self.canary.drop_it();
-        }
-    }
-
     /// The server has failed at an item. Whether that is an outage, other items tell: as long as there
     /// is one to try, or the canary, nothing waits and the breaker does not count it.
     fn failed_at_item(
@@ -273,16 +269,17 @@ where
         let may_ask =
             self.nodes.retry().is_on() && (O::LOST == Lost::Nothing || self.window.looks_up());
         if may_ask {
-            self.canary.item_failed(now);
+            self.canary.item_failed();
         }
         let has_canary = may_ask && self.canary.is_known();
         let may_tell = has_canary || self.window.has_fresh();
         let pace = self.nodes.pace(lane.route.node);
+        pace.learn();
         pace.failed_at_item();
         if may_tell && pace.failures() <= UNPROVED && !pace.is_in_trouble() {
             self.note_fault(status);
         } else {
-            self.fault(now, true, status, (lane.route, lane.seen));
+            self.fault(now, Cause::Named, status, (lane.route, lane.seen));
         }
     }
 
@@ -290,30 +287,36 @@ where
         let now = ended.evidence.now;
         let failure = ended.failure.clone();
         let is_at_canary = lane.flight.ended_at_canary(ended.taken);
-        self.canary_ended(is_at_canary, failure.as_ref());
+        if is_at_canary && is_refused_record(failure.as_ref()) {
+            self.canary.not_found();
+        }
+        // What it did not find out about it is not found out this time.
+        self.canary.look_up_ended();
         let wait = self.nodes.wait(now, failure.as_ref());
         match self.window.look_up_ended(&lane.flight, ended, wait) {
             Aftermath::Fault { named } => {
-                self.canary.rest();
                 let status = failure.map(|(_, status)| status);
-                self.fault(now, named, status, (lane.route, lane.seen));
+                let cause = match named {
+                    true => Cause::Named,
+                    false => Cause::Line,
+                };
+                self.fault(now, cause, status, (lane.route, lane.seen));
             }
             Aftermath::Answered => self.nodes.pace(lane.route.node).looked_up(),
-            // Nobody may look up.
-            _ => self.canary.rest(),
+            _ => {}
         }
     }
 
     fn fault(
         &mut self,
         now: Instant,
-        named: bool,
+        cause: Cause,
         status: Option<Arc<Status>>,
         (route, seen): (Route, Incident),
     ) {
         let status = self.note_fault(status);
         let pace = self.nodes.pace(route.node);
-        pace.fault(now, named, &status, seen);
+        pace.fault(now, cause, &status, seen);
     }
 
     fn note_fault(&mut self, status: Option<Arc<Status>>) -> Arc<Status> {
@@ -322,6 +325,10 @@ where
         self.nodes.note_fault(Arc::clone(&status));
         status
     }
+}
+
+fn is_refused_record(failure: Option<&(Verdict, Arc<Status>)>) -> bool {
+    matches!(failure, Some((Verdict::Record, _)))
 }
 
 /// Keeps an item that has succeeded.

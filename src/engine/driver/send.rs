@@ -80,7 +80,7 @@ where
     fn hand_out_work(&mut self, cx: &Context<'_>, now: Instant) {
         let mut may_open = true;
         while self.window.has_waiting() {
-            if self.window.is_stuck() && self.canary.to_look_up().is_some() {
+            if self.window.is_stuck() && self.canary.is_to_be_looked_up() {
                 // It will tell more than what is left.
                 return;
             }
@@ -122,6 +122,9 @@ where
                     break;
                 };
                 let asked = entry.asked.as_ref().expect("only what was checked waits");
+                if let Some(cid) = O::deletes(asked) {
+                    self.nodes.forget(cid);
+                }
                 lane.batch
                     .push_back(self.operation.request(&entry.input, asked));
             }
@@ -225,11 +228,10 @@ where
 
     /// Looks up what is in doubt, all in one call.
     pub(super) fn look_up(&mut self, cx: &Context<'_>, now: Instant) {
-        let canary = self.canary.to_look_up();
-        let canary = canary
-            .filter(|_| !self.window.is_empty())
-            .filter(|_| self.nodes.has_doubtful() || !self.window.has_fresh());
-        if self.look_up.is_some() || !self.window.has_doubt() && canary.is_none() {
+        let wants_canary = !self.window.is_empty()
+            && (self.nodes.has_doubtful() || !self.window.has_fresh())
+            && self.canary.is_to_be_looked_up();
+        if self.look_up.is_some() || !self.window.has_doubt() && !wants_canary {
             return;
         }
         let load = |driver: &Self, route| Some(driver.lanes.on(route));
@@ -241,7 +243,7 @@ where
         let opening = self.opening(route, probe, None);
         let transport = self.nodes.transport(route);
         let mut lane = Lane::open(transport, refs::LOOKUP, refs::LONGEST_META, opening);
-        if let Some(key) = canary {
+        if wants_canary && let Some(key) = self.canary.look_up() {
             lane.flight.carry_canary();
             lane.batch.push_back(refs::Request(Some(key)));
         }

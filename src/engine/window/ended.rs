@@ -6,8 +6,10 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::slot::{Loss, State};
+use super::suspects::Suspects;
 use super::{Acknowledged, Aftermath, Ended, Flight, Lost, Rules, Window};
 use crate::engine::flight::Unanswered;
+use crate::engine::proof::Tick;
 use crate::error::{Error, ErrorKind};
 use crate::verdict::{self, Verdict};
 
@@ -119,7 +121,7 @@ impl<E, O> Window<E, O> {
             (Verdict::Attempt, Some(at)) => {
                 self.requeue_all(&left.items[1..]);
                 let aftermath = self.failed_at(at, flight, &status, &ended, wait);
-                if aftermath == Aftermath::Succeeded {
+                if matches!(aftermath, Aftermath::Succeeded(_)) {
                     self.expect_stored(&left.items[1..], flight.number);
                 }
                 aftermath
@@ -127,13 +129,14 @@ impl<E, O> Window<E, O> {
             // At an item that was given up meanwhile, or at the canary.
             (Verdict::Record | Verdict::Attempt, _) => {
                 self.requeue_all(&left.items);
-                if !left.is_at_canary() || verdict == Verdict::Record {
+                if verdict == Verdict::Record {
                     Aftermath::Answered
                 } else if verdict::is_already_stored(&status) {
-                    self.suspects.success();
-                    Aftermath::Succeeded
-                } else {
+                    self.succeeded(flight.would_prove(flight.answered() + 1))
+                } else if left.is_at_canary() {
                     Aftermath::Fault { named: true }
+                } else {
+                    Aftermath::FailedAtItem
                 }
             }
             (Verdict::Moment | Verdict::Whole, at) => {
@@ -156,6 +159,10 @@ impl<E, O> Window<E, O> {
     ) -> Aftermath {
         let items = &left.items;
         if ended.failure.is_none() && ended.acknowledged {
+            if flight.is_unused() {
+                // It was asked for nothing.
+                return Aftermath::Quiet;
+            }
             let mut suspected = false;
             for item in items {
                 suspected |= self.is_in_refused_call(item.index);
@@ -165,8 +172,7 @@ impl<E, O> Window<E, O> {
             if !suspected {
                 self.segments.succeeded();
             }
-            self.suspects.success();
-            return Aftermath::Succeeded;
+            return self.succeeded(flight.would_prove(usize::MAX));
         }
         if !flight.is_awaited() {
             return Aftermath::Quiet;
@@ -188,9 +194,13 @@ impl<E, O> Window<E, O> {
                 self.refused_with(items, flight.number);
                 Aftermath::Quiet
             }
-            (Verdict::Record | Verdict::Attempt, None) => {
+            (Verdict::Record, None) => {
                 self.requeue_all(items);
                 Aftermath::Answered
+            }
+            (Verdict::Attempt, None) => {
+                self.requeue_all(items);
+                Aftermath::FailedAtItem
             }
             (Verdict::Record, Some(_)) => {
                 self.found_refused(items);
@@ -212,6 +222,12 @@ impl<E, O> Window<E, O> {
                 Aftermath::Fault { named: false }
             }
         }
+    }
+
+    /// The server does its work: so it did when this was asked for.
+    fn succeeded(&mut self, tick: Tick) -> Aftermath {
+        self.suspects.success(tick);
+        Aftermath::Succeeded(tick)
     }
 
     /// What was sent behind the request that the server ended the call at was sent in vain.
@@ -244,13 +260,12 @@ impl<E, O> Window<E, O> {
         let mut evidence = ended.evidence;
         let is_stored = verdict::is_already_stored(status);
         if is_stored {
-            // The server does its work, whatever is to be done about this item.
-            self.suspects.success();
-            evidence.proved = self.suspects.successes();
+            // It has judged this item, just now.
+            evidence.proved = Tick::now();
         }
         let most = self.rules.most_tries;
         let last = self.live(at.index).last_failure();
-        let (failure, counts) = self.suspects.failed(last, most, evidence);
+        let (failure, counts) = Suspects::failed(last, most, evidence);
         let trouble = self.live(at.index).trouble.get_or_insert_default();
         trouble.tries += u32::from(counts);
         trouble.failure = Some(failure);
@@ -267,7 +282,8 @@ impl<E, O> Window<E, O> {
         }
         self.retry(at.index);
         if is_stored {
-            Aftermath::Succeeded
+            // The server does its work, whatever is to be done about this item.
+            self.succeeded(flight.would_prove(flight.answered() + 1))
         } else {
             Aftermath::FailedAtItem
         }
