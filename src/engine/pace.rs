@@ -33,7 +33,7 @@ pub(super) struct Pace {
     /// No call is opened before.
     hold: Option<Instant>,
     incident: Incident,
-    /// How many times in a row the server has failed at an item, and when it last did.
+    /// How many times in a row the server has failed at an item, and when it first did.
     failures: (u32, Tick),
 }
 
@@ -147,13 +147,16 @@ impl Pace {
 
     /// The server has failed at an item, which may be at fault itself.
     pub(super) fn failed_at_item(&mut self) {
-        self.failures = (self.failures().saturating_add(1), Tick::now());
+        self.failures = match self.failures() {
+            0 => (1, Tick::now()),
+            failures => (failures.saturating_add(1), self.failures.1),
+        };
     }
 
-    /// How many times in a row it has, and no item that was sent since has succeeded.
+    /// How many times in a row it has: no item that was sent since the first of them has succeeded.
     pub(super) fn failures(&self) -> u32 {
-        let (failures, last) = self.failures;
-        match self.proof.latest() < last {
+        let (failures, first) = self.failures;
+        match self.proof.latest() < first {
             true => failures,
             false => 0,
         }

@@ -352,6 +352,11 @@ impl<E, O> Window<E, O> {
         self.first_waiting().is_some()
     }
 
+    /// Whether an answer to an item is awaited.
+    pub(crate) fn is_in_flight(&self) -> bool {
+        self.in_flight > 0
+    }
+
     /// Whether anything is still to be sent, now or later.
     pub(crate) fn has_unsent(&mut self) -> bool {
         !self.resting.is_empty()

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{AlreadyStored, Fault, Method, Store, Validation};
-use agntcy_dir_stream::{ErrorKind, Monitor, Pulled, Pushed, Status};
+use agntcy_dir_stream::{ErrorKind, Monitor, Pulled, Pushed, Retry, Status};
 use futures::stream;
 use proptest::prelude::*;
 use tokio::time::Instant;
@@ -23,6 +23,9 @@ const OUTAGE: Duration = Duration::from_secs(60);
 
 /// How long the adapter may wait for each bad record, in all.
 const WAIT_OF_ONE: Duration = Duration::from_millis(20);
+
+/// How many requests the server may work on for each bad record, lookups among them.
+const REQUESTS_OF_ONE: u32 = 16;
 
 /// The line's own ticks: a run without a bad record takes no paused time at all, but a timer goes
 /// off up to a millisecond late.
@@ -74,6 +77,8 @@ struct Case {
     is_flaky: bool,
     /// After how many accepted records the server fails at all of them, for a minute.
     outage: Option<usize>,
+    /// How long the server takes for a request.
+    pace: Duration,
     /// Of what is random in the server and in the adapter.
     seed: u64,
 }
@@ -115,10 +120,11 @@ fn case(most: usize) -> impl Strategy<Value = Case> {
         prop::bool::weighted(0.3),
         // Before a record was accepted, an outage cannot be told from bad records.
         prop::option::weighted(0.3, 1usize..50),
+        prop_oneof![5 => Just(0), 1 => Just(5), 1 => Just(300), 1 => Just(1_200)],
         any::<u64>(),
     )
         .prop_map(
-            |(records, window, calls, (unordered, already), is_flaky, outage, seed)| Case {
+            |(records, window, calls, (unordered, already), is_flaky, outage, pace, seed)| Case {
                 records,
                 window,
                 calls,
@@ -126,6 +132,7 @@ fn case(most: usize) -> impl Strategy<Value = Case> {
                 already,
                 is_flaky,
                 outage,
+                pace: Duration::from_millis(pace),
                 seed,
             },
         )
@@ -202,6 +209,8 @@ impl Case {
             .window(some(self.window))
             .calls(some(self.calls))
             .unordered(self.unordered)
+            // A slow server may take more than the usual ten minutes for a window.
+            .retry(Retry::new().time(Duration::MAX))
     }
 
     /// Whether one of the first records is good. If not, the adapter knows of nothing that the
@@ -213,6 +222,14 @@ impl Case {
 
     fn numbers(&self) -> std::ops::Range<usize> {
         0..self.records.len()
+    }
+
+    fn slow_down(&self, store: &Store, method: Method) {
+        if !self.pace.is_zero() {
+            for method in [method, Method::Lookup] {
+                store.inject(Fault::delay(self.pace).on(method).times(u64::MAX));
+            }
+        }
     }
 
     async fn push(&self) -> (Store, Run<Pushed<usize>>) {
@@ -228,6 +245,7 @@ impl Case {
                 move |record| validator.lock().unwrap().validate(record)
             })
             .build();
+        self.slow_down(&store, Method::Push);
         let had_outage = || validator.lock().unwrap().down_until.is_some();
         let records = stream::iter(self.numbers().map(|number| (record(number), number)));
         let results = records.push_to_with(&store.client(), &self.options());
@@ -252,6 +270,7 @@ impl Case {
                 store.inject(fault.of(cid).times(u64::MAX));
             }
         }
+        self.slow_down(&store, Method::Pull);
         let refs = stream::iter(self.numbers().map(|number| (cid(&record(number)), number)));
         let results = refs.pull_from_with(&store.client(), &self.options());
         let monitor = results.monitor();
@@ -279,7 +298,9 @@ impl Case {
         if self.window < 16 {
             return;
         }
-        let waits = WAIT_OF_ONE * self.records.bad();
+        let bad = self.records.bad();
+        let waits =
+            WAIT_OF_ONE * bad + self.pace * (self.records.len() as u32 + REQUESTS_OF_ONE * bad);
         let (what, most) = match run.had_outage {
             true => ("an outage and bad records", OUTAGE + LATE + waits),
             false => ("bad records", waits + TICKS),
@@ -288,7 +309,7 @@ impl Case {
             run.waited <= most,
             "{:?} were waited for {} of {what}, {most:?} is the limit",
             run.waited,
-            self.records.bad(),
+            bad,
         );
     }
 
@@ -360,6 +381,7 @@ fn cost(records: Records) -> Cost {
         already: true,
         is_flaky: false,
         outage: None,
+        pace: Duration::ZERO,
         seed: 1,
     };
     on_paused_clock(async {

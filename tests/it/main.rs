@@ -22,6 +22,8 @@ mod ill_will;
 #[cfg(feature = "server")]
 mod lanes;
 #[cfg(feature = "server")]
+mod neighbours;
+#[cfg(feature = "server")]
 mod pipeline;
 mod real;
 mod record;

@@ -259,7 +259,7 @@ where
     }
 
     /// The server has failed at an item. Whether that is an outage, other items tell: as long as there
-    /// is one to try, or the canary, nothing waits and the breaker does not count it.
+    /// is one to try or under way, or the canary, nothing waits and the breaker does not count it.
     fn failed_at_item(
         &mut self,
         now: Instant,
@@ -272,7 +272,7 @@ where
             self.canary.item_failed();
         }
         let has_canary = may_ask && self.canary.is_known();
-        let may_tell = has_canary || self.window.has_fresh();
+        let may_tell = has_canary || self.window.has_fresh() || self.window.is_in_flight();
         let pace = self.nodes.pace(lane.route.node);
         pace.learn();
         pace.failed_at_item();
