@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use tonic::Status;
 
+use crate::client::Unreachable;
+
 type Source = Box<dyn StdError + Send + Sync>;
 
 /// What went wrong, as a class to match on. [`Error::kind`] gives it.
@@ -162,9 +164,10 @@ impl fmt::Display for Cut<'_> {
     }
 }
 
-type Link<'a> = &'a (dyn StdError + 'static);
+pub(crate) type Link<'a> = &'a (dyn StdError + 'static);
 
-fn chain(first: Option<Link<'_>>) -> impl Iterator<Item = Link<'_>> {
+/// A cause, and those behind it.
+pub(crate) fn chain(first: Option<Link<'_>>) -> impl Iterator<Item = Link<'_>> {
     successors(first, |link: &Link<'_>| (*link).source())
 }
 
@@ -179,8 +182,12 @@ fn behind(status: &Status) -> Option<Link<'_>> {
         }
     };
     match chain(status.source()).filter(said).last() {
-        // The root cause stays, though it was said, for those who look for its type.
-        Some(link) => link.source().or((!link.is::<Status>()).then_some(link)),
+        // The root cause stays, though it was said, for those who look for its type. Words of ours
+        // have none that could be looked for.
+        Some(link) => {
+            let is_ours = link.is::<Unreachable>() || link.is::<Status>();
+            link.source().or((!is_ours).then_some(link))
+        }
         None => status.source(),
     }
 }

@@ -1,5 +1,6 @@
 //! Connecting over TCP, with the settings that a DIR server's streams need.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::runtime::Handle;
 
 use super::Client;
-use super::connection::{CONNECT_TIMEOUT, Connection, OUTSIDE};
+use super::connection::{CONNECT_TIMEOUT, Connection, OUTSIDE, Unreachable};
 use crate::error::{Error, ErrorKind};
 
 /// How long a connection may be silent before TCP asks whether the other side is still there: else
@@ -37,8 +38,12 @@ impl Client {
     /// # Errors
     ///
     /// [`Invalid`](ErrorKind::Invalid) if `url` is not an `http` URL of a server and nothing more, or
-    /// outside of a tokio runtime; [`Unavailable`](ErrorKind::Unavailable) if nobody answers there,
-    /// or not with HTTP/2. It names the address, and says what was found there.
+    /// outside of a tokio runtime. It says what is wrong, and repeats nothing of the URL, which may hold
+    /// a secret at any place: only a plain IP address and port, as below.
+    ///
+    /// [`Unavailable`](ErrorKind::Unavailable) if nobody answers there, or not with HTTP/2. It names the
+    /// address, and says what was found there; what the system said, such as a refused connection, is
+    /// its [source](std::error::Error::source).
     ///
     /// ```
     /// use agntcy_dir_stream::{Client, ErrorKind};
@@ -63,8 +68,12 @@ impl Client {
         let connection = Connection::new(origin, tcp());
         match connection.ready().await {
             Ok(_) => Ok(Self::over(Arc::new(connection))),
-            Err(error) => {
-                Err(Error::new(ErrorKind::Unavailable, error.to_string()).with_source(error))
+            Err(Unreachable { words, cause }) => {
+                let error = Error::new(ErrorKind::Unavailable, words.to_string());
+                Err(match cause {
+                    Some(cause) => error.with_source(cause),
+                    None => error,
+                })
             }
         }
     }
@@ -74,7 +83,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Invalid`](ErrorKind::Invalid) if `url` is not an `http` URL of a server, and nothing more.
+    /// [`Invalid`](ErrorKind::Invalid) as of [`connect`](Self::connect), for the URL alone.
     pub fn connect_lazy(url: impl AsRef<str>) -> Result<Self, Error> {
         let connection = Connection::new(origin(url.as_ref())?, tcp());
         Ok(Self::over(Arc::new(connection)))
@@ -90,49 +99,59 @@ fn tcp() -> HttpConnector {
     tcp
 }
 
-/// The server that a URL names. What a URL may have beyond that would not be used, so it is refused;
-/// it may be a secret, so it is not repeated.
+/// The server that a URL names. What a URL may have beyond that would not be used, so it is refused.
+///
+/// Any part of it may be a secret, or of one: a password in the place of the port, or one with a `/` in
+/// it, which ends the host. So what is refused is not repeated, unless it is an address and a port as
+/// a whole.
 fn origin(url: &str) -> Result<Uri, Error> {
+    if let Ok(address) = url.parse::<SocketAddr>() {
+        return Err(Error::invalid(format!(
+            "`{address}` is not a URL such as http://{address}"
+        )));
+    }
+    if !url.contains("://") {
+        return Err(refused("it does not begin with http://"));
+    }
     let uri: Uri = url
         .parse()
-        .map_err(|error| not_a_url(url).with_source(error))?;
+        .map_err(|error| refused("it cannot be read").with_source(error))?;
     let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
-        return Err(not_a_url(url));
+        return Err(refused("it has no host"));
     };
     let (user, server) = match authority.as_str().rsplit_once('@') {
         Some((user, server)) => (Some(user), server),
         None => (None, authority.as_str()),
     };
     let host = authority.host();
+    let port = server
+        .strip_prefix(host)
+        .and_then(|port| port.strip_prefix(':'))
+        .filter(|port| port.bytes().all(|digit| digit.is_ascii_digit()))
+        .and(authority.port_u16());
+    let what = if *scheme == Scheme::HTTPS {
+        "only http is built in, not https; Client::from_service takes any channel"
+    } else if *scheme != Scheme::HTTP {
+        "only http is built in; Client::from_service takes any channel"
+    } else if user.is_some() {
+        "a user is not used"
+    } else if url.contains('#') {
+        "a fragment is not used"
+    } else if uri.query().is_some() {
+        "a query is not used"
+    } else if uri.path() != "/" {
+        "a path is not used"
+    } else if host.is_empty() {
+        "it has no host"
     // What looks like a port and is none would be taken for port 80.
-    if host.is_empty() || server != host && authority.port_u16().is_none() {
-        return Err(not_a_url(url));
-    }
-    let refused = |what: &str| Err(Error::invalid(format!("`{scheme}://{server}`: {what}")));
-    if *scheme != Scheme::HTTP {
-        return refused(&format!(
-            "only http is built in, not {scheme}; Client::from_service takes any channel"
-        ));
-    }
-    if user.is_some() {
-        return refused("a user is not used");
-    }
-    if url.contains('#') {
-        return refused("a fragment is not used");
-    }
-    if uri.query().is_some() {
-        return refused("a query is not used");
-    }
-    if uri.path() != "/" {
-        return refused("a path is not used");
-    }
-    Ok(uri)
+    } else if server != host && port.is_none() {
+        "what is behind the host's colon is not a port"
+    } else {
+        return Ok(uri);
+    };
+    Err(refused(what))
 }
 
-fn not_a_url(url: &str) -> Error {
-    let may_hold_a_secret = url.contains(['@', '?', '#']);
-    let shown = if may_hold_a_secret { "…" } else { url };
-    Error::invalid(format!(
-        "`{shown}` is not a URL such as http://127.0.0.1:8888"
-    ))
+fn refused(what: &'static str) -> Error {
+    Error::invalid(format!("not a URL such as http://127.0.0.1:8888: {what}"))
 }

@@ -18,8 +18,9 @@ use tonic::ConnectError;
 use tonic::body::Body;
 use tonic::codegen::Service;
 
-use super::greeting::Greeting;
-use super::transport::{BoxError, Opening, Transport, Way};
+use super::greeting::{Greeting, NoSettings};
+use super::transport::{BoxError, Opening, Transport};
+use crate::error;
 
 /// HTTP/2 connection window in bytes: the largest there is. What is not yet read is bounded by the
 /// stream windows alone, so 511 calls whose consumers have stopped reading leave room for another.
@@ -54,9 +55,79 @@ pub(super) const OUTSIDE: &str = "this is outside of any tokio runtime";
 /// Takes calls for a connection.
 type Sender = http2::SendRequest<Body>;
 type Made = Result<Sender, Unreachable>;
-/// Nothing while it is being made.
-type Making = watch::Receiver<Option<Made>>;
-type Make = dyn Fn() -> Pin<Box<dyn Future<Output = Made> + Send>> + Send + Sync;
+type Make = dyn Fn(watch::Sender<Stage>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
+
+/// How far a connection is.
+#[derive(Debug)]
+enum Stage {
+    /// What has not come yet, in words.
+    Awaits(&'static str),
+    Made(Made),
+}
+
+/// Before anybody has answered.
+const NO_CONNECTION: &str = "no connection";
+
+/// Before the server has said that it speaks HTTP/2.
+const SILENT: &str = "the server said nothing";
+
+/// A connection that is being made, or was.
+#[derive(Clone, Debug)]
+struct Making {
+    origin: Uri,
+    since: Instant,
+    stage: watch::Receiver<Stage>,
+}
+
+impl Making {
+    /// Whether it takes calls, or may yet.
+    fn is_alive(&self) -> bool {
+        match &*self.stage.borrow() {
+            Stage::Made(Ok(sender)) => !sender.is_closed(),
+            Stage::Made(Err(_)) => false,
+            Stage::Awaits(_) => self.stage.has_changed().is_ok(),
+        }
+    }
+
+    async fn made(mut self) -> Made {
+        let is_made = |stage: &Stage| matches!(stage, Stage::Made(_));
+        if let Ok(stage) = self.stage.wait_for(is_made).await
+            && let Stage::Made(made) = &*stage
+        {
+            return made.clone();
+        }
+        let gone = "the task that did it has ended";
+        Err(Unreachable::new(&self.origin, gone))
+    }
+}
+
+/// Which of the connections that were made one after the other a call goes by. It is not known before
+/// the call is under way, since others may leave a connection until then.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Way(Arc<Mutex<Option<(u64, Making)>>>);
+
+impl Way {
+    fn get(&self) -> MutexGuard<'_, Option<(u64, Making)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn number(&self) -> Option<u64> {
+        self.get().as_ref().map(|(number, _)| *number)
+    }
+
+    /// What the call waits for, while its connection is not made.
+    pub(crate) fn waits_for(&self) -> Option<Unreachable> {
+        let way = self.get();
+        let (_, making) = way.as_ref()?;
+        match *making.stage.borrow() {
+            Stage::Awaits(what) => {
+                let waited = making.since.elapsed();
+                Some(Unreachable::late(&making.origin, what, waited))
+            }
+            Stage::Made(_) => None,
+        }
+    }
+}
 
 /// The way to one server: a connection for each tokio runtime that it is used in. The tasks of a
 /// connection live in a runtime and end with it, or rest when it rests.
@@ -68,19 +139,11 @@ pub(crate) struct Connection {
     current: Arc<Mutex<Current>>,
 }
 
+#[derive(Default)]
 struct Current {
-    /// Goes up when the connections are left. The first is 1, for a call has none at first.
+    /// Goes up when the connections are left.
     number: u64,
     connections: Vec<(runtime::Id, Making)>,
-}
-
-impl Default for Current {
-    fn default() -> Self {
-        Self {
-            number: 1,
-            connections: Vec::new(),
-        }
-    }
 }
 
 impl Connection {
@@ -95,8 +158,12 @@ impl Connection {
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let target = origin.clone();
-        let make = move || -> Pin<Box<dyn Future<Output = Made> + Send>> {
-            Box::pin(make(target.clone(), connector.clone()))
+        let make = move |stage: watch::Sender<Stage>| -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            let (target, connector) = (target.clone(), connector.clone());
+            Box::pin(async move {
+                let made = make(target, connector, &stage).await;
+                stage.send_replace(Stage::Made(made));
+            })
         };
         Self::over(origin, Arc::new(make))
     }
@@ -120,50 +187,43 @@ impl Connection {
 
     /// The same, for a call, which goes by that connection.
     async fn ready_for(&self, way: &Way) -> Made {
-        let gone = || Unreachable::new(&self.origin, "the task that did it has ended", None);
-        let mut making = self.making(way)?;
-        let made = making.wait_for(Option::is_some).await;
-        made.ok().and_then(|made| made.clone()).ok_or_else(gone)?
+        self.making(way)?.made().await
     }
 
     fn making(&self, way: &Way) -> Result<Making, Unreachable> {
-        let outside = |_| Unreachable::new(&self.origin, OUTSIDE, None);
+        let outside = |_| Unreachable::new(&self.origin, OUTSIDE);
         let runtime = Handle::try_current().map_err(outside)?;
         let mut current = self.current();
-        way.set(current.number);
-        current.connections.retain(|(_, making)| is_alive(making));
+        current.connections.retain(|(_, making)| making.is_alive());
         let mut connections = current.connections.iter();
-        if let Some((_, making)) = connections.find(|(id, _)| *id == runtime.id()) {
-            return Ok(making.clone());
-        }
-        let (made, making) = watch::channel(None);
-        let make = (self.make)();
-        // By a task of its own: a call that is polled no more would keep the others waiting.
-        runtime.spawn(async move { made.send_replace(Some(make.await)) });
-        current.connections.push((runtime.id(), making.clone()));
+        let known = connections.find(|(id, _)| *id == runtime.id());
+        let making = match known {
+            Some((_, making)) => making.clone(),
+            None => {
+                let (tell, stage) = watch::channel(Stage::Awaits(NO_CONNECTION));
+                // By a task of its own: a call that is polled no more would keep the others waiting.
+                runtime.spawn((self.make)(tell));
+                let making = Making {
+                    origin: self.origin.clone(),
+                    since: Instant::now(),
+                    stage,
+                };
+                current.connections.push((runtime.id(), making.clone()));
+                making
+            }
+        };
+        *way.get() = Some((current.number, making.clone()));
         Ok(making)
     }
 }
 
-/// Whether it takes calls, or may yet.
-fn is_alive(making: &Making) -> bool {
-    match &*making.borrow() {
-        Some(Ok(sender)) => !sender.is_closed(),
-        Some(Err(_)) => false,
-        None => making.has_changed().is_ok(),
-    }
-}
-
-async fn make<C, IO>(origin: Uri, mut connector: C) -> Made
+async fn make<C, IO>(origin: Uri, mut connector: C, stage: &watch::Sender<Stage>) -> Made
 where
     C: Service<Uri, Response = TokioIo<IO>, Error: Into<BoxError>>,
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let failed = |error: BoxError| Unreachable::because(&origin, error);
-    let late = |what: &str| {
-        let words = format!("{what} within {} s", CONNECT_TIMEOUT.as_secs());
-        Unreachable::new(&origin, words, None)
-    };
+    let late = |what| Unreachable::late(&origin, what, CONNECT_TIMEOUT);
     let deadline = Instant::now() + CONNECT_TIMEOUT;
 
     let connecting = async {
@@ -172,9 +232,10 @@ where
     };
     let connected = timeout_at(deadline, connecting).await;
     let io = connected
-        .map_err(|_| late("no connection"))?
+        .map_err(|_| late(NO_CONNECTION))?
         .map_err(|error| failed(error.into()))?;
 
+    stage.send_replace(Stage::Awaits(SILENT));
     let (io, greeting) = Greeting::of(io.into_inner());
     let (sender, connection) = settings()
         .handshake(TokioIo::new(io))
@@ -185,8 +246,11 @@ where
 
     let heard = timeout_at(deadline, greeting.settings()).await;
     heard
-        .map_err(|_| late("the server said nothing"))?
-        .map_err(|error| failed(error.into()))?;
+        .map_err(|_| late(SILENT))?
+        .map_err(|NoSettings { instead, cause }| Unreachable {
+            cause: cause.map(|cause| Arc::new(cause) as _),
+            ..Unreachable::new(&origin, instead)
+        })?;
     Ok(sender)
 }
 
@@ -232,7 +296,7 @@ impl Transport for Connection {
     fn leave(&self, way: &Way) {
         let mut current = self.current();
         // Another adapter may have left them before. Those of other runtimes are left with them.
-        if current.number == way.number() {
+        if way.number() == Some(current.number) {
             current.number += 1;
             current.connections.clear();
         }
@@ -256,43 +320,53 @@ impl Connection {
     }
 }
 
-/// Why there is no connection. The words say all of it, since a status keeps only the outermost.
+/// Why there is no connection. `Display` says all of it, with the causes, since a status keeps only
+/// the words of the outermost.
 #[derive(Clone, Debug)]
-pub(super) struct Unreachable(Arc<Reason>);
-
-#[derive(Debug)]
-struct Reason {
-    words: String,
-    cause: Option<BoxError>,
+pub(crate) struct Unreachable {
+    /// All but the cause.
+    pub(super) words: Arc<str>,
+    pub(super) cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl Unreachable {
-    fn new(origin: &Uri, why: impl fmt::Display, cause: Option<BoxError>) -> Self {
+    fn new(origin: &Uri, why: impl fmt::Display) -> Self {
         let origin = origin.to_string();
         let words = format!("cannot connect to {}: {why}", origin.trim_end_matches('/'));
-        Self(Arc::new(Reason { words, cause }))
+        Self {
+            words: words.into(),
+            cause: None,
+        }
     }
 
     fn because(origin: &Uri, cause: BoxError) -> Self {
-        let mut why = cause.to_string();
-        let mut behind = cause.source();
-        while let Some(cause) = behind {
-            why = format!("{why}: {cause}");
-            behind = cause.source();
+        let origin = origin.to_string();
+        let words = format!("cannot connect to {}", origin.trim_end_matches('/'));
+        Self {
+            words: words.into(),
+            cause: Some(cause.into()),
         }
-        Self::new(origin, why, Some(cause))
+    }
+
+    fn late(origin: &Uri, what: &str, waited: Duration) -> Self {
+        let seconds = (waited.as_secs_f64() * 10.0).round() / 10.0;
+        Self::new(origin, format_args!("{what} within {seconds} s"))
     }
 }
 
 impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.words)
+        f.write_str(&self.words)?;
+        for cause in error::chain(self.source()) {
+            write!(f, ": {cause}")?;
+        }
+        Ok(())
     }
 }
 
 impl StdError for Unreachable {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        let cause = self.0.cause.as_deref();
+        let cause = self.cause.as_deref();
         cause.map(|cause| cause as &(dyn StdError + 'static))
     }
 }
@@ -302,6 +376,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::convert::Infallible;
 
+    use futures::StreamExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
     use super::*;
@@ -310,6 +385,7 @@ mod tests {
     use crate::options::Options;
     use crate::pull::PullExt as _;
     use crate::record::Record;
+    use crate::retry::Retry;
 
     /// A connection to what `serve` does with a pipe.
     fn to<F>(serve: impl Fn(DuplexStream) -> F + Clone + Send + Sync + 'static) -> Connection
@@ -324,19 +400,107 @@ mod tests {
         Connection::new(Uri::from_static("http://pipe:1"), connector)
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_server_that_says_nothing_is_given_up_in_words() {
-        let silent = to(|pipe| async move {
+    fn silent() -> Connection {
+        to(|pipe| async move {
             std::future::pending::<()>().await;
             drop(pipe);
-        });
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_says_nothing_is_given_up_in_words() {
         let start = Instant::now();
-        let error = silent.ready().await.unwrap_err();
+        let error = silent().ready().await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "cannot connect to http://pipe:1: the server said nothing within 20 s"
         );
         assert_eq!(start.elapsed(), CONNECT_TIMEOUT);
+    }
+
+    /// Nobody answers, and nobody refuses.
+    fn unanswered() -> Connection {
+        let connector = tower::service_fn(|_| {
+            std::future::pending::<Result<TokioIo<DuplexStream>, Infallible>>()
+        });
+        Connection::new(Uri::from_static("http://pipe:1"), connector)
+    }
+
+    /// A pull that fails: what its first error says.
+    async fn failure(client: Client, options: Options, drained: bool) -> String {
+        let record: Record = r#"{"name": "a"}"#.parse().unwrap();
+        let records = futures::stream::iter(vec![record; 4]);
+        let mut pull = records.pull_from_with(&client, &options);
+        if drained {
+            assert!(futures::poll!(pull.next()).is_pending());
+            pull.drain(FIVE);
+        }
+        let pull = tokio::time::timeout(Duration::from_secs(3600), pull.finish());
+        pull.await.unwrap().first_failures.remove(0).message
+    }
+
+    const FIVE: Duration = Duration::from_secs(5);
+
+    #[tokio::test(start_paused = true)]
+    async fn what_ends_before_there_is_a_connection_says_what_it_waits_for() {
+        let retry = || Retry::new().time(FIVE);
+        let off = || Options::new().retry(Retry::off());
+        for (make, what) in [
+            (silent as fn() -> Connection, "the server said nothing"),
+            (unanswered, "no connection"),
+        ] {
+            let words = format!("cannot connect to http://pipe:1: {what} within 5 s");
+            for calls in [1, 3].map(|calls| calls.try_into().unwrap()) {
+                let client = || Client::over(Arc::new(make())).with_connections(calls);
+                let options = Options::new().retry(retry());
+                let expired = failure(client(), options.calls(calls), false).await;
+                assert_eq!(expired, format!("not sent: no answer in 5 s: {words}"));
+                let drained = failure(client(), Options::new().calls(calls), true).await;
+                assert_eq!(
+                    drained,
+                    format!("not sent: the adapter was drained: {words}")
+                );
+                let options = off().stall_after(Some(FIVE));
+                let stalled = failure(client(), options.calls(calls), false).await;
+                let no_progress = "not sent: the call made no progress in 5 s";
+                assert_eq!(stalled, format!("{no_progress}: {words}"));
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_not_made_is_not_blamed_for_one_that_is() {
+        let slow = to(|pipe| async {
+            let mut connection = h2::server::handshake(pipe).await.unwrap();
+            let call = connection.accept().await;
+            std::future::pending::<()>().await;
+            drop((connection, call));
+        });
+        let client = Client::over(Arc::new(slow)).with_nodes_of(Client::over(Arc::new(silent())));
+        let options = Options::new()
+            .calls(2.try_into().unwrap())
+            .retry(Retry::new().time(FIVE));
+        let words = failure(client, options, false).await;
+        assert!(words.ends_with("no answer in 5 s"), "{words}");
+    }
+
+    /// Another adapter may have left the connection that a call still waits for.
+    #[tokio::test(start_paused = true)]
+    async fn a_call_knows_what_it_waits_for_when_others_have_left_that() {
+        let connection = silent();
+        let (way, other) = (Way::default(), Way::default());
+        assert!(way.waits_for().is_none());
+        let mut waits = Box::pin(connection.ready_for(&way));
+        assert!(futures::poll!(&mut waits).is_pending());
+        assert!(futures::poll!(Box::pin(connection.ready_for(&other))).is_pending());
+        connection.leave(&other);
+        tokio::time::sleep(Duration::from_millis(1_540)).await;
+        assert_eq!(
+            way.waits_for().unwrap().to_string(),
+            "cannot connect to http://pipe:1: the server said nothing within 1.5 s"
+        );
+        assert!(waits.await.is_err());
+        assert!(way.waits_for().is_none());
     }
 
     #[tokio::test]
@@ -391,7 +555,7 @@ mod tests {
             drop((connection, call));
         });
         let client = Client::over(Arc::new(dead));
-        let options = Options::new().stall_after(None).retry(crate::Retry::off());
+        let options = Options::new().stall_after(None).retry(Retry::off());
         let record: Record = r#"{"name": "a"}"#.parse().unwrap();
         let start = Instant::now();
         let pull = futures::stream::iter([record]).pull_from_with(&client, &options);

@@ -18,7 +18,25 @@ const TELLING: usize = b"HTTP/1".len();
 const SETTINGS: u8 = 4;
 
 /// What the peer says first, once it is known.
-pub(super) struct Greeting(oneshot::Receiver<io::Result<()>>);
+pub(super) struct Greeting(oneshot::Receiver<Result<(), NoSettings>>);
+
+/// What a peer did in place of beginning its settings.
+#[derive(Debug)]
+pub(super) struct NoSettings {
+    /// In words.
+    pub(super) instead: &'static str,
+    /// How reading failed, if it did.
+    pub(super) cause: Option<io::Error>,
+}
+
+impl NoSettings {
+    fn after(said: &[u8], cause: Option<io::Error>) -> Self {
+        Self {
+            instead: in_place_of_settings(said),
+            cause,
+        }
+    }
+}
 
 impl Greeting {
     /// Listens to what is read from `io`, until it is known.
@@ -33,9 +51,9 @@ impl Greeting {
     ///
     /// # Errors
     ///
-    /// What it did instead, in words.
-    pub(super) async fn settings(self) -> io::Result<()> {
-        let is_closed = |_| Err(io::Error::other(in_place_of_settings(&[])));
+    /// What it did instead.
+    pub(super) async fn settings(self) -> Result<(), NoSettings> {
+        let is_closed = |_| Err(NoSettings::after(&[], None));
         self.0.await.unwrap_or_else(is_closed)
     }
 }
@@ -48,18 +66,14 @@ pub(super) struct Heard<IO> {
 }
 
 struct Listening {
-    tell: oneshot::Sender<io::Result<()>>,
+    tell: oneshot::Sender<Result<(), NoSettings>>,
     /// No more than a head of it.
     said: Vec<u8>,
 }
 
 impl Listening {
     /// Hears what was read, or that there is no more. Returns what is known then.
-    fn hear(&mut self, read: &io::Result<()>, more: &[u8]) -> Option<io::Result<()>> {
-        if let Err(error) = read {
-            let words = format!("{}: {error}", in_place_of_settings(&self.said));
-            return Some(Err(io::Error::new(error.kind(), words)));
-        }
+    fn hear(&mut self, more: &[u8]) -> Option<Result<(), NoSettings>> {
         let missing = HEAD - self.said.len();
         self.said.extend(more.iter().take(missing));
         if begins_settings(&self.said) && !more.is_empty() {
@@ -67,7 +81,7 @@ impl Listening {
         }
         // Some more of it says what it is.
         let is_over = self.said.len() >= TELLING || more.is_empty();
-        is_over.then(|| Err(io::Error::other(in_place_of_settings(&self.said))))
+        is_over.then(|| Err(NoSettings::after(&self.said, None)))
     }
 }
 
@@ -82,13 +96,20 @@ fn begins_settings(said: &[u8]) -> bool {
 
 /// What it was, in words, that came and then ended.
 fn in_place_of_settings(said: &[u8]) -> &'static str {
+    // A server of HTTP/1 that cannot read a request's version answers without a head.
+    let is_page = |page: &&str| {
+        let begin = said.get(..page.len());
+        begin.is_some_and(|begin| begin.eq_ignore_ascii_case(page.as_bytes()))
+    };
     match said {
         [] => {
-            "the server closed the connection before it said anything, \
-             as one that expects TLS may do"
+            "the server closed the connection before it said anything: \
+             it may expect TLS or another protocol, or be a proxy with no server behind it"
         }
         [0x15, 0x03, ..] => "the server expects TLS, which is not built in",
-        _ if said.starts_with(b"HTTP/1") => "the server answers with HTTP/1, not HTTP/2",
+        _ if said.starts_with(b"HTTP/1") || ["<!DOCT", "<HTML"].iter().any(is_page) => {
+            "the server answers with HTTP/1, not HTTP/2"
+        }
         _ if said.starts_with(b"SSH-") => "the server speaks SSH, not HTTP/2",
         _ if begins_settings(said) => "the server closed the connection before its HTTP/2 settings",
         _ => "the server does not speak HTTP/2",
@@ -103,19 +124,25 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Heard<IO> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let mut read = ready!(Pin::new(&mut this.io).poll_read(cx, buf));
-        if let Some(mut listening) = this.listening.take() {
-            match listening.hear(&read, &buf.filled()[before..]) {
-                None => this.listening = Some(listening),
-                Some(known) => {
-                    if let Err(error) = &known {
-                        read = Err(error.kind().into());
-                    }
-                    // An error here is one who waits no more.
-                    let _ = listening.tell.send(known);
-                }
-            }
-        }
+        let read = ready!(Pin::new(&mut this.io).poll_read(cx, buf));
+        let Some(mut listening) = this.listening.take() else {
+            return Poll::Ready(read);
+        };
+        let known = match read {
+            Ok(()) => listening.hear(&buf.filled()[before..]),
+            Err(error) => Some(Err(NoSettings::after(&listening.said, Some(error)))),
+        };
+        let Some(known) = known else {
+            this.listening = Some(listening);
+            return Poll::Ready(Ok(()));
+        };
+        let kind = |NoSettings { cause, .. }: &NoSettings| {
+            let kind = cause.as_ref().map(io::Error::kind);
+            kind.unwrap_or(io::ErrorKind::Other)
+        };
+        let read = known.as_ref().map(|()| ()).map_err(|no| kind(no).into());
+        // An error here is one who waits no more.
+        let _ = listening.tell.send(known);
         Poll::Ready(read)
     }
 }

@@ -16,8 +16,9 @@ pub use self::compression::Compression;
 pub(crate) use self::compression::Compressor;
 #[cfg(feature = "server")]
 pub(crate) use self::connection::Connection;
+pub(crate) use self::connection::{Unreachable, Way};
 pub(crate) use self::node::{CallRate, Node};
-pub(crate) use self::transport::{Transport, Way};
+pub(crate) use self::transport::Transport;
 use crate::breaker::{Breaker, CircuitBreaker};
 
 /// A DIR server, or several that serve the same directory, and the way to them. Cheap to clone;

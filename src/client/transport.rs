@@ -2,32 +2,17 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tonic::body::Body;
 use tonic::client::GrpcService;
 
 use super::Compression;
+use super::connection::Way;
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type Opening =
     Pin<Box<dyn Future<Output = Result<http::Response<Body>, BoxError>> + Send>>;
-
-/// Which of the connections that were made one after the other a call goes by. It is not known before
-/// the call is under way, since others may leave a connection until then.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Way(Arc<AtomicU64>);
-
-impl Way {
-    pub(super) fn set(&self, number: u64) {
-        self.0.store(number, Ordering::Release);
-    }
-
-    pub(super) fn number(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
-    }
-}
 
 /// Opens calls.
 pub(crate) trait Transport: Send + Sync {

@@ -16,7 +16,7 @@ use super::nodes::Route;
 use super::pace::Incident;
 use super::window::{Ended, Evidence, Window};
 use crate::breaker::Probe;
-use crate::client::Transport;
+use crate::client::{Transport, Unreachable};
 use crate::options::Options;
 use crate::verdict::Verdict;
 
@@ -243,6 +243,11 @@ where
             is_of_call: false,
             evidence,
         }
+    }
+
+    /// The connection that it waits for, if it does.
+    pub(super) fn waits_for(&self) -> Option<Unreachable> {
+        self.call.way().waits_for()
     }
 
     /// How many answers have come to the call.

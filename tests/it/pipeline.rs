@@ -548,9 +548,9 @@ async fn connecting_to_nobody_names_the_address() {
     drop(listener);
     let error = soon(Client::connect(&url)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    let words = format!("server unavailable: cannot connect to {url}: ");
-    assert!(error.to_string().starts_with(&words), "{error}");
     let reason = format!("{:#}", anyhow::Error::from(error));
+    let words = format!("server unavailable: cannot connect to {url}: ");
+    assert!(reason.starts_with(&words), "{reason}");
     assert!(reason.contains("refused"), "{reason}");
     for url in [
         "",
@@ -563,7 +563,6 @@ async fn connecting_to_nobody_names_the_address() {
     ] {
         let error = soon(Client::connect(url)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{url}");
-        assert!(error.to_string().contains(&format!("`{url}`")), "{error}");
     }
 }
 

@@ -1,14 +1,17 @@
 //! Does what is due, and finds out what is due next.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
 use tokio::time::Instant;
-use tonic::{Code, Status};
+use tonic::{Code, ConnectError, Status};
 
 use super::{Driver, Limits};
+use crate::client::Unreachable;
 use crate::engine::Operation;
+use crate::engine::lane::Lane;
 use crate::error::ErrorKind;
 use crate::item::Tagged;
 
@@ -44,16 +47,18 @@ where
             if !is_fault {
                 continue;
             }
+            let status = stalled(limits.stall, lane.waits_for());
             lane.leave_connection();
-            let ended = lane.abandon(stalled(limits.stall), true, self.evidence(lane.route));
+            let ended = lane.abandon(status, true, self.evidence(lane.route));
             self.call_ended(&lane, ended);
         }
         if let Some(lane) = self
             .look_up
             .take_if(|lane| lane.has_stalled(waited, limits.stall, false))
         {
+            let status = stalled(limits.stall, lane.waits_for());
             lane.leave_connection();
-            let ended = lane.abandon(stalled(limits.stall), true, self.evidence(lane.route));
+            let ended = lane.abandon(status, true, self.evidence(lane.route));
             self.look_up_ended(&lane, ended);
             done = true;
         }
@@ -74,8 +79,8 @@ where
             done = true;
         }
         if self.drains_until.is_some_and(|until| until <= now) && !self.is_done() {
+            let last = self.why_no_answer();
             self.end_calls();
-            let last = self.nodes.last_fault();
             self.window
                 .give_up_all("the adapter was drained", last.as_ref());
             done = true;
@@ -93,10 +98,21 @@ where
         let is_due = self.window.expires_at(time).is_some_and(|at| at <= waited);
         if is_due {
             self.withdraw();
-            let last = self.nodes.last_fault();
+            let last = self.why_no_answer();
             self.window.expire(waited, time, last.as_ref());
         }
         is_due
+    }
+
+    /// Why there is no answer, as far as is known: the last fault, or before there was any, what all
+    /// calls wait for.
+    fn why_no_answer(&self) -> Option<Arc<Status>> {
+        let no_connection = || {
+            let waits: Option<Vec<_>> = self.lanes.iter().map(Lane::waits_for).collect();
+            let cause = ConnectError(waits?.pop()?.into());
+            Some(Arc::new(Status::from_error(cause.into())))
+        };
+        self.nodes.last_fault().or_else(no_connection)
     }
 
     /// When, on the clock of what was waited, the rest is failed because the server is away.
@@ -142,10 +158,11 @@ where
     }
 }
 
-fn stalled(limit: Option<Duration>) -> Status {
+fn stalled(limit: Option<Duration>, waits_for: Option<Unreachable>) -> Status {
     let seconds = limit.unwrap_or_default().as_secs_f64();
-    Status::new(
-        Code::DeadlineExceeded,
-        format!("the call made no progress in {seconds} s"),
-    )
+    let mut words = format!("the call made no progress in {seconds} s");
+    if let Some(connection) = waits_for {
+        words = format!("{words}: {connection}");
+    }
+    Status::new(Code::DeadlineExceeded, words)
 }
