@@ -214,7 +214,8 @@ pub(crate) fn in_words(status: &Status) -> String {
 /// unless there is nothing behind them. The status's own source has what is wrapped around it, too.
 ///
 /// The error of an item that was given up, since its time was up, the adapter was drained, or the
-/// circuit was open, has the last fault of this item, or else of its adapter.
+/// circuit was open, has the last fault of this item, or else of its adapter; where there was none, and
+/// all calls wait for their connection, that connection.
 ///
 /// ```
 /// use agntcy_dir_stream::{ErrorKind, Record};

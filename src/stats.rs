@@ -38,8 +38,9 @@ pub struct Stats {
     /// [`Unsupported`](ErrorKind::Unsupported)) keeps this at its index, so that a later run has it
     /// again. Handed out is not processed: behind a buffer of your own, count for yourself.
     pub answered_below: u64,
-    /// Requests handed to calls, each time they were, without those that a call gave back unsent. A
-    /// call that breaks may not have sent all.
+    /// Requests handed to calls, each time they were. Those that a call has not sent count until it
+    /// gives them back: while it waits for its connection that is all of them, and they no longer count
+    /// when there is none. A call that breaks later may not have sent all.
     pub sent: u64,
     /// Of these, requests for an item that had been sent before: after a fault, or behind a
     /// refused record.
@@ -157,7 +158,7 @@ impl Monitor {
 
     /// The last fault in words, for a log: why a call broke, or where the server failed, with the
     /// causes behind it (`tcp connect error: Connection refused (os error 111)`). The words of a
-    /// status or cause are cut behind 4 KiB.
+    /// status or cause are cut behind 4 KiB. A port that is silent is a fault after 20 seconds.
     #[must_use]
     pub fn last_fault(&self) -> Option<String> {
         lock(&self.0.last_fault).clone()

@@ -136,11 +136,10 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Heard<IO> {
             this.listening = Some(listening);
             return Poll::Ready(Ok(()));
         };
-        let kind = |NoSettings { cause, .. }: &NoSettings| {
+        let read = known.as_ref().copied().map_err(|NoSettings { cause, .. }| {
             let kind = cause.as_ref().map(io::Error::kind);
-            kind.unwrap_or(io::ErrorKind::Other)
-        };
-        let read = known.as_ref().map(|()| ()).map_err(|no| kind(no).into());
+            kind.unwrap_or(io::ErrorKind::Other).into()
+        });
         // An error here is one who waits no more.
         let _ = listening.tell.send(known);
         Poll::Ready(read)
