@@ -32,8 +32,9 @@ const TURN: Duration = Duration::from_secs(1);
 /// but one probe at a time, which carries a single item, after a wait that grows as
 /// [`Retry::waits`](crate::Retry::waits) says, and up to a minute. Adapters take turns with it. If the server is there but answers
 /// with `Internal`, probes wait at most 2 seconds, and each carries an item that was tried least, or
-/// one that had succeeded before, since the items may be at fault. Any answer closes the breaker, and all go on. Calls that run are
-/// left alone.
+/// one that had succeeded before, since the items may be at fault. Any answer closes the breaker, and
+/// all go on, but for that to a lookup that an adapter makes by itself after calls that broke: the
+/// next might break, too. Calls that run are left alone.
 ///
 /// Each node of a client has its own ([`Client::with_nodes_of`](crate::Client::with_nodes_of)): while
 /// one is open, calls go to the others, and all this is so when all are. Calls that break together

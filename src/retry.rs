@@ -36,18 +36,18 @@ type Judge = dyn Fn(&Status) -> Verdict + Send + Sync;
 /// - An item at its last try is sent alone, so that one that breaks each call it is in cannot hold
 ///   up the others. Then it gets its error.
 /// - Where the server fails at an item, it may be the item or an outage, and only other items tell. So
-///   such a failure counts against the item only if another item of the same adapter has succeeded on
-///   that node since the item failed before: in an outage none does, and no item is failed for it.
-///   While others succeed, its tries follow each other after 0.5, 1, 2, … up to 50 ms, then it gets its
-///   error. What one adapter has seen the others of a client do not know.
+///   such a failure counts against the item only if another one, of the same operation, was sent to
+///   that node after the item failed before, and has succeeded: in an outage none does, and no item is
+///   failed for it. While others succeed, its tries follow each other after 0.5, 1, 2, … up to 50 ms,
+///   then it gets its error. Whatever adapter of the client, or of its clones, has sent the other one.
 /// - If only such items are left, or two came in a row, one that has succeeded is asked for again, to
-///   tell: a pull or lookup of the same ref, a push of the same record. Such a record is looked up
-///   before, unless it was seen to be there within the second before the item failed, so that none
-///   comes back that was deleted meanwhile; where the call then has to wait, as for a rate of calls,
-///   that can be longer ago. A delete asks for nothing again. Where a server takes more than a second
-///   for an answer, this may not tell, and such an item can take as long as in an outage.
+///   tell: a pull or lookup of the same ref, a push of the same record, by whichever adapter of the
+///   client; the client keeps the last. A record is looked up before, unless it was seen to be there
+///   within the last second, so that none comes back that was deleted meanwhile; where the call then
+///   has to wait, as for a rate of calls, the lookup can be longer ago. One that this client deletes is
+///   not pushed again. A delete asks for nothing again.
 /// - Where nothing has succeeded yet, nothing tells, and the tries of an item last two minutes at
-///   least. A [single operation](crate::Client::push) is an adapter of its own, so there they always do.
+///   least.
 /// - Waits double from the first of [`waits`](Self::waits) up to the longest, each lengthened at
 ///   random by up to its own length. A server's own word comes first: `grpc-retry-pushback-ms`,
 ///   `google.rpc.RetryInfo`, `retry-after` in seconds; "never", in the first of these, is the end of

@@ -19,9 +19,9 @@ use crate::record::Record;
 impl Client {
     /// Pushes one record, as [`push_to`](crate::PushExt::push_to) does.
     ///
-    /// Where the server fails without saying whose fault it is (`Internal`), there is no other item to
-    /// tell, so that takes two minutes. [`Retry::off`](crate::Retry::off), with `push_to_with`, does not
-    /// wait.
+    /// Where the server fails without saying whose fault it is (`Internal`), what else has been pushed
+    /// with this client tells, as under [`Retry`](crate::Retry). If nothing has been, that takes two
+    /// minutes. [`Retry::off`](crate::Retry::off), with `push_to_with`, does not wait.
     ///
     /// # Errors
     ///

@@ -72,7 +72,8 @@ impl<E, O> Window<E, O> {
                 Aftermath::Quiet
             }
             (verdict, at) => {
-                if let Some(at) = at {
+                self.stop_guessing();
+                if let Some(at) = at.filter(|at| self.live(*at).lost().is_some()) {
                     let most = self.rules.most_tries;
                     let trouble = self.live(at).trouble.get_or_insert_default();
                     trouble.lookups += 1;
@@ -125,6 +126,14 @@ impl<E, O> Window<E, O> {
         self.doubt(index);
     }
 
+    /// What is only expected to be stored is sent: a lookup that fails is worse than a call that ends.
+    fn stop_guessing(&mut self) {
+        self.expects_stored = None;
+        let guesses = self.in_doubt.iter().filter(|(loss, _)| loss.is_guess);
+        let guesses = guesses.copied().collect();
+        self.doubt_no_more(guesses);
+    }
+
     /// The item is not stored. A server works in order, so neither are those that were behind it in
     /// the call that lost their answers.
     fn is_not_there(&mut self, index: u64) {
@@ -136,7 +145,13 @@ impl<E, O> Window<E, O> {
         }
         let behind = self.in_doubt.range((lost, 0)..);
         let behind = behind.take_while(|(loss, _)| loss.call == lost.call);
-        for (loss, index) in behind.copied().collect::<Vec<_>>() {
+        let behind = behind.copied().collect();
+        self.doubt_no_more(behind);
+    }
+
+    /// These are not there, as far as can be told.
+    fn doubt_no_more(&mut self, items: Vec<(Loss, u64)>) {
+        for (loss, index) in items {
             self.in_doubt.remove(&(loss, index));
             if let Some(trouble) = &mut self.live(index).trouble {
                 trouble.lost = None;

@@ -641,6 +641,25 @@ fn behind_a_stored_record_others_are_looked_up_before_they_are_sent() {
 }
 
 #[test]
+fn a_lookup_that_fails_ends_the_guesses_and_leaves_the_doubts() {
+    let mut window = retrying(8);
+    window.take_all(0..4);
+    window.send();
+    window.end(Err(Status::internal("already exists")), 4);
+    let (asked, flight) = window.look_up();
+    assert_eq!(asked, [0, 1, 2, 3]);
+    window.look_up_ended(&flight, Status::unavailable("gone"));
+    assert_eq!(window.send(), [1, 2, 3], "they need not be there");
+    window.take(4, 1);
+    assert_eq!(window.send(), [4]);
+    assert_eq!(
+        window.look_up().0,
+        [0],
+        "the server has said so of this one"
+    );
+}
+
+#[test]
 fn what_two_calls_lost_is_looked_up_by_itself() {
     let mut window = retrying(8);
     window.take_all(0..2);
