@@ -270,9 +270,13 @@ where
         let this = self.project();
         let frame = this.body.poll_frame(cx);
         if !this.rest.is_empty() {
-            // It was asked since the call may be cancelled; it has no requests to give.
-            if let Poll::Ready(Some(Err(error))) = frame {
-                return Poll::Ready(Some(Err(error)));
+            // It was asked since the call may be cancelled.
+            match frame {
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(Some(Ok(_))) => {
+                    unreachable!("the queue gives nothing while a rest waits")
+                }
+                Poll::Ready(None) | Poll::Pending => {}
             }
             ready!(this.outgoing.poll_next_piece(cx));
             let piece = this.outgoing.let_out(this.rest);

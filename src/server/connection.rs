@@ -16,10 +16,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tonic::codegen::Service as _;
 
-use super::body::{AnswerBody, Live, RequestBody};
+use super::body::{AnswerBody, RequestBody};
 use super::call::{End, Method};
 use super::encoding;
 use super::gate::{Gate, Pace};
+use super::live::Live;
 use super::service::Service;
 use super::store::Inner;
 
@@ -120,7 +121,7 @@ pub(super) async fn serve(
     let opened = Arc::clone(&control);
     let calls = service_fn(move |mut request: http::Request<Incoming>| {
         let call = Method::of(request.uri().path()).map(|method| log.open(method));
-        let live = Arc::new(Live::new(&opened, &budget));
+        let live = Arc::new(Live::new(&opened, &budget, call.clone()));
         if let Some(call) = &call {
             request.extensions_mut().insert(Arc::clone(call));
             request.extensions_mut().insert(Arc::clone(&live));
@@ -135,13 +136,13 @@ pub(super) async fn serve(
                 service = encoding::answer(service);
             }
         }
-        let request = request.map(|body| RequestBody::new(body, call.clone(), Arc::clone(&live)));
+        let request = request.map(|body| RequestBody::new(body, &live));
         async move {
             let response = match refusal {
                 Some(status) => status.into_http(),
                 None => service.call(request).await.expect("infallible"),
             };
-            Ok::<_, Infallible>(response.map(|body| AnswerBody::new(body, call, live)))
+            Ok::<_, Infallible>(response.map(|body| AnswerBody::new(body, live)))
         }
     });
     let connection = http2::Builder::new(TokioExecutor::new())

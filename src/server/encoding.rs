@@ -3,6 +3,7 @@
 use http::HeaderMap;
 use tonic::Status;
 use tonic::codec::CompressionEncoding;
+use tonic::metadata::MetadataMap;
 
 use super::service::Service;
 use crate::proto::store::store_service_server::StoreServiceServer;
@@ -25,6 +26,12 @@ pub(super) fn refusal(headers: &HeaderMap) -> Option<Status> {
             "grpc: Decompressor is not installed for grpc-encoding {encoding:?}"
         ))
     })
+}
+
+/// Whether the requests of a call may be compressed.
+pub(super) fn is_compressed(metadata: &MetadataMap) -> bool {
+    let encoding = metadata.get("grpc-encoding");
+    encoding.is_some_and(|encoding| encoding != "identity")
 }
 
 pub(super) fn accept(service: StoreServiceServer<Service>) -> StoreServiceServer<Service> {

@@ -42,7 +42,9 @@ mod encoding;
 mod fault;
 mod gate;
 mod listen;
+mod live;
 mod memory;
+mod messages;
 mod service;
 mod store;
 #[cfg(test)]

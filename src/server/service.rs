@@ -7,11 +7,11 @@ use futures_core::Stream;
 use tokio::task::yield_now;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::body::Live;
 use super::call::{End, Handling, Running};
 use super::connection::Control;
 use super::encoding;
 use super::fault::What;
+use super::live::Live;
 use super::store::Inner;
 use crate::cid::Cid;
 use crate::proto::core::{RecordMeta, RecordRef};
@@ -128,6 +128,7 @@ struct Requests<Q> {
     requests: Streaming<Q>,
     handling: Handling,
     live: Arc<Live>,
+    is_compressed: bool,
     service: Service,
 }
 
@@ -146,6 +147,7 @@ impl<Q: For + prost::Message> Requests<Q> {
         Self {
             handling: Handling(Arc::clone(call.expect("the connection logs each call"))),
             live: Arc::clone(live.expect("the connection counts each call")),
+            is_compressed: encoding::is_compressed(request.metadata()),
             requests: request.into_inner(),
             service: service.clone(),
         }
@@ -161,8 +163,10 @@ impl<Q: For + prost::Message> Requests<Q> {
             Ok(None) => return Ok(None),
             Err(status) => return Err(as_go_says_it(status)),
         };
-        // What was compressed shows its length only now, and its buffer stays as large.
-        self.live.message(request.encoded_len())?;
+        if self.is_compressed {
+            // It shows its length only now.
+            self.live.unpacked(request.encoded_len())?;
+        }
         let call = &self.handling.0;
         let place = call.request();
         let mut task = Task {

@@ -135,14 +135,16 @@ impl Builder {
     }
 
     /// How much memory all calls may take together, in bytes: each for itself 16 KiB, for the largest
-    /// message it has sent or begun to send, and for the answers that its client has not taken. A
-    /// call that would take more ends with `ResourceExhausted`, and may be tried again later.
-    /// Default: 256 MiB.
+    /// message it has sent, for what is there of the one that it sends (with room for as much again while
+    /// it grows), twice for a compressed one that is longer than 16 KiB, and for the answers that its
+    /// client has not taken. What a message only announces takes nothing. A call that would take more
+    /// ends with `ResourceExhausted`, and may be tried again later. Default: 256 MiB.
+    ///
+    /// It is for clients that are broken, and not a share for each: one that takes no answers, or sends
+    /// its messages slowly, can use it up, and the calls of others are refused as long as it does.
     ///
     /// What a client has sent ahead of a call that does not read on, since its answers are not
-    /// taken, is not in it. That is at most 4 MiB a call and 256 MiB a connection. Nor is the room that
-    /// is reserved for a message whose length is announced, before its bytes come: address space, up to
-    /// 4 MiB a call.
+    /// taken, is not in it. That is at most 4 MiB a call and 256 MiB a connection.
     pub fn max_buffered(mut self, bytes: usize) -> Self {
         self.max_buffered = Some(bytes);
         self

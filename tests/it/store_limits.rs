@@ -84,77 +84,143 @@ async fn calls_that_are_reset_at_once_end_one_and_all() {
     assert_serves(&serving).await;
 }
 
+const ROOM: usize = 32 * MIB;
+
+/// Calls of a client that does with them what it likes.
+#[derive(Default)]
+struct Calls {
+    connections: Vec<h2::client::SendRequest<Bytes>>,
+    open: Vec<h2::SendStream<Bytes>>,
+    answers: Vec<h2::client::ResponseFuture>,
+}
+
+impl Calls {
+    /// Opens so many over one more connection, and sends so much in each.
+    async fn open(&mut self, serving: &Serving, calls: usize, sent: &Bytes) {
+        let mut connection = raw(serving).await;
+        for _ in 0..calls {
+            connection = soon(connection.ready()).await.unwrap();
+            let lookup = request(serving, Method::Lookup);
+            let (answer, mut requests) = connection.send_request(lookup, false).unwrap();
+            if !sent.is_empty() {
+                requests.send_data(sent.clone(), false).unwrap();
+            }
+            self.open.push(requests);
+            self.answers.push(answer);
+        }
+        self.connections.push(connection);
+    }
+
+    /// Waits until so many were refused.
+    async fn refused(&mut self, calls: usize) {
+        let mut ends: FuturesUnordered<_> = self.answers.drain(..).collect();
+        for _ in 0..calls {
+            let end = soon(ends.next()).await.unwrap().unwrap();
+            assert_eq!(end.headers()["grpc-status"], "8");
+        }
+    }
+}
+
 #[tokio::test]
 async fn half_sent_messages_take_no_more_than_is_allowed() {
     const CALLS: usize = 200;
-    const ROOM: usize = 32 * MIB;
-    const HALF: usize = 2 * MIB - 1024;
     let store = Store::builder().max_buffered(ROOM).build();
     let serving = store.listen("127.0.0.1:0").await.unwrap();
-    let half = {
-        let mut half = framed(&vec![0; 2 * MIB]).to_vec();
-        half.truncate(5 + HALF);
-        Bytes::from(half)
-    };
-    let mut connection = raw(&serving).await;
-    let mut open = Vec::new();
-    let mut ends = FuturesUnordered::new();
-    for _ in 0..CALLS {
-        connection = soon(connection.ready()).await.unwrap();
-        let lookup = request(&serving, Method::Lookup);
-        let (end, mut requests) = connection.send_request(lookup, false).unwrap();
-        requests.send_data(half.clone(), false).unwrap();
-        open.push(requests);
-        ends.push(end);
-    }
-    // All that are whole in the store's hands fit into its room.
-    for _ in 0..CALLS - ROOM / HALF {
-        let end = soon(ends.next()).await.unwrap().unwrap();
-        assert_eq!(end.headers()["grpc-status"], "8");
-    }
+    let half = framed(&vec![0; 2 * MIB]).slice(..5 + 2 * MIB - 1024);
+    let mut calls = Calls::default();
+    calls.open(&serving, CALLS, &half).await;
+    calls.refused(CALLS - ROOM / half.len()).await;
     assert_serves(&serving).await;
     // What they took comes back.
-    drop((connection, open, ends));
+    drop(calls);
     soon(store.wait_for(|calls| calls.iter().all(|call| call.end.is_some()))).await;
     let client = soon(Client::connect(serving.url())).await.unwrap();
     soon(client.push(sized(MAX_RECORD_LEN))).await.unwrap();
 }
 
 #[tokio::test]
-async fn answers_that_nobody_takes_take_no_more_than_is_allowed() {
-    const CALLS: usize = 100;
-    const ROOM: usize = 32 * MIB;
-    let store = Store::builder().max_buffered(ROOM).build();
-    let kept = store.insert(sized(MAX_RECORD_LEN)).unwrap();
+async fn messages_that_are_only_announced_keep_nobody_out() {
+    let store = Store::new();
     let serving = store.listen("127.0.0.1:0").await.unwrap();
+    let head = framed(&vec![0; MAX_RECORD_LEN]).slice(..5);
+    let mut calls = Calls::default();
+    for connection in 1..=5 {
+        calls.open(&serving, 1000, &head).await;
+        soon(store.wait_for(|calls| calls.len() >= 1000 * connection)).await;
+    }
+    let client = soon(Client::connect(serving.url())).await.unwrap();
+    for number in 0..100 {
+        soon(client.push(record(number))).await.unwrap();
+    }
+    soon(client.push(sized(MAX_RECORD_LEN))).await.unwrap();
+    // And nobody was put out for it.
+    let ended = store.calls().into_iter().filter(|call| call.end.is_some());
+    assert_eq!(
+        ended.filter(|call| call.method == Method::Lookup).count(),
+        0
+    );
+}
+
+/// Opens calls that each pull a record of 4 MiB, and takes nothing of it.
+async fn pull_and_take_nothing(
+    store: &Store,
+    serving: &Serving,
+    window: u32,
+    half_close: bool,
+) -> (h2::client::SendRequest<Bytes>, Vec<Pull>) {
+    let kept = store.insert(sized(MAX_RECORD_LEN)).unwrap();
     let pull = Text {
         cid: kept.to_string(),
     };
     let pull = framed(&pull.encode_to_vec());
     let socket = TcpStream::connect(serving.address()).await.unwrap();
     let client = h2::client::Builder::new()
-        .initial_window_size(0)
+        .initial_window_size(window)
         .handshake(socket);
     let (mut connection, driver) = client.await.unwrap();
     tokio::spawn(async move {
         // It ends with an error when the test drops its end.
         let _ = driver.await;
     });
-    let mut open = Vec::new();
-    let mut ends = FuturesUnordered::new();
-    for _ in 0..CALLS {
+    let mut pulls = Vec::new();
+    for _ in 0..UNTAKEN {
         connection = soon(connection.ready()).await.unwrap();
-        let request = request(&serving, Method::Pull);
+        let request = request(serving, Method::Pull);
         let (answers, mut requests) = connection.send_request(request, false).unwrap();
-        requests.send_data(pull.clone(), false).unwrap();
-        open.push(requests);
-        ends.push(async move { answers.await?.into_body().trailers().await });
+        requests.send_data(pull.clone(), half_close).unwrap();
+        pulls.push((answers, requests));
     }
-    for _ in 0..CALLS - ROOM / MAX_RECORD_LEN {
+    (connection, pulls)
+}
+
+type Pull = (h2::client::ResponseFuture, h2::SendStream<Bytes>);
+
+const UNTAKEN: usize = 100;
+
+async fn assert_answers_that_nobody_takes_are_bounded(window: u32, half_close: bool) {
+    let store = Store::builder().max_buffered(ROOM).build();
+    let serving = store.listen("127.0.0.1:0").await.unwrap();
+    let (_connection, pulls) = pull_and_take_nothing(&store, &serving, window, half_close).await;
+    let (answers, _open): (Vec<_>, Vec<_>) = pulls.into_iter().unzip();
+    let mut ends: FuturesUnordered<_> = answers
+        .into_iter()
+        .map(|answers| async move { answers.await?.into_body().trailers().await })
+        .collect();
+    for _ in 0..UNTAKEN - ROOM / MAX_RECORD_LEN {
         let trailers = soon(ends.next()).await.unwrap().unwrap().unwrap();
         assert_eq!(trailers["grpc-status"], "8");
     }
     assert_serves(&serving).await;
+}
+
+#[tokio::test]
+async fn answers_that_nobody_takes_take_no_more_than_is_allowed() {
+    assert_answers_that_nobody_takes_are_bounded(0, false).await;
+}
+
+#[tokio::test]
+async fn last_answers_that_nobody_takes_take_no_more_than_is_allowed() {
+    assert_answers_that_nobody_takes_are_bounded(65_535, true).await;
 }
 
 #[tokio::test]
