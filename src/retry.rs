@@ -52,8 +52,22 @@ type Judge = dyn Fn(&Status) -> Verdict + Send + Sync;
 ///   random by up to its own length. A server's own word comes first: `grpc-retry-pushback-ms`,
 ///   `google.rpc.RetryInfo`, `retry-after` in seconds; "never", in the first of these, is the end of
 ///   the item's tries. After several faults in a row it makes the wait longer, and not shorter.
-///   Answers set the waits back to the first; a connection that can be made does not. After a connection that was told to go away, the first retry is at once.
+///   Answers set the waits back to the first; a connection that can be made does not, nor, behind calls
+///   that broke, a lookup. After a connection that was told to go away, the first retry is at once.
 /// - When faults come in a row, the client's [`CircuitBreaker`](crate::CircuitBreaker) takes over.
+///
+/// How long each thing may take; whichever comes first ends it:
+///
+/// | what | how long | set by |
+/// |---|---|---|
+/// | an item, from when it is taken to its result | 10 minutes | [`time`](Self::time) |
+/// | a call without a byte, either way | 60 seconds, then it is made again | [`Options::stall_after`](crate::Options::stall_after) |
+/// | all that is left, while the circuit is open and there is no result | 5 minutes | [`CircuitBreaker::give_up_after`](crate::CircuitBreaker::give_up_after) |
+/// | the tries of an item at which the server fails while nothing succeeds | 2 minutes at least | [`tries`](Self::tries) spreads over it |
+/// | a connection, from TCP to HTTP/2 settings | 20 seconds, then it is made again | fixed |
+/// | a silent connection with calls on it | 90 seconds to a ping, 20 to its answer | fixed |
+/// | the end of a call that has nothing to answer any more | 5 seconds | fixed |
+/// | all that was taken, after [`drain`](crate::Adapter::drain) | what it was told | its argument |
 ///
 /// ```
 /// use std::num::NonZeroU32;
