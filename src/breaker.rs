@@ -33,8 +33,8 @@ const TURN: Duration = Duration::from_secs(1);
 /// [`Retry::waits`](crate::Retry::waits) says, and up to a minute. Adapters take turns with it. If the
 /// server is there but answers with `Internal`, probes wait at most 2 seconds, and each carries an item
 /// that was tried least, or one that had succeeded before, since the items may be at fault. Any answer closes the breaker, and
-/// all go on, but for that to a lookup that an adapter makes by itself after calls that broke: the
-/// next might break, too. Calls that run are left alone.
+/// all go on, but for that to a lookup that an adapter makes by itself after calls that broke, if it
+/// finds nothing: the next might break, too. Calls that run are left alone.
 ///
 /// Each node of a client has its own ([`Client::with_nodes_of`](crate::Client::with_nodes_of)): while
 /// one is open, calls go to the others, and all this is so when all are. Calls that break together

@@ -53,7 +53,7 @@ type Judge = dyn Fn(&Status) -> Verdict + Send + Sync;
 ///   `google.rpc.RetryInfo`, `retry-after` in seconds; "never", in the first of these, is the end of
 ///   the item's tries. After several faults in a row it makes the wait longer, and not shorter.
 ///   Answers set the waits back to the first; a connection that can be made does not, nor, behind calls
-///   that broke, a lookup. After a connection that was told to go away, the first retry is at once.
+///   that broke, a lookup that finds nothing. After a connection that was told to go away, the first retry is at once.
 /// - When faults come in a row, the client's [`CircuitBreaker`](crate::CircuitBreaker) takes over.
 ///
 /// How long each thing may take; whichever comes first ends it:

@@ -181,11 +181,13 @@ impl Pace {
         self.hold = None;
     }
 
-    /// A lookup was answered. That shows that the server is there; if it is its work that it does not
-    /// do, it shows nothing.
-    pub(super) fn looked_up(&mut self) {
-        if self.worst == Cause::Line {
-            self.answered();
+    /// A lookup was answered. That shows that the server is there; whether it does its work, only
+    /// what it has done shows, as far as the answers are lost and it does not say itself that it fails.
+    pub(super) fn looked_up(&mut self, is_done: bool) {
+        match self.worst {
+            Cause::Line => self.answered(),
+            Cause::Work if is_done => self.answered(),
+            Cause::Work | Cause::Named => {}
         }
     }
 

@@ -370,3 +370,29 @@ fn an_adapter_outside_of_a_runtime_says_so() {
     let mut results = records(1).push_to(&client);
     let _ = poll(&mut results);
 }
+
+/// Counts the calls that break, in a minute, where each push breaks its call and lookups are answered.
+async fn calls_in_a_minute(fault: Fault, already_sent: usize) -> (usize, bool) {
+    let store = Store::new();
+    store.inject(fault.on(Method::Push).times(u64::MAX));
+    let results = records(already_sent).push_to(&store.client());
+    let monitor = results.monitor();
+    let _ = tokio::time::timeout(60 * SECOND, results.finish()).await;
+    let calls = store.calls().into_iter();
+    let pushes = calls.filter(|call| call.method == Method::Push);
+    (pushes.count(), monitor.stats().circuit_open)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lookup_that_finds_nothing_is_no_reason_to_push_again_at_once() {
+    let (pushes, is_open) = calls_in_a_minute(Fault::cut(), 1_000).await;
+    assert!(pushes < 20, "{pushes} calls broke one after the other");
+    assert!(is_open, "the circuit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lookup_that_finds_what_was_pushed_shows_that_the_server_works() {
+    let (pushes, is_open) = calls_in_a_minute(Fault::cut_after(), 100).await;
+    assert_eq!(pushes, 100, "one breaks for each record, and all are found");
+    assert!(!is_open, "the circuit");
+}

@@ -146,7 +146,8 @@ where
                     self.look_up_ended(&lane, ended);
                     return false;
                 }
-                if lane.flight.is_at_canary() {
+                let is_canary = lane.flight.is_at_canary();
+                if is_canary {
                     self.canary.looked_up(answered);
                 }
                 let expected = self.window.looked_up(&mut lane.flight, |entry| {
@@ -156,7 +157,7 @@ where
                 });
                 if expected {
                     let pace = self.nodes.pace(lane.route.node);
-                    pace.looked_up();
+                    pace.looked_up(!is_canary);
                     lane.answered(pace.incident());
                     self.look_up = Some(lane);
                 }
@@ -302,7 +303,7 @@ where
                 };
                 self.fault(now, cause, status, (lane.route, lane.seen));
             }
-            Aftermath::Answered => self.nodes.pace(lane.route.node).looked_up(),
+            Aftermath::Answered => self.nodes.pace(lane.route.node).looked_up(false),
             _ => {}
         }
     }
