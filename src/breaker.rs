@@ -31,8 +31,9 @@ const TURN: Duration = Duration::from_secs(1);
 /// While it is open no adapter of this client takes anything from its input, and no call is opened
 /// but one probe at a time, which carries a single item, after a wait that grows as
 /// [`Retry::waits`](crate::Retry::waits) says, and up to a minute. Adapters take turns with it. If the
-/// server is there but answers with `Internal`, probes wait at most 2 seconds, and each carries an item
-/// that was tried least, or one that had succeeded before, since the items may be at fault. Any answer closes the breaker, and
+/// server is there but answers with `Internal`, input is taken as far as the window goes, probes wait at
+/// most 250 ms, and each carries an item that was tried least, or one that had succeeded before, since
+/// the items may be at fault. Any answer closes the breaker, and
 /// all go on, but for that to a lookup that an adapter makes by itself after calls that broke, if it
 /// finds nothing: the next might break, too. Calls that run are left alone.
 ///

@@ -91,6 +91,10 @@ pub trait DeleteExt: Stream + Sized {
     /// a ref that has no acknowledgement is [`NotSent`](crate::ErrorKind::NotSent) if it never left, and
     /// [`Unknown`](crate::ErrorKind::Unknown) if it did.
     ///
+    /// A ref at which the server fails without saying whose fault it is (`Internal`) gets its error when
+    /// others tell that it is not an outage ([`Retry`](crate::Retry)); the last such refs of a stream,
+    /// with nothing left to tell, after two minutes.
+    ///
     /// # Panics
     ///
     /// If the input panics, the panic passes through, and the stream must not be polled again. It
@@ -132,6 +136,7 @@ impl<R: ToCid> Operation for Delete<R> {
     const ACKNOWLEDGED: Acknowledged = Acknowledged::WholeCall;
     const LOST: Lost = Lost::Repeated;
     const LONGEST_ANSWER: usize = refs::LONGEST_REF;
+    const DELETES: bool = true;
 
     type Input = R;
     type Asked = Cid;

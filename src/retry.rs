@@ -42,12 +42,15 @@ type Judge = dyn Fn(&Status) -> Verdict + Send + Sync;
 ///   then it gets its error. Whatever adapter of the client, or of its clones, has sent the other one.
 /// - If only such items are left, or two came in a row, one that has succeeded is asked for again, to
 ///   tell: a pull or lookup of the same ref, a push of the same record, by whichever adapter of the
-///   client; the client keeps the last. A record is looked up before, unless it was seen to be there
-///   within the last second, so that none comes back that was deleted meanwhile; where the call then
-///   has to wait, as for a rate of calls, the lookup can be longer ago. One that this client deletes is
-///   not pushed again. A delete asks for nothing again.
-/// - Where nothing has succeeded yet, nothing tells, and the tries of an item last two minutes at
-///   least.
+///   client; the client keeps the last. A record is looked up before (at most 5 seconds, where its call has
+///   to wait), unless a request that left within the last second has shown that it is there. So what
+///   somebody else deletes in that time can come back. While this client deletes nothing is pushed
+///   again, and its deletes wait for what is. A delete asks for nothing again.
+/// - Where nothing has succeeded yet, nothing tells, and an item gets its error when the server has
+///   failed at it for two minutes. So does the last of a delete: the refs that remain when all others
+///   are deleted.
+/// - A server that takes what it has and fails at all else, as one that cannot write may do, cannot be
+///   told from bad records: those records get their errors.
 /// - Waits double from the first of [`waits`](Self::waits) up to the longest, each lengthened at
 ///   random by up to its own length. A server's own word comes first: `grpc-retry-pushback-ms`,
 ///   `google.rpc.RetryInfo`, `retry-after` in seconds; "never", in the first of these, is the end of
@@ -63,7 +66,7 @@ type Judge = dyn Fn(&Status) -> Verdict + Send + Sync;
 /// | an item, from when it is taken to its result | 10 minutes | [`time`](Self::time) |
 /// | a call without a byte, either way | 60 seconds, then it is made again | [`Options::stall_after`](crate::Options::stall_after) |
 /// | all that is left, while the circuit is open and there is no result | 5 minutes | [`CircuitBreaker::give_up_after`](crate::CircuitBreaker::give_up_after) |
-/// | the tries of an item at which the server fails while nothing succeeds | 2 minutes at least | [`tries`](Self::tries) spreads over it |
+/// | an item at which the server fails, where nothing has succeeded yet | 2 minutes | fixed |
 /// | a connection, from TCP to HTTP/2 settings | 20 seconds, then it is made again | fixed |
 /// | a silent connection with calls on it | 90 seconds to a ping, 20 to its answer | fixed |
 /// | the end of a call that has nothing to answer any more | 5 seconds | fixed |

@@ -2,8 +2,8 @@
 //! from records that are at fault themselves.
 //!
 //! If it succeeds again the server does its work, so what it failed at is at fault. Asking costs one
-//! request, and changes nothing: it is a read, or a push of a record that is stored. If that was last
-//! seen to be there more than a second ago it is looked up, since somebody may have deleted it
+//! request, and changes nothing: it is a read, or a push of a record that is stored. If that was not
+//! seen to be there within the last second it is looked up, since somebody may have deleted it
 //! meanwhile, and it must not come back. There is none for a delete.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,15 +12,22 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::apart::{Apart, Canaries};
 use crate::cid::Cid;
 
 /// How long a record that was seen to be there is taken to be there still.
 const SEEN: Duration = Duration::from_secs(1);
 
+/// How long ago the lookup may have left that has found a record, when it is pushed: its call may have
+/// to wait, as for a rate of calls.
+const FRESH: Duration = Duration::from_secs(5);
+
 /// What has succeeded last of one method, for all adapters of a client.
 #[derive(Debug)]
 pub(crate) struct Kept<R> {
     latest: Mutex<Option<Seen<R>>>,
+    /// How many records this client has deleted, or is about to.
+    deleted: AtomicU64,
     /// Tells most other keys from that of the latest without a lock; 0 if it has none.
     mark: AtomicU64,
 }
@@ -29,16 +36,25 @@ impl<R> Default for Kept<R> {
     fn default() -> Self {
         Self {
             latest: Mutex::new(None),
+            deleted: AtomicU64::new(0),
             mark: AtomicU64::new(0),
         }
     }
 }
 
+/// Before a request leaves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    at: Instant,
+    deleted: u64,
+}
+
 #[derive(Debug)]
 struct Seen<R> {
     success: Arc<Success<R>>,
-    /// When it was last seen to be there.
-    at: Instant,
+    /// When the latest request left that has shown that it is there. `None`: it may be one that the
+    /// client has deleted since.
+    at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -53,18 +69,30 @@ impl<R> Kept<R> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, request: R, key: Option<Cid>) {
-        let success = Arc::new(Success { request, key });
-        let at = Instant::now();
+    fn now(&self) -> Moment {
+        Moment {
+            at: Instant::now(),
+            deleted: self.deleted.load(Ordering::SeqCst),
+        }
+    }
+
+    /// A request has succeeded that left at this moment or later.
+    fn put(&self, request: R, key: Option<Cid>, left: Moment) {
         let mut latest = self.latest();
-        *latest = Some(Seen { success, at });
-        self.mark
-            .store(key.as_ref().map_or(0, mark), Ordering::Release);
+        // A delete counts itself before it looks at the mark.
+        let marked = key.as_ref().map_or(0, mark);
+        self.mark.store(marked, Ordering::SeqCst);
+        let is_told = self.deleted.load(Ordering::SeqCst) == left.deleted;
+        *latest = Some(Seen {
+            success: Arc::new(Success { request, key }),
+            at: is_told.then_some(left.at),
+        });
     }
 
     /// This is about to be deleted, so that it must not be written again.
     pub(crate) fn forget(&self, key: &Cid) {
-        if self.mark.load(Ordering::Acquire) == mark(key) {
+        self.deleted.fetch_add(1, Ordering::SeqCst);
+        if self.mark.load(Ordering::SeqCst) == mark(key) {
             self.latest()
                 .take_if(|seen| seen.success.key.as_ref() == Some(key));
         }
@@ -76,12 +104,12 @@ impl<R> Kept<R> {
             .take_if(|seen| Arc::ptr_eq(&seen.success, success));
     }
 
-    /// It is there.
-    fn seen(&self, success: &Arc<Success<R>>) {
+    /// It is there: a request shows it that left at `at`.
+    fn seen(&self, success: &Arc<Success<R>>, at: Instant) {
         if let Some(seen) = &mut *self.latest()
             && Arc::ptr_eq(&seen.success, success)
         {
-            seen.at = Instant::now();
+            seen.at = Some(at);
         }
     }
 }
@@ -94,20 +122,22 @@ fn mark(key: &Cid) -> u64 {
 #[derive(Debug)]
 pub(super) struct Canary<R> {
     kept: Arc<Kept<R>>,
+    apart: Arc<Apart>,
     /// Whether the server has failed at an item since it was last sent.
     is_wanted: bool,
-    /// What was sent last, until its answer.
-    sent: Option<Arc<Success<R>>>,
-    /// What is looked up now.
-    looked_up: Option<Arc<Success<R>>>,
-    /// What a lookup has found: it may be sent once.
-    found: Option<Arc<Success<R>>>,
+    /// What was sent last and when, until its answer.
+    sent: Option<(Arc<Success<R>>, Instant, Canaries)>,
+    /// What is looked up now, and since when.
+    looked_up: Option<(Arc<Success<R>>, Instant)>,
+    /// What a lookup has found that left then: it may be sent once.
+    found: Option<(Arc<Success<R>>, Instant)>,
 }
 
 impl<R: Clone> Canary<R> {
-    pub(super) fn new(kept: Arc<Kept<R>>) -> Self {
+    pub(super) fn new(kept: Arc<Kept<R>>, apart: Arc<Apart>) -> Self {
         Self {
             kept,
+            apart,
             is_wanted: false,
             sent: None,
             looked_up: None,
@@ -115,10 +145,14 @@ impl<R: Clone> Canary<R> {
         }
     }
 
-    /// This has succeeded.
-    pub(super) fn keep(&mut self, request: R, key: Option<Cid>) {
-        self.kept.put(request, key);
-        self.is_wanted = false;
+    /// For a call that is opened now.
+    pub(super) fn now(&self) -> Moment {
+        self.kept.now()
+    }
+
+    /// This has succeeded, in a call that was opened then.
+    pub(super) fn keep(&mut self, request: R, key: Option<Cid>, left: Moment) {
+        self.kept.put(request, key, left);
     }
 
     /// Whether there is one.
@@ -138,10 +172,11 @@ impl<R: Clone> Canary<R> {
         }
         let latest = self.kept.latest();
         let Seen { success, at } = latest.as_ref()?;
-        let was_found = self.found.as_ref();
+        let found = self.found.as_ref();
         let is_there = success.key.is_none()
-            || at.elapsed() <= SEEN
-            || was_found.is_some_and(|found| Arc::ptr_eq(found, success));
+            || at.is_some_and(|at| at.elapsed() <= SEEN)
+            || found
+                .is_some_and(|(found, at)| Arc::ptr_eq(found, success) && at.elapsed() <= FRESH);
         Some((Arc::clone(success), is_there))
     }
 
@@ -154,16 +189,16 @@ impl<R: Clone> Canary<R> {
     pub(super) fn look_up(&mut self) -> Option<Cid> {
         let (success, is_there) = self.wanted()?;
         let key = success.key.filter(|_| !is_there)?;
-        self.looked_up = Some(success);
+        self.looked_up = Some((success, Instant::now()));
         Some(key)
     }
 
     /// The lookup has answered: the record of this key is there.
     pub(super) fn looked_up(&mut self, key: Option<Cid>) {
-        if let Some(success) = self.looked_up.take() {
+        if let Some((success, at)) = self.looked_up.take() {
             if success.key == key {
-                self.kept.seen(&success);
-                self.found = Some(success);
+                self.kept.seen(&success, at);
+                self.found = Some((success, at));
             } else {
                 self.kept.drop_it(&success);
             }
@@ -188,24 +223,36 @@ impl<R: Clone> Canary<R> {
 
     /// The request to be sent, once for each time that an item has failed.
     pub(super) fn take(&mut self) -> Option<R> {
+        // From here on no delete begins.
+        let apart = self.apart.canary()?;
         let (success, _) = self.wanted().filter(|(_, is_there)| *is_there)?;
         self.is_wanted = false;
         self.found = None;
         let request = success.request.clone();
-        self.sent = Some(success);
+        self.sent = Some((success, Instant::now(), apart));
         Some(request)
+    }
+
+    /// Whether it was sent, and what became of that is not told yet.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.sent.is_some()
+    }
+
+    /// Its call is over, whatever became of it.
+    pub(super) fn is_over(&mut self) {
+        self.sent = None;
     }
 
     /// It has succeeded again.
     pub(super) fn succeeded(&mut self) {
-        if let Some(success) = self.sent.take() {
-            self.kept.seen(&success);
+        if let Some((success, at, _)) = self.sent.take() {
+            self.kept.seen(&success, at);
         }
     }
 
     /// It is refused: it tells nothing any more.
     pub(super) fn refused(&mut self) {
-        if let Some(success) = self.sent.take() {
+        if let Some((success, ..)) = self.sent.take() {
             self.kept.drop_it(&success);
         }
     }
@@ -222,44 +269,82 @@ mod tests {
         Cid::from_digest([text.len() as u8; 32])
     }
 
+    /// One that is wanted.
     fn canary() -> (Canary<&'static str>, Cid) {
-        let mut canary = Canary::new(Arc::default());
+        let mut canary = Canary::new(Arc::default(), Arc::default());
         let key = cid("a");
-        canary.keep("a", Some(key));
+        let left = canary.now();
+        canary.keep("a", Some(key), left);
+        assert_eq!(canary.take(), None, "nothing has failed");
+        canary.item_failed();
         (canary, key)
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_is_sent_once_for_each_failure() {
         let (mut canary, _) = canary();
-        assert_eq!(canary.take(), None, "nothing has failed");
-        canary.item_failed();
         canary.item_failed();
         assert_eq!(canary.take(), Some("a"));
         assert_eq!(canary.take(), None);
+        canary.succeeded();
+        canary.item_failed();
+        assert_eq!(canary.take(), Some("a"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_not_sent_while_the_client_deletes() {
+        let (mut canary, _) = canary();
+        let deletes = canary.apart.delete();
+        assert_eq!(canary.take(), None);
+        drop(deletes);
+        assert_eq!(canary.take(), Some("a"));
+        let deletes = canary.apart.delete();
+        assert!(!deletes.may_begin());
+        canary.is_over();
+        assert!(deletes.may_begin());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_not_seen_for_a_while_is_looked_up_first() {
         let (mut canary, key) = canary();
-        canary.item_failed();
         advance(2 * SEEN).await;
         assert_eq!(canary.take(), None);
         assert_eq!(canary.look_up(), Some(key));
         canary.looked_up(Some(key));
         canary.look_up_ended();
         // Its call may have to wait.
-        advance(2 * SEEN).await;
+        advance(FRESH).await;
         assert_eq!(canary.take(), Some("a"));
-        canary.succeeded();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_read_late_shows_nothing_of_now() {
+        let mut canary = Canary::new(Arc::default(), Arc::default());
+        let (left, key) = (canary.now(), cid("a"));
+        advance(2 * FRESH).await;
+        canary.keep("a", Some(key), left);
         canary.item_failed();
-        assert!(canary.is_ready(), "its success has shown that it is there");
+        assert_eq!(canary.take(), None);
+        canary.look_up().unwrap();
+        advance(2 * FRESH).await;
+        canary.looked_up(Some(key));
+        assert_eq!(canary.take(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_have_been_deleted_before_its_answer_was_read_is_looked_up() {
+        let mut canary = Canary::new(Arc::default(), Arc::default());
+        let (left, key) = (canary.now(), cid("a"));
+        canary.kept.forget(&key);
+        canary.keep("a", Some(key), left);
+        canary.item_failed();
+        assert_eq!(canary.take(), None);
+        assert_eq!(canary.look_up(), Some(key));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_not_there_is_not_written_again() {
         let (mut canary, _) = canary();
-        canary.item_failed();
         advance(2 * SEEN).await;
         canary.look_up().unwrap();
         canary.not_found();
@@ -270,7 +355,6 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lookup_that_fails_leaves_it_at_rest() {
         let (mut canary, _) = canary();
-        canary.item_failed();
         advance(2 * SEEN).await;
         canary.look_up().unwrap();
         canary.look_up_ended();
@@ -282,14 +366,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lookup_of_one_says_nothing_of_the_next() {
         let (mut canary, key) = canary();
-        canary.item_failed();
         advance(2 * SEEN).await;
         canary.look_up().unwrap();
-        canary.kept.put("b", Some(cid("bb")));
+        let left = canary.now();
+        canary.keep("bb", Some(cid("bb")), left);
         canary.not_found();
         assert!(canary.is_known());
-        assert_eq!(canary.take(), Some("b"), "it was seen just now");
-        canary.item_failed();
         advance(2 * SEEN).await;
         canary.looked_up(Some(key));
         assert_eq!(canary.take(), None, "nobody has looked that up");
@@ -298,7 +380,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn all_adapters_of_a_client_have_the_same_and_a_delete_takes_it() {
         let (canary, key) = canary();
-        let mut other = Canary::new(Arc::clone(&canary.kept));
+        let mut other = Canary::new(Arc::clone(&canary.kept), Arc::clone(&canary.apart));
         other.item_failed();
         assert!(other.is_ready());
         canary.kept.forget(&cid("another"));
@@ -309,9 +391,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_read_is_repeated_without_a_lookup() {
-        let mut canary = Canary::new(Arc::default());
-        canary.keep("a ref", None);
-        advance(100 * SEEN).await;
+        let mut canary = Canary::new(Arc::default(), Arc::default());
+        let left = canary.now();
+        canary.keep("a ref", None, left);
+        advance(100 * FRESH).await;
         canary.item_failed();
         assert_eq!(canary.take(), Some("a ref"));
         canary.refused();

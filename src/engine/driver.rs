@@ -14,6 +14,7 @@ use futures_core::Stream;
 use tokio::time::Instant;
 
 use super::adapter::Adapter;
+use super::apart::Deletes;
 use super::canary::Canary;
 use super::clock::Clock;
 use super::ends::{Leftover, Order, Remainder, Shared};
@@ -93,7 +94,11 @@ where
         lanes: Lanes::new(options.calls.get()),
         look_up: None,
         // All nodes have the same records.
-        canary: Canary::new(Arc::clone(&O::method(&client.nodes()[0].methods).canary)),
+        canary: Canary::new(
+            Arc::clone(&O::method(&client.nodes()[0].methods).canary),
+            Arc::clone(&client.nodes()[0].methods.apart),
+        ),
+        deletes: None,
         budget: 0,
         gate_opens: None,
         ends_by: None,
@@ -149,6 +154,8 @@ where
     look_up: Option<Lane<refs::Request, refs::Answer>>,
     /// What has succeeded, to be asked again.
     canary: Canary<O::Request>,
+    /// While calls delete, or are about to.
+    deletes: Option<Deletes>,
     nodes: Nodes,
     /// How many events may still be taken in before the task's other work gets a turn.
     budget: usize,
@@ -272,11 +279,17 @@ where
             }
         }
         self.shared.counters.taken.set(self.window.next_index());
+        if self.canary.is_under_way() && !self.lanes.has_canary() {
+            self.canary.is_over();
+        }
         // What has no time left is not sent.
         self.expire(self.clock.waited());
         self.gate_opens = None;
         self.look_up(cx, now);
         self.send(cx, now, interrupted);
+        if self.lanes.is_empty() && !self.window.has_waiting() {
+            self.deletes = None;
+        }
     }
 
     fn take(&mut self, item: S::Item) {

@@ -11,6 +11,7 @@ use tonic::Status;
 
 use super::activity::Activity;
 use super::call::{Call, Event};
+use super::canary::Moment;
 use super::flight::Flight;
 use super::nodes::Route;
 use super::pace::Incident;
@@ -29,6 +30,8 @@ pub(super) struct Lane<R, A> {
     pub(super) route: Route,
     /// What had happened on its node when it last proved that the node is there.
     pub(super) seen: Incident,
+    /// Before its first request left.
+    pub(super) left: Moment,
     /// Requests on their way from the window to the call; empty between polls.
     pub(super) batch: VecDeque<R>,
     call: Call<R, A>,
@@ -60,6 +63,7 @@ pub(super) struct Opening {
     pub(super) flight: Flight,
     pub(super) route: Route,
     pub(super) seen: Incident,
+    pub(super) left: Moment,
     pub(super) probe: Option<Probe>,
     pub(super) ages_at: Option<Instant>,
     pub(super) waited: Duration,
@@ -80,6 +84,7 @@ where
             flight: opening.flight,
             route: opening.route,
             seen: opening.seen,
+            left: opening.left,
             batch: VecDeque::new(),
             call: Call::open(Arc::clone(&transport), method, longest_answer),
             transport,

@@ -3,6 +3,7 @@
 
 mod activity;
 mod adapter;
+pub(crate) mod apart;
 mod call;
 mod canary;
 mod clock;
@@ -98,6 +99,9 @@ pub(crate) trait Operation {
     fn was_found(_: &Self::Output) -> bool {
         false
     }
+
+    /// Whether requests delete records.
+    const DELETES: bool = false;
 
     /// The record that a request deletes.
     fn deletes(_: &Self::Asked) -> Option<&Cid> {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::Operation;
+use super::apart::Apart;
 use super::pace::{Pace, later};
 use super::proof::{Methods, Tick};
 use super::pushback::{self, Pushback};
@@ -86,6 +87,11 @@ impl Nodes {
             .map(|node| node.pace.learn())
             .max()
             .unwrap_or(Tick::NEVER)
+    }
+
+    /// What keeps deletes apart from what is pushed again. All nodes have the same records.
+    pub(super) fn apart(&self) -> &Arc<Apart> {
+        &self.nodes[0].methods.apart
     }
 
     /// The record of this CID is about to be deleted.

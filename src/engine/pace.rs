@@ -55,7 +55,7 @@ pub(super) struct Incident(u64);
 
 /// The longest wait after the server failed at an item in its own words: it is there, so the next
 /// item may be tried soon, and this one has its own wait.
-const WAIT_OF_NAMED: Duration = Duration::from_secs(2);
+const WAIT_OF_NAMED: Duration = Duration::from_millis(250);
 
 /// The longest wait that one adapter can put on the other adapters of its client.
 const WAIT_OF_ALL: Duration = Duration::from_secs(60);
@@ -115,9 +115,10 @@ impl Pace {
     }
 
     /// Whether the server is believed to be away, so that no more is taken than a probe needs. The
-    /// task is woken when it is there again.
+    /// task is woken when it is there again. One that is there and fails may do so at what was taken,
+    /// and not at what is to come.
     pub(super) fn is_shut(&self, cx: &Context<'_>) -> bool {
-        self.retry.is_on() && self.breaker.watch(cx)
+        self.retry.is_on() && self.breaker.watch(cx) && self.worst != Cause::Named
     }
 
     pub(super) fn breaker(&self) -> &Breaker {

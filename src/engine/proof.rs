@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::apart::Apart;
 use super::canary::Kept;
 use super::refs;
 use crate::cid::Cid;
@@ -73,6 +74,7 @@ pub(crate) struct Methods {
     pub(crate) pull: Method<refs::Request>,
     pub(crate) lookup: Method<refs::Request>,
     pub(crate) delete: Method<refs::Request>,
+    pub(crate) apart: Arc<Apart>,
 }
 
 impl Methods {

@@ -2,17 +2,19 @@
 //! keeps the others from their turn.
 
 use std::collections::HashSet;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
-use agntcy_dir_stream::server::{Store, Validation};
+use agntcy_dir_stream::server::{Fault, Method, Store, Validation};
 use agntcy_dir_stream::{Client, ErrorKind};
-use futures::future::{Either, join_all, select};
+use futures::channel::mpsc;
+use futures::future::{Either, join, join_all, select};
 use futures::{StreamExt as _, stream};
 use proptest::prelude::*;
 use tokio::time::{Instant, advance};
 
-use crate::support::{cases, cid, in_a_week, on_paused_clock, record};
+use crate::support::{cases, cid, in_a_week, on_paused_clock, record, window};
 
 /// A store that fails at these records each time, in words that tell nothing.
 fn store(bad: impl IntoIterator<Item = usize>) -> Store {
@@ -108,6 +110,121 @@ fn what_others_have_deleted_is_not_pushed_again_to_tell_an_outage() {
     });
 }
 
+#[test]
+fn a_delete_waits_for_what_is_being_pushed_again() {
+    on_paused_clock(async {
+        let store = store([1]);
+        let client = store.client();
+        let good = client.push(record(0)).await.unwrap().cid;
+        let slow = Fault::delay(Duration::from_millis(500)).on(Method::Push);
+        store.inject(slow.of(good));
+        let delete = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            client.delete(good).await.unwrap();
+        };
+        join(kind_of_push(&client, 1), delete).await;
+        assert!(store.is_empty());
+    });
+}
+
+/// However long it takes, as long as nothing else ends it.
+#[test]
+fn a_record_alone_outlives_an_outage_that_another_shows() {
+    on_paused_clock(async {
+        let start = Instant::now();
+        let judge = move |_: &Record| match start.elapsed().as_secs() {
+            1..200 => Validation::Fail("something went wrong".to_owned()),
+            _ => Validation::Pass,
+        };
+        let client = Store::builder().validate(judge).build().client();
+        assert_eq!(kind_of_push(&client, 0).await, None);
+        advance(Duration::from_secs(2)).await;
+        assert_eq!(kind_of_push(&client, 1).await, None);
+        assert!(start.elapsed() >= Duration::from_secs(200));
+    });
+}
+
+/// What was pushed is deleted at once, while others of the same push fail.
+#[test]
+fn deletes_are_not_overtaken_by_what_is_pushed_again() {
+    for seed in 0..10 {
+        on_paused_clock(async {
+            fastrand::seed(seed);
+            let store = store((0..300).filter(|number| number % 3 == 1));
+            let client = store.client();
+            let (pushed, to_delete) = mpsc::unbounded();
+            let records = stream::iter((0..300).map(record));
+            let push = records
+                .push_to_with(&client, &window(16))
+                .for_each(async |result| {
+                    if let Ok(result) = result {
+                        pushed.unbounded_send(result.cid).unwrap();
+                    }
+                });
+            let push = async {
+                push.await;
+                pushed.close_channel();
+            };
+            let delete = to_delete.delete_from(&client).finish();
+            let ((), deleted) = in_a_week(join(push, delete)).await;
+            assert_eq!(deleted.stats.succeeded, 200);
+            assert!(store.is_empty(), "{} came back with {seed}", store.len());
+        });
+    }
+}
+
+/// Those that are stored are found by lookups, and tell as much as those that are not.
+#[test]
+fn bad_records_take_no_time_where_all_others_are_stored() {
+    for (count, window) in [(2, 16), (50, 16), (300, 16), (300, 1024)] {
+        on_paused_clock(async {
+            let store = store((0..count).filter(|number| number % 7 == 1));
+            let records = || stream::iter((0..count).map(record));
+            let options = Options::new().window(NonZeroUsize::new(window).unwrap());
+            for run in ["first", "second"] {
+                let start = Instant::now();
+                let push = records().push_to_with(&store.client(), &options);
+                let summary = in_a_week(push.finish()).await;
+                let bad = (0..count).filter(|number| number % 7 == 1).count();
+                assert_eq!(summary.stats.failed_as(ErrorKind::Internal), bad as u64);
+                let waited = start.elapsed();
+                let most = Duration::from_secs(2);
+                assert!(waited < most, "{run} run of {count}, {window}: {waited:?}");
+            }
+        });
+    }
+}
+
+/// Nothing tells that from an outage until one of those behind is tried.
+#[test]
+fn good_records_behind_a_window_of_bad_ones_are_found() {
+    for bad in [20, 70] {
+        on_paused_clock(async {
+            let store = store(0..bad);
+            let push =
+                stream::iter((0..200).map(record)).push_to_with(&store.client(), &window(16));
+            let start = Instant::now();
+            let summary = in_a_week(push.finish()).await;
+            assert_eq!(store.len(), 200 - bad);
+            assert_eq!(summary.stats.failed_as(ErrorKind::Internal), bad as u64);
+            let windows = bad.div_ceil(16) as u32;
+            let waited = start.elapsed();
+            let most = windows * Duration::from_secs(130);
+            assert!(waited < most, "{waited:?} behind {bad}");
+        });
+    }
+}
+
+#[test]
+fn where_all_records_are_bad_each_gets_its_own_error() {
+    on_paused_clock(async {
+        let store = store(0..200);
+        let push = stream::iter((0..200).map(record)).push_to_with(&store.client(), &window(150));
+        let summary = in_a_week(push.finish()).await;
+        assert_eq!(summary.stats.failed_as(ErrorKind::Internal), 200);
+    });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(cases(60)))]
 
@@ -116,7 +233,7 @@ proptest! {
     fn adapters_side_by_side_learn_from_each_other(
         mut adapters in prop::collection::vec(prop::collection::vec(any::<bool>(), 1..20), 2..6),
         sorted in any::<bool>(),
-        window in prop_oneof![Just(1), Just(16), Just(64)],
+        items in prop_oneof![Just(1), Just(16), Just(64)],
         seed in any::<u64>(),
     ) {
         if sorted {
@@ -126,7 +243,7 @@ proptest! {
         }
         for adapter in &mut adapters {
             // Where nothing has succeeded yet, nothing tells an outage from bad records.
-            if adapter.iter().take(window).all(|is_bad| *is_bad) {
+            if adapter.iter().take(items).all(|is_bad| *is_bad) {
                 adapter[0] = false;
             }
         }
@@ -140,7 +257,7 @@ proptest! {
             fastrand::seed(seed);
             let bad = all.iter().filter(|(_, is_bad)| *is_bad);
             let client = store(bad.map(|(number, _)| *number)).client();
-            let options = crate::support::window(window);
+            let options = crate::support::window(items);
             let start = Instant::now();
             let pushes = adapters.iter().map(|adapter| {
                 let records = stream::iter(adapter.iter().map(|(number, is_bad)| (record(*number), *is_bad)));

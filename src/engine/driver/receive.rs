@@ -9,7 +9,7 @@ use tonic::Status;
 
 use super::{Driver, Entry, key};
 use crate::engine::call::{End, Event};
-use crate::engine::canary::Canary;
+use crate::engine::canary::{Canary, Moment};
 use crate::engine::lane::Lane;
 use crate::engine::nodes::Route;
 use crate::engine::pace::{Cause, Incident};
@@ -76,11 +76,11 @@ where
         // One for each call is enough, and costs little.
         let is_first = O::LOST != Lost::Repeated && lane.flight.answered() == 0;
         let is_canary = is_first && lane.flight.is_at_canary();
-        let (canary, budget) = (&mut self.canary, &mut self.budget);
+        let (canary, budget, left) = (&mut self.canary, &mut self.budget, lane.left);
         let judge = |entry: &_| {
             let outcome = accept(operation, entry, answer);
             if is_first && outcome.is_ok() {
-                keep(canary, operation, entry);
+                keep(canary, operation, entry, left);
             }
             outcome
         };
@@ -150,7 +150,12 @@ where
                 if is_canary {
                     self.canary.looked_up(answered);
                 }
+                let (canary, left) = (&mut self.canary, lane.left);
                 let expected = self.window.looked_up(&mut lane.flight, |entry| {
+                    // To push it again tells as much as to push another.
+                    if !canary.is_known() {
+                        keep(canary, operation, entry, left);
+                    }
                     let key = key(operation, entry);
                     let found = key.and_then(|key| operation.found(key));
                     Ok(found.expect("what is looked up has a key"))
@@ -183,11 +188,19 @@ where
         }
     }
 
+    /// Whether what has succeeded may be asked for again.
+    fn may_ask(&self) -> bool {
+        self.nodes.retry().is_on() && (O::LOST == Lost::Nothing || self.window.looks_up())
+    }
+
     /// What is known of this node by now.
     pub(super) fn evidence(&mut self, route: Route) -> Evidence {
+        let may_ask = self.may_ask();
+        let tells = may_ask && self.canary.is_known();
         let pace = self.nodes.pace(route.node);
         Evidence {
             now: Instant::now(),
+            tells,
             proved: pace.learn(),
             failures: pace.failures(),
         }
@@ -267,8 +280,7 @@ where
         status: Option<Arc<Status>>,
         lane: &Lane<O::Request, O::Answer>,
     ) {
-        let may_ask =
-            self.nodes.retry().is_on() && (O::LOST == Lost::Nothing || self.window.looks_up());
+        let may_ask = self.may_ask();
         if may_ask {
             self.canary.item_failed();
         }
@@ -333,7 +345,12 @@ fn is_refused_record(failure: Option<&(Verdict, Arc<Status>)>) -> bool {
 }
 
 /// Keeps an item that has succeeded.
-fn keep<O: Operation, T>(canary: &mut Canary<O::Request>, operation: &O, entry: &Entry<O, T>) {
+fn keep<O: Operation, T>(
+    canary: &mut Canary<O::Request>,
+    operation: &O,
+    entry: &Entry<O, T>,
+    left: Moment,
+) {
     let asked = entry.asked.as_ref().expect("only what was checked is sent");
     let key = match O::LOST {
         Lost::LookedUp => match key(operation, entry) {
@@ -343,7 +360,7 @@ fn keep<O: Operation, T>(canary: &mut Canary<O::Request>, operation: &O, entry: 
         },
         _ => None,
     };
-    canary.keep(operation.request(&entry.input, asked), key);
+    canary.keep(operation.request(&entry.input, asked), key, left);
 }
 
 fn accept<O: Operation, T>(

@@ -14,6 +14,9 @@ use crate::engine::window::Acknowledged;
 use crate::engine::{Operation, refs};
 use crate::item::Tagged;
 
+/// How often a delete looks whether a record that is pushed again has its answer.
+const CANARY_TIME: Duration = Duration::from_millis(5);
+
 impl<S, O, T> Driver<S, O, T>
 where
     S: Stream,
@@ -51,6 +54,7 @@ where
             flight: self.window.launch(probe.is_some()),
             route,
             seen: self.nodes.pace(route.node).incident(),
+            left: self.canary.now(),
             probe,
             ages_at,
             waited: self.clock.waited(),
@@ -151,6 +155,9 @@ where
             self.even_out(now);
             return false;
         }
+        if O::DELETES && !self.may_delete(now) {
+            return false;
+        }
         let load = |driver: &Self, route| driver.lanes.load(route);
         let Some((route, probe)) = self.may_open(cx, now, load) else {
             return false;
@@ -165,6 +172,17 @@ where
         self.lanes
             .add(Lane::open(transport, O::METHOD, O::LONGEST_ANSWER, opening));
         true
+    }
+
+    /// Whether no record is being pushed again that could come behind its delete.
+    fn may_delete(&mut self, now: Instant) -> bool {
+        let apart = self.nodes.apart();
+        let deletes = self.deletes.get_or_insert_with(|| apart.delete());
+        let may_begin = deletes.may_begin();
+        if !may_begin {
+            self.note_gate(Some(now + CANARY_TIME));
+        }
+        may_begin
     }
 
     /// Hands a lane of the node with the most over to a node that has come back.

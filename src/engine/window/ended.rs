@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::slot::{Loss, State};
-use super::suspects::Suspects;
+use super::suspects::{Blame, Suspects};
 use super::{Acknowledged, Aftermath, Ended, Flight, Lost, Rules, Window};
 use crate::engine::flight::Unanswered;
 use crate::engine::proof::Tick;
@@ -265,15 +265,15 @@ impl<E, O> Window<E, O> {
         }
         let most = self.rules.most_tries;
         let last = self.live(at.index).last_failure();
-        let (failure, counts) = Suspects::failed(last, most, evidence);
+        let (failure, blame) = Suspects::failed(last, evidence);
         let trouble = self.live(at.index).trouble.get_or_insert_default();
-        trouble.tries += u32::from(counts);
+        trouble.tries += u32::from(blame != Blame::Open);
         trouble.failure = Some(failure);
         trouble.named = true;
         trouble.alone = false;
         trouble.last = Some(Arc::clone(status));
         trouble.rest = wait(trouble.tries);
-        trouble.exhausted = trouble.rest.is_none() || trouble.tries >= most;
+        trouble.exhausted = trouble.rest.is_none() || trouble.tries >= most || blame == Blame::Last;
         let exhausted = trouble.exhausted;
         let is_first = last.is_none() && evidence.failures < LOOKED_UP;
         if self.rules.retries && (is_stored || is_first || exhausted) {

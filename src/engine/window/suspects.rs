@@ -13,23 +13,36 @@ use tokio::time::Instant;
 
 use crate::engine::proof::Tick;
 
-/// How long the tries of an item last at least, where nothing else succeeds and so nothing tells a bad
-/// record from an outage.
+/// How long the server has to fail at an item before that is taken for the item's fault, where nothing
+/// succeeds and so nothing tells a bad record from an outage.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The last failure of an item that has counted against it, or would have.
+/// The last failure of an item.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failure {
-    /// When it failed last.
+    /// When it failed.
     at: Tick,
-    /// When a failure of it last counted.
-    counted: Instant,
+    /// When the first of its failures was with no success of another between.
+    first: Instant,
+}
+
+/// What a failure says of its item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// Nothing: it may be an outage.
+    Open,
+    /// It is one of its tries.
+    Try,
+    /// It has gone on for too long.
+    Last,
 }
 
 /// What is known of the server when it fails at an item.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Evidence {
     pub(crate) now: Instant,
+    /// Whether there is something to ask for again, so that time need not tell.
+    pub(crate) tells: bool,
     /// When the latest item was sent that has succeeded there.
     pub(crate) proved: Tick,
     /// How many times in a row it has failed at an item before, with no such success between.
@@ -64,16 +77,20 @@ impl Suspects {
         self.proved
     }
 
-    /// The server has failed at an item that may fail `most` times, and last did as in `last`.
-    /// Returns what to note of it, and whether this failure counts against the item.
-    pub(super) fn failed(last: Option<Failure>, most: u32, evidence: Evidence) -> (Failure, bool) {
-        let Evidence { now, proved, .. } = evidence;
-        let spread = PATIENCE / most.saturating_sub(1).max(1);
-        let counts =
-            last.is_none_or(|last| proved >= last.at || now.duration_since(last.counted) >= spread);
-        let counted = last.filter(|_| !counts).map_or(now, |last| last.counted);
+    /// The server has failed at an item that last failed as in `last`.
+    pub(super) fn failed(last: Option<Failure>, evidence: Evidence) -> (Failure, Blame) {
+        let Evidence {
+            now, tells, proved, ..
+        } = evidence;
+        let unproved = last.filter(|last| proved < last.at);
+        let first = unproved.map_or(now, |last| last.first);
+        let blame = match unproved {
+            None => Blame::Try,
+            Some(_) if !tells && now.duration_since(first) >= PATIENCE => Blame::Last,
+            Some(_) => Blame::Open,
+        };
         let at = Tick::of_failure();
-        (Failure { at, counted }, counts)
+        (Failure { at, first }, blame)
     }
 
     /// An item that has failed is to be sent again, at the latest when `due` requests have been sent.
@@ -113,6 +130,7 @@ mod tests {
         static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
         Evidence {
             now: *START + Duration::from_secs(seconds),
+            tells: false,
             proved,
             failures: 0,
         }
@@ -123,41 +141,47 @@ mod tests {
 
     #[test]
     fn a_failure_counts_once_for_each_success_of_another() {
-        let (first, counts) = Suspects::failed(None, 5, after(0, NOTHING));
-        assert!(counts, "the first failure is a try");
+        let (first, blame) = Suspects::failed(None, after(0, NOTHING));
+        assert_eq!(blame, Blame::Try, "the first failure is a try");
         let sent_between = Tick::now();
-        let (again, counts) = Suspects::failed(Some(first), 5, after(1, NOTHING));
-        assert!(!counts, "nothing has shown that the server does its work");
+        let (again, blame) = Suspects::failed(Some(first), after(1, NOTHING));
+        assert_eq!(blame, Blame::Open, "nothing shows that the server works");
         let sent_since = Tick::now();
-        let (_, counts) = Suspects::failed(Some(again), 5, after(2, sent_between));
-        assert!(
-            !counts,
-            "what was sent before the failure says nothing of it"
-        );
-        let (last, counts) = Suspects::failed(Some(again), 5, after(2, sent_since));
-        assert!(counts);
-        let (_, counts) = Suspects::failed(Some(last), 5, after(3, sent_since));
-        assert!(!counts, "the same success proves nothing twice");
+        let (_, blame) = Suspects::failed(Some(again), after(2, sent_between));
+        assert_eq!(blame, Blame::Open, "that was sent before the failure");
+        let (last, blame) = Suspects::failed(Some(again), after(2, sent_since));
+        assert_eq!(blame, Blame::Try);
+        let (_, blame) = Suspects::failed(Some(last), after(3, sent_since));
+        assert_eq!(blame, Blame::Open, "the same success proves nothing twice");
     }
 
     #[test]
-    fn where_nothing_succeeds_the_tries_take_two_minutes() {
-        for most in [2, 3, 5, 10] {
-            let (mut last, mut tries, mut seconds) = (None, 0, 0);
-            while tries < most {
-                let (failure, counts) = Suspects::failed(last, most, after(seconds, NOTHING));
-                last = Some(failure);
-                tries += u32::from(counts);
-                seconds += 1;
-            }
-            assert!((120..=140).contains(&seconds), "{most} tries: {seconds} s");
+    fn where_nothing_succeeds_an_item_is_given_up_after_two_minutes() {
+        let (mut last, _) = Suspects::failed(None, after(0, NOTHING));
+        for seconds in [1, 60, 119] {
+            let (failure, blame) = Suspects::failed(Some(last), after(seconds, NOTHING));
+            assert_eq!(blame, Blame::Open, "{seconds}");
+            last = failure;
         }
+        let tells = Evidence {
+            tells: true,
+            ..after(1_000, NOTHING)
+        };
+        let (_, blame) = Suspects::failed(Some(last), tells);
+        assert_eq!(blame, Blame::Open, "something else tells");
+        let (_, blame) = Suspects::failed(Some(last), after(120, NOTHING));
+        assert_eq!(blame, Blame::Last);
+        // A success of another starts the time anew.
+        let (last, blame) = Suspects::failed(Some(last), after(120, Tick::now()));
+        assert_eq!(blame, Blame::Try);
+        let (_, blame) = Suspects::failed(Some(last), after(200, NOTHING));
+        assert_eq!(blame, Blame::Open);
     }
 
     #[test]
     fn the_others_go_first_but_not_for_ever() {
         let mut suspects = Suspects::default();
-        let (failure, _) = Suspects::failed(None, 5, after(0, NOTHING));
+        let (failure, _) = Suspects::failed(None, after(0, NOTHING));
         suspects.push(7, failure, 100);
         assert_eq!(suspects.first_ready(false, 0), None, "nothing is proved");
         suspects.success(Tick::now());

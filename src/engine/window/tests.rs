@@ -128,6 +128,7 @@ impl TestWindow {
     fn evidence(&self) -> Evidence {
         Evidence {
             now: *NOW,
+            tells: false,
             proved: self.suspects.proved(),
             failures: 0,
         }
