@@ -307,7 +307,7 @@ async fn internal_is_that_records_error_when_its_tries_are_over() {
         if other > 1 {
             // The server does its work on another.
             assert_eq!(call.store_all(), 1);
-            advance(SECOND).await;
+            advance(SECOND / 10).await;
             waits(&mut results);
         }
         assert_eq!(numbers(&mut call), [0]);
