@@ -19,11 +19,15 @@ impl Apart {
         Deletes(Arc::clone(self))
     }
 
+    pub(super) fn is_deleting(&self) -> bool {
+        self.deletes.load(Ordering::SeqCst) > 0
+    }
+
     /// A canary is about to be sent, if no delete is.
     pub(super) fn canary(self: &Arc<Self>) -> Option<Canaries> {
         self.canaries.fetch_add(1, Ordering::SeqCst);
         let canary = Canaries(Arc::clone(self));
-        (self.deletes.load(Ordering::SeqCst) == 0).then_some(canary)
+        (!self.is_deleting()).then_some(canary)
     }
 }
 

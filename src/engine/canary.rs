@@ -160,6 +160,11 @@ impl<R: Clone> Canary<R> {
         self.kept.latest().is_some()
     }
 
+    /// Whether there is one that deletes do not keep from being sent.
+    pub(super) fn may_tell(&self) -> bool {
+        self.is_known() && !self.apart.is_deleting()
+    }
+
     /// The server has failed at an item.
     pub(super) fn item_failed(&mut self) {
         self.is_wanted = true;
@@ -296,6 +301,7 @@ mod tests {
         let (mut canary, _) = canary();
         let deletes = canary.apart.delete();
         assert_eq!(canary.take(), None);
+        assert!(canary.is_known() && !canary.may_tell());
         drop(deletes);
         assert_eq!(canary.take(), Some("a"));
         let deletes = canary.apart.delete();

@@ -14,7 +14,7 @@ use futures::{StreamExt as _, stream};
 use proptest::prelude::*;
 use tokio::time::{Instant, advance};
 
-use crate::support::{cases, cid, in_a_week, on_paused_clock, record, window};
+use crate::support::{cases, cid, in_a_week, on_paused_clock, poll, record, window};
 
 /// A store that fails at these records each time, in words that tell nothing.
 fn store(bad: impl IntoIterator<Item = usize>) -> Store {
@@ -141,6 +141,24 @@ fn a_record_alone_outlives_an_outage_that_another_shows() {
         advance(Duration::from_secs(2)).await;
         assert_eq!(kind_of_push(&client, 1).await, None);
         assert!(start.elapsed() >= Duration::from_secs(200));
+    });
+}
+
+/// Its deletes are not polled on, so that nothing may be pushed again.
+#[test]
+fn a_delete_that_rests_leaves_a_bad_record_its_two_minutes() {
+    on_paused_clock(async {
+        let client = store([1]).client();
+        assert_eq!(kind_of_push(&client, 0).await, None);
+        let other = [cid(&record(2))];
+        let mut deletes = stream::iter(other)
+            .chain(stream::pending())
+            .delete_from(&client);
+        assert!(poll(&mut deletes).is_pending());
+        let start = Instant::now();
+        assert_eq!(kind_of_push(&client, 1).await, Some(ErrorKind::Internal));
+        assert!(start.elapsed() < Duration::from_secs(150));
+        drop(deletes);
     });
 }
 

@@ -196,7 +196,7 @@ where
     /// What is known of this node by now.
     pub(super) fn evidence(&mut self, route: Route) -> Evidence {
         let may_ask = self.may_ask();
-        let tells = may_ask && self.canary.is_known();
+        let tells = may_ask && self.canary.may_tell();
         let pace = self.nodes.pace(route.node);
         Evidence {
             now: Instant::now(),
