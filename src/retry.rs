@@ -45,10 +45,9 @@ type Judge = dyn Fn(&Status) -> Verdict + Send + Sync;
 ///   client; the client keeps the last. A record is looked up before (at most 5 seconds, where its call has
 ///   to wait), unless a request that left within the last second has shown that it is there. So what
 ///   somebody else deletes in that time can come back. While this client deletes nothing is pushed
-///   again, and its deletes wait for what is. A delete asks for nothing again.
+///   again, and its deletes wait for what is, at most 5 seconds. A delete asks for nothing again.
 /// - Where nothing has succeeded yet, nothing tells, and an item gets its error when the server has
-///   failed at it for two minutes. So does the last of a delete: the refs that remain when all others
-///   are deleted.
+///   failed at it for two minutes. So do the last refs of a delete, when all others are deleted.
 /// - A server that takes what it has and fails at all else, as one that cannot write may do, cannot be
 ///   told from bad records: those records get their errors.
 /// - Waits double from the first of [`waits`](Self::waits) up to the longest, each lengthened at

@@ -122,11 +122,12 @@ fn mark(key: &Cid) -> u64 {
 #[derive(Debug)]
 pub(super) struct Canary<R> {
     kept: Arc<Kept<R>>,
-    apart: Arc<Apart>,
+    /// Of writes: what keeps them and deletes apart.
+    apart: Option<Arc<Apart>>,
     /// Whether the server has failed at an item since it was last sent.
     is_wanted: bool,
     /// What was sent last and when, until its answer.
-    sent: Option<(Arc<Success<R>>, Instant, Canaries)>,
+    sent: Option<(Arc<Success<R>>, Instant, Option<Canaries>)>,
     /// What is looked up now, and since when.
     looked_up: Option<(Arc<Success<R>>, Instant)>,
     /// What a lookup has found that left then: it may be sent once.
@@ -134,7 +135,7 @@ pub(super) struct Canary<R> {
 }
 
 impl<R: Clone> Canary<R> {
-    pub(super) fn new(kept: Arc<Kept<R>>, apart: Arc<Apart>) -> Self {
+    pub(super) fn new(kept: Arc<Kept<R>>, apart: Option<Arc<Apart>>) -> Self {
         Self {
             kept,
             apart,
@@ -162,7 +163,8 @@ impl<R: Clone> Canary<R> {
 
     /// Whether there is one that deletes do not keep from being sent.
     pub(super) fn may_tell(&self) -> bool {
-        self.is_known() && !self.apart.is_deleting()
+        let is_deleting = self.apart.as_ref().is_some_and(|apart| apart.is_deleting());
+        self.is_known() && !is_deleting
     }
 
     /// The server has failed at an item.
@@ -229,7 +231,10 @@ impl<R: Clone> Canary<R> {
     /// The request to be sent, once for each time that an item has failed.
     pub(super) fn take(&mut self) -> Option<R> {
         // From here on no delete begins.
-        let apart = self.apart.canary()?;
+        let apart = match &self.apart {
+            Some(apart) => Some(apart.canary()?),
+            None => None,
+        };
         let (success, _) = self.wanted().filter(|(_, is_there)| *is_there)?;
         self.is_wanted = false;
         self.found = None;
@@ -276,7 +281,7 @@ mod tests {
 
     /// One that is wanted.
     fn canary() -> (Canary<&'static str>, Cid) {
-        let mut canary = Canary::new(Arc::default(), Arc::default());
+        let mut canary = Canary::new(Arc::default(), Some(Arc::default()));
         let key = cid("a");
         let left = canary.now();
         canary.keep("a", Some(key), left);
@@ -299,12 +304,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_is_not_sent_while_the_client_deletes() {
         let (mut canary, _) = canary();
-        let deletes = canary.apart.delete();
+        let apart = canary.apart.clone().unwrap();
+        let deletes = apart.delete();
         assert_eq!(canary.take(), None);
         assert!(canary.is_known() && !canary.may_tell());
         drop(deletes);
         assert_eq!(canary.take(), Some("a"));
-        let deletes = canary.apart.delete();
+        let deletes = apart.delete();
         assert!(!deletes.may_begin());
         canary.is_over();
         assert!(deletes.may_begin());
@@ -325,7 +331,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_is_read_late_shows_nothing_of_now() {
-        let mut canary = Canary::new(Arc::default(), Arc::default());
+        let mut canary = Canary::new(Arc::default(), Some(Arc::default()));
         let (left, key) = (canary.now(), cid("a"));
         advance(2 * FRESH).await;
         canary.keep("a", Some(key), left);
@@ -339,7 +345,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_may_have_been_deleted_before_its_answer_was_read_is_looked_up() {
-        let mut canary = Canary::new(Arc::default(), Arc::default());
+        let mut canary = Canary::new(Arc::default(), Some(Arc::default()));
         let (left, key) = (canary.now(), cid("a"));
         canary.kept.forget(&key);
         canary.keep("a", Some(key), left);
@@ -386,7 +392,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn all_adapters_of_a_client_have_the_same_and_a_delete_takes_it() {
         let (canary, key) = canary();
-        let mut other = Canary::new(Arc::clone(&canary.kept), Arc::clone(&canary.apart));
+        let mut other = Canary::new(Arc::clone(&canary.kept), canary.apart.clone());
         other.item_failed();
         assert!(other.is_ready());
         canary.kept.forget(&cid("another"));
@@ -397,7 +403,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_read_is_repeated_without_a_lookup() {
-        let mut canary = Canary::new(Arc::default(), Arc::default());
+        let mut canary = Canary::new(Arc::default(), None);
         let left = canary.now();
         canary.keep("a ref", None, left);
         advance(100 * FRESH).await;

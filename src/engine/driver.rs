@@ -21,7 +21,7 @@ use super::ends::{Leftover, Order, Remainder, Shared};
 use super::lane::Lane;
 use super::lanes::Lanes;
 use super::nodes::Nodes;
-use super::window::{Rules, Settled, Unsettled, Window};
+use super::window::{Lost, Rules, Settled, Unsettled, Window};
 use super::{Operation, refs};
 use crate::cid::Cid;
 use crate::client::Client;
@@ -96,7 +96,7 @@ where
         // All nodes have the same records.
         canary: Canary::new(
             Arc::clone(&O::method(&client.nodes()[0].methods).canary),
-            Arc::clone(&client.nodes()[0].methods.apart),
+            (O::LOST == Lost::LookedUp).then(|| Arc::clone(&client.nodes()[0].methods.apart)),
         ),
         deletes: None,
         budget: 0,
@@ -154,8 +154,8 @@ where
     look_up: Option<Lane<refs::Request, refs::Answer>>,
     /// What has succeeded, to be asked again.
     canary: Canary<O::Request>,
-    /// While calls delete, or are about to.
-    deletes: Option<Deletes>,
+    /// While calls delete, or are about to, and since when.
+    deletes: Option<(Deletes, Instant)>,
     nodes: Nodes,
     /// How many events may still be taken in before the task's other work gets a turn.
     budget: usize,

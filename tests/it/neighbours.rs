@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{Fault, Method, Store, Validation};
-use agntcy_dir_stream::{Client, ErrorKind};
+use agntcy_dir_stream::{Client, ErrorKind, Status};
 use futures::channel::mpsc;
 use futures::future::{Either, join, join_all, select};
 use futures::{StreamExt as _, stream};
@@ -124,6 +124,56 @@ fn a_delete_waits_for_what_is_being_pushed_again() {
         };
         join(kind_of_push(&client, 1), delete).await;
         assert!(store.is_empty());
+    });
+}
+
+#[test]
+fn a_delete_does_not_wait_for_ever_for_an_adapter_that_nobody_polls() {
+    on_paused_clock(async {
+        let store = store([1]);
+        let client = store.client();
+        let good = client.push(record(0)).await.unwrap().cid;
+        let slow = Fault::delay(Duration::from_secs(30)).on(Method::Push);
+        store.inject(slow.of(good));
+        let bad = client.push(record(1));
+        // What has succeeded is being pushed again by then.
+        let Either::Right((_, forgotten)) = select(
+            Box::pin(bad),
+            Box::pin(tokio::time::sleep(Duration::from_millis(100))),
+        )
+        .await
+        else {
+            panic!("the server takes half a minute");
+        };
+        let start = Instant::now();
+        client.delete(good).await.unwrap();
+        let waited = start.elapsed();
+        let seconds = Duration::from_secs;
+        assert!((seconds(5)..seconds(6)).contains(&waited), "{waited:?}");
+        drop(forgotten);
+    });
+}
+
+/// Reads change nothing, so that deletes have nothing to do with them.
+#[test]
+fn a_delete_that_rests_keeps_no_pull_from_telling_an_outage() {
+    on_paused_clock(async {
+        let store = store([]);
+        let client = store.client();
+        let cids = [0, 1].map(|number| store.insert(record(number)).unwrap());
+        let fault = Fault::status(Status::internal("something went wrong")).on(Method::Pull);
+        store.inject(fault.of(cids[1]).times(u64::MAX));
+        let other = [cid(&record(2))];
+        let mut deletes = stream::iter(other)
+            .chain(stream::pending())
+            .delete_from(&client);
+        assert!(poll(&mut deletes).is_pending());
+        assert!(client.pull(cids[0]).await.is_ok());
+        let start = Instant::now();
+        let failed = in_a_week(client.pull(cids[1])).await.unwrap_err();
+        assert_eq!(failed.kind(), ErrorKind::Internal);
+        assert!(start.elapsed() < Duration::from_secs(1));
+        drop(deletes);
     });
 }
 

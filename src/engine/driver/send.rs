@@ -17,6 +17,9 @@ use crate::item::Tagged;
 /// How often a delete looks whether a record that is pushed again has its answer.
 const CANARY_TIME: Duration = Duration::from_millis(5);
 
+/// How long it waits for that at most: the adapter that pushes may be one that nobody polls now.
+const MOST_OF_CANARY: Duration = Duration::from_secs(5);
+
 impl<S, O, T> Driver<S, O, T>
 where
     S: Stream,
@@ -177,8 +180,8 @@ where
     /// Whether no record is being pushed again that could come behind its delete.
     fn may_delete(&mut self, now: Instant) -> bool {
         let apart = self.nodes.apart();
-        let deletes = self.deletes.get_or_insert_with(|| apart.delete());
-        let may_begin = deletes.may_begin();
+        let (deletes, since) = self.deletes.get_or_insert_with(|| (apart.delete(), now));
+        let may_begin = deletes.may_begin() || now.duration_since(*since) >= MOST_OF_CANARY;
         if !may_begin {
             self.note_gate(Some(now + CANARY_TIME));
         }
