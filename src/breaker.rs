@@ -32,8 +32,8 @@ const TURN: Duration = Duration::from_secs(1);
 /// but one probe at a time, which carries a single item, after a wait that grows as
 /// [`Retry::waits`](crate::Retry::waits) says, and up to a minute. Adapters take turns with it. If the
 /// server is there but answers with `Internal`, input is taken as far as the window goes, probes wait at
-/// most 250 ms, and each carries an item that was tried least, or one that had succeeded before, since
-/// the items may be at fault. Any answer closes the breaker, and
+/// most 250 ms (or the first wait, if that is longer), and each carries an item that was tried least, or
+/// one that had succeeded before, since the items may be at fault. Any answer closes the breaker, and
 /// all go on, but for that to a lookup that an adapter makes by itself after calls that broke, if it
 /// finds nothing: the next might break, too. Calls that run are left alone.
 ///

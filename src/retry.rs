@@ -56,6 +56,8 @@ type Judge = dyn Fn(&Status) -> Verdict + Send + Sync;
 ///   the item's tries. After several faults in a row it makes the wait longer, and not shorter.
 ///   Answers set the waits back to the first; a connection that can be made does not, nor, behind calls
 ///   that broke, a lookup that finds nothing. After a connection that was told to go away, the first retry is at once.
+///   While the server is there and says that it fails, a wait is no longer than 250 ms, or than the first
+///   wait if that is longer.
 /// - When faults come in a row, the client's [`CircuitBreaker`](crate::CircuitBreaker) takes over.
 ///
 /// How long each thing may take; whichever comes first ends it:
@@ -192,6 +194,11 @@ impl Retry {
             Some(judge) => judge(status),
             None => Verdict::of(status),
         }
+    }
+
+    /// The shortest wait that was asked for.
+    pub(crate) fn first_wait(&self) -> Duration {
+        self.first_wait
     }
 
     /// The waits after faults in a row, endless.

@@ -53,8 +53,8 @@ pub(super) enum Cause {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Incident(u64);
 
-/// The longest wait after the server failed at an item in its own words: it is there, so the next
-/// item may be tried soon, and this one has its own wait.
+/// The longest wait after the server failed at an item in its own words, unless the first wait that was
+/// asked for is longer: it is there, so the next item may be tried soon, and this one has its own wait.
 const WAIT_OF_NAMED: Duration = Duration::from_millis(250);
 
 /// The longest wait that one adapter can put on the other adapters of its client.
@@ -227,7 +227,7 @@ impl Pace {
             _ => self.backoff.next().unwrap_or_default(),
         };
         let wait = if is_named {
-            wait.min(WAIT_OF_NAMED)
+            wait.min(self.retry.first_wait().max(WAIT_OF_NAMED))
         } else {
             wait
         };

@@ -1070,6 +1070,24 @@ fn a_push_whose_items_have_their_results_has_an_end() {
     push(&case);
 }
 
+/// Nothing succeeds, so each item is tried for two minutes, and not more often than was asked for.
+#[test]
+fn the_first_wait_holds_for_items_at_which_the_server_fails() {
+    let fails = Behaviour::Ends {
+        answers: 0,
+        at_next: true,
+        how: End::Status(Code::Internal),
+    };
+    let mut case = calm(1, vec![fails]);
+    case.retry.tries = 2;
+    case.retry.waits = (SECOND, 60 * SECOND);
+    case.breaker = None;
+    push(&case);
+    pull(&case);
+    look_up(&case);
+    delete(&case);
+}
+
 /// The input has ended, so the call that waits for its turn is closed, and has nothing to do.
 #[test]
 fn a_closed_call_that_waits_for_its_turn_is_no_fault() {
