@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tonic::Status;
 
 use crate::client::Unreachable;
+use crate::escape::Escaped;
 
 type Source = Box<dyn StdError + Send + Sync>;
 
@@ -149,18 +150,18 @@ impl fmt::Display for Words<'_> {
     }
 }
 
-/// Words, but no more of them than is printed.
+/// Words as they are printed: escaped, and no more of them than that.
 struct Cut<'a>(&'a str);
 
 impl fmt::Display for Cut<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(words) = self;
         if words.len() <= MOST_PRINTED {
-            return f.write_str(words);
+            return Escaped(words).fmt(f);
         }
         let boundary = (0..=MOST_PRINTED).rfind(|at| words.is_char_boundary(*at));
         let (printed, cut) = words.split_at(boundary.unwrap_or(0));
-        write!(f, "{printed}… ({} bytes more)", cut.len())
+        write!(f, "{}… ({} bytes more)", Escaped(printed), cut.len())
     }
 }
 
@@ -208,8 +209,10 @@ pub(crate) fn in_words(status: &Status) -> String {
 /// The error of one item, or of connecting.
 ///
 /// One word wide. [`kind`](Self::kind) is for matching, and `Display` for reading: it has the
-/// server's own words where the server spoke, cut behind 4 KiB. [`status`](Self::status) gives the
-/// whole gRPC status, and [`source`](StdError::source) the cause behind it, such as a refused
+/// server's own words where the server spoke, cut behind 4 KiB. What would start another line, control
+/// a terminal or turn the text round is escaped there (`\n`, `\u{1b}`), in a server's words as in
+/// those of a text that is no CID, or of a key. [`status`](Self::status) gives the
+/// whole gRPC status as it came, and [`source`](StdError::source) the cause behind it, such as a refused
 /// connection. `Display` does not repeat its source: that begins behind the words of the status,
 /// unless there is nothing behind them. The status's own source has what is wrapped around it, too.
 ///
@@ -310,13 +313,14 @@ impl fmt::Display for Error {
             message,
             cause,
         } = &*self.0;
+        let message = Escaped(message);
         let Cause::Status(status) = cause else {
             return write!(f, "{kind}: {message}");
         };
         let said = Words(status);
-        match message.as_ref() {
+        match message.0 {
             "" => write!(f, "{kind}: {said}"),
-            message => write!(f, "{kind}: {message}: {said}"),
+            _ => write!(f, "{kind}: {message}: {said}"),
         }
     }
 }

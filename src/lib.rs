@@ -96,6 +96,7 @@ mod client;
 mod delete;
 mod engine;
 mod error;
+mod escape;
 mod item;
 mod lookup;
 mod options;

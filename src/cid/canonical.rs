@@ -11,22 +11,35 @@ use smallvec::SmallVec;
 use crate::record::wire::{self, Entry, Fields, Message, Value, WireError};
 
 /// The canonical JSON of an encoded Struct.
-pub(crate) fn json(data: &[u8]) -> Result<Vec<u8>, WireError> {
-    let mut out = Vec::with_capacity(data.len() + data.len() / 8 + 16);
-    write(data, &mut out)?;
-    Ok(out)
+pub(crate) fn json(data: &[u8]) -> Result<String, WireError> {
+    let out = Vec::with_capacity(data.len() + data.len() / 8 + 16);
+    written(document(data), out)
+}
+
+/// The canonical JSON of a value.
+pub(crate) fn text(value: Value<'_>) -> Result<String, WireError> {
+    written(value, Vec::new())
+}
+
+fn written(value: Value<'_>, mut out: Vec<u8>) -> Result<String, WireError> {
+    write(value, &mut out)?;
+    Ok(String::from_utf8(out).expect("made of UTF-8 strings and ASCII"))
 }
 
 /// The SHA2-256 of the canonical JSON of an encoded Struct, without the text.
 pub(crate) fn digest(data: &[u8]) -> Result<[u8; 32], WireError> {
     let mut out = Hashing::new();
-    write(data, &mut out)?;
+    write(document(data), &mut out)?;
     Ok(out.digest())
 }
 
 /// Checks that an encoded Struct has canonical JSON.
 pub(crate) fn check(data: &[u8]) -> Result<(), WireError> {
-    write(data, &mut Nowhere)
+    write(document(data), &mut Nowhere)
+}
+
+fn document(data: &[u8]) -> Value<'_> {
+    Value::Struct(Message::new(data))
 }
 
 /// Where the text goes.
@@ -114,11 +127,10 @@ type Stack<'a> = SmallVec<[Open<'a>; 16]>;
 /// The entries of all open structs, the innermost last.
 type Entries<'a> = SmallVec<[Entry<'a>; 64]>;
 
-/// Writes the canonical JSON of an encoded Struct.
-fn write(data: &[u8], out: &mut impl Sink) -> Result<(), WireError> {
+/// Writes the canonical JSON of a value.
+fn write(mut value: Value<'_>, out: &mut impl Sink) -> Result<(), WireError> {
     let mut entries = Entries::new();
     let mut open = Stack::new();
-    let mut value = Value::Struct(Message::new(data));
     loop {
         match value {
             Value::Null => out.write(b"null"),
@@ -128,12 +140,7 @@ fn write(data: &[u8], out: &mut impl Sink) -> Result<(), WireError> {
             Value::String(value) => string(value, out),
             Value::Struct(message) => {
                 let start = entries.len();
-                let mut fields = message.fields();
-                while let Some(entry) = wire::next_entry(&mut fields)? {
-                    entries.push(entry);
-                }
-                let kept = wire::sort(&mut entries[start..], wire::depth_in(open.len() + 1))?;
-                entries.truncate(start + kept);
+                wire::entries(message, wire::depth_in(open.len() + 1), &mut entries)?;
                 out.push(b'{');
                 open.push(Open::Struct { start, next: start });
             }

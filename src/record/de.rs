@@ -1,15 +1,20 @@
 //! Wire bytes into serde: any type is read in place, text is borrowed.
 
-use serde::de::value::StrDeserializer;
+use std::iter;
+
+use serde::de::value::{MapDeserializer, StrDeserializer};
 use serde::de::{
-    self, Deserialize, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess,
-    SeqAccess, VariantAccess, Visitor,
+    self, Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Expected,
+    IntoDeserializer, MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
+use smallvec::SmallVec;
 
+use super::json;
 use super::path::PathError;
 use super::ser::MAX_CONTAINERS;
 use super::wire::{self, Entry, Fields, Message};
+use crate::cid::canonical;
 
 type Result<T> = std::result::Result<T, PathError>;
 
@@ -51,13 +56,8 @@ impl<'de> Value<'de> {
             return Ok(None);
         };
         let containers = self.inside()?;
-        let mut fields = message.clone().fields();
-        let mut entries = Vec::new();
-        while let Some(entry) = wire::next_entry(&mut fields)? {
-            entries.push(entry);
-        }
-        let kept = wire::sort(&mut entries, wire::depth_in(containers))?;
-        entries.truncate(kept);
+        let mut entries = Entries::new();
+        wire::entries(message.clone(), wire::depth_in(containers), &mut entries)?;
         Ok(Some(Object {
             entries: entries.into_iter(),
             value: None,
@@ -66,12 +66,26 @@ impl<'de> Value<'de> {
     }
 }
 
+/// A hint that the value must be of one of these kinds, as in `serde_json`: a visitor that takes others
+/// too, such as the number of a field for its name, is not asked.
+macro_rules! hints {
+    ($($method:ident: $($kind:pat_param)|+),* $(,)?) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+            match self.value {
+                $($kind)|+ => self.deserialize_any(visitor),
+                _ => self.refuse(&visitor),
+            }
+        }
+    )*};
+}
+
 macro_rules! integers {
     ($($method:ident, $visit:ident: $type:ty),*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-            if let wire::Value::Number(number) = self.value
-                && number.fract() == 0.0
-            {
+            let wire::Value::Number(number) = self.value else {
+                return self.refuse(&visitor);
+            };
+            if number.fract() == 0.0 && !is_negative_zero(number) {
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
                 let integer = number as $type;
                 #[allow(clippy::cast_precision_loss)]
@@ -82,6 +96,25 @@ macro_rules! integers {
             self.deserialize_any(visitor)
         }
     )*};
+}
+
+fn is_negative_zero(number: f64) -> bool {
+    number == 0.0 && number.is_sign_negative()
+}
+
+impl<'de> Value<'de> {
+    /// The type asks for another kind of value.
+    fn refuse<R>(&self, expected: &dyn Expected) -> Result<R> {
+        let found = match self.value {
+            wire::Value::Null => Unexpected::Other("null"),
+            wire::Value::Bool(value) => Unexpected::Bool(value),
+            wire::Value::Number(number) => Unexpected::Float(number),
+            wire::Value::String(text) => Unexpected::Str(text),
+            wire::Value::List(_) => Unexpected::Seq,
+            wire::Value::Struct(_) => Unexpected::Map,
+        };
+        Err(de::Error::invalid_type(found, expected))
+    }
 }
 
 impl<'de> Deserializer<'de> for Value<'de> {
@@ -95,7 +128,7 @@ impl<'de> Deserializer<'de> for Value<'de> {
             wire::Value::Number(number) => {
                 let is_whole = number.fract() == 0.0 && number.abs() <= MAX_EXACT;
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-                if !is_whole || (number == 0.0 && number.is_sign_negative()) {
+                if !is_whole || is_negative_zero(number) {
                     visitor.visit_f64(number)
                 } else if number < 0.0 {
                     visitor.visit_i64(number as i64)
@@ -117,11 +150,28 @@ impl<'de> Deserializer<'de> for Value<'de> {
                 }
             }
             wire::Value::Struct(_) => {
-                let object = self.entries()?.expect("it is an object");
-                visitor.visit_map(object)
+                let mut object = self.entries()?.expect("it is an object");
+                let value = visitor.visit_map(&mut object)?;
+                match object.entries.len() {
+                    0 => Ok(value),
+                    _ => Err(PathError::new("the object has more keys than expected")),
+                }
             }
         }
     }
+
+    hints!(
+        deserialize_bool: wire::Value::Bool(_),
+        deserialize_f32: wire::Value::Number(_),
+        deserialize_f64: wire::Value::Number(_),
+        deserialize_char: wire::Value::String(_),
+        deserialize_str: wire::Value::String(_),
+        deserialize_string: wire::Value::String(_),
+        deserialize_identifier: wire::Value::String(_),
+        deserialize_unit: wire::Value::Null,
+        deserialize_seq: wire::Value::List(_),
+        deserialize_map: wire::Value::Struct(_),
+    );
 
     integers!(
         deserialize_i8, visit_i64: i64, deserialize_i16, visit_i64: i64,
@@ -130,6 +180,51 @@ impl<'de> Deserializer<'de> for Value<'de> {
         deserialize_u32, visit_u64: u64, deserialize_u64, visit_u64: u64,
         deserialize_i128, visit_i128: i128, deserialize_u128, visit_u128: u128
     );
+
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+        match self.value {
+            wire::Value::String(text) => visitor.visit_borrowed_bytes(text.as_bytes()),
+            _ => self.deserialize_seq(visitor),
+        }
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+        self.deserialize_bytes(visitor)
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value> {
+        self.deserialize_unit(visitor)
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value> {
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: usize,
+        visitor: V,
+    ) -> Result<V::Value> {
+        self.deserialize_seq(visitor)
+    }
+
+    /// A struct may be written as an array of its fields.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value> {
+        match self.value {
+            wire::Value::List(_) => self.deserialize_seq(visitor),
+            _ => self.deserialize_map(visitor),
+        }
+    }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         match self.value {
@@ -140,10 +235,14 @@ impl<'de> Deserializer<'de> for Value<'de> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value> {
-        visitor.visit_newtype_struct(self)
+        if name != json::RAW_VALUE {
+            return visitor.visit_newtype_struct(self);
+        }
+        let text = canonical::text(self.value)?;
+        visitor.visit_map(MapDeserializer::new(iter::once((name, text))))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -177,11 +276,6 @@ impl<'de> Deserializer<'de> for Value<'de> {
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         visitor.visit_unit()
     }
-
-    forward_to_deserialize_any! {
-        bool f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map
-        struct identifier
-    }
 }
 
 struct Array<'a, 'de> {
@@ -205,13 +299,16 @@ impl<'de> SeqAccess<'de> for Array<'_, 'de> {
     }
 }
 
+/// Always on the heap: types recurse on the stack.
+type Entries<'de> = SmallVec<[Entry<'de>; 0]>;
+
 struct Object<'de> {
-    entries: std::vec::IntoIter<Entry<'de>>,
+    entries: smallvec::IntoIter<[Entry<'de>; 0]>,
     value: Option<Entry<'de>>,
     containers: usize,
 }
 
-impl<'de> MapAccess<'de> for Object<'de> {
+impl<'de> MapAccess<'de> for &mut Object<'de> {
     type Error = PathError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>> {
@@ -241,12 +338,22 @@ struct Key<'de>(&'de str);
 macro_rules! parsed {
     ($($method:ident, $visit:ident),*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-            match self.0.parse() {
-                Ok(value) => visitor.$visit(value),
-                Err(_) => visitor.visit_borrowed_str(self.0),
+            match self.parse() {
+                Some(value) => visitor.$visit(value),
+                None => visitor.visit_borrowed_str(self.0),
             }
         }
     )*};
+}
+
+impl Key<'_> {
+    /// As JSON writes it: `+1` and `01` are no numbers, and no other names for `1`.
+    fn parse<T: DeserializeOwned>(&self) -> Option<T> {
+        // The parser takes white space.
+        let Self(text) = self;
+        let is_bare = !text.contains(|char: char| char.is_ascii_whitespace());
+        is_bare.then(|| serde_json::from_str(text).ok()).flatten()
+    }
 }
 
 impl<'de> Deserializer<'de> for Key<'de> {
@@ -278,7 +385,11 @@ impl<'de> Deserializer<'de> for Key<'de> {
         deserialize_u64,
         visit_u64,
         deserialize_u128,
-        visit_u128
+        visit_u128,
+        deserialize_f32,
+        visit_f32,
+        deserialize_f64,
+        visit_f64
     );
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
@@ -303,8 +414,8 @@ impl<'de> Deserializer<'de> for Key<'de> {
     }
 
     forward_to_deserialize_any! {
-        f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct
-        identifier ignored_any
+        char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier
+        ignored_any
     }
 }
 
@@ -336,14 +447,14 @@ impl<'de> VariantAccess<'de> for Value<'de> {
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value> {
-        self.deserialize_any(visitor)
+        self.deserialize_seq(visitor)
     }
 
     fn struct_variant<V: Visitor<'de>>(
         self,
-        _: &'static [&'static str],
+        fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value> {
-        self.deserialize_any(visitor)
+        self.deserialize_struct("", fields, visitor)
     }
 }

@@ -29,9 +29,20 @@ const fn field(number: u8, wire_type: u8) -> u8 {
 }
 
 /// The bytes written so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Encoder {
     out: Vec<u8>,
+    pub(super) loss: Loss,
+}
+
+/// What becomes of a value that would come back as another: an integer that is no 64-bit float, and a
+/// key that stands twice in the text of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// It is refused.
+    Refused,
+    /// The nearest float stands for the integer, and the last of equal keys counts.
+    Taken,
 }
 
 /// Where an open message begins.
@@ -40,6 +51,13 @@ pub(super) struct Encoder {
 pub(super) struct Start(usize);
 
 impl Encoder {
+    pub(super) fn new(loss: Loss) -> Self {
+        Self {
+            out: Vec::new(),
+            loss,
+        }
+    }
+
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.out
     }

@@ -2,25 +2,32 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::LazyLock;
 
 use serde::Serializer as _;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::encode::Encoder;
+use super::encode::{Encoder, Loss};
 use super::path::PathError;
-use super::ser::{ToArray, ToValue, check_integer};
+use super::ser::{ToArray, ToValue, no_float};
+use crate::cid::canonical;
 use crate::error::Error;
 
 /// How the names begin of what `serde_json` passes on as JSON text: numbers, where some crate of
 /// the build asks for its `arbitrary_precision`, and `RawValue`.
 pub(super) const VERBATIM: &str = "$serde_json::private::";
 const NUMBER: &str = "$serde_json::private::Number";
+pub(super) const RAW_VALUE: &str = "$serde_json::private::RawValue";
+
+/// What some editors put before a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The encoded Struct of a JSON text.
-pub(super) fn to_data(text: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut encoder = Encoder::default();
+pub(super) fn to_data(text: &[u8], loss: Loss) -> Result<Vec<u8>, Error> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    let mut encoder = Encoder::new(loss);
     parse(text, ToValue::top(&mut encoder)).map_err(|error| Error::invalid(error.to_string()))?;
     Ok(encoder.into_bytes())
 }
@@ -33,6 +40,8 @@ pub(super) fn transcode(text: &[u8], to: ToValue<'_>) -> Result<(), PathError> {
 fn parse(text: &[u8], to: ToValue<'_>) -> Result<(), serde_json::Error> {
     let large = Cell::new(false);
     let mut parser = serde_json::Deserializer::from_slice(text);
+    // `ToValue` has a limit of its own, which is that of all ways in.
+    parser.disable_recursion_limit();
     let value = Value { to, large: &large };
     value.deserialize(&mut parser)?;
     parser.end()?;
@@ -45,8 +54,26 @@ fn parse(text: &[u8], to: ToValue<'_>) -> Result<(), serde_json::Error> {
 /// Reads one value, and writes it to `to`.
 struct Value<'a> {
     to: ToValue<'a>,
-    /// Set where a float came that may have been an integer in the text.
+    /// Set where a float came that may have been an integer in the text, and this matters.
     large: &'a Cell<bool>,
+}
+
+impl Value<'_> {
+    fn is_strict(&self) -> bool {
+        self.to.loss() == Loss::Refused
+    }
+
+    fn integer<E: de::Error>(
+        self,
+        value: impl ToString,
+        float: f64,
+        is_exact: bool,
+    ) -> Result<(), E> {
+        if self.is_strict() && !is_exact {
+            check_integer(&value.to_string(), float).map_err(|error| say(&error))?;
+        }
+        self.to.serialize_f64(float).map_err(|error| say(&error))
+    }
 }
 
 fn say<E: de::Error>(error: &PathError) -> E {
@@ -79,13 +106,21 @@ impl<'de> Visitor<'de> for Value<'_> {
 
     scalars!(
         visit_bool, serialize_bool: bool,
-        visit_i64, serialize_i64: i64,
-        visit_u64, serialize_u64: u64,
         visit_str, serialize_str: &str
     );
 
+    #[allow(clippy::cast_precision_loss)]
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<(), E> {
+        self.integer(value, value as f64, value.unsigned_abs() <= MAX_EXACT)
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<(), E> {
+        self.integer(value, value as f64, value <= MAX_EXACT)
+    }
+
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
-        if value.abs() >= SMALLEST_LARGE {
+        if value.abs() >= SMALLEST_LARGE && self.is_strict() {
             self.large.set(true);
         }
         self.to.serialize_f64(value).map_err(|error| say(&error))
@@ -116,9 +151,16 @@ impl<'de> Visitor<'de> for Value<'_> {
             let text = entries.next_value::<Cow<'de, str>>()?;
             return number(&text, self.to).map_err(|error| say(&error));
         }
+        let mut seen = self.is_strict().then(HashSet::new);
         let mut object = self.to.object().map_err(|error| say(&error))?;
         while let Some(name) = key {
             object.open(&name);
+            if let Some(seen) = &mut seen
+                && let Some(name) = seen.replace(name)
+            {
+                let what = format_args!("the key `{name}` comes twice in one object");
+                return Err(de::Error::custom(what));
+            }
             let value = Value {
                 to: object.value(),
                 large: self.large,
@@ -158,14 +200,29 @@ static NUMBERS_ARE_TEXT: LazyLock<bool> =
 /// From 2^63 on, `serde_json` may read an integer as a float.
 const SMALLEST_LARGE: f64 = 9_223_372_036_854_775_808.0;
 
+/// 2^53: each integer up to here is a 64-bit float.
+const MAX_EXACT: u64 = 1 << 53;
+
 fn number(text: &str, to: ToValue<'_>) -> Result<(), PathError> {
     let value: f64 = text
         .parse()
         .map_err(|_| PathError::new(format!("{text} is not a JSON number")))?;
-    if is_integer(text) {
+    if is_integer(text) && to.loss() == Loss::Refused {
         check_integer(text, value)?;
     }
     to.serialize_f64(value)
+}
+
+/// Checks that an integer literal survives as `float`: that this is its exact value, or that the
+/// float is printed so. (Canonical JSON prints 2^60 as 1152921504606847000.)
+fn check_integer(literal: &str, float: f64) -> Result<(), PathError> {
+    let mut printed = Vec::new();
+    canonical::number(float, &mut printed);
+    // With a precision, all digits of a float are printed.
+    match format!("{float:.0}") == literal || printed == literal.as_bytes() {
+        true => Ok(()),
+        false => Err(no_float(literal, float)),
+    }
 }
 
 fn is_integer(literal: &str) -> bool {

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
 
+use self::encode::Loss;
 use self::wire::WireError;
 use crate::cid::{Cid, canonical};
 use crate::error::{Error, ErrorKind};
@@ -89,7 +90,33 @@ impl Record {
     ///
     /// [`Invalid`](ErrorKind::Invalid), with line and column.
     pub fn from_json(text: impl AsRef<[u8]>) -> Result<Self, Error> {
-        json::to_data(text.as_ref()).map(Self::with_data)
+        json::to_data(text.as_ref(), Loss::Taken).map(Self::with_data)
+    }
+
+    /// As [`from_json`](Self::from_json), but refuses what would come back as something else: integers
+    /// that are no 64-bit float, and an object that has a key twice.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::Record;
+    ///
+    /// let error = Record::from_json_strict(r#"{"id": 9007199254740993}"#).unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "invalid: 9007199254740993 is not a 64-bit float, the nearest is 9007199254740992 \
+    ///      at line 1 column 23"
+    /// );
+    /// let error = Record::from_json_strict(r#"{"a": 1, "a": 2}"#).unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "invalid: the key `a` comes twice in one object at line 1 column 12"
+    /// );
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](ErrorKind::Invalid), with line and column.
+    pub fn from_json_strict(text: impl AsRef<[u8]>) -> Result<Self, Error> {
+        json::to_data(text.as_ref(), Loss::Refused).map(Self::with_data)
     }
 
     /// Writes any type that serializes to an object, straight to wire bytes. The result is what
@@ -117,7 +144,11 @@ impl Record {
     /// [`Invalid`](ErrorKind::Invalid), with the path of the value: what this type refuses, and
     /// what the value's own `Serialize` does.
     pub fn from_serialize<T: Serialize + ?Sized>(value: &T) -> Result<Self, Error> {
-        ser::to_data(value)
+        Self::serialized(value, Loss::Refused)
+    }
+
+    fn serialized<T: Serialize + ?Sized>(value: &T, loss: Loss) -> Result<Self, Error> {
+        ser::to_data(value, loss)
             .map(Self::with_data)
             .map_err(|error| error.to_error(&[]))
     }
@@ -184,8 +215,7 @@ impl Record {
     /// malformed.
     pub fn to_json(&self) -> Result<String, Error> {
         let data = self.data_or_error()?;
-        let json = canonical::json(data).map_err(|error| malformed(error, data))?;
-        Ok(String::from_utf8(json).expect("made of UTF-8 strings and ASCII"))
+        canonical::json(data).map_err(|error| malformed(error, data))
     }
 
     /// Reads the record as any type, straight from the wire bytes. Text is borrowed where `T`
@@ -292,21 +322,21 @@ impl FromStr for Record {
     }
 }
 
-/// As [`Record::from_serialize`].
+/// As [`Record::from_json`] reads its text. [`Record::from_serialize`] is the strict way.
 impl TryFrom<&serde_json::Value> for Record {
     type Error = Error;
 
     fn try_from(value: &serde_json::Value) -> Result<Self, Error> {
-        Self::from_serialize(value)
+        Self::serialized(value, Loss::Taken)
     }
 }
 
-/// As [`Record::from_serialize`].
+/// As [`Record::from_json`] reads its text. [`Record::from_serialize`] is the strict way.
 impl TryFrom<serde_json::Value> for Record {
     type Error = Error;
 
     fn try_from(value: serde_json::Value) -> Result<Self, Error> {
-        Self::from_serialize(&value)
+        Self::try_from(&value)
     }
 }
 

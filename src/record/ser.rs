@@ -1,24 +1,25 @@
 //! serde into wire bytes: what `serde_json` makes of a type, without the text.
 
+use std::fmt::Display;
+
 use serde::ser::{
     self, Impossible, Serialize, SerializeMap, SerializeSeq, SerializeStruct,
     SerializeStructVariant, SerializeTuple, SerializeTupleStruct, SerializeTupleVariant,
 };
 
-use super::encode::{self, Encoder, Start};
+use super::encode::{self, Encoder, Loss, Start};
 use super::json;
 use super::path::PathError;
-use crate::cid::canonical;
 
-/// How many objects and arrays may stand in each other, as in `serde_json`. Types recurse on the
-/// stack, so the wire's own limit would be too deep.
+/// How many objects and arrays may stand in each other, the document itself included. Types recurse on
+/// the stack, so the wire's own limit would be too deep.
 pub(super) const MAX_CONTAINERS: usize = 128;
 
 type Result<T> = std::result::Result<T, PathError>;
 
 /// The encoded Struct of `value`.
-pub(super) fn to_data<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
-    let mut encoder = Encoder::default();
+pub(super) fn to_data<T: Serialize + ?Sized>(value: &T, loss: Loss) -> Result<Vec<u8>> {
+    let mut encoder = Encoder::new(loss);
     value.serialize(ToValue::top(&mut encoder))?;
     Ok(encoder.into_bytes())
 }
@@ -40,6 +41,10 @@ impl<'a> ToValue<'a> {
             tag: None,
             depth: 0,
         }
+    }
+
+    pub(super) fn loss(&self) -> Loss {
+        self.encoder.loss
     }
 
     fn scalar(self, write: impl FnOnce(&mut Encoder)) -> Result<()> {
@@ -145,26 +150,20 @@ macro_rules! integers {
             let float = value as f64;
             // The largest value of a type rounds up, and is cut off again on the way back.
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            if float as $type != value || value == <$type>::MAX {
-                check_integer(&value.to_string(), float)?;
+            let is_exact = float as $type == value && value != <$type>::MAX;
+            if !is_exact && self.encoder.loss == Loss::Refused {
+                return Err(no_float(value, float));
             }
             self.scalar(|encoder| encoder.number(float))
         }
     )*};
 }
 
-/// Checks that an integer literal survives as `float`: that this is its exact value, or that the
-/// float is printed so. (Canonical JSON prints 2^60 as 1152921504606847000.)
-pub(super) fn check_integer(literal: &str, float: f64) -> Result<()> {
+/// An integer that would come back as another.
+pub(super) fn no_float(integer: impl Display, nearest: f64) -> PathError {
     // With a precision, all digits of a float are printed.
-    let exact = format!("{float:.0}");
-    let mut printed = Vec::new();
-    canonical::number(float, &mut printed);
-    if exact == literal || printed == literal.as_bytes() {
-        return Ok(());
-    }
-    let what = format!("{literal} is not a 64-bit float, the nearest is {exact}");
-    Err(PathError::new(what))
+    let what = format!("{integer} is not a 64-bit float, the nearest is {nearest:.0}");
+    PathError::new(what)
 }
 
 impl<'a> ser::Serializer for ToValue<'a> {
@@ -210,8 +209,11 @@ impl<'a> ser::Serializer for ToValue<'a> {
         self.number(value.into())
     }
 
+    /// The value of its shortest digits, which are what text has of it: 0.1, where the digits of the
+    /// same float as 64 bits would be 0.10000000149011612.
     fn serialize_f32(self, value: f32) -> Result<()> {
-        self.number(value.into())
+        let read = value.to_string().parse();
+        self.number(read.expect("the digits of a float are one"))
     }
 
     fn serialize_f64(self, value: f64) -> Result<()> {
@@ -528,8 +530,16 @@ macro_rules! keys {
 
 fn not_a_key<T>() -> Result<T> {
     Err(PathError::new(
-        "a key is text, an integer or a bool, and this is not",
+        "a key is text, a number or a bool, and this is not",
     ))
+}
+
+/// The key that text has of a float: with a point or an exponent.
+fn float_key(key: impl Display + Serialize, is_finite: bool) -> Result<String> {
+    if !is_finite {
+        return Err(PathError::new(format!("{key} is not a JSON number")));
+    }
+    serde_json::to_string(&key).map_err(|error| PathError::new(error.to_string()))
 }
 
 impl ser::Serializer for ToKey {
@@ -550,12 +560,12 @@ impl ser::Serializer for ToKey {
         serialize_i128: i128, serialize_u128: u128
     );
 
-    fn serialize_f32(self, _: f32) -> Result<String> {
-        not_a_key()
+    fn serialize_f32(self, key: f32) -> Result<String> {
+        float_key(key, key.is_finite())
     }
 
-    fn serialize_f64(self, _: f64) -> Result<String> {
-        not_a_key()
+    fn serialize_f64(self, key: f64) -> Result<String> {
+        float_key(key, key.is_finite())
     }
 
     fn serialize_bytes(self, _: &[u8]) -> Result<String> {

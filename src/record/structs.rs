@@ -1,9 +1,12 @@
 //! To and from `prost_types::Struct`, for those who have one.
 
-use bytes::Bytes;
-use prost::Message as _;
+use std::collections::BTreeMap;
+use std::fmt;
+
 use prost_types::value::Kind;
-use prost_types::{ListValue, Struct, Value};
+use prost_types::{ListValue, NullValue, Struct, Value};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Error as _, Serialize, Serializer};
 
 use super::Record;
@@ -27,15 +30,88 @@ impl TryFrom<Struct> for Record {
     }
 }
 
-/// Decodes the data, as any protobuf library would. `prost` takes up to 100 messages in each
-/// other, about 50 objects and arrays.
+/// As [`Record::deserialize`]. (`prost`, by itself, decodes up to 33 objects in each other.)
 impl TryFrom<&Record> for Struct {
     type Error = Error;
 
     fn try_from(record: &Record) -> Result<Self, Error> {
-        let data: Bytes = record.data_or_error()?.clone();
-        Self::decode(data)
-            .map_err(|error| Error::invalid("the data is not a Struct").with_source(error))
+        record.deserialize().map(|Document(message)| message)
+    }
+}
+
+struct Document(Struct);
+
+impl<'de> Deserialize<'de> for Document {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let entries = BTreeMap::<String, Node>::deserialize(deserializer)?;
+        let fields = entries
+            .into_iter()
+            .map(|(key, Node(kind))| (key, value(kind)));
+        Ok(Self(Struct {
+            fields: fields.collect(),
+        }))
+    }
+}
+
+fn value(kind: Kind) -> Value {
+    Value { kind: Some(kind) }
+}
+
+struct Node(Kind);
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyKind).map(Self)
+    }
+}
+
+struct AnyKind;
+
+impl<'de> Visitor<'de> for AnyKind {
+    type Value = Kind;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Kind, E> {
+        Ok(Kind::NullValue(NullValue::NullValue.into()))
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Kind, E> {
+        Ok(Kind::BoolValue(value))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Kind, E> {
+        Ok(Kind::NumberValue(value))
+    }
+
+    // Integers are what a float was that is a whole number: none is too large.
+    #[allow(clippy::cast_precision_loss)]
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Kind, E> {
+        Ok(Kind::NumberValue(value as f64))
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Kind, E> {
+        Ok(Kind::NumberValue(value as f64))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Kind, E> {
+        Ok(Kind::StringValue(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Kind, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Node(kind)) = elements.next_element()? {
+            values.push(value(kind));
+        }
+        Ok(Kind::ListValue(ListValue { values }))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Kind, A::Error> {
+        let entries = MapAccessDeserializer::new(entries);
+        Document::deserialize(entries).map(|Document(message)| Kind::StructValue(message))
     }
 }
 

@@ -7,6 +7,8 @@
 use std::collections::VecDeque;
 use std::str;
 
+use smallvec::SmallVec;
+
 /// Go's limit on messages within messages, which a DIR server applies to every record.
 pub(crate) const MAX_DEPTH: usize = 10_000;
 
@@ -54,6 +56,9 @@ impl<'a> Message<'a> {
     }
 
     fn merge(&mut self, part: &'a [u8]) {
+        if part.is_empty() {
+            return;
+        }
         self.more.get_or_insert_default().push_back(part);
     }
 
@@ -368,8 +373,42 @@ pub(crate) struct Entry<'a> {
 }
 
 /// The next entry of a Struct as the wire has it: a key can come more than once.
-pub(crate) fn next_entry<'a>(fields: &mut Fields<'a>) -> Result<Option<Entry<'a>>> {
+fn next_entry<'a>(fields: &mut Fields<'a>) -> Result<Option<Entry<'a>>> {
     fields.next_bytes()?.map(entry).transpose()
+}
+
+/// Appends the entries of a Struct to `table`, sorted by key bytes, each key once, the last of the wire.
+/// Their values are `depth` messages deep.
+///
+/// Two bytes make an entry, and an entry takes twenty times as much here. But nearly all of so short
+/// ones have the same few keys, so those that others replace go before the table grows: it takes at most
+/// 16 bytes for each byte of the message, that of its growing and of the sorting included.
+pub(crate) fn entries<'a, A>(
+    message: Message<'a>,
+    depth: usize,
+    table: &mut SmallVec<A>,
+) -> Result<()>
+where
+    A: smallvec::Array<Item = Entry<'a>>,
+{
+    /// So many are not worth the trouble.
+    const FEW: usize = 4096;
+    let start = table.len();
+    let mut fields = message.fields();
+    while let Some(entry) = next_entry(&mut fields)? {
+        let len = table.len();
+        if len == table.capacity() && len >= FEW {
+            let kept = sort(&mut table[start..], depth)?;
+            table.truncate(start + kept);
+            if table.len() > len - len / 4 {
+                table.reserve_exact(len / 4);
+            }
+        }
+        table.push(entry);
+    }
+    let kept = sort(&mut table[start..], depth)?;
+    table.truncate(start + kept);
+    Ok(())
 }
 
 #[inline]
@@ -407,7 +446,7 @@ fn any_entry(mut part: &[u8]) -> Result<Entry<'_>> {
 
 /// Sorts the entries of a Struct by key bytes, each key once, the last of the wire: those come
 /// first, and this is how many they are. Their values are `depth` messages deep.
-pub(crate) fn sort(entries: &mut [Entry<'_>], depth: usize) -> Result<usize> {
+fn sort(entries: &mut [Entry<'_>], depth: usize) -> Result<usize> {
     if entries.is_sorted_by(|one, next| one.key < next.key) {
         return Ok(entries.len());
     }
@@ -452,32 +491,37 @@ fn check_depth(place: &[u8], depth: usize) -> Result<()> {
 #[derive(Clone, Copy)]
 enum Kind {
     Struct,
+    Entry,
     Value,
     List,
 }
 
 /// Checks a message that a later one replaces: it has no meaning, but must be well formed.
 fn validate(kind: Kind, message: &Message<'_>, depth: usize) -> Result<()> {
-    let mut open: Vec<_> = message.parts().map(|part| (kind, part, depth)).collect();
-    while let Some((kind, mut part, depth)) = open.pop() {
-        check_depth(part, depth)?;
-        while !part.is_empty() {
-            match (kind, field(&mut part)?) {
-                (Kind::Struct, Field::Bytes(1, part)) => {
-                    let entry = entry(part)?;
-                    open.extend(
-                        entry
-                            .value
-                            .parts()
-                            .map(|part| (Kind::Value, part, depth + 1)),
-                    );
-                }
-                (Kind::List, Field::Bytes(1, part)) => open.push((Kind::Value, part, depth + 1)),
-                (Kind::Value, Field::Bytes(3, bytes)) => drop(text(bytes)?),
-                (Kind::Value, Field::Bytes(5, part)) => open.push((Kind::Struct, part, depth + 1)),
-                (Kind::Value, Field::Bytes(6, part)) => open.push((Kind::List, part, depth + 1)),
-                _ => {}
+    // What is still to be read of each that is open, the innermost last.
+    let mut open = Vec::new();
+    for part in message.parts() {
+        open.push((kind, part, depth));
+        while let Some((kind, rest, depth)) = open.last_mut() {
+            check_depth(rest, *depth)?;
+            if rest.is_empty() {
+                open.pop();
+                continue;
             }
+            let inner = match (*kind, field(rest)?) {
+                (Kind::Struct, Field::Bytes(1, part)) => (Kind::Entry, part, *depth),
+                (Kind::Entry, Field::Bytes(1, bytes)) | (Kind::Value, Field::Bytes(3, bytes)) => {
+                    text(bytes)?;
+                    continue;
+                }
+                (Kind::Entry, Field::Bytes(2, part)) | (Kind::List, Field::Bytes(1, part)) => {
+                    (Kind::Value, part, *depth + 1)
+                }
+                (Kind::Value, Field::Bytes(5, part)) => (Kind::Struct, part, *depth + 1),
+                (Kind::Value, Field::Bytes(6, part)) => (Kind::List, part, *depth + 1),
+                _ => continue,
+            };
+            open.push(inner);
         }
     }
     Ok(())

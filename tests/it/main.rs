@@ -28,6 +28,7 @@ mod pipeline;
 mod real;
 mod record;
 mod recovery;
+mod routes;
 #[cfg(target_os = "linux")]
 mod soak;
 mod statuses;

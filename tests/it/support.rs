@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use agntcy_dir_stream::{Cid, Client, ErrorKind, Failed, Options, Record};
+use agntcy_dir_stream::{Cid, Client, Error, ErrorKind, Failed, Options, Record};
 use bytes::{Buf, Bytes, BytesMut};
 use futures::channel::{mpsc, oneshot};
 use futures::task::noop_waker;
@@ -45,6 +45,13 @@ pub(crate) fn sized(len: usize) -> Record {
 
 pub(crate) fn cid(record: &Record) -> Cid {
     record.cid().expect("test records have CIDs")
+}
+
+/// The words of an error that must be of kind `Invalid`.
+pub(crate) fn invalid<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
+    let error = result.expect_err("invalid");
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    error.to_string()
 }
 
 /// The real records that the examples use: file name and text.

@@ -1,0 +1,604 @@
+//! One value is one record and has one CID, by whichever way it comes in, and comes back as it went in.
+
+use std::collections::BTreeMap;
+
+use agntcy_dir_stream::{Error, ErrorKind, Record};
+use proptest::prelude::*;
+use prost::Message as _;
+use prost_types::Struct;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json, value::RawValue};
+
+use crate::support::{cases, invalid, nested};
+
+/// All kinds of what a type may have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Typed {
+    signed: i64,
+    unsigned: u64,
+    wide: i128,
+    widest: u128,
+    small: (i8, u8, i32, u32),
+    float: f64,
+    single: f32,
+    text: String,
+    letter: char,
+    maybe: Option<bool>,
+    unit: (),
+    list: Vec<Kind>,
+    by_text: BTreeMap<String, f32>,
+    by_number: BTreeMap<i64, u64>,
+    by_flag: BTreeMap<bool, ()>,
+    by_float: BTreeMap<Float, Single>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Kind {
+    Unit,
+    Newtype(u64),
+    Tuple(f32, String),
+    Struct { a: i64, b: Option<char> },
+}
+
+/// Floats as keys of a map.
+macro_rules! key {
+    ($name:ident: $type:ty) => {
+        #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+        struct $name($type);
+
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                self.cmp(other).is_eq()
+            }
+        }
+
+        impl Eq for $name {}
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+                self.0.total_cmp(&other.0)
+            }
+        }
+    };
+}
+
+key!(Float: f64);
+key!(Single: f32);
+
+impl Typed {
+    fn integers(&self) -> Vec<i128> {
+        let mut integers = vec![self.signed.into(), self.unsigned.into(), self.wide];
+        integers.extend(self.by_number.values().map(|number| i128::from(*number)));
+        integers.extend(self.list.iter().filter_map(|kind| match kind {
+            Kind::Newtype(number) => Some(i128::from(*number)),
+            Kind::Struct { a, .. } => Some(i128::from(*a)),
+            _ => None,
+        }));
+        integers
+    }
+
+    /// Whether all of its integers are 64-bit floats.
+    fn is_exact(&self) -> bool {
+        // An odd number of up to 53 bits, and zeros.
+        let fits =
+            |number: u128| 128 - number.leading_zeros() - number.trailing_zeros().min(127) <= 53;
+        let wide = self.integers();
+        wide.iter()
+            .all(|number| *number == 0 || fits(number.unsigned_abs()))
+            && (self.widest == 0 || fits(self.widest))
+    }
+}
+
+fn singles() -> impl Strategy<Value = f32> {
+    prop_oneof![
+        (-1000i32..1000).prop_map(|number| number as f32 / 10.0),
+        any::<f32>().prop_filter("finite", |number| number.is_finite()),
+    ]
+}
+
+fn floats() -> impl Strategy<Value = f64> {
+    any::<f64>().prop_filter("finite", |number| number.is_finite())
+}
+
+/// Integers about the places where floats have holes, and any; or only such as are floats.
+fn integers() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        0u64..100,
+        (53u32..64, 0u64..3, any::<bool>()).prop_map(|(bits, more, below)| match below {
+            true => (1u64 << bits) - more,
+            false => (1u64 << bits) + more,
+        }),
+        (any::<u64>(), 0u32..64).prop_map(|(number, bits)| number >> 11 << bits.min(11)),
+        any::<u64>(),
+    ]
+}
+
+fn kinds() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        Just(Kind::Unit),
+        integers().prop_map(Kind::Newtype),
+        (singles(), any::<String>()).prop_map(|(a, b)| Kind::Tuple(a, b)),
+        (integers(), any::<Option<char>>()).prop_map(|(a, b)| Kind::Struct {
+            a: (a >> 1) as i64,
+            b
+        }),
+    ]
+}
+
+fn typed() -> impl Strategy<Value = Typed> {
+    let maps = (
+        prop::collection::btree_map(any::<String>(), singles(), 0..3),
+        prop::collection::btree_map(any::<i64>(), integers(), 0..3),
+        prop::collection::btree_map(any::<bool>(), Just(()), 0..3),
+        prop::collection::btree_map(floats().prop_map(Float), singles().prop_map(Single), 0..3),
+    );
+    let numbers = (
+        integers(),
+        integers(),
+        any::<bool>(),
+        0u32..60,
+        any::<(i8, u8, i32, u32)>(),
+    );
+    let rest = (any::<String>(), any::<char>(), any::<Option<bool>>());
+    (
+        numbers,
+        floats(),
+        singles(),
+        rest,
+        prop::collection::vec(kinds(), 0..4),
+        maps,
+    )
+        .prop_map(
+            |((a, b, minus, shift, small), float, single, (text, letter, maybe), list, maps)| {
+                let sign = if minus { -1 } else { 1 };
+                Typed {
+                    signed: (a >> 1) as i64 * sign,
+                    unsigned: b,
+                    wide: i128::from(a) * i128::from(sign) << shift,
+                    widest: u128::from(b) << (shift / 2),
+                    small,
+                    float,
+                    single,
+                    text,
+                    letter,
+                    maybe,
+                    unit: (),
+                    list,
+                    by_text: maps.0,
+                    by_number: maps.1,
+                    by_flag: maps.2,
+                    by_float: maps.3,
+                }
+            },
+        )
+}
+
+/// What a store gives back that was given the record.
+#[cfg(feature = "server")]
+fn pulled(record: &Record) -> Record {
+    let store = agntcy_dir_stream::server::Store::new();
+    let cid = store.insert(record.clone()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(store.client().pull(cid)).unwrap().record
+}
+
+/// The record of `text` by each way that takes what others take.
+fn lenient(text: &str) -> Vec<(&'static str, Result<Record, Error>)> {
+    let record = Record::from_json(text);
+    let mut ways = vec![
+        ("str", text.parse()),
+        ("bytes", Record::from_json(text.as_bytes())),
+        (
+            "after a byte order mark",
+            Record::from_json(format!("\u{feff}{text}")),
+        ),
+        (
+            "Value",
+            Record::try_from(serde_json::from_str::<Value>(text).unwrap()),
+        ),
+    ];
+    if let Ok(record) = &record {
+        let message = Struct::try_from(record).unwrap();
+        let data = record.data().unwrap().clone();
+        ways.extend([
+            ("canonical text", record.to_json().unwrap().parse()),
+            (
+                "strict, its own text",
+                Record::from_json_strict(record.to_json().unwrap()),
+            ),
+            (
+                "Value of its own",
+                Record::try_from(Value::try_from(record).unwrap()),
+            ),
+            (
+                "strict, Value of its own",
+                Record::from_serialize(&Value::try_from(record).unwrap()),
+            ),
+            ("prost's bytes", Record::from_data(message.encode_to_vec())),
+            ("Struct", Record::try_from(message)),
+            ("data", Record::from_data(data)),
+            ("wire", Record::from_wire(record.to_wire())),
+        ]);
+        #[cfg(feature = "server")]
+        ways.push(("push and pull", Ok(pulled(record))));
+    }
+    ways.push(("text", record));
+    ways
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(cases(500)))]
+
+    #[test]
+    fn a_value_has_one_cid_by_every_way(value in typed()) {
+        let text = serde_json::to_string(&value).unwrap();
+        let ways = lenient(&text);
+        let first = ways[0].1.as_ref().unwrap().cid().unwrap();
+        for (way, record) in &ways {
+            let record = record.as_ref().unwrap();
+            prop_assert_eq!(record.cid().unwrap(), first, "{}", way);
+        }
+        // The typed way takes what it can give back, and nothing else.
+        match Record::from_serialize(&value) {
+            Ok(record) => {
+                prop_assert!(value.is_exact());
+                prop_assert_eq!(record.cid().unwrap(), first);
+                for (way, record) in ways {
+                    prop_assert_eq!(&record.unwrap().deserialize::<Typed>().unwrap(), &value, "{}", way);
+                }
+            }
+            Err(error) => {
+                prop_assert!(!value.is_exact(), "{}", error);
+                prop_assert!(error.to_string().contains("is not a 64-bit float"), "{}", error);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_taken_strictly_comes_back_digit_by_digit(number in integers()) {
+        let text = format!(r#"{{"n":{number}}}"#);
+        let lenient = Record::from_json(&text).unwrap();
+        let n = lenient.deserialize::<BTreeMap<String, f64>>().unwrap()["n"];
+        prop_assert_eq!(n, number as f64, "the nearest float");
+        let printed = lenient.to_json().unwrap() == text;
+        let exact = n as u128 == u128::from(number);
+        match Record::from_json_strict(&text) {
+            Ok(strict) => {
+                prop_assert!(printed || exact);
+                prop_assert_eq!(strict, lenient);
+            }
+            Err(_) => prop_assert!(!printed && !exact),
+        }
+        let typed = BTreeMap::from([("n", number)]);
+        match Record::from_serialize(&typed) {
+            Ok(record) => {
+                prop_assert_eq!(record.deserialize::<BTreeMap<&str, u64>>().unwrap(), typed);
+            }
+            Err(_) => prop_assert!(!exact),
+        }
+    }
+
+    #[test]
+    fn a_32_bit_float_is_what_its_text_is(number in singles()) {
+        let typed = BTreeMap::from([("n", number)]);
+        let record = Record::from_serialize(&typed).unwrap();
+        let text = serde_json::to_string(&typed).unwrap();
+        prop_assert_eq!(Record::from_json(text).unwrap(), record.clone());
+        let back: BTreeMap<&str, f32> = record.deserialize().unwrap();
+        prop_assert_eq!(back["n"].to_bits(), number.to_bits());
+    }
+}
+
+/// A tool's schema has such a number, and each client of a directory takes it.
+#[test]
+fn the_largest_integer_is_the_nearest_float() {
+    let text = r#"{"maximum": 9223372036854775807, "minimum": -9223372036854775808}"#;
+    for (way, record) in lenient(text) {
+        assert_eq!(
+            record.unwrap().to_json().unwrap(),
+            r#"{"maximum":9223372036854775807,"minimum":-9223372036854775808}"#
+                .replace("775807", "776000")
+                .replace("775808", "776000"),
+            "{way}"
+        );
+    }
+    let error = "9223372036854775807 is not a 64-bit float, the nearest is 9223372036854775808";
+    assert_eq!(
+        invalid(Record::from_json_strict(text)),
+        format!("invalid: {error} at line 1 column 31")
+    );
+    let value: Value = serde_json::from_str(text).unwrap();
+    assert_eq!(
+        invalid(Record::from_serialize(&value)),
+        format!("invalid: $.maximum: {error}")
+    );
+    // Too large for any float.
+    for text in [
+        r#"{"a": 1e309}"#,
+        &format!(r#"{{"a": {}}}"#, "9".repeat(400)),
+    ] {
+        assert!(invalid(Record::from_json(text)).contains("number out of range"));
+    }
+}
+
+#[test]
+fn the_last_of_equal_keys_counts_and_a_strict_reader_refuses_them() {
+    let text = "{\"a\": {\"b\": 1, \"c\": 2, \"\\u0062\": 3},\n \"a2\": 0}";
+    for (way, record) in lenient(text) {
+        assert_eq!(
+            record.unwrap().to_json().unwrap(),
+            r#"{"a":{"b":3,"c":2},"a2":0}"#,
+            "{way}"
+        );
+    }
+    assert_eq!(
+        invalid(Record::from_json_strict(text)),
+        "invalid: the key `b` comes twice in one object at line 1 column 31"
+    );
+    // Equal keys of different objects are none.
+    let text = r#"{"a": {"a": [{"a": 1}, {"a": 2}]}}"#;
+    assert_eq!(
+        Record::from_json_strict(text).unwrap(),
+        Record::from_json(text).unwrap()
+    );
+}
+
+/// Objects and arrays in each other, `depth` in all.
+fn deep(depth: usize, is_list: bool) -> String {
+    let (open, close) = if is_list {
+        ("[", "]")
+    } else {
+        (r#"{"b":"#, "}")
+    };
+    let inner = depth - 1;
+    format!(r#"{{"a":{}1{}}}"#, open.repeat(inner), close.repeat(inner))
+}
+
+#[test]
+fn what_one_way_writes_the_others_read_128_deep() {
+    for is_list in [true, false] {
+        let text = deep(128, is_list);
+        // serde_json has a limit of its own, which is lower by one.
+        let mut value = json!(1);
+        for _ in 1..128 {
+            value = if is_list {
+                json!([value])
+            } else {
+                json!({"b": value})
+            };
+        }
+        let value = json!({"a": value});
+        let record = Record::from_json(&text).unwrap();
+        assert_eq!(record.to_json().unwrap(), text);
+        assert_eq!(Value::try_from(&record).unwrap(), value);
+        let message = Struct::try_from(&record).unwrap();
+        for again in [
+            Record::from_json_strict(record.to_json().unwrap()),
+            Record::try_from(&value),
+            Record::from_serialize(&value),
+            Record::try_from(message.clone()),
+            Record::from_data(message.encode_to_vec()),
+            Record::from_wire(record.to_wire()),
+        ] {
+            assert_eq!(again.unwrap(), record);
+        }
+
+        let text = deep(129, is_list);
+        let error = "objects and arrays nested deeper than 128";
+        assert!(invalid(Record::from_json(&text)).contains(error));
+        assert!(invalid(Record::from_json_strict(&text)).contains(error));
+        let value = if is_list {
+            json!([value])
+        } else {
+            json!({"b": value})
+        };
+        assert!(invalid(Record::try_from(json!({"c": value}))).contains(error));
+    }
+    // The wire goes deeper, and so does canonical JSON, which is what a CID is made of.
+    let record = Record::from_wire(nested(128)).unwrap();
+    let error = "nested deeper than 128";
+    assert!(record.to_json().is_ok() && record.cid().is_ok());
+    assert!(invalid(Value::try_from(&record)).contains(error));
+    assert!(invalid(Struct::try_from(&record)).contains(error));
+    assert!(Value::try_from(&Record::from_wire(nested(127)).unwrap()).is_ok());
+    assert!(Struct::try_from(&Record::from_wire(nested(127)).unwrap()).is_ok());
+}
+
+#[test]
+fn a_byte_order_mark_stands_before_a_text_and_nowhere_else() {
+    let marked = Record::from_json("\u{feff}{\"a\": 1}").unwrap();
+    assert_eq!(marked, Record::from_json(r#"{"a": 1}"#).unwrap());
+    assert!(Record::from_json_strict("\u{feff}{}").is_ok());
+    for text in [
+        "\u{feff}\u{feff}{}",
+        " \u{feff}{}",
+        "{\u{feff}}",
+        "\u{feff}",
+    ] {
+        assert!(invalid(Record::from_json(text)).contains("line 1 column"));
+    }
+    // In a string it is a character.
+    let text = "{\"a\":\"\u{feff}\"}";
+    assert_eq!(Record::from_json(text).unwrap().to_json().unwrap(), text);
+}
+
+/// JSON text within a typed value comes back as text, in canonical form.
+#[test]
+fn raw_json_goes_in_and_comes_out() {
+    #[derive(Serialize, Deserialize)]
+    struct Outer {
+        raw: Box<RawValue>,
+        more: Vec<Box<RawValue>>,
+    }
+    let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+    let outer = Outer {
+        raw: raw(r#"{ "b": [1, "c<"], "a": null }"#),
+        more: vec![raw("1.50"), raw("\"d\"")],
+    };
+    let record = Record::from_serialize(&outer).unwrap();
+    let back: Outer = record.deserialize().unwrap();
+    assert_eq!(back.raw.get(), r#"{"a":null,"b":[1,"c\u003c"]}"#);
+    assert_eq!(back.more[0].get(), "1.5");
+    assert_eq!(
+        Record::from_serialize(&back).unwrap().cid().unwrap(),
+        record.cid().unwrap()
+    );
+    for (text, error) in [
+        (r#"{"a": 9007199254740993}"#, "is not a 64-bit float"),
+        (r#"{"a": 1, "a": 1}"#, "the key `a` comes twice"),
+    ] {
+        let error_of = invalid(Record::from_serialize(&BTreeMap::from([(
+            "raw",
+            raw(text),
+        )])));
+        assert!(error_of.contains(error), "{error_of}");
+    }
+}
+
+/// The words of a text, a key or a type are printed so that they do nothing to a terminal.
+#[test]
+fn what_is_refused_is_printed_without_control_characters() {
+    let nasty = "\u{1b}[2J\n\0\u{202e}";
+    let escaped = r"\u{1b}[2J\n\u{0}\u{202e}";
+    let typed = BTreeMap::from([(nasty, f64::NAN)]);
+    let record = Record::try_from(json!({nasty: {"kind": nasty}})).unwrap();
+    #[derive(Debug, Deserialize)]
+    enum Kind {}
+    for error in [
+        invalid(nasty.parse::<agntcy_dir_stream::Cid>()),
+        invalid(Record::from_serialize(&typed)),
+        invalid(record.deserialize::<BTreeMap<String, BTreeMap<String, Kind>>>()),
+        Error::invalid(nasty).to_string(),
+    ] {
+        assert!(error.contains(escaped), "{error}");
+        assert!(!error.contains(|char: char| char.is_control()), "{error:?}");
+    }
+}
+
+/// How much memory `read` takes at its peak, for each byte of the record.
+fn memory(record: &Record, read: impl FnOnce(&Record)) -> f64 {
+    let used = allocation_counter::measure(|| read(record));
+    used.bytes_max as f64 / record.encoded_len() as f64
+}
+
+fn varint(mut number: usize, out: &mut Vec<u8>) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn field(tag: u8, content: &[u8]) -> Vec<u8> {
+    let mut out = vec![tag];
+    varint(content.len(), &mut out);
+    out.extend_from_slice(content);
+    out
+}
+
+/// Small pieces on the wire must not become large tables: a server could send records of nothing else.
+#[test]
+fn a_record_is_read_in_sixteen_times_its_length() {
+    const LEN: usize = 1 << 20;
+    let fill = |piece: &[u8]| piece.repeat(LEN / piece.len());
+    // All short keys there are, in random order, each without a value.
+    let keys = {
+        let mut random = fastrand::Rng::with_seed(1);
+        let letters: Vec<char> = ('\0'..'\u{80}').collect();
+        let mut keys = Vec::new();
+        for len in 1..=3 {
+            for number in 0..letters.len().pow(len) {
+                let digits = (0..len)
+                    .map(|place| letters[number / letters.len().pow(place) % letters.len()]);
+                keys.push(digits.collect::<String>());
+            }
+        }
+        keys.truncate(LEN / 7);
+        random.shuffle(&mut keys);
+        keys
+    };
+    let distinct: Vec<u8> = keys
+        .iter()
+        .flat_map(|key| field(0x0a, &field(0x0a, key.as_bytes())))
+        .collect();
+    let parts_of_value = {
+        let value = [field(0x2a, &[0x10, 1]).repeat(LEN / 4), vec![]].concat();
+        field(0x0a, &[field(0x0a, b"a"), field(0x12, &value)].concat())
+    };
+    let parts_of_entry = {
+        let parts = field(0x12, &[0x10, 1]).repeat(LEN / 4);
+        field(0x0a, &[field(0x0a, b"a"), parts].concat())
+    };
+    // A large value, and another of the same key which replaces it.
+    let replaced = {
+        let entries = field(0x2a, &fill(b"\x0a\x00"));
+        let large = field(0x0a, &[field(0x0a, b"a"), field(0x12, &entries)].concat());
+        let small = field(0x0a, &[field(0x0a, b"a"), field(0x12, &[0x08, 0])].concat());
+        [large, small].concat()
+    };
+    for (what, data) in [
+        ("empty entries", fill(b"\x0a\x00")),
+        ("entries with an empty key", fill(b"\x0a\x02\x0a\x00")),
+        ("keys without values", distinct),
+        ("a value of parts", parts_of_value),
+        ("an entry of parts", parts_of_entry),
+        ("a value that is replaced", replaced),
+    ] {
+        let wire = field(0x0a, &data);
+        let record = Record::decode(wire.as_slice()).unwrap();
+        for (how, times) in [
+            ("cid", memory(&record, |record| drop(record.cid()))),
+            ("to_json", memory(&record, |record| drop(record.to_json()))),
+            (
+                "deserialize",
+                memory(&record, |record| {
+                    drop(record.deserialize::<BTreeMap<&str, serde::de::IgnoredAny>>());
+                }),
+            ),
+        ] {
+            assert!(
+                times <= 16.0,
+                "{what}: {how} takes {times:.1} bytes for each byte"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_typed_number_that_would_change_is_refused() {
+    #[derive(Debug, Serialize)]
+    struct One<T> {
+        n: T,
+    }
+    fn refused<T: Serialize + std::fmt::Debug>(n: T) {
+        let error = Record::from_serialize(&One { n }).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().starts_with("invalid: $.n: "), "{error}");
+    }
+    // The shortest digits of a float, and not its value.
+    refused(90_701_992_554_799_070u64);
+    refused(1_152_921_504_606_847_000i64);
+    // A time in nanoseconds.
+    refused(1_700_000_000_123_456_789u64);
+    refused(u64::MAX);
+    refused(i64::MAX);
+    refused(i128::MAX);
+    refused(u128::MAX);
+    refused(f32::NAN);
+    refused(f64::INFINITY);
+    refused(BTreeMap::from([(Float(f64::INFINITY), 1)]));
+    let kept = Record::from_serialize(&One { n: i64::MIN }).unwrap();
+    assert_eq!(
+        kept.deserialize::<BTreeMap<&str, i64>>().unwrap()["n"],
+        i64::MIN
+    );
+}
