@@ -162,7 +162,6 @@ impl<'de> Deserializer<'de> for Value<'de> {
 
     hints!(
         deserialize_bool: wire::Value::Bool(_),
-        deserialize_f32: wire::Value::Number(_),
         deserialize_f64: wire::Value::Number(_),
         deserialize_char: wire::Value::String(_),
         deserialize_str: wire::Value::String(_),
@@ -180,6 +179,17 @@ impl<'de> Deserializer<'de> for Value<'de> {
         deserialize_u32, visit_u64: u64, deserialize_u64, visit_u64: u64,
         deserialize_i128, visit_i128: i128, deserialize_u128, visit_u128: u128
     );
+
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+        #[allow(clippy::cast_possible_truncation)]
+        if let wire::Value::Number(number) = self.value
+            && (number as f32).is_infinite()
+        {
+            let what = format!("{number:e} is too large for a 32-bit float");
+            return Err(PathError::new(what));
+        }
+        self.deserialize_f64(visitor)
+    }
 
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         match self.value {

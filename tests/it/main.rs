@@ -38,6 +38,7 @@ mod store;
 mod store_limits;
 mod support;
 mod transports;
+mod typed;
 mod verdicts;
 #[cfg(feature = "server")]
 mod waits;
