@@ -34,7 +34,7 @@ pub const MAX_RECORD_LEN: usize = 4 << 20;
 ///
 /// | | from | to |
 /// |---|---|---|
-/// | JSON text | [`FromStr`], [`from_json`](Self::from_json) | [`to_json`](Self::to_json) |
+/// | JSON text | [`FromStr`], [`from_json`](Self::from_json), [`from_json_strict`](Self::from_json_strict) | [`to_json`](Self::to_json) |
 /// | a type of yours | [`from_serialize`](Self::from_serialize) | [`deserialize`](Self::deserialize) |
 /// | `serde_json::Value` | `TryFrom<Value>`, `TryFrom<&Value>` | `TryFrom<&Record>` |
 /// | `prost_types::Struct` | `TryFrom<Struct>`, `TryFrom<&Struct>` | `TryFrom<&Record>` |
@@ -44,23 +44,38 @@ pub const MAX_RECORD_LEN: usize = 4 << 20;
 /// It is a [`prost::Message`] too, which is how records arrive: decoding does not look into the
 /// data, so a record from a server can be malformed. [`cid`](Self::cid) finds out.
 ///
-/// # What is refused
+/// One value is one record, and has one CID, by whichever of these it comes in. What one of them
+/// writes the others read.
+///
+/// # What is taken, and what is refused
 ///
 /// All of these constructors check what they are given; what they return has a CID (or has no
-/// data). They refuse, with an [`Invalid`](ErrorKind::Invalid) error that says where:
+/// data). What they refuse is an [`Invalid`](ErrorKind::Invalid) error that says where.
 ///
-/// - what is not an object;
-/// - integers that do not survive as a 64-bit float, which is all that the format has:
-///   9007199254740993 would come back as 9007199254740992. Write such a number as a string.
-///   (Fractions are rounded to the nearest float, as in any JSON reader.)
-/// - NaN and infinities;
-/// - text that is not UTF-8, and bytes that are not protobuf;
-/// - nesting deeper than 10,000 messages in wire bytes, which is a DIR server's limit (two for
-///   each object or array), or 128 objects and arrays in all other forms.
+/// All numbers of a record are 64-bit floats, which is all that the format has. So some integers, and
+/// an object with two equal keys, cannot come back as they were. There are ways in for those who want
+/// what every other DIR client makes of them, and for those who want to know:
 ///
-/// Of an object key that comes twice, the last counts. Two records are equal (`==`) if their wire
-/// bytes are; the same document can be encoded in many ways, and [`cid`](Self::cid) is the same
-/// for all of them.
+/// | what | `from_json`, `FromStr`, from `Value` | `from_json_strict` | `from_serialize` | why |
+/// |---|---|---|---|---|
+/// | an integer that is no such float: 9223372036854775807 | the nearest one: 9223372036854776000 | refused | refused | text is read as Go, Python and JavaScript read it, so the CID is theirs; a type has to come back as it was |
+/// | 1152921504606847000, which JSON prints for 2^60 | 2^60 | 2^60 | refused | it comes back as the same text, but not as the same `u64` |
+/// | two equal keys in an object | the last counts | refused | the last counts | RFC 8259 leaves it open: `serde_json` and JavaScript take the last, DIR's Go client refuses them |
+/// | fractions: 0.1 | the nearest float | the same | the same, of its shortest digits: `0.1f32` is 0.1 | as in any JSON |
+/// | NaN, infinities, 1e309 | refused | refused | refused | JSON has none (`serde_json` writes `null`) |
+/// | a byte order mark before the text | skipped | skipped | – | some editors write it |
+/// | bytes that are not UTF-8, lone surrogates | refused | refused | – | protobuf has none |
+/// | deeper than 128 objects and arrays in each other, the record itself included | refused | refused | refused | types recurse on the stack |
+///
+/// A `serde_json::Value` is taken as its text is, and strictly by `from_serialize(&value)`; a `Struct`
+/// has nothing to lose. Wire bytes may nest 10,000 messages deep, which is a DIR server's limit (two for
+/// each object or array): of such a record there is a CID, and text by `to_json`, but what is deeper
+/// than 128 is not read as a type, a `Value` or a `Struct`, nor is its text read again.
+///
+/// Two records are equal (`==`) if their wire bytes are; the same document can be encoded in many ways,
+/// and [`cid`](Self::cid) is the same for all of them.
+///
+/// Reading a record takes at most 16 bytes of memory for each of its bytes, besides what is made of it.
 ///
 /// ```
 /// use agntcy_dir_stream::Record;
@@ -69,11 +84,13 @@ pub const MAX_RECORD_LEN: usize = 4 << 20;
 /// assert_eq!(record.name(), Some("a"));
 /// assert_eq!(record.to_json()?, r#"{"name":"a","skills":[],"version":"1.0.0"}"#);
 ///
-/// let error = Record::from_json(r#"{"id": 9007199254740993}"#).unwrap_err();
+/// let record = Record::from_json(r#"{"maximum": 9223372036854775807}"#)?;
+/// assert_eq!(record.to_json()?, r#"{"maximum":9223372036854776000}"#);
+///
+/// let error = Record::from_json(r#"["a"]"#).unwrap_err();
 /// assert_eq!(
 ///     error.to_string(),
-///     "invalid: 9007199254740993 is not a 64-bit float, the nearest is 9007199254740992 \
-///      at line 1 column 23"
+///     "invalid: a record is a JSON object, and this is not at line 1 column 1"
 /// );
 /// # Ok::<(), agntcy_dir_stream::Error>(())
 /// ```
@@ -84,11 +101,13 @@ pub struct Record {
 }
 
 impl Record {
-    /// Reads JSON text.
+    /// Reads JSON text, as every other client of a directory does: an integer that is no 64-bit float
+    /// becomes the nearest one, and of equal keys the last counts.
+    /// [`from_json_strict`](Self::from_json_strict) refuses both.
     ///
     /// # Errors
     ///
-    /// [`Invalid`](ErrorKind::Invalid), with line and column.
+    /// [`Invalid`](ErrorKind::Invalid), with line and column (in bytes, both from 1).
     pub fn from_json(text: impl AsRef<[u8]>) -> Result<Self, Error> {
         json::to_data(text.as_ref(), Loss::Taken).map(Self::with_data)
     }
@@ -120,7 +139,8 @@ impl Record {
     }
 
     /// Writes any type that serializes to an object, straight to wire bytes. The result is what
-    /// `serde_json` would make of it.
+    /// `serde_json` would make of it, and [`deserialize`](Self::deserialize) gives the same value back:
+    /// an integer that is no 64-bit float is refused.
     ///
     /// ```
     /// use agntcy_dir_stream::Record;
@@ -220,6 +240,16 @@ impl Record {
 
     /// Reads the record as any type, straight from the wire bytes. Text is borrowed where `T`
     /// borrows, since the wire has it unescaped.
+    ///
+    /// It gives what `serde_json` would read of the canonical text, and refuses what that would, with
+    /// these exceptions:
+    ///
+    /// - Whole numbers beyond 2^53 are read exactly as any integer type that holds them; the text has
+    ///   their shortest digits, which are another integer.
+    /// - `-0` is no integer, not even an `i128`.
+    /// - What `T` does not read is not looked into: in a record from a server that was not verified, it
+    ///   may be malformed.
+    /// - A `&RawValue` cannot be borrowed, since there is no text; a `Box<RawValue>` is canonical text.
     ///
     /// ```
     /// use agntcy_dir_stream::Record;
@@ -340,7 +370,7 @@ impl TryFrom<serde_json::Value> for Record {
     }
 }
 
-/// As [`Record::deserialize`]. Whole numbers up to 2^53 become integers.
+/// As [`Record::deserialize`]. Whole numbers up to 2^53 become integers, other numbers floats.
 impl TryFrom<&Record> for serde_json::Value {
     type Error = Error;
 

@@ -212,7 +212,12 @@ impl<'a> ser::Serializer for ToValue<'a> {
     /// The value of its shortest digits, which are what text has of it: 0.1, where the digits of the
     /// same float as 64 bits would be 0.10000000149011612.
     fn serialize_f32(self, value: f32) -> Result<()> {
-        let read = value.to_string().parse();
+        if !value.is_finite() {
+            return self.number(value.into());
+        }
+        // Of two that are as near it takes the same as `serde_json`; `Display` may take the other.
+        let mut buffer = zmij::Buffer::new();
+        let read = buffer.format_finite(value).parse();
         self.number(read.expect("the digits of a float are one"))
     }
 

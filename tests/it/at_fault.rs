@@ -449,7 +449,7 @@ fn a_bad_record_takes_few_calls_whatever_the_share() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 1_000, ..ProptestConfig::with_cases(cases(120)) })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 1_000, ..cases(120) })]
 
     #[test]
     fn a_bad_record_fails_alone_and_soon_in_a_push(case in case(200)) {

@@ -363,7 +363,7 @@ fn url_with(secret: impl Strategy<Value = String>) -> impl Strategy<Value = Stri
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(cases(4_000)))]
+    #![proptest_config(cases(4_000))]
 
     #[test]
     fn a_refused_url_gives_no_secret_away(

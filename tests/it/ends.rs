@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use tokio::time::advance;
 use tonic::Code;
 
-use crate::support::{PeerCall, cid, next, poll, record, scripted, window};
+use crate::support::{PeerCall, cases, cid, next, poll, record, scripted, window};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -388,7 +388,7 @@ async fn the_first_failure_ends_the_stream_after_its_result() {
 // ---- the parts add up --------------------------------------------------------------------------
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(cases(512))]
 
     /// Stopped or drained at any poll, with a peer that does anything: what was handed out and what
     /// is left add up to the input.

@@ -451,7 +451,7 @@ async fn waits_end_when_they_should() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 4_000, ..ProptestConfig::with_cases(cases(2_500)) })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 4_000, ..cases(2_500) })]
 
     #[test]
     fn every_push_has_a_true_result(case in case()) {

@@ -10,7 +10,9 @@ use futures::{Stream, StreamExt, stream};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use crate::support::{cid, free_address, in_a_week, next, poll, record, scripted, sized, soon};
+use crate::support::{
+    cases, cid, free_address, in_a_week, next, poll, record, scripted, sized, soon,
+};
 
 fn some(number: usize) -> NonZeroUsize {
     NonZeroUsize::new(number).unwrap()
@@ -383,7 +385,7 @@ async fn deletes_go_side_by_side_and_a_failing_one_stands_alone() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(cases(300))]
 
     /// Whatever each record takes on the server, results come in input order, or each of them
     /// once; never are there more calls or more items than allowed.

@@ -294,7 +294,7 @@ fn where_all_records_are_bad_each_gets_its_own_error() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(cases(60)))]
+    #![proptest_config(cases(60))]
 
     /// Each adapter has some of the records, the bad ones first where that is worst.
     #[test]

@@ -10,7 +10,7 @@ use prost_types::{ListValue, Struct};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::support::{example_records, invalid, nested};
+use crate::support::{cases, example_records, invalid, nested};
 
 #[test]
 fn real_records_survive_every_form() {
@@ -446,6 +446,8 @@ fn object(value: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn every_json_object_survives_every_form(value in object(any_json())) {
         let record = Record::try_from(&value).unwrap();

@@ -160,7 +160,7 @@ fn typed() -> impl Strategy<Value = Typed> {
                 Typed {
                     signed: (a >> 1) as i64 * sign,
                     unsigned: b,
-                    wide: i128::from(a) * i128::from(sign) << shift,
+                    wide: (i128::from(a) * i128::from(sign)) << shift,
                     widest: u128::from(b) << (shift / 2),
                     small,
                     float,
@@ -236,7 +236,7 @@ fn lenient(text: &str) -> Vec<(&'static str, Result<Record, Error>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(cases(500)))]
+    #![proptest_config(cases(500))]
 
     #[test]
     fn a_value_has_one_cid_by_every_way(value in typed()) {
@@ -288,7 +288,10 @@ proptest! {
     }
 
     #[test]
-    fn a_32_bit_float_is_what_its_text_is(number in singles()) {
+    fn a_32_bit_float_is_what_its_text_is(
+        // That one is as near to -3619994.2 as to -3619994.3.
+        number in prop_oneof![9 => singles(), 1 => Just(-3_619_994.2_f32)],
+    ) {
         let typed = BTreeMap::from([("n", number)]);
         let record = Record::from_serialize(&typed).unwrap();
         let text = serde_json::to_string(&typed).unwrap();

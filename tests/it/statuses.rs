@@ -49,6 +49,42 @@ async fn the_status_of_a_call_is_shared_by_all_that_it_ended() {
     }
 }
 
+/// What a server says must not act on the terminal or the log that it is printed to.
+#[tokio::test(start_paused = true)]
+async fn the_words_of_a_server_are_escaped_where_they_are_printed() {
+    const NASTY: &str = "\u{1b}[2J\u{9b}31mno\r\n2026 INFO all is well\0\u{202e}\u{2028}";
+    let encoded: String = NASTY.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    for code in [Code::InvalidArgument, Code::Unavailable, Code::Internal] {
+        let (client, peer) = scripted();
+        let options = Options::new().retry(Retry::off()).stop_on_error(true);
+        let results = stream::iter([record(0)]).push_to_with(&client, &options);
+        let mut results = pin!(results);
+        assert!(poll(&mut results).is_pending());
+        peer.call().end(code, &encoded);
+        let failed = next(&mut results).unwrap_err();
+        assert_eq!(failed.error.status().unwrap().message(), NASTY);
+        assert!(results.next().await.is_none());
+        let monitor = results.monitor();
+        let printed = [
+            failed.to_string(),
+            format!("{failed:?}"),
+            failed.error.to_string(),
+            format!("{:?}", failed.error),
+            monitor.last_fault().unwrap_or_default(),
+            format!("{:?}", monitor.stats()),
+            monitor.stats().to_string(),
+        ];
+        for printed in printed {
+            let acts = |char: char| char.is_control() || "\u{202e}\u{2028}".contains(char);
+            assert!(!printed.contains(acts), "{printed:?}");
+        }
+        assert!(
+            failed.to_string().contains(r"\u{1b}[2J\u{9b}31mno\r\n2026"),
+            "{failed}"
+        );
+    }
+}
+
 /// A server that cannot be reached: nobody listens there.
 fn unreachable() -> Client {
     Client::from_service(tower::service_fn(

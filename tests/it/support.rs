@@ -15,6 +15,7 @@ use futures::task::noop_waker;
 use futures::{FutureExt, Stream, StreamExt};
 use http_body::{Body as _, Frame};
 use http_body_util::StreamBody;
+use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 use prost::Message;
 use tonic::body::Body;
 
@@ -413,12 +414,22 @@ pub(crate) async fn in_a_week<F: Future>(future: F) -> F::Output {
         .expect("this should not take a week of paused time")
 }
 
-/// How many cases a property is tried with, unless `PROPTEST_CASES` says otherwise.
-pub(crate) fn cases(usual: u32) -> u32 {
+/// A property is tried with so many cases, which are the same in each run, so that a change that is red is
+/// red for what it changed. `PROPTEST_CASES` asks for another number, of cases that nobody has tried.
+pub(crate) fn cases(usual: u32) -> ProptestConfig {
     let wanted = std::env::var("PROPTEST_CASES").ok();
-    wanted.map_or(usual, |cases| {
-        cases.parse().expect("PROPTEST_CASES is a number")
-    })
+    let (cases, rng_seed) = match wanted {
+        Some(cases) => {
+            let cases = cases.parse().expect("PROPTEST_CASES is a number");
+            (cases, ProptestConfig::default().rng_seed)
+        }
+        None => (usual, RngSeed::Fixed(0)),
+    };
+    ProptestConfig {
+        cases,
+        rng_seed,
+        ..ProptestConfig::default()
+    }
 }
 
 /// Runs a case to its end, and sees that no task is left.

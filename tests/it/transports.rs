@@ -1002,7 +1002,7 @@ fn delete(case: &Case) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 4_000, ..ProptestConfig::with_cases(cases(500)) })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 4_000, ..cases(500) })]
 
     #[test]
     fn a_push_is_true_over_any_transport(case in case()) {

@@ -298,7 +298,7 @@ fn a_record_reads_as_its_text_does() {
     samples().into_iter().for_each(check);
     let mut runner = TestRunner::new(ProptestConfig {
         source_file: Some(file!()),
-        ..ProptestConfig::with_cases(cases(2_000))
+        ..cases(2_000)
     });
     let outcome = runner.run(&values(), |value| {
         check(value);
