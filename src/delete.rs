@@ -107,7 +107,7 @@ pub trait DeleteExt: Stream + Sized {
         Self::Item: Tagged<Input = R, Tag = T>,
         R: ToCid,
     {
-        self.delete_from_with(client, &Options::new())
+        drive("delete", self, Delete::new(), client, &Options::new())
     }
 
     /// [`delete_from`](Self::delete_from) with [`Options`].
@@ -120,8 +120,7 @@ pub trait DeleteExt: Stream + Sized {
         Self::Item: Tagged<Input = R, Tag = T>,
         R: ToCid,
     {
-        let delete = Delete { refs: PhantomData };
-        drive("delete", self, delete, client, options)
+        drive("delete", self, Delete::new(), client, options)
     }
 }
 
@@ -129,6 +128,12 @@ impl<S: Stream> DeleteExt for S {}
 
 struct Delete<R> {
     refs: PhantomData<fn(R)>,
+}
+
+impl<R> Delete<R> {
+    fn new() -> Self {
+        Self { refs: PhantomData }
+    }
 }
 
 impl<R: ToCid> Operation for Delete<R> {

@@ -110,7 +110,8 @@ pub trait LookupExt: Stream + Sized {
         Self::Item: Tagged<Input = R, Tag = T>,
         R: ToCid,
     {
-        self.lookup_in_with(client, &Options::new())
+        let options = Options::new();
+        drive("lookup", self, Lookup::new(&options), client, &options)
     }
 
     /// [`lookup_in`](Self::lookup_in) with [`Options`].
@@ -123,11 +124,7 @@ pub trait LookupExt: Stream + Sized {
         Self::Item: Tagged<Input = R, Tag = T>,
         R: ToCid,
     {
-        let lookup = Lookup {
-            verify: options.verify,
-            refs: PhantomData,
-        };
-        drive("lookup", self, lookup, client, options)
+        drive("lookup", self, Lookup::new(options), client, options)
     }
 }
 
@@ -136,6 +133,15 @@ impl<S: Stream> LookupExt for S {}
 struct Lookup<R> {
     verify: bool,
     refs: PhantomData<fn(R)>,
+}
+
+impl<R> Lookup<R> {
+    fn new(options: &Options) -> Self {
+        Self {
+            verify: options.verify,
+            refs: PhantomData,
+        }
+    }
 }
 
 impl<R: ToCid> Operation for Lookup<R> {

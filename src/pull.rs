@@ -108,7 +108,8 @@ pub trait PullExt: Stream + Sized {
         Self::Item: Tagged<Input = R, Tag = T>,
         R: ToCid,
     {
-        self.pull_from_with(client, &Options::new())
+        let options = Options::new();
+        drive("pull", self, Pull::new(&options), client, &options)
     }
 
     /// [`pull_from`](Self::pull_from) with [`Options`].
@@ -121,11 +122,7 @@ pub trait PullExt: Stream + Sized {
         Self::Item: Tagged<Input = R, Tag = T>,
         R: ToCid,
     {
-        let pull = Pull {
-            verify: options.verify,
-            refs: PhantomData,
-        };
-        drive("pull", self, pull, client, options)
+        drive("pull", self, Pull::new(options), client, options)
     }
 }
 
@@ -134,6 +131,15 @@ impl<S: Stream> PullExt for S {}
 struct Pull<R> {
     verify: bool,
     refs: PhantomData<fn(R)>,
+}
+
+impl<R> Pull<R> {
+    fn new(options: &Options) -> Self {
+        Self {
+            verify: options.verify,
+            refs: PhantomData,
+        }
+    }
 }
 
 impl<R: ToCid> Operation for Pull<R> {

@@ -118,7 +118,8 @@ pub trait PushExt: Stream + Sized {
     where
         Self::Item: Tagged<Input = Record, Tag = T>,
     {
-        self.push_to_with(client, &Options::new())
+        let options = Options::new();
+        drive("push", self, Push::new(&options), client, &options)
     }
 
     /// [`push_to`](Self::push_to) with [`Options`].
@@ -130,10 +131,7 @@ pub trait PushExt: Stream + Sized {
     where
         Self::Item: Tagged<Input = Record, Tag = T>,
     {
-        let push = Push {
-            verify: options.verify,
-        };
-        drive("push", self, push, client, options)
+        drive("push", self, Push::new(options), client, options)
     }
 }
 
@@ -141,6 +139,14 @@ impl<S: Stream> PushExt for S {}
 
 struct Push {
     verify: bool,
+}
+
+impl Push {
+    fn new(options: &Options) -> Self {
+        Self {
+            verify: options.verify,
+        }
+    }
 }
 
 struct Stored {

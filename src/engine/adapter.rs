@@ -10,8 +10,7 @@ use std::time::Duration;
 use futures_core::{FusedStream, Stream};
 use tokio::time::Instant;
 
-use super::ends::{Order, Remainder, Shared};
-use crate::item::Tagged;
+use super::ends::{ItemResult, Order, Remainder, Shared};
 use crate::stats::{Monitor, Stats, Summary};
 
 /// How many results are handed out in a row before the task's other work gets a turn.
@@ -40,6 +39,67 @@ const RESULTS_IN_A_ROW: u32 = 128;
 /// of a call and the deadline of [`drain`](Self::drain) do. After minutes without a poll a server or
 /// proxy may have cut the call, which is recovered from like any other fault.
 ///
+/// # In spawned tasks
+///
+/// An adapter may borrow what its input borrows, and a task that is spawned may keep one while it waits:
+///
+/// ```
+/// use agntcy_dir_stream::prelude::*;
+/// use futures::{StreamExt, stream};
+///
+/// async fn pull(client: &Client, cids: &[Cid]) -> usize {
+///     let mut results = stream::iter(cids).pull_from(client);
+///     let mut pulled = 0;
+///     while let Some(result) = results.next().await {
+///         pulled += usize::from(result.is_ok());
+///     }
+///     pulled
+/// }
+///
+/// # async fn example(client: Client, cids: Vec<Cid>) {
+/// tokio::spawn(async move { pull(&client, &cids).await });
+/// # }
+/// ```
+///
+/// Some combinators of `futures` keep items of the stream before them (`filter`, `chunks`, `buffered`,
+/// `buffer_unordered`). Where that has a closure over borrowed items, the compiler does not see that the
+/// whole is `Send`, and says "implementation of `FnOnce` is not general enough". It says so without an
+/// adapter, too. What helps is a box between the two:
+///
+/// ```
+/// use agntcy_dir_stream::prelude::*;
+/// use futures::{StreamExt, stream};
+///
+/// # async fn read(path: &str) -> Record {
+/// #     path.parse().unwrap()
+/// # }
+/// async fn push(client: &Client, paths: &[String]) -> usize {
+///     let records = stream::iter(paths).map(|path| async move { (read(path).await, path) });
+///     let mut results = records.boxed().buffered(8).push_to(client);
+///     let mut failed = 0;
+///     while let Some(result) = results.next().await {
+///         failed += usize::from(result.is_err());
+///     }
+///     failed
+/// }
+///
+/// // The same for what is done with the results.
+/// async fn named(client: &Client, cids: &[Cid]) -> Vec<String> {
+///     let results = stream::iter(cids).pull_from(client);
+///     let names = results.map(|result| async move { result.ok()?.record.name().map(str::to_owned) });
+///     names.boxed().buffered(8).filter_map(std::future::ready).collect().await
+/// }
+///
+/// # async fn example(client: Client, paths: Vec<String>, cids: Vec<Cid>) {
+/// tokio::spawn(async move {
+///     push(&client, &paths).await;
+///     named(&client, &cids).await;
+/// });
+/// # }
+/// ```
+///
+/// Or let the stream own its items: `stream::iter(cids.to_vec())`.
+///
 /// # Ends
 ///
 /// The natural end is that of the input, when its last item has its result; a call that the server
@@ -56,8 +116,7 @@ const RESULTS_IN_A_ROW: u32 = 128;
 #[must_use = "streams do nothing unless polled"]
 pub struct Adapter<S, G>
 where
-    S: Stream<Item: Tagged>,
-    G: Stream,
+    G: Stream<Item: ItemResult>,
 {
     /// The generator, on the heap so that the adapter can be moved and taken apart.
     results: Pin<Box<G>>,
@@ -72,8 +131,7 @@ where
 
 impl<S, G> Adapter<S, G>
 where
-    S: Stream<Item: Tagged>,
-    G: Stream,
+    G: Stream<Item: ItemResult>,
 {
     pub(super) fn new(
         method: &'static str,
@@ -212,8 +270,7 @@ where
 
 impl<S, G> Stream for Adapter<S, G>
 where
-    S: Stream<Item: Tagged>,
-    G: Stream,
+    G: Stream<Item: ItemResult>,
 {
     type Item = G::Item;
 
@@ -254,8 +311,7 @@ where
 
 impl<S, G> FusedStream for Adapter<S, G>
 where
-    S: Stream<Item: Tagged>,
-    G: Stream,
+    G: Stream<Item: ItemResult>,
 {
     fn is_terminated(&self) -> bool {
         self.ended
@@ -264,8 +320,7 @@ where
 
 impl<S, G> fmt::Debug for Adapter<S, G>
 where
-    S: Stream<Item: Tagged>,
-    G: Stream,
+    G: Stream<Item: ItemResult>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Adapter")

@@ -44,6 +44,13 @@ type Outcome<O, T> = Result<<O as Operation>::Success<T>, Failed<<O as Operation
 type Out<O, T> = Settled<Entry<O, T>, <O as Operation>::Output>;
 
 /// The results of `operation` over `input`. Nothing happens before the first poll.
+///
+/// Each method of an extension trait calls this by itself, though one is the other with default options.
+/// In an async block that keeps an adapter over borrowed items, the compiler must see for itself that it
+/// is `Send`, with a lifetime of its own for each borrow. Two things make it lose that ("implementation
+/// is not general enough", "mismatched types"): a default method that returns what another method of its
+/// trait returns, and a type that stores something typed by `S::Item`. `tests/it/spawned.rs` would not
+/// compile.
 pub(crate) fn drive<S, O, T>(
     method: &'static str,
     input: S,

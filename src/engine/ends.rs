@@ -5,10 +5,9 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_core::Stream;
 use tokio::time::Instant;
 
-use crate::item::Tagged;
+use crate::error::Failed;
 use crate::stats::Counters;
 
 /// What an adapter leaves when it is stopped:
@@ -20,7 +19,7 @@ use crate::stats::Counters;
 #[non_exhaustive]
 pub struct Remainder<S, R>
 where
-    S: Stream<Item: Tagged>,
+    R: ItemResult,
 {
     /// The input, from which the items up to [`next_index`](Self::next_index) were taken. It is a
     /// stream still, unless it [has ended](Self::input_ended).
@@ -33,18 +32,14 @@ where
     pub unread: Vec<R>,
     /// Items that the server has nothing of: never sent, or found not to be there. A pull's or
     /// lookup's whose answer was lost count here too.
-    pub unsent: Vec<LeftoverOf<S>>,
+    pub unsent: Vec<Leftover<R::Input, R::Tag>>,
     /// Items that were sent and have no answer. Those of a push or delete may have landed.
-    pub unanswered: Vec<LeftoverOf<S>>,
+    pub unanswered: Vec<Leftover<R::Input, R::Tag>>,
 }
-
-/// What is left of an item of `S`.
-type LeftoverOf<S> =
-    Leftover<<<S as Stream>::Item as Tagged>::Input, <<S as Stream>::Item as Tagged>::Tag>;
 
 impl<S, R> fmt::Debug for Remainder<S, R>
 where
-    S: Stream<Item: Tagged>,
+    R: ItemResult,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Remainder")
@@ -70,10 +65,34 @@ pub struct Leftover<I, T = ()> {
     pub attempts: u32,
 }
 
+/// The result of an item, as adapters yield it: `Result<Success, Failed<I, T>>`. For all there is, it is
+/// implemented already.
+pub trait ItemResult: sealed::Sealed {
+    /// What was put in.
+    type Input;
+    /// The tag it came with.
+    type Tag;
+}
+
+impl<S, I, T> ItemResult for Result<S, Failed<I, T>> {
+    type Input = I;
+    type Tag = T;
+}
+
+mod sealed {
+    use crate::error::Failed;
+
+    pub trait Sealed {}
+
+    impl<S, I, T> Sealed for Result<S, Failed<I, T>> {}
+}
+
 /// What an adapter and its generator tell each other.
+///
+/// What is left of an item is typed by its result, and not by `S::Item`: see [`drive`](super::drive).
 pub(super) struct Shared<S, R>
 where
-    S: Stream<Item: Tagged>,
+    R: ItemResult,
 {
     pub(super) counters: Arc<Counters>,
     /// Whether an order has been given that the generator has not seen.
@@ -83,7 +102,7 @@ where
 
 struct State<S, R>
 where
-    S: Stream<Item: Tagged>,
+    R: ItemResult,
 {
     order: Option<Order>,
     remainder: Option<Remainder<S, R>>,
@@ -99,7 +118,7 @@ pub(super) enum Order {
 
 impl<S, R> Shared<S, R>
 where
-    S: Stream<Item: Tagged>,
+    R: ItemResult,
 {
     pub(super) fn new(counters: Counters) -> Arc<Self> {
         Arc::new(Self {

@@ -27,7 +27,7 @@ use prost::Message;
 
 pub use self::adapter::Adapter;
 pub(crate) use self::driver::drive;
-pub use self::ends::{Leftover, Remainder};
+pub use self::ends::{ItemResult, Leftover, Remainder};
 use self::proof::{Method, Methods};
 pub(crate) use self::window::{Acknowledged, Lost};
 use crate::cid::Cid;

@@ -158,7 +158,7 @@ impl<'de> Visitor<'de> for Value<'_> {
             if let Some(seen) = &mut seen
                 && let Some(name) = seen.replace(name)
             {
-                let what = format_args!("the key `{name}` comes twice in one object");
+                let what = format!("the key `{name}` comes twice in one object");
                 return Err(de::Error::custom(what));
             }
             let value = Value {

@@ -21,6 +21,7 @@ mod foreign;
 mod ill_will;
 #[cfg(feature = "server")]
 mod lanes;
+mod must_not_compile;
 #[cfg(feature = "server")]
 mod neighbours;
 #[cfg(feature = "server")]
@@ -31,6 +32,8 @@ mod recovery;
 mod routes;
 #[cfg(target_os = "linux")]
 mod soak;
+#[cfg(feature = "server")]
+mod spawned;
 mod statuses;
 #[cfg(feature = "server")]
 mod store;

@@ -1,0 +1,272 @@
+//! Adapters over borrowed items, in tasks that are spawned: the compiler must see for itself that they are
+//! `Send`. Most of what these tests are about is that they compile.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::time::Duration;
+
+use agntcy_dir_stream::Failed;
+use agntcy_dir_stream::prelude::*;
+use agntcy_dir_stream::server::Store;
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt, TryStreamExt};
+
+use crate::support::{cid, record};
+
+/// A store with some records, and their CIDs.
+fn stored() -> (Store, Client, Vec<Cid>) {
+    let store = Store::new();
+    let cids = (0..5).map(|number| store.insert(record(number)).unwrap());
+    let cids = cids.collect();
+    let client = store.client();
+    (store, client, cids)
+}
+
+async fn push(client: &Client, records: &[Record]) -> usize {
+    let mut results = stream::iter(records.iter().cloned()).push_to(client);
+    let mut pushed = 0;
+    while let Some(result) = results.next().await {
+        pushed += usize::from(result.is_ok());
+    }
+    pushed
+}
+
+async fn pull(client: &Client, cids: &[Cid]) -> usize {
+    let mut results = stream::iter(cids).pull_from(client);
+    let mut pulled = 0;
+    while let Some(result) = results.next().await {
+        pulled += usize::from(result.is_ok());
+    }
+    pulled
+}
+
+async fn look_up(client: &Client, cids: &[Cid]) -> usize {
+    let mut results = stream::iter(cids).lookup_in_with(client, &Options::new().unordered(true));
+    let mut found = 0;
+    while let Some(result) = results.next().await {
+        found += usize::from(result.is_ok());
+    }
+    found
+}
+
+async fn delete(client: &Client, cids: &[Cid]) -> usize {
+    let mut results = stream::iter(cids).delete_from(client);
+    let mut deleted = 0;
+    while let Some(result) = results.next().await {
+        deleted += usize::from(result.is_ok());
+    }
+    deleted
+}
+
+#[tokio::test]
+async fn borrowed_items() {
+    let (store, client, cids) = stored();
+    let task = tokio::spawn(async move {
+        assert_eq!(pull(&client, &cids).await, 5);
+        assert_eq!(look_up(&client, &cids).await, 5);
+        assert_eq!(delete(&client, &cids).await, 5);
+        let records: Vec<_> = (0..5).map(record).collect();
+        assert_eq!(push(&client, &records).await, 5);
+    });
+    task.await.unwrap();
+    assert_eq!(store.len(), 5);
+}
+
+async fn pull_texts(client: &Client, texts: &[String]) -> Vec<String> {
+    let results = stream::iter(texts).pull_from(client);
+    let names = results.map_ok(|pulled| pulled.record.name().unwrap().to_owned());
+    names.try_collect().await.unwrap()
+}
+
+async fn pull_strs(client: &Client, texts: &[&str]) -> usize {
+    let mut results = stream::iter(texts).pull_from(client);
+    let mut pulled = 0;
+    while let Some(result) = results.next().await {
+        let failed_input: Option<&&str> = result.as_ref().err().map(|failed| failed.input);
+        assert!(failed_input.is_none_or(|text| *text == "no CID"));
+        pulled += usize::from(result.is_ok());
+    }
+    pulled
+}
+
+#[tokio::test]
+async fn borrowed_texts() {
+    let (_store, client, cids) = stored();
+    let task = tokio::spawn(async move {
+        let texts: Vec<_> = cids.iter().map(Cid::to_string).collect();
+        assert_eq!(pull_texts(&client, &texts).await.len(), 5);
+        let mut texts: Vec<_> = texts.iter().map(String::as_str).collect();
+        texts.push("no CID");
+        assert_eq!(pull_strs(&client, &texts).await, 5);
+    });
+    task.await.unwrap();
+}
+
+/// Tags that are borrowed, too.
+async fn tagged(client: &Client, rows: &[(Cid, String)]) -> Vec<String> {
+    let items = stream::iter(rows).map(|(cid, name)| (cid, name));
+    let mut results = items.lookup_in(client);
+    let mut names = Vec::new();
+    while let Some(result) = results.next().await {
+        let name: &String = result.unwrap().tag;
+        names.push(name.clone());
+    }
+    names
+}
+
+async fn boxed(client: &Client, items: BoxStream<'_, &Cid>) -> usize {
+    let results = items.pull_from(client);
+    results
+        .filter(|result| std::future::ready(result.is_ok()))
+        .count()
+        .await
+}
+
+/// A closure in a borrowed iterator.
+async fn filtered_iterator(client: &Client, cids: &[Cid], wanted: &[bool]) -> usize {
+    let wanted = cids.iter().zip(wanted).filter(|(_, wanted)| **wanted);
+    let mut results = stream::iter(wanted.map(|(cid, _)| cid)).pull_from(client);
+    count(&mut results).await
+}
+
+/// One in a stream, which borrows something else.
+async fn filtered_stream(client: &Client, cids: &[Cid], unwanted: &Cid) -> usize {
+    let items = stream::iter(cids).filter(|cid| std::future::ready(*cid != unwanted));
+    let mut results = items.map(|cid| (cid, 1)).pull_from(client);
+    count(&mut results).await
+}
+
+/// An async closure that captures what is borrowed.
+async fn async_closure(client: &Client, cids: &[Cid]) -> usize {
+    let items = stream::iter(cids).then(|cid| async move {
+        tokio::task::yield_now().await;
+        (cid, cids.len())
+    });
+    let mut results = Box::pin(items).pull_from(client);
+    count(&mut results).await
+}
+
+/// Closures over the results.
+async fn filtered_results(client: &Client, cids: &[Cid]) -> usize {
+    let results = stream::iter(cids).pull_from(client);
+    let records = results.filter_map(|result| async move { Some((result.ok()?, cids.len())) });
+    records.count().await
+}
+
+/// `futures` keeps items of its input in some combinators, and then the compiler does not see that closures
+/// before them are `Send`, with or without an adapter. A box between them helps.
+async fn boxed_before_what_keeps_items(client: &Client, cids: &[Cid]) -> usize {
+    let items = stream::iter(cids).map(|cid| async move { cid.to_string() });
+    let results = items.boxed().buffer_unordered(2).pull_from(client);
+    let names =
+        results.map(|result| async move { result.unwrap().record.name().map(str::to_owned) });
+    let mut named = 0;
+    let mut chunks = names.boxed().buffered(2).boxed().chunks(2);
+    while let Some(chunk) = chunks.next().await {
+        named += chunk.len();
+    }
+    named
+}
+
+async fn count<S, P, I, T>(results: &mut S) -> usize
+where
+    S: Stream<Item = Result<P, Failed<I, T>>> + Unpin,
+{
+    let mut succeeded = 0;
+    while let Some(result) = results.next().await {
+        succeeded += usize::from(result.is_ok());
+    }
+    succeeded
+}
+
+#[tokio::test]
+async fn tags_boxes_and_closures() {
+    let (_store, client, cids) = stored();
+    let task = tokio::spawn(async move {
+        let rows: Vec<_> = cids
+            .iter()
+            .map(|cid| (*cid, format!("row of {cid}")))
+            .collect();
+        assert_eq!(
+            tagged(&client, &rows).await[1],
+            format!("row of {}", cids[1])
+        );
+        assert_eq!(boxed(&client, stream::iter(&cids).boxed()).await, 5);
+        let wanted = [true, false, true, true, false];
+        assert_eq!(filtered_iterator(&client, &cids, &wanted).await, 3);
+        assert_eq!(filtered_stream(&client, &cids, &cids[2]).await, 4);
+        assert_eq!(async_closure(&client, &cids).await, 5);
+        assert_eq!(filtered_results(&client, &cids).await, 5);
+        assert_eq!(boxed_before_what_keeps_items(&client, &cids).await, 5);
+    });
+    task.await.unwrap();
+}
+
+/// From one store to the other, in one pipeline.
+async fn copy(from: &Client, to: &Client, cids: &[Cid]) -> usize {
+    let pulled = stream::iter(cids).pull_from(from);
+    let records = pulled.filter_map(|result| async move {
+        let pulled = result.ok()?;
+        Some((pulled.record, pulled.cid))
+    });
+    let mut results = records.push_to(to);
+    let mut copied = 0;
+    while let Some(result) = results.next().await {
+        let pushed = result.unwrap();
+        assert_eq!(pushed.cid, pushed.tag);
+        copied += 1;
+    }
+    copied
+}
+
+/// All the ends.
+async fn ends(client: &Client, cids: &[Cid]) {
+    let summary = stream::iter(cids).lookup_in(client).finish().await;
+    assert_eq!(summary.stats.succeeded, 5);
+    let mut results = stream::iter(cids).pull_from(client);
+    assert!(results.next().await.is_some());
+    results.drain(Duration::from_secs(1));
+    while results.next().await.is_some() {}
+    let rest = results.into_remainder();
+    tokio::task::yield_now().await;
+    assert!(rest.unsent.is_empty() && rest.unanswered.is_empty());
+    let left: Vec<&Cid> = rest.input.collect().await;
+    assert!(left.len() < 5);
+}
+
+#[tokio::test]
+async fn chains_and_ends() {
+    let (_store, client, cids) = stored();
+    let other = Store::new();
+    let to = other.client();
+    let task = tokio::spawn(async move {
+        assert_eq!(copy(&client, &to, &cids).await, 5);
+        ends(&client, &cids).await;
+    });
+    task.await.unwrap();
+    assert_eq!(other.len(), 5);
+}
+
+/// As frameworks ask it of a handler: a future that is `Send` and lives for as long as it likes.
+fn handler<F, Answer>(handler: fn(Client, Vec<Cid>) -> F) -> fn(Client, Vec<Cid>) -> F
+where
+    F: Future<Output = Result<Answer, Infallible>> + Send + 'static,
+{
+    handler
+}
+
+#[tokio::test]
+async fn a_handler_of_a_service() {
+    async fn count(client: Client, cids: Vec<Cid>) -> Result<usize, Infallible> {
+        let mut found = 0;
+        let mut results = stream::iter(&cids).lookup_in(&client);
+        while let Some(result) = results.next().await {
+            found += usize::from(result.is_ok());
+        }
+        Ok(found + pull(&client, &cids).await)
+    }
+    let (_store, client, mut cids) = stored();
+    cids.push(cid(&record(9)));
+    let answer = tokio::spawn(handler(count)(client, cids)).await.unwrap();
+    assert_eq!(answer, Ok(10));
+}
