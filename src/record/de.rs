@@ -8,7 +8,6 @@ use serde::de::{
     IntoDeserializer, MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
-use smallvec::SmallVec;
 
 use super::json;
 use super::path::PathError;
@@ -56,7 +55,7 @@ impl<'de> Value<'de> {
             return Ok(None);
         };
         let containers = self.inside()?;
-        let mut entries = Entries::new();
+        let mut entries = Vec::new();
         wire::entries(message.clone(), wire::depth_in(containers), &mut entries)?;
         Ok(Some(Object {
             entries: entries.into_iter(),
@@ -309,11 +308,8 @@ impl<'de> SeqAccess<'de> for Array<'_, 'de> {
     }
 }
 
-/// Always on the heap: types recurse on the stack.
-type Entries<'de> = SmallVec<[Entry<'de>; 0]>;
-
 struct Object<'de> {
-    entries: smallvec::IntoIter<[Entry<'de>; 0]>,
+    entries: std::vec::IntoIter<Entry<'de>>,
     value: Option<Entry<'de>>,
     containers: usize,
 }

@@ -1,11 +1,9 @@
 //! To and from `prost_types::Struct`, for those who have one.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use prost_types::value::Kind;
 use prost_types::{ListValue, NullValue, Struct, Value};
-use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Error as _, Serialize, Serializer};
 
@@ -43,13 +41,25 @@ struct Document(Struct);
 
 impl<'de> Deserialize<'de> for Document {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let entries = BTreeMap::<String, Node>::deserialize(deserializer)?;
-        let fields = entries
-            .into_iter()
-            .map(|(key, Node(kind))| (key, value(kind)));
-        Ok(Self(Struct {
-            fields: fields.collect(),
-        }))
+        deserializer.deserialize_map(AnyObject).map(Self)
+    }
+}
+
+struct AnyObject;
+
+impl<'de> Visitor<'de> for AnyObject {
+    type Value = Struct;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Struct, A::Error> {
+        let mut message = Struct::default();
+        while let Some((key, Node(kind))) = entries.next_entry()? {
+            message.fields.insert(key, value(kind));
+        }
+        Ok(message)
     }
 }
 
@@ -110,8 +120,7 @@ impl<'de> Visitor<'de> for AnyKind {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Kind, A::Error> {
-        let entries = MapAccessDeserializer::new(entries);
-        Document::deserialize(entries).map(|Document(message)| Kind::StructValue(message))
+        AnyObject.visit_map(entries).map(Kind::StructValue)
     }
 }
 

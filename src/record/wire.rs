@@ -7,8 +7,6 @@
 use std::collections::VecDeque;
 use std::str;
 
-use smallvec::SmallVec;
-
 /// Go's limit on messages within messages, which a DIR server applies to every record.
 pub(crate) const MAX_DEPTH: usize = 10_000;
 
@@ -373,6 +371,7 @@ pub(crate) struct Entry<'a> {
 }
 
 /// The next entry of a Struct as the wire has it: a key can come more than once.
+#[inline]
 fn next_entry<'a>(fields: &mut Fields<'a>) -> Result<Option<Entry<'a>>> {
     fields.next_bytes()?.map(entry).transpose()
 }
@@ -383,31 +382,40 @@ fn next_entry<'a>(fields: &mut Fields<'a>) -> Result<Option<Entry<'a>>> {
 /// Two bytes make an entry, and an entry takes twenty times as much here. But nearly all of so short
 /// ones have the same few keys, so those that others replace go before the table grows: it takes at most
 /// 16 bytes for each byte of the message, that of its growing and of the sorting included.
-pub(crate) fn entries<'a, A>(
+#[inline]
+pub(crate) fn entries<'a>(
     message: Message<'a>,
     depth: usize,
-    table: &mut SmallVec<A>,
-) -> Result<()>
-where
-    A: smallvec::Array<Item = Entry<'a>>,
-{
-    /// So many are not worth the trouble.
-    const FEW: usize = 4096;
+    table: &mut Vec<Entry<'a>>,
+) -> Result<()> {
     let start = table.len();
     let mut fields = message.fields();
     while let Some(entry) = next_entry(&mut fields)? {
-        let len = table.len();
-        if len == table.capacity() && len >= FEW {
-            let kept = sort(&mut table[start..], depth)?;
-            table.truncate(start + kept);
-            if table.len() > len - len / 4 {
-                table.reserve_exact(len / 4);
-            }
+        if table.len() == table.capacity() {
+            make_room(table, start, depth)?;
         }
         table.push(entry);
     }
     let kept = sort(&mut table[start..], depth)?;
     table.truncate(start + kept);
+    Ok(())
+}
+
+/// Makes room for another entry in a table that is full.
+#[cold]
+fn make_room(table: &mut Vec<Entry<'_>>, start: usize, depth: usize) -> Result<()> {
+    /// So many are not worth the trouble.
+    const FEW: usize = 4096;
+    let len = table.len();
+    if len < FEW {
+        table.reserve(1);
+        return Ok(());
+    }
+    let kept = sort(&mut table[start..], depth)?;
+    table.truncate(start + kept);
+    if table.len() > len - len / 4 {
+        table.reserve_exact(len / 4);
+    }
     Ok(())
 }
 
@@ -446,6 +454,7 @@ fn any_entry(mut part: &[u8]) -> Result<Entry<'_>> {
 
 /// Sorts the entries of a Struct by key bytes, each key once, the last of the wire: those come
 /// first, and this is how many they are. Their values are `depth` messages deep.
+#[inline]
 fn sort(entries: &mut [Entry<'_>], depth: usize) -> Result<usize> {
     if entries.is_sorted_by(|one, next| one.key < next.key) {
         return Ok(entries.len());
