@@ -247,8 +247,8 @@ impl Record {
     /// - Whole numbers beyond 2^53 are read exactly as any integer type that holds them; the text has
     ///   their shortest digits, which are another integer.
     /// - `-0` is no integer, not even an `i128`.
-    /// - What `T` does not read is not looked into: in a record from a server that was not verified, it
-    ///   may be malformed.
+    /// - What `T` does not read is not looked into, since that would cost more than the reading: in a
+    ///   record from a server that was not verified, it may be malformed.
     /// - A `&RawValue` cannot be borrowed, since there is no text; a `Box<RawValue>` is canonical text.
     ///
     /// ```

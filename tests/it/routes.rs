@@ -301,6 +301,36 @@ proptest! {
     }
 }
 
+/// `cid` is what DIR's own client for Go makes of the text, and empty where it refuses it.
+#[derive(Deserialize)]
+struct Reference {
+    note: String,
+    text: String,
+    cid: String,
+}
+
+#[test]
+fn a_text_has_the_cid_that_go_gives_it() {
+    let lines = include_str!("data/json_texts.jsonl").lines();
+    let references = lines.map(|line| serde_json::from_str::<Reference>(line).unwrap());
+    let mut agreed = 0;
+    for Reference { note, text, cid } in references {
+        let record = Record::from_json(&text);
+        if !cid.is_empty() {
+            assert_eq!(record.unwrap().cid().unwrap().to_string(), cid, "{note}");
+        } else if note.starts_with("equal keys") {
+            record.unwrap();
+            assert!(invalid(Record::from_json_strict(&text)).contains("comes twice"));
+        } else if note == "a byte order mark" {
+            record.unwrap();
+        } else {
+            invalid(record);
+        }
+        agreed += 1;
+    }
+    assert_eq!(agreed, 43);
+}
+
 /// A tool's schema has such a number, and each client of a directory takes it.
 #[test]
 fn the_largest_integer_is_the_nearest_float() {

@@ -25,8 +25,8 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: go URL VECTORS")
+	if len(os.Args) != 4 {
+		fmt.Fprintln(os.Stderr, "usage: go URL VECTORS TEXTS")
 		os.Exit(2)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
@@ -34,6 +34,7 @@ func main() {
 	address := strings.TrimPrefix(os.Args[1], "http://")
 	for what, check := range map[string]func(context.Context, string) error{
 		"CIDs":                   func(context.Context, string) error { return vectors(os.Args[2]) },
+		"JSON texts":             func(context.Context, string) error { return texts(os.Args[3]) },
 		"client":                 operations,
 		"100,000 small requests": unread,
 	} {
@@ -88,6 +89,37 @@ func vectors(path string) error {
 	}
 	if agreed < 390 {
 		return fmt.Errorf("only %d vectors", agreed)
+	}
+	return lines.Err()
+}
+
+// texts: JSON is read as Go reads it, and where it is refused, Go refuses it.
+func texts(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	lines := bufio.NewScanner(file)
+	agreed := 0
+	for lines.Scan() {
+		var text struct{ Note, Text, CID string }
+		if err := json.Unmarshal(lines.Bytes(), &text); err != nil {
+			return err
+		}
+		// As DIR's `UnmarshalRecord` does it.
+		var data *structpb.Struct
+		cid := ""
+		if err := json.Unmarshal([]byte(text.Text), &data); err == nil {
+			cid = (&corev1.Record{Data: data}).GetCid()
+		}
+		if cid != text.CID {
+			return fmt.Errorf("%s: %q, not %q", text.Note, cid, text.CID)
+		}
+		agreed++
+	}
+	if agreed < 40 {
+		return fmt.Errorf("only %d texts", agreed)
 	}
 	return lines.Err()
 }
