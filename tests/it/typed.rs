@@ -1,9 +1,15 @@
 //! A record reads as any type as `serde_json` reads its canonical text: the same values, and the same
 //! refusals.
 
-use std::cell::RefCell;
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::{CString, OsString};
 use std::fmt::Debug;
+use std::marker::PhantomData;
+use std::num::{NonZeroU8, Wrapping};
+use std::ops::{Bound, Range};
+use std::path::PathBuf;
 
 use agntcy_dir_stream::Record;
 use proptest::prelude::*;
@@ -77,6 +83,36 @@ enum Untagged {
     Pair(u8, bool),
     Map { a: u8 },
     Nothing,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+struct Renamed {
+    #[serde(alias = "b", rename = "a")]
+    one: Option<u8>,
+    #[serde(skip)]
+    skipped: u8,
+    #[serde(default, with = "as_text")]
+    c: u8,
+}
+
+/// Numbers that are written as text.
+mod as_text {
+    use serde::Deserialize;
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<u8, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Other {
+    A,
+    #[serde(other)]
+    Else,
 }
 
 /// Bytes, as `serde_bytes` reads them.
@@ -215,7 +251,10 @@ fn all_types_agree(record: &Record, read: &mut Read) {
         BTreeMap<i8, Value>, BTreeMap<u64, Value>, BTreeMap<i128, Value>, BTreeMap<bool, Value>,
         BTreeMap<char, Value>, BTreeMap<Option<String>, Value>, BTreeMap<Key, Value>, BTreeMap<Newtype2, Value>,
         ByFloat, Fields, Strict, Flat, Outside, Inside, Beside, Untagged, Box<Fields>,
-        Result<u8, String>, std::net::IpAddr, std::time::Duration,
+        Result<u8, String>, std::net::IpAddr, std::time::Duration, std::time::SystemTime, PathBuf, CString,
+        OsString, NonZeroU8, Wrapping<i8>, Range<u8>, Bound<u8>, PhantomData<u8>, Cell<u8>, Box<str>,
+        Option<()>, Cow<'static, str>, Renamed, Other, Vec<Outside>, Vec<Inside>, Vec<Untagged>,
+        BTreeMap<String, Option<Outside>>,
     );
 }
 
@@ -269,6 +308,13 @@ fn samples() -> Vec<Value> {
         json!({"Ok": 1}),
         json!({"secs": 1, "nanos": 2}),
         json!("127.0.0.1"),
+        json!({"secs_since_epoch": 1, "nanos_since_epoch": 2}),
+        json!({"start": 1, "end": 2}),
+        json!({"Included": 1}),
+        json!("Unbounded"),
+        json!({"Unix": [97, 98]}),
+        json!([97, 98]),
+        json!({"a": 1, "c": "2"}),
         json!("c"),
         json!("a"),
         json!({"a": "b", "b": 1}),
