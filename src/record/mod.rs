@@ -101,13 +101,13 @@ pub struct Record {
 }
 
 impl Record {
-    /// Reads JSON text, as every other client of a directory does: an integer that is no 64-bit float
-    /// becomes the nearest one, and of equal keys the last counts.
+    /// Reads JSON text. An integer that is no 64-bit float becomes the nearest one, as in every other
+    /// client of a directory; of equal keys the last counts.
     /// [`from_json_strict`](Self::from_json_strict) refuses both.
     ///
     /// # Errors
     ///
-    /// [`Invalid`](ErrorKind::Invalid), with line and column (in bytes, both from 1).
+    /// [`Invalid`](ErrorKind::Invalid), with line and column (in bytes, without a byte order mark).
     pub fn from_json(text: impl AsRef<[u8]>) -> Result<Self, Error> {
         json::to_data(text.as_ref(), Loss::Taken).map(Self::with_data)
     }
@@ -139,7 +139,7 @@ impl Record {
     }
 
     /// Writes any type that serializes to an object, straight to wire bytes. The result is what
-    /// `serde_json` would make of it, and [`deserialize`](Self::deserialize) gives the same value back:
+    /// `serde_json` would make of it, and [`deserialize`](Self::deserialize) gives back what was written:
     /// an integer that is no 64-bit float is refused.
     ///
     /// ```
