@@ -17,9 +17,6 @@ use crate::cid::canonical;
 
 type Result<T> = std::result::Result<T, PathError>;
 
-/// 2^53: up to here, a whole number is what was meant.
-const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
-
 /// Reads an encoded Struct as a `T`.
 pub(super) fn from_data<'de, T: Deserialize<'de>>(data: &'de [u8]) -> Result<T> {
     T::deserialize(Value {
@@ -84,7 +81,7 @@ macro_rules! integers {
             let wire::Value::Number(number) = self.value else {
                 return self.refuse(&visitor);
             };
-            if number.fract() == 0.0 && !is_negative_zero(number) {
+            if number.fract() == 0.0 && !wire::is_negative_zero(number) {
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
                 let integer = number as $type;
                 #[allow(clippy::cast_precision_loss)]
@@ -95,10 +92,6 @@ macro_rules! integers {
             self.deserialize_any(visitor)
         }
     )*};
-}
-
-fn is_negative_zero(number: f64) -> bool {
-    number == 0.0 && number.is_sign_negative()
 }
 
 impl<'de> Value<'de> {
@@ -124,17 +117,13 @@ impl<'de> Deserializer<'de> for Value<'de> {
             wire::Value::Null => visitor.visit_unit(),
             wire::Value::Bool(value) => visitor.visit_bool(value),
             wire::Value::String(value) => visitor.visit_borrowed_str(value),
-            wire::Value::Number(number) => {
-                let is_whole = number.fract() == 0.0 && number.abs() <= MAX_EXACT;
-                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-                if !is_whole || is_negative_zero(number) {
-                    visitor.visit_f64(number)
-                } else if number < 0.0 {
-                    visitor.visit_i64(number as i64)
-                } else {
-                    visitor.visit_u64(number as u64)
-                }
-            }
+            wire::Value::Number(number) => match wire::whole(number) {
+                None => visitor.visit_f64(number),
+                Some(integer) => match u64::try_from(integer) {
+                    Ok(integer) => visitor.visit_u64(integer),
+                    Err(_) => visitor.visit_i64(integer),
+                },
+            },
             wire::Value::List(ref message) => {
                 let mut elements = message.clone().fields();
                 let mut array = Array {

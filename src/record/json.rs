@@ -51,6 +51,12 @@ fn parse(text: &[u8], to: ToValue<'_>) -> Result<(), serde_json::Error> {
     Ok(())
 }
 
+/// Reads a value of whatever format, and writes it.
+pub(super) fn read<'de, D: Deserializer<'de>>(from: D, to: ToValue<'_>) -> Result<(), D::Error> {
+    let large = &Cell::new(false);
+    Value { to, large }.deserialize(from)
+}
+
 /// Reads one value, and writes it to `to`.
 struct Value<'a> {
     to: ToValue<'a>,
@@ -128,6 +134,14 @@ impl<'de> Visitor<'de> for Value<'_> {
 
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {
         self.to.serialize_unit().map_err(|error| say(&error))
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<(), E> {
+        self.visit_unit()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.deserialize(deserializer)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {

@@ -1,6 +1,7 @@
 //! A record: an OASF document kept as wire bytes.
 
 mod de;
+mod embed;
 mod encode;
 mod json;
 mod message;
@@ -34,9 +35,10 @@ pub const MAX_RECORD_LEN: usize = 4 << 20;
 ///
 /// | | from | to |
 /// |---|---|---|
-/// | JSON text | [`FromStr`], [`from_json`](Self::from_json), [`from_json_strict`](Self::from_json_strict) | [`to_json`](Self::to_json) |
+/// | JSON text | [`FromStr`], [`from_json`](Self::from_json), [`from_json_strict`](Self::from_json_strict) | [`to_json`](Self::to_json), `Display` |
 /// | a type of yours | [`from_serialize`](Self::from_serialize) | [`deserialize`](Self::deserialize) |
-/// | `serde_json::Value` | `TryFrom<Value>`, `TryFrom<&Value>` | `TryFrom<&Record>` |
+/// | a part of a type of yours | `Deserialize` | `Serialize` |
+/// | `serde_json::Value` | `TryFrom<Value>`, `TryFrom<&Value>` | `TryFrom<Record>`, `TryFrom<&Record>` |
 /// | `prost_types::Struct` | `TryFrom<Struct>`, `TryFrom<&Struct>` | `TryFrom<&Record>` |
 /// | wire bytes of a Record | [`from_wire`](Self::from_wire) | [`to_wire`](Self::to_wire) |
 /// | wire bytes of a Struct | [`from_data`](Self::from_data) | [`data`](Self::data) |

@@ -352,6 +352,19 @@ pub(crate) fn json_value(message: Message<'_>, depth: usize) -> Result<Value<'_>
     }
 }
 
+/// The integer that a number is, if it is a whole one and its digits are not rounded: up to 2^53. `-0` is
+/// none.
+pub(crate) fn whole(number: f64) -> Option<i64> {
+    const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+    let is_whole = number.fract() == 0.0 && number.abs() <= MAX_EXACT;
+    #[allow(clippy::cast_possible_truncation)]
+    (is_whole && !is_negative_zero(number)).then_some(number as i64)
+}
+
+pub(crate) fn is_negative_zero(number: f64) -> bool {
+    number == 0.0 && number.is_sign_negative()
+}
+
 /// How many messages deep a Value is that stands in `containers` structs and lists: the Record
 /// and the first Struct are messages, then each Value and what it holds.
 pub(crate) const fn depth_in(containers: usize) -> usize {

@@ -227,6 +227,18 @@ fn lenient(text: &str) -> Vec<(&'static str, Result<Record, Error>)> {
             ("Struct", Record::try_from(message)),
             ("data", Record::from_data(data)),
             ("wire", Record::from_wire(record.to_wire())),
+            ("displayed", record.to_string().parse()),
+            ("serde, text", Ok(serde_json::from_str(text).unwrap())),
+            (
+                "serde, its own text",
+                Ok(serde_json::from_str(&serde_json::to_string(record).unwrap()).unwrap()),
+            ),
+            (
+                "serde, its own Value",
+                Ok(serde_json::from_value(serde_json::to_value(record).unwrap()).unwrap()),
+            ),
+            ("strict, itself", Record::from_serialize(record)),
+            ("itself", Ok(record.deserialize().unwrap())),
         ]);
         #[cfg(feature = "server")]
         ways.push(("push and pull", Ok(pulled(record))));
@@ -436,12 +448,21 @@ fn what_one_way_writes_the_others_read_128_deep() {
         };
         assert!(invalid(Record::try_from(json!({"c": value}))).contains(error));
     }
+    // As a part of something else, it is its own document.
+    let record: Record = deep(128, true).parse().unwrap();
+    assert_eq!(record.to_string(), serde_json::to_string(&record).unwrap());
     // The wire goes deeper, and so does canonical JSON, which is what a CID is made of.
     let record = Record::from_wire(nested(128)).unwrap();
     let error = "nested deeper than 128";
     assert!(record.to_json().is_ok() && record.cid().is_ok());
     assert!(invalid(Value::try_from(&record)).contains(error));
     assert!(invalid(Struct::try_from(&record)).contains(error));
+    assert!(
+        serde_json::to_string(&record)
+            .unwrap_err()
+            .to_string()
+            .contains(error)
+    );
     assert!(Value::try_from(&Record::from_wire(nested(127)).unwrap()).is_ok());
     assert!(Struct::try_from(&Record::from_wire(nested(127)).unwrap()).is_ok());
 }
@@ -634,4 +655,45 @@ fn a_typed_number_that_would_change_is_refused() {
         kept.deserialize::<BTreeMap<&str, i64>>().unwrap()["n"],
         i64::MIN
     );
+}
+
+/// Untagged and flattened types buffer what they read, and give it on in other ways than a reader of text.
+#[test]
+fn a_record_stands_within_other_documents() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Row {
+        Number(u8),
+        Record(Record),
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Flat {
+        id: u64,
+        #[serde(flatten)]
+        record: Record,
+    }
+    let text = r#"[1,{"a":[null,true,-1,0.5,"é"],"b":{}}]"#;
+    let rows: Vec<Row> = serde_json::from_str(text).unwrap();
+    assert_eq!(serde_json::to_string(&rows).unwrap(), text);
+    let text = r#"{"id":7,"a":1,"b":null}"#;
+    let flat: Flat = serde_json::from_str(text).unwrap();
+    assert_eq!(flat.record.to_json().unwrap(), r#"{"a":1,"b":null}"#);
+    assert_eq!(serde_json::to_string(&flat).unwrap(), text);
+
+    for (record, error) in [
+        (Record::default(), "the record has no data"),
+        (
+            Record::decode(&b"\x0a\x02\x0a\x09"[..]).unwrap(),
+            "a length that passes the end at byte 1 of the data",
+        ),
+        (
+            Record::decode(&b"\x0a\x09\x0a\x07\x0a\x01a\x12\x02\x1a\x05"[..]).unwrap(),
+            "a length that passes the end at byte 8 of the data",
+        ),
+    ] {
+        let serialized = serde_json::to_string(&record).unwrap_err();
+        assert_eq!(serialized.to_string(), format!("invalid: {error}"));
+        assert_eq!(record.to_string(), format!("<invalid: {error}>"));
+    }
+    assert!(serde_json::from_str::<Record>("[1]").is_err());
 }
