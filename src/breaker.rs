@@ -101,7 +101,7 @@ impl CircuitBreaker {
     ///
     /// Then all that remains fails, with the last fault as the cause: what was never sent, and all
     /// that the input still has, as [`CircuitOpen`](crate::ErrorKind::CircuitOpen); what may have
-    /// landed as [`Unknown`](crate::ErrorKind::Unknown). Time in which the consumer works on a
+    /// landed as [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown). Time in which the consumer works on a
     /// result does not count.
     pub const fn give_up_after(mut self, time: Option<Duration>) -> Self {
         self.give_up_after = time;

@@ -89,7 +89,7 @@ pub trait DeleteExt: Stream + Sized {
     /// [`Retry`](crate::Retry) says what is tried again, how often and for how long, and
     /// [`CircuitBreaker`](crate::CircuitBreaker) what happens while the server is away. In the end
     /// a ref that has no acknowledgement is [`NotSent`](crate::ErrorKind::NotSent) if it never left, and
-    /// [`Unknown`](crate::ErrorKind::Unknown) if it did.
+    /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) if it did.
     ///
     /// A ref at which the server fails without saying whose fault it is (`Internal`) gets its error when
     /// others tell that it is not an outage ([`Retry`](crate::Retry)); the last such refs of a stream,

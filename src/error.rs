@@ -6,6 +6,7 @@ use std::fmt;
 use std::iter::successors;
 use std::sync::Arc;
 
+use serde::{Serialize, Serializer};
 use tonic::Status;
 
 use crate::client::Unreachable;
@@ -23,11 +24,11 @@ type Source = Box<dyn StdError + Send + Sync>;
 /// | success, [`already_stored`](crate::Pushed::already_stored) | is there: from before, or by a try whose answer was lost | – | – |
 /// | [`Invalid`](Self::Invalid) | not sent | not sent | another item |
 /// | [`Rejected`](Self::Rejected) | not stored by this push | is there, unless it was gone before | another item |
-/// | [`Internal`](Self::Internal) | looked up, and not there; with [`Retry::off`](crate::Retry::off) not looked up | not known | a later run, in quiet times |
+/// | [`ServerFailed`](Self::ServerFailed) | looked up, and not there; with [`Retry::off`](crate::Retry::off) not looked up | not known | a later run, in quiet times |
 /// | [`NotFound`](Self::NotFound) | – | – | – |
 /// | [`Mismatch`](Self::Mismatch) | stored as something else, if at all | – | a look at the server |
 /// | [`NotSent`](Self::NotSent) | never left | never left | a later run |
-/// | [`Unknown`](Self::Unknown) | may be there | may be gone | a lookup; or a later run, which does no harm |
+/// | [`OutcomeUnknown`](Self::OutcomeUnknown) | may be there | may be gone | a lookup; or a later run, which does no harm |
 /// | [`Unavailable`](Self::Unavailable) | not stored, as far as is known: its time was up between tries | the same | a later run |
 /// | [`CircuitOpen`](Self::CircuitOpen) | not carried out | not carried out | a later run |
 /// | [`Denied`](Self::Denied), [`Unsupported`](Self::Unsupported) | not stored by this push | not deleted by this call | another caller, another server |
@@ -39,9 +40,6 @@ type Source = Box<dyn StdError + Send + Sync>;
 /// [`Denied`](Self::Denied) and [`Unsupported`](Self::Unsupported) come for all that the input still
 /// has, which uses it up; to keep it, stop at the first of them and take
 /// [`Adapter::into_remainder`](crate::Adapter::into_remainder).
-///
-/// `Internal` and `Unknown` are not gRPC's codes of those names: a status `Unknown` is of kind
-/// `Internal` here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -55,7 +53,7 @@ pub enum ErrorKind {
     /// minutes where there were none. After a push it was looked up and is not there; with
     /// [`Retry::off`](crate::Retry::off), or if a judge of your own makes it final, it was not looked
     /// up, and may be there already. Of a pull or delete it says nothing about the record.
-    Internal,
+    ServerFailed,
     /// The server has no record of this CID.
     NotFound,
     /// A CID that does not match its content: the server answered with another CID than the
@@ -65,12 +63,12 @@ pub enum ErrorKind {
     /// nothing of it.
     NotSent,
     /// It left, the answer was lost, and what became of it could not be found out.
-    Unknown,
+    OutcomeUnknown,
     /// The server could not be reached, or failed without a word about this item.
     /// Nothing was changed; trying again may help.
     Unavailable,
     /// Not carried out: the client's [`CircuitBreaker`](crate::CircuitBreaker) stayed open for too
-    /// long. What a broken call may have carried out is [`Unknown`](Self::Unknown) then.
+    /// long. What a broken call may have carried out is [`OutcomeUnknown`](Self::OutcomeUnknown) then.
     CircuitOpen,
     /// The server does not know who asks, or does not let them.
     Denied,
@@ -80,15 +78,34 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// A name for logs, metrics and files, that stays as it is: `server_failed`. `Display` has words for
+    /// people.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::Rejected => "rejected",
+            Self::ServerFailed => "server_failed",
+            Self::NotFound => "not_found",
+            Self::Mismatch => "mismatch",
+            Self::NotSent => "not_sent",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::Unavailable => "unavailable",
+            Self::CircuitOpen => "circuit_open",
+            Self::Denied => "denied",
+            Self::Unsupported => "unsupported",
+        }
+    }
+
     /// All kinds there are now, for a counter of each. Later versions may have more.
     pub const ALL: &'static [Self] = &[
         Self::Invalid,
         Self::Rejected,
-        Self::Internal,
+        Self::ServerFailed,
         Self::NotFound,
         Self::Mismatch,
         Self::NotSent,
-        Self::Unknown,
+        Self::OutcomeUnknown,
         Self::Unavailable,
         Self::CircuitOpen,
         Self::Denied,
@@ -99,11 +116,13 @@ impl ErrorKind {
     /// What has not is worth another run.
     pub(crate) fn is_answer(self) -> bool {
         match self {
-            Self::Invalid | Self::Rejected | Self::Internal | Self::NotFound | Self::Mismatch => {
-                true
-            }
+            Self::Invalid
+            | Self::Rejected
+            | Self::ServerFailed
+            | Self::NotFound
+            | Self::Mismatch => true,
             Self::NotSent
-            | Self::Unknown
+            | Self::OutcomeUnknown
             | Self::Unavailable
             | Self::CircuitOpen
             | Self::Denied
@@ -115,16 +134,23 @@ impl ErrorKind {
         match self {
             Self::Invalid => "invalid",
             Self::Rejected => "refused by the server",
-            Self::Internal => "the server failed",
+            Self::ServerFailed => "the server failed",
             Self::NotFound => "not found",
             Self::Mismatch => "CID does not match",
             Self::NotSent => "not sent",
-            Self::Unknown => "outcome unknown",
+            Self::OutcomeUnknown => "outcome unknown",
             Self::Unavailable => "server unavailable",
             Self::CircuitOpen => "circuit open",
             Self::Denied => "access denied",
             Self::Unsupported => "not supported by the server",
         }
+    }
+}
+
+/// As [`as_str`](ErrorKind::as_str) names it.
+impl Serialize for ErrorKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -298,11 +324,11 @@ impl Error {
     }
 
     /// Whether a call may have carried the item out although this is an error:
-    /// [`Unknown`](ErrorKind::Unknown). (What the server itself failed at, `Internal`, it may have begun:
+    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown). (What the server itself failed at, it may have begun:
     /// see [`ErrorKind`].)
     #[must_use]
     pub fn may_have_landed(&self) -> bool {
-        self.0.kind == ErrorKind::Unknown
+        self.0.kind == ErrorKind::OutcomeUnknown
     }
 }
 
@@ -420,6 +446,8 @@ impl<I, T> StdError for Failed<I, T> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -486,7 +514,7 @@ mod tests {
 
     #[test]
     fn display_has_the_reason_and_the_last_words() {
-        let error = Error::new(ErrorKind::Unknown, "no answer in 10 s");
+        let error = Error::new(ErrorKind::OutcomeUnknown, "no answer in 10 s");
         assert_eq!(error.to_string(), "outcome unknown: no answer in 10 s");
         let error = error.with_status(Status::unavailable("no upstream").into());
         assert_eq!(
@@ -497,8 +525,9 @@ mod tests {
 
     #[test]
     fn long_words_are_cut_between_two_characters() {
-        let status =
-            |words: &str| Error::from_status(ErrorKind::Internal, Status::internal(words).into());
+        let status = |words: &str| {
+            Error::from_status(ErrorKind::ServerFailed, Status::internal(words).into())
+        };
         let whole = "a".repeat(MOST_PRINTED);
         assert!(status(&whole).to_string().ends_with(&whole));
         let long = format!("{}é and more", "a".repeat(MOST_PRINTED - 1));
@@ -517,6 +546,13 @@ mod tests {
             assert_eq!(*kind as usize, place);
         }
         assert_eq!(ErrorKind::ALL.last(), Some(&ErrorKind::Unsupported));
+        let names: BTreeSet<_> = ErrorKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        assert_eq!(names.len(), ErrorKind::ALL.len());
+        // The name of the variant, as logs have names.
+        for kind in ErrorKind::ALL {
+            let flat = kind.as_str().replace('_', "");
+            assert_eq!(flat, format!("{kind:?}").to_lowercase());
+        }
     }
 
     #[test]

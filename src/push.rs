@@ -75,7 +75,7 @@ pub trait PushExt: Stream + Sized {
     /// Errors are items; the stream goes on after each. `try_*` combinators stop at the first
     /// one, and stopping drops the call. A record is [`Invalid`](ErrorKind::Invalid), and never
     /// sent, if it has no data, is longer than [`MAX_RECORD_LEN`], or is malformed; it is
-    /// [`Rejected`](ErrorKind::Rejected) or [`Internal`](ErrorKind::Internal) in the server's own
+    /// [`Rejected`](ErrorKind::Rejected) or [`ServerFailed`](ErrorKind::ServerFailed) in the server's own
     /// words; and [`Mismatch`](ErrorKind::Mismatch) if the CID that the server answers is not the
     /// record's own. (Malformed records and wrong CIDs are found while [`Options::verify`] is on,
     /// as it is by default.) What each says of the server is told at [`ErrorKind`].
@@ -104,7 +104,7 @@ pub trait PushExt: Stream + Sized {
     /// [`Retry`](crate::Retry) says what is tried again, how often and for how long, and
     /// [`CircuitBreaker`](crate::CircuitBreaker) what happens while the server is away. In the end
     /// a record that has no answer is [`NotSent`](ErrorKind::NotSent) if it never left, and
-    /// [`Unknown`](ErrorKind::Unknown) if a broken call had carried it and no lookup found it: the
+    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) if a broken call had carried it and no lookup found it: the
     /// server may still have been at it.
     ///
     /// # Panics

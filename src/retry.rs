@@ -127,7 +127,7 @@ impl Retry {
     ///
     /// What stood behind a refused record is still carried by the next call, and the limits in
     /// time and the judgement still hold. A record that is stored already is
-    /// [`Internal`](crate::ErrorKind::Internal) then, where the server answers so. What is set on it
+    /// [`ServerFailed`](crate::ErrorKind::ServerFailed) then, where the server answers so. What is set on it
     /// afterwards does not turn retries on again.
     pub const fn off() -> Self {
         let mut off = Self::new();
@@ -159,7 +159,7 @@ impl Retry {
     /// Only the time in which the adapter waits for the server counts, not the time in which the
     /// consumer works on a result. An item whose time is up and that never left is
     /// [`NotSent`](crate::ErrorKind::NotSent), and will not be sent. One that left and has no
-    /// answer is [`Unknown`](crate::ErrorKind::Unknown) for a push or delete,
+    /// answer is [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) for a push or delete,
     /// [`Unavailable`](crate::ErrorKind::Unavailable) for a pull or lookup.
     ///
     /// A stream whose last items have run out of time waits up to 5 seconds more for its call to end.

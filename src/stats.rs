@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::{Serialize, Serializer};
 use tonic::Status;
 
 use crate::breaker::Breaker;
@@ -14,7 +15,10 @@ const FIRST_FAILURES: usize = 10;
 
 /// What an adapter has done so far: [`Adapter::stats`](crate::Adapter::stats), or
 /// [`Monitor::stats`] from anywhere.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+///
+/// Serialized, it is an object of these fields, with `failed_as` as an object of the kinds that there
+/// were, each by its [`name`](ErrorKind::as_str).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
     /// Items taken from the input.
@@ -33,7 +37,7 @@ pub struct Stats {
     /// input.
     ///
     /// An item that failed without an answer ([`NotSent`](ErrorKind::NotSent),
-    /// [`Unknown`](ErrorKind::Unknown), [`Unavailable`](ErrorKind::Unavailable),
+    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown), [`Unavailable`](ErrorKind::Unavailable),
     /// [`CircuitOpen`](ErrorKind::CircuitOpen), [`Denied`](ErrorKind::Denied),
     /// [`Unsupported`](ErrorKind::Unsupported)) keeps this at its index, so that a later run has it
     /// again. Handed out is not processed: behind a buffer of your own, count for yourself.
@@ -55,14 +59,40 @@ pub struct Stats {
     pub faults: u64,
     /// Whether the client's [`CircuitBreaker`](crate::CircuitBreaker) is open: of several nodes, all.
     pub circuit_open: bool,
-    failed_as: [u64; ErrorKind::ALL.len()],
+    failed_as: ByKind,
 }
 
 impl Stats {
     /// How many of the failures were of this kind.
     #[must_use]
     pub fn failed_as(&self, kind: ErrorKind) -> u64 {
-        self.failed_as[kind as usize]
+        self.failed_as.0[kind as usize]
+    }
+}
+
+/// A count for each kind of failure.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct ByKind([u64; ErrorKind::ALL.len()]);
+
+impl ByKind {
+    /// The kinds that there were.
+    fn counts(&self) -> impl Iterator<Item = (ErrorKind, u64)> {
+        let counts = ErrorKind::ALL
+            .iter()
+            .map(|kind| (*kind, self.0[*kind as usize]));
+        counts.filter(|(_, count)| *count > 0)
+    }
+}
+
+impl fmt::Debug for ByKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.counts()).finish()
+    }
+}
+
+impl Serialize for ByKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.counts())
     }
 }
 
@@ -74,10 +104,8 @@ impl fmt::Display for Stats {
             write!(f, " ({} already stored)", self.already_stored)?;
         }
         write!(f, ", {} failed", self.failed)?;
-        for kind in ErrorKind::ALL {
-            if self.failed_as(*kind) > 0 {
-                write!(f, ", {} {kind}", self.failed_as(*kind))?;
-            }
+        for (kind, count) in self.failed_as.counts() {
+            write!(f, ", {count} {kind}")?;
         }
         write!(
             f,
@@ -92,7 +120,7 @@ impl fmt::Display for Stats {
 }
 
 /// What a stream came to: [`Adapter::finish`](crate::Adapter::finish).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[must_use = "whether anything failed is only said in here"]
 #[non_exhaustive]
 pub struct Summary {
@@ -114,7 +142,7 @@ impl fmt::Display for Summary {
 }
 
 /// A failure in a [`Summary`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct FirstFailure {
     /// The item's place in the input, counted from 0.
@@ -261,7 +289,7 @@ impl Counters {
             lookup_calls: self.lookup_calls.get(),
             faults: self.faults.get(),
             circuit_open: self.breakers.iter().all(|breaker| breaker.is_open()),
-            failed_as: std::array::from_fn(|kind| self.failed_as[kind].get()),
+            failed_as: ByKind(std::array::from_fn(|kind| self.failed_as[kind].get())),
         }
     }
 
@@ -270,5 +298,35 @@ impl Counters {
             stats: self.stats(),
             first_failures: lock(&self.first_failures).clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_summary_in_json_names_the_kinds_that_there_were() {
+        let counters = Counters::new(Vec::new());
+        counters.failure(3, &Error::invalid("no"));
+        counters.failure(4, &Error::new(ErrorKind::ServerFailed, "HTTP 500"));
+        let summary = serde_json::to_value(counters.summary()).unwrap();
+        assert_eq!(
+            summary["stats"]["failed_as"],
+            serde_json::json!({"invalid": 1, "server_failed": 1})
+        );
+        assert_eq!(summary["stats"]["failed"], 2);
+        assert_eq!(
+            summary["first_failures"][1],
+            serde_json::json!({
+                "index": 4, "kind": "server_failed", "message": "the server failed: HTTP 500",
+            })
+        );
+        let debugged = format!("{:?}", counters.stats());
+        assert!(
+            debugged.contains("failed_as: {Invalid: 1, ServerFailed: 1}"),
+            "{debugged}"
+        );
     }
 }

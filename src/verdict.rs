@@ -237,7 +237,7 @@ pub(crate) fn kind_of_record(status: &Status) -> ErrorKind {
         _ if is_for_good(status) => ErrorKind::Rejected,
         Code::NotFound => ErrorKind::NotFound,
         Code::Internal | Code::Unknown | Code::DataLoss | Code::AlreadyExists => {
-            ErrorKind::Internal
+            ErrorKind::ServerFailed
         }
         _ => ErrorKind::Rejected,
     }
@@ -291,7 +291,7 @@ mod tests {
     fn assert_may_pass(words: &str) {
         let status = Status::internal(words);
         assert_eq!(Verdict::of(&status), Verdict::Attempt, "{words}");
-        assert_eq!(kind_of_record(&status), ErrorKind::Internal, "{words}");
+        assert_eq!(kind_of_record(&status), ErrorKind::ServerFailed, "{words}");
     }
 
     #[test]

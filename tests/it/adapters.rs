@@ -360,7 +360,7 @@ async fn a_delete_without_acknowledgement_is_not_a_success() {
     call.chunks();
     call.end(Code::Ok, "");
     let failed = next_ready(&mut results).unwrap_err();
-    assert_eq!(failed.kind(), ErrorKind::Unknown);
+    assert_eq!(failed.kind(), ErrorKind::OutcomeUnknown);
     assert_eq!(failed.attempts, 1);
 }
 
@@ -399,7 +399,10 @@ async fn without_retries_a_broken_transport_fails_the_window_and_the_next_items_
     call.break_off();
     for index in 1..3 {
         let failed = next_ready(&mut results).unwrap_err();
-        assert_eq!((failed.index, failed.kind()), (index, ErrorKind::Unknown));
+        assert_eq!(
+            (failed.index, failed.kind()),
+            (index, ErrorKind::OutcomeUnknown)
+        );
         assert!(failed.error.may_have_landed());
     }
     records.unbounded_send(record(3)).unwrap();

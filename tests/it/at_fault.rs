@@ -326,7 +326,9 @@ impl Case {
             let result = result.as_ref().map_err(|error| *error);
             match (self.records.0[place], result) {
                 (false, Ok(_)) => {}
-                (true, Err((ErrorKind::Internal, attempts))) => assert!(attempts > 0, "{place}"),
+                (true, Err((ErrorKind::ServerFailed, attempts))) => {
+                    assert!(attempts > 0, "{place}");
+                }
                 // As after any outage that does not end.
                 (_, Err((ErrorKind::CircuitOpen, _))) if !self.begins_well() => {}
                 (true, Ok(_)) => panic!("record {place} is bad, and succeeded"),
@@ -396,7 +398,10 @@ fn cost(records: Records) -> Cost {
         let summary = in_a_week(records.push_to(&store.client()).finish()).await;
         let bad = case.records.bad();
         let waited = start.elapsed();
-        assert_eq!(summary.stats.failed_as(ErrorKind::Internal), u64::from(bad));
+        assert_eq!(
+            summary.stats.failed_as(ErrorKind::ServerFailed),
+            u64::from(bad)
+        );
         assert_eq!(store.len(), case.records.len() - bad as usize);
         Cost {
             bad,

@@ -53,7 +53,7 @@ async fn finish_runs_to_the_end_and_says_what_it_came_to() {
     assert_eq!(stats.already_stored, 1);
     assert_eq!(stats.failed_as(ErrorKind::Rejected), 20);
     assert_eq!(stats.failed_as(ErrorKind::Invalid), 20);
-    assert_eq!(stats.failed_as(ErrorKind::Unknown), 0);
+    assert_eq!(stats.failed_as(ErrorKind::OutcomeUnknown), 0);
     assert_eq!((stats.answered_below, stats.in_window), (100, 0));
     assert_eq!(stats.sent - stats.resent, 80, "each that is fit to be sent");
     let calls = store.calls().len() as u64;
@@ -226,7 +226,10 @@ async fn what_has_no_answer_by_the_deadline_says_what_is_known_of_it() {
     // Before the wait after the fault is over.
     advance(Duration::from_millis(60)).await;
     let failed = next(&mut results).unwrap_err();
-    assert_eq!((failed.index, failed.kind()), (0, ErrorKind::Unknown));
+    assert_eq!(
+        (failed.index, failed.kind()),
+        (0, ErrorKind::OutcomeUnknown)
+    );
     assert!(failed.to_string().contains("drained"), "{failed}");
     let failed = next(&mut results).unwrap_err();
     assert_eq!((failed.index, failed.kind()), (1, ErrorKind::NotSent));

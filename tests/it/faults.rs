@@ -357,7 +357,7 @@ fn check<S>(case: &Case, seen: &mut [Seen<S>], stats: &Stats, store: &Store, met
         Err((kind, _)) => matches!(
             kind,
             ErrorKind::NotSent
-                | ErrorKind::Unknown
+                | ErrorKind::OutcomeUnknown
                 | ErrorKind::Unavailable
                 | ErrorKind::CircuitOpen
         ),
@@ -476,14 +476,14 @@ proptest! {
                     }
                     Err((ErrorKind::Mismatch, _)) => assert!(case.has(Planned::lies)),
                     Err(_) if case.has(Planned::is_out_of_step) => {}
-                    Err((ErrorKind::Unknown, attempts)) => {
+                    Err((ErrorKind::OutcomeUnknown, attempts)) => {
                         assert!(attempts > 0);
                         // A server's own word has to fall on the lookup too.
                         let faults: u64 = case.faults.iter().map(|fault| fault.times).sum();
                         assert!(faults > 1 || case.has(|fault| !fault.refuses()),
                             "{number}: nothing hid the answer");
                     }
-                    Err((kind @ (ErrorKind::Rejected | ErrorKind::Internal), _)) => {
+                    Err((kind @ (ErrorKind::Rejected | ErrorKind::ServerFailed), _)) => {
                         assert!(case.items[number] == Item::Bad || case.has(Planned::refuses)
                             || was_there && !case.retries, "{number}: {kind}");
                         assert_eq!(is_there, was_there, "{number}: {kind}");
@@ -509,7 +509,7 @@ proptest! {
                     Err(_) if case.has(Planned::is_out_of_step) => {}
                     Err((ErrorKind::NotFound, _)) => assert_eq!(case.items[number], Item::Bad),
                     Err((ErrorKind::Mismatch, _)) => assert!(case.has(Planned::lies)),
-                    Err((kind, _)) => assert_ne!(kind, ErrorKind::Unknown, "a read changes nothing"),
+                    Err((kind, _)) => assert_ne!(kind, ErrorKind::OutcomeUnknown, "a read changes nothing"),
                 }
             }
         });
@@ -530,7 +530,7 @@ proptest! {
                     Err(_) if case.has(Planned::is_out_of_step) => {}
                     Err((ErrorKind::NotFound, _)) => assert_eq!(case.items[number], Item::Bad),
                     Err((ErrorKind::Mismatch, _)) => assert!(case.has(Planned::lies)),
-                    Err((kind, _)) => assert_ne!(kind, ErrorKind::Unknown, "a read changes nothing"),
+                    Err((kind, _)) => assert_ne!(kind, ErrorKind::OutcomeUnknown, "a read changes nothing"),
                 }
             }
         });
@@ -559,8 +559,8 @@ proptest! {
                         assert!(!is_there, "{number} was acknowledged");
                         assert_eq!(deleted.cid, cid(&case.record(number)));
                     }
-                    Err((ErrorKind::Unknown, attempts)) => assert!(attempts > 0 && !case.faults.is_empty()),
-                    Err((ErrorKind::Rejected | ErrorKind::Internal, _)) => {
+                    Err((ErrorKind::OutcomeUnknown, attempts)) => assert!(attempts > 0 && !case.faults.is_empty()),
+                    Err((ErrorKind::Rejected | ErrorKind::ServerFailed, _)) => {
                         assert!(case.has(Planned::refuses));
                     }
                     Err((kind, _)) => assert_eq!(is_there, was_there, "{number}: {kind}"),

@@ -57,12 +57,18 @@ fn a_single_bad_record_takes_no_time_where_others_have_succeeded() {
         let client = store([1, 2]).client();
         assert_eq!(kind_of_push(&client, 0).await, None);
         let start = Instant::now();
-        assert_eq!(kind_of_push(&client, 1).await, Some(ErrorKind::Internal));
+        assert_eq!(
+            kind_of_push(&client, 1).await,
+            Some(ErrorKind::ServerFailed)
+        );
         assert!(start.elapsed() < Duration::from_secs(1));
         // So it is after a while, when a lookup has to show that the good one is still there.
         advance(Duration::from_secs(3600)).await;
         let start = Instant::now();
-        assert_eq!(kind_of_push(&client, 2).await, Some(ErrorKind::Internal));
+        assert_eq!(
+            kind_of_push(&client, 2).await,
+            Some(ErrorKind::ServerFailed)
+        );
         assert!(start.elapsed() < Duration::from_secs(1));
     });
 }
@@ -78,7 +84,7 @@ fn single_pushes_side_by_side_are_not_filled_up_with_bad_ones() {
         let kinds: Vec<_> = pushes.buffer_unordered(8).collect().await;
         let failed = kinds
             .iter()
-            .filter(|kind| **kind == Some(ErrorKind::Internal));
+            .filter(|kind| **kind == Some(ErrorKind::ServerFailed));
         assert_eq!((failed.count(), kinds.len()), (20, 40));
         let waited = start.elapsed();
         assert!(waited < Duration::from_secs(10), "{waited:?}");
@@ -92,7 +98,10 @@ fn what_the_client_has_deleted_is_not_pushed_again_to_tell_an_outage() {
         let client = store.client();
         let good = client.push(record(0)).await.unwrap().cid;
         client.delete(good).await.unwrap();
-        assert_eq!(kind_of_push(&client, 1).await, Some(ErrorKind::Internal));
+        assert_eq!(
+            kind_of_push(&client, 1).await,
+            Some(ErrorKind::ServerFailed)
+        );
         assert!(store.is_empty());
     });
 }
@@ -105,7 +114,10 @@ fn what_others_have_deleted_is_not_pushed_again_to_tell_an_outage() {
         let good = client.push(record(0)).await.unwrap().cid;
         store.client().delete(good).await.unwrap();
         advance(Duration::from_secs(2)).await;
-        assert_eq!(kind_of_push(&client, 1).await, Some(ErrorKind::Internal));
+        assert_eq!(
+            kind_of_push(&client, 1).await,
+            Some(ErrorKind::ServerFailed)
+        );
         assert!(store.is_empty());
     });
 }
@@ -171,7 +183,7 @@ fn a_delete_that_rests_keeps_no_pull_from_telling_an_outage() {
         assert!(client.pull(cids[0]).await.is_ok());
         let start = Instant::now();
         let failed = in_a_week(client.pull(cids[1])).await.unwrap_err();
-        assert_eq!(failed.kind(), ErrorKind::Internal);
+        assert_eq!(failed.kind(), ErrorKind::ServerFailed);
         assert!(start.elapsed() < Duration::from_secs(1));
         drop(deletes);
     });
@@ -206,7 +218,10 @@ fn a_delete_that_rests_leaves_a_bad_record_its_two_minutes() {
             .delete_from(&client);
         assert!(poll(&mut deletes).is_pending());
         let start = Instant::now();
-        assert_eq!(kind_of_push(&client, 1).await, Some(ErrorKind::Internal));
+        assert_eq!(
+            kind_of_push(&client, 1).await,
+            Some(ErrorKind::ServerFailed)
+        );
         assert!(start.elapsed() < Duration::from_secs(150));
         drop(deletes);
     });
@@ -254,7 +269,7 @@ fn bad_records_take_no_time_where_all_others_are_stored() {
                 let push = records().push_to_with(&store.client(), &options);
                 let summary = in_a_week(push.finish()).await;
                 let bad = (0..count).filter(|number| number % 7 == 1).count();
-                assert_eq!(summary.stats.failed_as(ErrorKind::Internal), bad as u64);
+                assert_eq!(summary.stats.failed_as(ErrorKind::ServerFailed), bad as u64);
                 let waited = start.elapsed();
                 let most = Duration::from_secs(2);
                 assert!(waited < most, "{run} run of {count}, {window}: {waited:?}");
@@ -274,7 +289,7 @@ fn good_records_behind_a_window_of_bad_ones_are_found() {
             let start = Instant::now();
             let summary = in_a_week(push.finish()).await;
             assert_eq!(store.len(), 200 - bad);
-            assert_eq!(summary.stats.failed_as(ErrorKind::Internal), bad as u64);
+            assert_eq!(summary.stats.failed_as(ErrorKind::ServerFailed), bad as u64);
             let windows = bad.div_ceil(16) as u32;
             let waited = start.elapsed();
             let most = windows * Duration::from_secs(130);
@@ -289,7 +304,7 @@ fn where_all_records_are_bad_each_gets_its_own_error() {
         let store = store(0..200);
         let push = stream::iter((0..200).map(record)).push_to_with(&store.client(), &window(150));
         let summary = in_a_week(push.finish()).await;
-        assert_eq!(summary.stats.failed_as(ErrorKind::Internal), 200);
+        assert_eq!(summary.stats.failed_as(ErrorKind::ServerFailed), 200);
     });
 }
 
@@ -334,7 +349,7 @@ proptest! {
                     Ok(pushed) => assert!(!pushed.tag, "a bad one has succeeded"),
                     Err(failed) => {
                         assert!(failed.tag, "a good one failed: {failed}");
-                        assert_eq!(failed.kind(), ErrorKind::Internal);
+                        assert_eq!(failed.kind(), ErrorKind::ServerFailed);
                     }
                 })
             });

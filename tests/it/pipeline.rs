@@ -226,13 +226,13 @@ async fn without_retries_a_broken_call_fails_what_it_carried_and_no_more() {
         assert!((1..=4).contains(&lost), "{name}: at most a window: {lost}");
         assert!(kinds[..first].iter().all(Option::is_none), "{name}");
         assert!(kinds[first + lost..].iter().all(Option::is_none), "{name}");
-        assert_eq!(kinds[first], Some(ErrorKind::Unknown), "{name}");
+        assert_eq!(kinds[first], Some(ErrorKind::OutcomeUnknown), "{name}");
         for (number, kind) in kinds.iter().enumerate() {
             let stored = store.contains(&cid(&record(number)));
             match kind {
                 None => assert!(stored, "{name}: {number} was acknowledged"),
                 Some(ErrorKind::NotSent) => assert!(!stored, "{name}: {number} was not sent"),
-                Some(kind) => assert_eq!(*kind, ErrorKind::Unknown, "{name}: {number}"),
+                Some(kind) => assert_eq!(*kind, ErrorKind::OutcomeUnknown, "{name}: {number}"),
             }
         }
     }
@@ -610,7 +610,10 @@ async fn without_retries_a_server_that_went_away_fails_each_item_and_ends() {
     assert_eq!(results.len(), 100);
     for failed in results.into_iter().filter_map(Result::err) {
         assert!(
-            matches!(failed.kind(), ErrorKind::NotSent | ErrorKind::Unknown),
+            matches!(
+                failed.kind(),
+                ErrorKind::NotSent | ErrorKind::OutcomeUnknown
+            ),
             "{failed}"
         );
     }

@@ -417,7 +417,10 @@ async fn a_record_that_breaks_its_validator_holds_up_nobody() {
         .map(|place| place * 37 % 200)
         .map(|number| match number / 20 % 2 {
             0 => (published(number, "good", None), None),
-            _ => (published(number, "broken", None), Some(ErrorKind::Internal)),
+            _ => (
+                published(number, "broken", None),
+                Some(ErrorKind::ServerFailed),
+            ),
         })
         .collect();
     let good: Vec<_> = records

@@ -322,7 +322,10 @@ async fn internal_is_that_records_error_when_its_tries_are_over() {
     }
     drop(records);
     let failed = next(&mut results).unwrap_err();
-    assert_eq!((failed.attempts, failed.kind()), (3, ErrorKind::Internal));
+    assert_eq!(
+        (failed.attempts, failed.kind()),
+        (3, ErrorKind::ServerFailed)
+    );
     assert!(failed.to_string().contains("the disk is full"), "{failed}");
     assert_eq!(next(&mut results).unwrap().index, 1);
     assert_eq!(next(&mut results).unwrap().index, 2);
@@ -393,7 +396,10 @@ async fn a_pull_asks_again_for_what_it_has_had() {
         assert_eq!(results.stats().faults, tries - 1);
     }
     let failed = next(&mut results).unwrap_err();
-    assert_eq!((failed.kind(), failed.attempts), (ErrorKind::Internal, 5));
+    assert_eq!(
+        (failed.kind(), failed.attempts),
+        (ErrorKind::ServerFailed, 5)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -413,7 +419,10 @@ async fn without_retries_nothing_is_asked_for_again() {
         } else {
             call.end(Code::Internal, "no");
         }
-        assert_eq!(next(&mut results).unwrap_err().kind(), ErrorKind::Internal);
+        assert_eq!(
+            next(&mut results).unwrap_err().kind(),
+            ErrorKind::ServerFailed
+        );
     }
     assert_eq!(asked, [6, 4, 3, 2, 1]);
     assert!(matches!(poll(&mut results), Poll::Ready(None)));
@@ -456,7 +465,10 @@ async fn what_cannot_be_settled_is_unknown() {
     look_up.refs();
     look_up.end(Code::PermissionDenied, "no lookups");
     let failed = next(&mut results).unwrap_err();
-    assert_eq!((failed.index, failed.kind()), (0, ErrorKind::Unknown));
+    assert_eq!(
+        (failed.index, failed.kind()),
+        (0, ErrorKind::OutcomeUnknown)
+    );
     assert!(failed.error.may_have_landed());
     // The one behind it was not the first victim, so it has its try left.
     let mut call = next_call_of(&mut results, &peer, PUSH).await;
@@ -475,7 +487,7 @@ async fn a_lookup_that_answers_with_another_record_settles_nothing() {
     look_up.refs();
     look_up.answer_cid(cid(&record(7)));
     let failed = next(&mut results).unwrap_err();
-    assert_eq!(failed.kind(), ErrorKind::Unknown);
+    assert_eq!(failed.kind(), ErrorKind::OutcomeUnknown);
 }
 
 #[tokio::test(start_paused = true)]
@@ -631,7 +643,7 @@ async fn the_judgement_can_be_replaced() {
     call.records();
     call.end(Code::Internal, "no");
     let failed = next(&mut results).unwrap_err();
-    assert_eq!((failed.index, failed.kind()), (0, ErrorKind::Internal));
+    assert_eq!((failed.index, failed.kind()), (0, ErrorKind::ServerFailed));
     let mut call = next_call_of(&mut results, &peer, PUSH).await;
     assert_eq!(numbers(&mut call), [1]);
     assert_eq!(judged.load(Ordering::Relaxed), 1);
@@ -646,14 +658,17 @@ async fn off_is_one_word() {
     call.end(Code::Internal, "already exists");
     next(&mut results).unwrap();
     let failed = next(&mut results).unwrap_err();
-    assert_eq!((failed.index, failed.kind()), (1, ErrorKind::Internal));
+    assert_eq!((failed.index, failed.kind()), (1, ErrorKind::ServerFailed));
     // The one behind it is carried on, and at once.
     waits(&mut results);
     let mut call = peer.call();
     assert_eq!(numbers(&mut call), [2]);
     call.end(Code::Unavailable, "away");
     let failed = next(&mut results).unwrap_err();
-    assert_eq!((failed.index, failed.kind()), (2, ErrorKind::Unknown));
+    assert_eq!(
+        (failed.index, failed.kind()),
+        (2, ErrorKind::OutcomeUnknown)
+    );
     assert!(matches!(poll(&mut results), Poll::Ready(None)));
     assert!(peer.try_call().is_none(), "nothing is looked up");
 }
@@ -700,7 +715,10 @@ async fn an_item_whose_time_is_up_in_flight_is_unknown_and_its_late_answer_nobod
     advance(2 * SECOND).await;
     for index in 0..2 {
         let failed = next(&mut results).unwrap_err();
-        assert_eq!((failed.index, failed.kind()), (index, ErrorKind::Unknown));
+        assert_eq!(
+            (failed.index, failed.kind()),
+            (index, ErrorKind::OutcomeUnknown)
+        );
     }
     waits(&mut results);
     call.answer_cid(cid(&record(0)));
@@ -798,7 +816,7 @@ async fn a_record_that_breaks_every_call_is_sent_alone_then_gets_its_error() {
                 Err(failed) => {
                     assert_eq!((failed.index, number), (20, 20), "{failed}");
                     // It was looked up and is not there, but the server may still be at it.
-                    assert_eq!(failed.kind(), ErrorKind::Unknown, "{failed}");
+                    assert_eq!(failed.kind(), ErrorKind::OutcomeUnknown, "{failed}");
                     assert!((2..=5).contains(&failed.attempts), "{}", failed.attempts);
                 }
             }
@@ -1037,7 +1055,7 @@ async fn a_write_in_doubt_is_unknown_when_the_breaker_gives_up() {
         }
         advance(SECOND).await;
     };
-    assert_eq!(failed.kind(), ErrorKind::Unknown);
+    assert_eq!(failed.kind(), ErrorKind::OutcomeUnknown);
 }
 
 #[tokio::test(start_paused = true)]
@@ -1268,7 +1286,10 @@ async fn a_record_without_a_cid_cannot_be_looked_up() {
     let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
     assert_eq!(look_up.refs(), [""]);
     look_up.answer_cid("");
-    assert_eq!(next(&mut results).unwrap_err().kind(), ErrorKind::Unknown);
+    assert_eq!(
+        next(&mut results).unwrap_err().kind(),
+        ErrorKind::OutcomeUnknown
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -1332,7 +1353,10 @@ async fn a_stream_whose_results_are_out_ends_though_the_server_is_silent() {
     let mut call = next_call(&mut results, &peer).await;
     call.records();
     advance(11 * SECOND).await;
-    assert_eq!(next(&mut results).unwrap_err().kind(), ErrorKind::Unknown);
+    assert_eq!(
+        next(&mut results).unwrap_err().kind(),
+        ErrorKind::OutcomeUnknown
+    );
     waits(&mut results);
     advance(6 * SECOND).await;
     assert!(matches!(poll(&mut results), Poll::Ready(None)));
@@ -1347,7 +1371,10 @@ async fn a_delete_in_a_call_that_was_refused_as_a_whole_may_be_done() {
     assert_eq!(call.refs().len(), 2);
     // For the second, say.
     call.end(Code::PermissionDenied, "not yours");
-    assert_eq!(next(&mut results).unwrap_err().kind(), ErrorKind::Unknown);
+    assert_eq!(
+        next(&mut results).unwrap_err().kind(),
+        ErrorKind::OutcomeUnknown
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -1462,7 +1489,7 @@ async fn records_at_which_the_server_fails_do_not_fail_the_ones_behind_them() {
                 Err(failed) => {
                     assert_eq!(
                         failed.kind(),
-                        ErrorKind::Internal,
+                        ErrorKind::ServerFailed,
                         "{bad} in {size}: {failed}"
                     );
                     assert!(is_bad(number as u64), "{failed}");

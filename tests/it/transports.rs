@@ -893,11 +893,11 @@ fn check(server: &Server, number: usize, error: Option<(ErrorKind, u32)>) {
     match kind {
         ErrorKind::NotSent => assert!(!was_taken, "{what}, but it was taken"),
         ErrorKind::Unavailable | ErrorKind::CircuitOpen => {}
-        ErrorKind::Unknown => assert!([PUSH, DELETE].contains(method), "{what} of a read"),
+        ErrorKind::OutcomeUnknown => assert!([PUSH, DELETE].contains(method), "{what} of a read"),
         ErrorKind::Mismatch => assert!(case.is_out_of_step(), "{what}"),
         ErrorKind::NotFound => assert!(case.ends_with(&[Code::NotFound]), "{what}"),
         ErrorKind::Rejected => assert!(case.ends_with(&[Code::InvalidArgument]), "{what}"),
-        ErrorKind::Internal => assert!(case.ends_with(&[Code::Internal]), "{what}"),
+        ErrorKind::ServerFailed => assert!(case.ends_with(&[Code::Internal]), "{what}"),
         ErrorKind::Denied => assert!(case.ends_with(&[Code::Unauthenticated]), "{what}"),
         _ => panic!("{what}"),
     }

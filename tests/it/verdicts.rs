@@ -106,7 +106,11 @@ mod rows {
 
         let named = from(json!({"name": "HTTP 404", "schema_version": "HTTP 404"}));
         let failed = in_a_week(client.push(named)).await.unwrap_err();
-        assert_eq!(failed.kind(), ErrorKind::Internal, "an outage: {failed}");
+        assert_eq!(
+            failed.kind(),
+            ErrorKind::ServerFailed,
+            "an outage: {failed}"
+        );
         assert!(failed.attempts > 1, "{} attempts", failed.attempts);
 
         let pushed = in_a_week(client.push(record(500))).await.unwrap();

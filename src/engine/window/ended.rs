@@ -341,7 +341,7 @@ impl<E, O> Window<E, O> {
         let is_in_doubt = trouble.is_some_and(|trouble| trouble.is_in_doubt());
         let kind = if is_in_doubt && lost == Lost::LookedUp {
             // This try was refused; what became of an earlier one was never found out.
-            ErrorKind::Unknown
+            ErrorKind::OutcomeUnknown
         } else {
             verdict::kind_of_record(status)
         };

@@ -119,7 +119,7 @@ impl<E, O> Window<E, O> {
                 _ => slot.may_have_landed(),
             };
             let kind = if may_have_landed {
-                ErrorKind::Unknown
+                ErrorKind::OutcomeUnknown
             } else {
                 kind
             };

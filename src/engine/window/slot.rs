@@ -103,7 +103,7 @@ impl<E, O> Slot<E, O> {
     /// What it is when it is given up.
     pub(super) fn kind_of_loss(&self) -> ErrorKind {
         if self.may_have_landed() {
-            ErrorKind::Unknown
+            ErrorKind::OutcomeUnknown
         } else if self.attempts == 0 {
             ErrorKind::NotSent
         } else {

@@ -186,10 +186,10 @@ fn what_a_status_says_of_an_item_is_its_kind() {
     for (status, kind) in [
         (Status::invalid_argument(""), ErrorKind::Rejected),
         (Status::failed_precondition(""), ErrorKind::Rejected),
-        (Status::already_exists(""), ErrorKind::Internal),
+        (Status::already_exists(""), ErrorKind::ServerFailed),
         (Status::not_found(""), ErrorKind::NotFound),
-        (Status::internal(""), ErrorKind::Internal),
-        (Status::unknown(""), ErrorKind::Internal),
+        (Status::internal(""), ErrorKind::ServerFailed),
+        (Status::unknown(""), ErrorKind::ServerFailed),
     ] {
         let mut window = window(2);
         window.take_all(0..2);
@@ -229,8 +229,8 @@ fn a_broken_transport_fails_what_is_in_the_window_and_says_what_may_have_landed(
         window.results(),
         [
             (0, 1, Ok("stored")),
-            (1, 1, Err(ErrorKind::Unknown)),
-            (2, 1, Err(ErrorKind::Unknown)),
+            (1, 1, Err(ErrorKind::OutcomeUnknown)),
+            (2, 1, Err(ErrorKind::OutcomeUnknown)),
             (3, 0, Err(ErrorKind::NotSent)),
         ]
     );
@@ -249,8 +249,8 @@ fn a_status_with_a_source_is_the_transports_whatever_its_code() {
     assert_eq!(
         window.results(),
         [
-            (0, 1, Err(ErrorKind::Unknown)),
-            (1, 1, Err(ErrorKind::Unknown))
+            (0, 1, Err(ErrorKind::OutcomeUnknown)),
+            (1, 1, Err(ErrorKind::OutcomeUnknown))
         ]
     );
 }
@@ -291,7 +291,10 @@ fn after_a_spare_answer_the_next_call_counts_from_nothing() {
     window.end(Err(Status::unavailable("gone")), 1);
     let settled = window.pop().unwrap();
     assert_eq!(settled.attempts, 1);
-    assert_eq!(settled.outcome.unwrap_err().kind(), ErrorKind::Unknown);
+    assert_eq!(
+        settled.outcome.unwrap_err().kind(),
+        ErrorKind::OutcomeUnknown
+    );
 }
 
 #[test]
@@ -322,7 +325,7 @@ fn an_end_with_answers_missing_is_not_a_success() {
     window.end(Ok(()), 2);
     assert_eq!(
         window.results(),
-        [(0, 1, Ok("stored")), (1, 1, Err(ErrorKind::Unknown))]
+        [(0, 1, Ok("stored")), (1, 1, Err(ErrorKind::OutcomeUnknown))]
     );
 }
 
@@ -412,7 +415,7 @@ fn an_end_without_the_acknowledgement_is_not_a_success() {
     window.take(0, 1);
     window.send();
     window.end_after(Ok(()), 1, 0);
-    assert_eq!(window.results(), [(0, 1, Err(ErrorKind::Unknown))]);
+    assert_eq!(window.results(), [(0, 1, Err(ErrorKind::OutcomeUnknown))]);
 }
 
 /// Deletes `items` refs of which `bad` fail their call. Returns how many calls it took.
@@ -638,7 +641,7 @@ fn behind_a_stored_record_others_are_looked_up_before_they_are_sent() {
     window.end(Err(Status::internal("already exists")), 3);
     window.give_up_all("enough", None);
     let kinds: Vec<_> = window.results().into_iter().map(|r| r.2).collect();
-    let (unknown, unavailable) = (Err(ErrorKind::Unknown), Err(ErrorKind::Unavailable));
+    let (unknown, unavailable) = (Err(ErrorKind::OutcomeUnknown), Err(ErrorKind::Unavailable));
     assert_eq!(
         kinds,
         [unavailable, unknown, unavailable, Err(ErrorKind::NotSent)]
@@ -713,7 +716,7 @@ fn the_first_victim_is_charged_and_only_if_it_had_left() {
     assert_eq!(window.after(2), [0]);
     window.end(Err(Status::unavailable("")), 1);
     window.nothing_is_there();
-    let unknown = Err(ErrorKind::Unknown);
+    let unknown = Err(ErrorKind::OutcomeUnknown);
     assert_eq!(window.results(), [(0, 3, unknown), (1, 3, Ok("stored"))]);
 }
 
@@ -745,7 +748,7 @@ fn an_item_at_which_the_server_failed_comes_behind_the_others() {
     window.nothing_is_there();
     let results: Vec<_> = window.results().into_iter().map(|r| (r.0, r.2)).collect();
     let ok = Ok("stored");
-    let internal = Err(ErrorKind::Internal);
+    let internal = Err(ErrorKind::ServerFailed);
     assert_eq!(results, [(0, internal), (1, ok), (2, ok), (3, ok)]);
 }
 
@@ -787,7 +790,7 @@ fn an_answer_of_the_canary_proves_the_fault_of_what_fails_behind_it() {
         assert_eq!(window.is_stuck(), !last);
     }
     let results = window.results();
-    assert_eq!(results[1], (1, 3, Err(ErrorKind::Internal)));
+    assert_eq!(results[1], (1, 3, Err(ErrorKind::ServerFailed)));
 }
 
 #[test]
@@ -883,7 +886,7 @@ fn a_lookup_that_breaks_is_bounded_and_leaves_the_item_unknown() {
     assert!(!window.has_doubt());
     assert_eq!(window.send(), [0], "sending it again does no harm");
     window.give_up_all("enough", None);
-    assert_eq!(window.results(), [(0, 2, Err(ErrorKind::Unknown))]);
+    assert_eq!(window.results(), [(0, 2, Err(ErrorKind::OutcomeUnknown))]);
 }
 
 #[test]
@@ -952,7 +955,7 @@ fn a_refusal_behind_a_lost_try_that_was_never_looked_up_settles_nothing() {
     window.look_up_ended(&flight, Status::permission_denied("no"));
     assert_eq!(window.send(), [0]);
     window.end(Err(Status::invalid_argument("no")), 1);
-    assert_eq!(window.results(), [(0, 2, Err(ErrorKind::Unknown))]);
+    assert_eq!(window.results(), [(0, 2, Err(ErrorKind::OutcomeUnknown))]);
 }
 
 #[test]
@@ -966,7 +969,7 @@ fn an_item_that_was_given_up_is_not_mistaken_for_the_one_behind_it() {
     window.send();
     assert_eq!(window.expires_at(10 * second), Some(10 * second));
     window.expire(10 * second, 10 * second, None);
-    let unknown = Err(ErrorKind::Unknown);
+    let unknown = Err(ErrorKind::OutcomeUnknown);
     assert_eq!(window.results(), [(0, 1, unknown), (1, 1, unknown)]);
     // The late answer is of item 0, and the refusal of item 1.
     window.answer_ok();
@@ -1010,7 +1013,7 @@ fn what_the_transport_has_not_taken_is_withdrawn() {
     } = &mut window;
     inner.withdraw(flight, 2);
     window.give_up_all("enough", None);
-    let (unknown, not_sent) = (Err(ErrorKind::Unknown), Err(ErrorKind::NotSent));
+    let (unknown, not_sent) = (Err(ErrorKind::OutcomeUnknown), Err(ErrorKind::NotSent));
     let kinds: Vec<_> = window.results().into_iter().map(|r| (r.1, r.2)).collect();
     assert_eq!(
         kinds,
@@ -1040,7 +1043,7 @@ fn what_is_given_up_says_what_is_known_of_it() {
         kinds,
         [
             (1, Err(ErrorKind::Unavailable)),
-            (2, Err(ErrorKind::Unknown)),
+            (2, Err(ErrorKind::OutcomeUnknown)),
             (0, Err(ErrorKind::NotSent)),
             (0, Err(ErrorKind::NotSent)),
         ]
@@ -1059,7 +1062,7 @@ fn when_all_is_refused_what_may_have_landed_says_so() {
     window.take(2, 1);
     let kinds: Vec<_> = window.results().into_iter().map(|r| r.2).collect();
     let denied = Err(ErrorKind::Denied);
-    assert_eq!(kinds, [Err(ErrorKind::Unknown), denied, denied]);
+    assert_eq!(kinds, [Err(ErrorKind::OutcomeUnknown), denied, denied]);
 }
 
 #[test]
