@@ -59,7 +59,7 @@ struct Node<'a> {
 impl<'a> Node<'a> {
     fn inside<E: serde::ser::Error>(&self) -> Result<usize, E> {
         if self.containers == MAX_CONTAINERS {
-            let what = format_args!("objects and arrays nested deeper than {MAX_CONTAINERS}");
+            let what = format!("objects and arrays nested deeper than {MAX_CONTAINERS}");
             return Err(E::custom(what));
         }
         Ok(self.containers + 1)
