@@ -2,17 +2,17 @@
 
 use std::iter;
 
-use serde::de::value::{MapDeserializer, StrDeserializer};
+use serde::de::value::{BorrowedStrDeserializer, MapDeserializer};
 use serde::de::{
     self, Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Expected,
-    IntoDeserializer, MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor,
+    MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
 
 use super::json;
 use super::path::PathError;
 use super::ser::MAX_CONTAINERS;
-use super::wire::{self, Entry, Fields, Message};
+use super::wire::{self, Entry, Fields, Message, Number};
 use crate::cid::canonical;
 
 type Result<T> = std::result::Result<T, PathError>;
@@ -75,13 +75,14 @@ macro_rules! hints {
     )*};
 }
 
-macro_rules! integers {
+/// Integers that are wider than what any value is given as.
+macro_rules! wide_integers {
     ($($method:ident, $visit:ident: $type:ty),*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-            let wire::Value::Number(number) = self.value else {
-                return self.refuse(&visitor);
-            };
-            if number.fract() == 0.0 && !wire::is_negative_zero(number) {
+            if let wire::Value::Number(number) = self.value
+                && number.fract() == 0.0
+                && !wire::is_negative_zero(number)
+            {
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
                 let integer = number as $type;
                 #[allow(clippy::cast_precision_loss)]
@@ -89,7 +90,7 @@ macro_rules! integers {
                     return visitor.$visit(integer);
                 }
             }
-            self.deserialize_any(visitor)
+            self.refuse(&visitor)
         }
     )*};
 }
@@ -100,7 +101,11 @@ impl<'de> Value<'de> {
         let found = match self.value {
             wire::Value::Null => Unexpected::Other("null"),
             wire::Value::Bool(value) => Unexpected::Bool(value),
-            wire::Value::Number(number) => Unexpected::Float(number),
+            wire::Value::Number(number) => match Number::from(number) {
+                Number::Unsigned(integer) => Unexpected::Unsigned(integer),
+                Number::Signed(integer) => Unexpected::Signed(integer),
+                Number::Float(number) => Unexpected::Float(number),
+            },
             wire::Value::String(text) => Unexpected::Str(text),
             wire::Value::List(_) => Unexpected::Seq,
             wire::Value::Struct(_) => Unexpected::Map,
@@ -117,12 +122,10 @@ impl<'de> Deserializer<'de> for Value<'de> {
             wire::Value::Null => visitor.visit_unit(),
             wire::Value::Bool(value) => visitor.visit_bool(value),
             wire::Value::String(value) => visitor.visit_borrowed_str(value),
-            wire::Value::Number(number) => match wire::whole(number) {
-                None => visitor.visit_f64(number),
-                Some(integer) => match u64::try_from(integer) {
-                    Ok(integer) => visitor.visit_u64(integer),
-                    Err(_) => visitor.visit_i64(integer),
-                },
+            wire::Value::Number(number) => match Number::from(number) {
+                Number::Unsigned(integer) => visitor.visit_u64(integer),
+                Number::Signed(integer) => visitor.visit_i64(integer),
+                Number::Float(number) => visitor.visit_f64(number),
             },
             wire::Value::List(ref message) => {
                 let mut elements = message.clone().fields();
@@ -150,6 +153,14 @@ impl<'de> Deserializer<'de> for Value<'de> {
 
     hints!(
         deserialize_bool: wire::Value::Bool(_),
+        deserialize_i8: wire::Value::Number(_),
+        deserialize_i16: wire::Value::Number(_),
+        deserialize_i32: wire::Value::Number(_),
+        deserialize_i64: wire::Value::Number(_),
+        deserialize_u8: wire::Value::Number(_),
+        deserialize_u16: wire::Value::Number(_),
+        deserialize_u32: wire::Value::Number(_),
+        deserialize_u64: wire::Value::Number(_),
         deserialize_f64: wire::Value::Number(_),
         deserialize_char: wire::Value::String(_),
         deserialize_str: wire::Value::String(_),
@@ -160,13 +171,7 @@ impl<'de> Deserializer<'de> for Value<'de> {
         deserialize_map: wire::Value::Struct(_),
     );
 
-    integers!(
-        deserialize_i8, visit_i64: i64, deserialize_i16, visit_i64: i64,
-        deserialize_i32, visit_i64: i64, deserialize_i64, visit_i64: i64,
-        deserialize_u8, visit_u64: u64, deserialize_u16, visit_u64: u64,
-        deserialize_u32, visit_u64: u64, deserialize_u64, visit_u64: u64,
-        deserialize_i128, visit_i128: i128, deserialize_u128, visit_u128: u128
-    );
+    wide_integers!(deserialize_i128, visit_i128: i128, deserialize_u128, visit_u128: u128);
 
     fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         #[allow(clippy::cast_possible_truncation)]
@@ -250,7 +255,7 @@ impl<'de> Deserializer<'de> for Value<'de> {
         visitor: V,
     ) -> Result<V::Value> {
         if let wire::Value::String(variant) = self.value {
-            return visitor.visit_enum(StrDeserializer::new(variant));
+            return visitor.visit_enum(BorrowedStrDeserializer::new(variant));
         }
         let Some(mut object) = self.entries()? else {
             return Err(PathError::new(format!(
@@ -307,6 +312,9 @@ impl<'de> MapAccess<'de> for &mut Object<'de> {
     type Error = PathError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>> {
+        if self.value.is_some() {
+            return Err(PathError::new("a key whose value was not read"));
+        }
         let Some(entry) = self.entries.next() else {
             return Ok(None);
         };
@@ -330,17 +338,6 @@ impl<'de> MapAccess<'de> for &mut Object<'de> {
 /// A key: text, from which numbers and bools are parsed where a type has them as keys.
 struct Key<'de>(&'de str);
 
-macro_rules! parsed {
-    ($($method:ident, $visit:ident),*) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-            match self.parse() {
-                Some(value) => visitor.$visit(value),
-                None => visitor.visit_borrowed_str(self.0),
-            }
-        }
-    )*};
-}
-
 impl Key<'_> {
     /// As JSON writes it: `+1` and `01` are no numbers, and no other names for `1`.
     fn parse<T: DeserializeOwned>(&self) -> Option<T> {
@@ -351,6 +348,20 @@ impl Key<'_> {
     }
 }
 
+/// Takes the first of these types as which the key can be read.
+macro_rules! parsed {
+    ($($method:ident: $($type:ty, $visit:ident),+;)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+            $(
+                if let Some(value) = self.parse::<$type>() {
+                    return visitor.$visit(value);
+                }
+            )+
+            Err(de::Error::invalid_type(Unexpected::Str(self.0), &visitor))
+        }
+    )*};
+}
+
 impl<'de> Deserializer<'de> for Key<'de> {
     type Error = PathError;
 
@@ -359,33 +370,28 @@ impl<'de> Deserializer<'de> for Key<'de> {
     }
 
     parsed!(
-        deserialize_bool,
-        visit_bool,
-        deserialize_i8,
-        visit_i8,
-        deserialize_i16,
-        visit_i16,
-        deserialize_i32,
-        visit_i32,
-        deserialize_i64,
-        visit_i64,
-        deserialize_i128,
-        visit_i128,
-        deserialize_u8,
-        visit_u8,
-        deserialize_u16,
-        visit_u16,
-        deserialize_u32,
-        visit_u32,
-        deserialize_u64,
-        visit_u64,
-        deserialize_u128,
-        visit_u128,
-        deserialize_f32,
-        visit_f32,
-        deserialize_f64,
-        visit_f64
+        deserialize_bool: bool, visit_bool;
+        deserialize_i8: u64, visit_u64, i64, visit_i64, f64, visit_f64;
+        deserialize_i16: u64, visit_u64, i64, visit_i64, f64, visit_f64;
+        deserialize_i32: u64, visit_u64, i64, visit_i64, f64, visit_f64;
+        deserialize_i64: u64, visit_u64, i64, visit_i64, f64, visit_f64;
+        deserialize_i128: i128, visit_i128;
+        deserialize_u8: u64, visit_u64, i64, visit_i64, f64, visit_f64;
+        deserialize_u16: u64, visit_u64, i64, visit_i64, f64, visit_f64;
+        deserialize_u32: u64, visit_u64, i64, visit_i64, f64, visit_f64;
+        deserialize_u64: u64, visit_u64, i64, visit_i64, f64, visit_f64;
+        deserialize_u128: u128, visit_u128;
+        deserialize_f32: u64, visit_u64, i64, visit_i64, f32, visit_f32;
+        deserialize_f64: u64, visit_u64, i64, visit_i64, f64, visit_f64;
     );
+
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+        visitor.visit_borrowed_bytes(self.0.as_bytes())
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+        self.deserialize_bytes(visitor)
+    }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         visitor.visit_some(self)
@@ -405,12 +411,11 @@ impl<'de> Deserializer<'de> for Key<'de> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value> {
-        visitor.visit_enum(StrDeserializer::new(self.0))
+        visitor.visit_enum(BorrowedStrDeserializer::new(self.0))
     }
 
     forward_to_deserialize_any! {
-        char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier
-        ignored_any
+        char str string unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
     }
 }
 
@@ -425,7 +430,7 @@ impl<'de> EnumAccess<'de> for Variant<'de> {
     type Variant = Value<'de>;
 
     fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Value<'de>)> {
-        let name: StrDeserializer<'_, PathError> = self.name.into_deserializer();
+        let name = BorrowedStrDeserializer::<PathError>::new(self.name);
         Ok((seed.deserialize(name)?, self.value))
     }
 }

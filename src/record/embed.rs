@@ -7,7 +7,7 @@ use serde::ser::{Error as _, Serialize, SerializeMap, SerializeSeq, Serializer};
 
 use super::encode::{Encoder, Loss};
 use super::ser::{MAX_CONTAINERS, ToValue};
-use super::wire::{self, Message, Value, WireError};
+use super::wire::{self, Message, Number, Value, WireError};
 use super::{Record, json};
 use crate::error::Error;
 
@@ -85,9 +85,10 @@ impl Serialize for Node<'_> {
             Value::Null => serializer.serialize_unit(),
             Value::Bool(value) => serializer.serialize_bool(*value),
             Value::String(value) => serializer.serialize_str(value),
-            Value::Number(number) => match wire::whole(*number) {
-                Some(integer) => serializer.serialize_i64(integer),
-                None => serializer.serialize_f64(*number),
+            Value::Number(number) => match Number::from(*number) {
+                Number::Unsigned(integer) => serializer.serialize_u64(integer),
+                Number::Signed(integer) => serializer.serialize_i64(integer),
+                Number::Float(number) => serializer.serialize_f64(number),
             },
             Value::List(message) => {
                 let containers = self.inside()?;

@@ -246,8 +246,11 @@ impl Record {
     /// It gives what `serde_json` would read of the canonical text, and refuses what that would, with
     /// these exceptions:
     ///
-    /// - Whole numbers beyond 2^53 are read exactly as any integer type that holds them; the text has
-    ///   their shortest digits, which are another integer.
+    /// - Whole numbers beyond 2^53 are read exactly, as whatever integer type holds them; the text has
+    ///   their shortest digits, which are another integer. (What serde buffers, as for `untagged`, `tag`,
+    ///   `content` and `flatten`, holds no `i128`.)
+    /// - An `f32` is the nearest to the 64-bit float, and not to its shortest digits.
+    /// - It goes one object or array deeper.
     /// - `-0` is no integer, not even an `i128`.
     /// - What `T` does not read is not looked into, since that would cost more than the reading: in a
     ///   record from a server that was not verified, it may be malformed.
@@ -372,7 +375,7 @@ impl TryFrom<serde_json::Value> for Record {
     }
 }
 
-/// As [`Record::deserialize`]. Whole numbers up to 2^53 become integers, other numbers floats.
+/// As [`Record::deserialize`]. Whole numbers that an `i64` or `u64` holds become integers, others floats.
 impl TryFrom<&Record> for serde_json::Value {
     type Error = Error;
 

@@ -352,13 +352,31 @@ pub(crate) fn json_value(message: Message<'_>, depth: usize) -> Result<Value<'_>
     }
 }
 
-/// The integer that a number is, if it is a whole one and its digits are not rounded: up to 2^53. `-0` is
-/// none.
-pub(crate) fn whole(number: f64) -> Option<i64> {
-    const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
-    let is_whole = number.fract() == 0.0 && number.abs() <= MAX_EXACT;
-    #[allow(clippy::cast_possible_truncation)]
-    (is_whole && !is_negative_zero(number)).then_some(number as i64)
+/// A number as JSON has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Number {
+    /// Whole, and not negative.
+    Unsigned(u64),
+    /// Whole, and negative.
+    Signed(i64),
+    /// A fraction, `-0`, or too large for these.
+    Float(f64),
+}
+
+impl From<f64> for Number {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    fn from(number: f64) -> Self {
+        /// 2^63, and 2^64 is twice that.
+        const TOO_LARGE: f64 = 9_223_372_036_854_775_808.0;
+        let is_whole = number.fract() == 0.0 && !is_negative_zero(number);
+        if is_whole && (0.0..2.0 * TOO_LARGE).contains(&number) {
+            Self::Unsigned(number as u64)
+        } else if is_whole && (-TOO_LARGE..0.0).contains(&number) {
+            Self::Signed(number as i64)
+        } else {
+            Self::Float(number)
+        }
+    }
 }
 
 pub(crate) fn is_negative_zero(number: f64) -> bool {

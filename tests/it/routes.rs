@@ -26,6 +26,11 @@ struct Typed {
     maybe: Option<bool>,
     unit: (),
     list: Vec<Kind>,
+    beside: Vec<Beside>,
+    inside: Vec<Inside>,
+    untagged: Vec<Untagged>,
+    #[serde(flatten)]
+    flat: Flat,
     by_text: BTreeMap<String, f32>,
     by_number: BTreeMap<i64, u64>,
     by_flag: BTreeMap<bool, ()>,
@@ -38,6 +43,34 @@ enum Kind {
     Newtype(u64),
     Tuple(f32, String),
     Struct { a: i64, b: Option<char> },
+}
+
+// serde reads these into a buffer first, without asking for any type.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "z", content = "c")]
+enum Beside {
+    Number(u64),
+    Pair(i64, f32),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "z")]
+enum Inside {
+    Numbers { a: u64, b: i64, c: f64 },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Untagged {
+    Unsigned(u64),
+    Signed(i64),
+    Text(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Flat {
+    flat_number: u64,
+    flat_float: f64,
 }
 
 /// Floats as keys of a map.
@@ -80,6 +113,19 @@ impl Typed {
             Kind::Struct { a, .. } => Some(i128::from(*a)),
             _ => None,
         }));
+        integers.extend(self.beside.iter().map(|kind| match kind {
+            Beside::Number(number) => i128::from(*number),
+            Beside::Pair(number, _) => i128::from(*number),
+        }));
+        for Inside::Numbers { a, b, .. } in &self.inside {
+            integers.extend([i128::from(*a), i128::from(*b)]);
+        }
+        integers.extend(self.untagged.iter().filter_map(|kind| match kind {
+            Untagged::Unsigned(number) => Some(i128::from(*number)),
+            Untagged::Signed(number) => Some(i128::from(*number)),
+            Untagged::Text(_) => None,
+        }));
+        integers.push(self.flat.flat_number.into());
         integers
     }
 
@@ -131,6 +177,38 @@ fn kinds() -> impl Strategy<Value = Kind> {
     ]
 }
 
+/// Those that serde buffers.
+fn buffered() -> impl Strategy<Value = (Vec<Beside>, Vec<Inside>, Vec<Untagged>, Flat)> {
+    let signed = || {
+        (integers(), any::<bool>()).prop_map(|(number, minus)| {
+            let number = (number >> 1) as i64;
+            if minus { -number } else { number }
+        })
+    };
+    let beside = prop_oneof![
+        integers().prop_map(Beside::Number),
+        (signed(), singles()).prop_map(|(a, b)| Beside::Pair(a, b)),
+    ];
+    let inside = (integers(), signed(), floats()).prop_map(|(a, b, c)| Inside::Numbers { a, b, c });
+    let untagged = prop_oneof![
+        integers().prop_map(Untagged::Unsigned),
+        signed()
+            .prop_filter("negative", |number| *number < 0)
+            .prop_map(Untagged::Signed),
+        any::<String>().prop_map(Untagged::Text),
+    ];
+    let flat = (integers(), floats()).prop_map(|(flat_number, flat_float)| Flat {
+        flat_number,
+        flat_float,
+    });
+    (
+        prop::collection::vec(beside, 0..2),
+        prop::collection::vec(inside, 0..2),
+        prop::collection::vec(untagged, 0..2),
+        flat,
+    )
+}
+
 fn typed() -> impl Strategy<Value = Typed> {
     let maps = (
         prop::collection::btree_map(any::<String>(), singles(), 0..3),
@@ -145,7 +223,12 @@ fn typed() -> impl Strategy<Value = Typed> {
         0u32..60,
         any::<(i8, u8, i32, u32)>(),
     );
-    let rest = (any::<String>(), any::<char>(), any::<Option<bool>>());
+    let rest = (
+        any::<String>(),
+        any::<char>(),
+        any::<Option<bool>>(),
+        buffered(),
+    );
     (
         numbers,
         floats(),
@@ -155,7 +238,14 @@ fn typed() -> impl Strategy<Value = Typed> {
         maps,
     )
         .prop_map(
-            |((a, b, minus, shift, small), float, single, (text, letter, maybe), list, maps)| {
+            |(
+                (a, b, minus, shift, small),
+                float,
+                single,
+                (text, letter, maybe, buffered),
+                list,
+                maps,
+            )| {
                 let sign = if minus { -1 } else { 1 };
                 Typed {
                     signed: (a >> 1) as i64 * sign,
@@ -170,6 +260,10 @@ fn typed() -> impl Strategy<Value = Typed> {
                     maybe,
                     unit: (),
                     list,
+                    beside: buffered.0,
+                    inside: buffered.1,
+                    untagged: buffered.2,
+                    flat: buffered.3,
                     by_text: maps.0,
                     by_number: maps.1,
                     by_flag: maps.2,

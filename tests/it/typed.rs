@@ -200,6 +200,9 @@ fn values() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         (-2i64..4).prop_map(Value::from),
         (-(1i64 << 53)..=1 << 53).prop_map(Value::from),
+        // Beyond 2^53, with digits that are the shortest.
+        prop::sample::select(vec![9_007_199_254_740_994_i64, -9_007_199_254_740_996])
+            .prop_map(Value::from),
         prop::sample::select(vec![0.5, 1e300, -1.5, 255.5]).prop_map(Value::from),
         keys().prop_map(Value::from),
     ];
@@ -240,6 +243,68 @@ macro_rules! all_agree {
     };
 }
 
+/// What a visitor is given that asks for an `i64` and takes anything.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Asked(String);
+
+impl<'de> Deserialize<'de> for Asked {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        macro_rules! given {
+            ($($visit:ident: $type:ty),*) => {$(
+                fn $visit<E>(self, value: $type) -> Result<Asked, E> {
+                    Ok(Asked(format!("{} {value:?}", stringify!($type))))
+                }
+            )*};
+        }
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Asked;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("anything")
+            }
+
+            given!(
+                visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str
+            );
+
+            fn visit_unit<E>(self) -> Result<Asked, E> {
+                Ok(Asked("null".into()))
+            }
+        }
+        deserializer.deserialize_i64(Visitor)
+    }
+}
+
+/// Reads no values.
+#[derive(Debug, PartialEq)]
+struct KeysAlone(Vec<String>);
+
+impl<'de> Deserialize<'de> for KeysAlone {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = KeysAlone;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<KeysAlone, A::Error> {
+                let mut keys = Vec::new();
+                while let Some(key) = map.next_key()? {
+                    keys.push(key);
+                }
+                Ok(KeysAlone(keys))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
 /// How often something could be read as each type.
 type Read = BTreeMap<&'static str, usize>;
 
@@ -250,7 +315,7 @@ fn all_types_agree(record: &Record, read: &mut Read) {
         [Value; 2], Newtype, Pair, Bytes, First, Map<String, Value>, BTreeMap<String, u8>,
         BTreeMap<i8, Value>, BTreeMap<u64, Value>, BTreeMap<i128, Value>, BTreeMap<bool, Value>,
         BTreeMap<char, Value>, BTreeMap<Option<String>, Value>, BTreeMap<Key, Value>, BTreeMap<Newtype2, Value>,
-        ByFloat, Fields, Strict, Flat, Outside, Inside, Beside, Untagged, Box<Fields>,
+        ByFloat, Asked, BTreeMap<Asked, Value>, KeysAlone, Fields, Strict, Flat, Outside, Inside, Beside, Untagged, Box<Fields>,
         Result<u8, String>, std::net::IpAddr, std::time::Duration, std::time::SystemTime, PathBuf, CString,
         OsString, NonZeroU8, Wrapping<i8>, Range<u8>, Bound<u8>, PhantomData<u8>, Cell<u8>, Box<str>,
         Option<()>, Cow<'static, str>, Renamed, Other, Vec<Outside>, Vec<Inside>, Vec<Untagged>,
