@@ -235,7 +235,7 @@ pub(crate) fn in_words(status: &Status) -> String {
 /// The error of one item, or of connecting.
 ///
 /// One word wide. [`kind`](Self::kind) is for matching, and `Display` for reading: it has the
-/// server's own words where the server spoke, cut behind 4 KiB. What would start another line, control
+/// server's own words where the server spoke. All words are cut behind 4 KiB, and what would start another line, control
 /// a terminal or turn the text round is escaped there (`\n`, `\u{1b}`), in a server's words as in
 /// those of a text that is no CID, or of a key. [`status`](Self::status) gives the
 /// whole gRPC status as it came, and [`source`](StdError::source) the cause behind it, such as a refused
@@ -339,7 +339,7 @@ impl fmt::Display for Error {
             message,
             cause,
         } = &*self.0;
-        let message = Escaped(message);
+        let message = Cut(message);
         let Cause::Status(status) = cause else {
             return write!(f, "{kind}: {message}");
         };
@@ -357,7 +357,7 @@ impl fmt::Debug for Error {
             .field("kind", &self.0.kind)
             .field("message", &self.0.message)
             .field("status", &self.status().map(Brief))
-            .field("source", &self.source())
+            .field("source", &self.source().map(|source| source.to_string()))
             .finish()
     }
 }

@@ -37,29 +37,33 @@ impl<'de> Value<'de> {
         Ok(Self { value, containers })
     }
 
-    /// Within the object or array that this value is.
-    fn inside(&self) -> Result<usize> {
-        if self.containers == MAX_CONTAINERS {
-            let what = format!("objects and arrays nested deeper than {MAX_CONTAINERS}");
-            return Err(PathError::new(what));
-        }
-        Ok(self.containers + 1)
-    }
-
     /// The entries, if this is an object.
-    fn entries(&self) -> Result<Option<Object<'de>>> {
-        let wire::Value::Struct(message) = &self.value else {
+    fn entries(self) -> Result<Option<Object<'de>>> {
+        let wire::Value::Struct(message) = self.value else {
             return Ok(None);
         };
-        let containers = self.inside()?;
+        let containers = inside(self.containers)?;
         let mut entries = Vec::new();
-        wire::entries(message.clone(), wire::depth_in(containers), &mut entries)?;
+        wire::entries(message, wire::depth_in(containers), &mut entries)?;
+        // Each object that is open holds its table.
+        if entries.capacity() / 4 > entries.len() {
+            entries.shrink_to_fit();
+        }
         Ok(Some(Object {
             entries: entries.into_iter(),
             value: None,
             containers,
         }))
     }
+}
+
+/// Within an object or array that stands in so many.
+fn inside(containers: usize) -> Result<usize> {
+    if containers == MAX_CONTAINERS {
+        let what = format!("objects and arrays nested deeper than {MAX_CONTAINERS}");
+        return Err(PathError::new(what));
+    }
+    Ok(containers + 1)
 }
 
 /// A hint that the value must be of one of these kinds, as in `serde_json`: a visitor that takes others
@@ -127,10 +131,10 @@ impl<'de> Deserializer<'de> for Value<'de> {
                 Number::Signed(integer) => visitor.visit_i64(integer),
                 Number::Float(number) => visitor.visit_f64(number),
             },
-            wire::Value::List(ref message) => {
-                let mut elements = message.clone().fields();
+            wire::Value::List(message) => {
+                let mut elements = message.fields();
                 let mut array = Array {
-                    containers: self.inside()?,
+                    containers: inside(self.containers)?,
                     elements: &mut elements,
                     len: 0,
                 };
@@ -173,15 +177,24 @@ impl<'de> Deserializer<'de> for Value<'de> {
 
     wide_integers!(deserialize_i128, visit_i128: i128, deserialize_u128, visit_u128: u128);
 
+    /// Of its shortest digits, which are what was written for an `f32`: to round it twice is not the same.
     fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        #[allow(clippy::cast_possible_truncation)]
-        if let wire::Value::Number(number) = self.value
-            && (number as f32).is_infinite()
-        {
-            let what = format!("{number:e} is too large for a 32-bit float");
-            return Err(PathError::new(what));
+        let wire::Value::Number(number) = self.value else {
+            return self.refuse(&visitor);
+        };
+        if let Number::Float(number) = Number::from(number) {
+            let mut digits = zmij::Buffer::new();
+            let single: f32 = digits
+                .format_finite(number)
+                .parse()
+                .expect("the digits of a float are one");
+            if single.is_infinite() {
+                let what = format!("{number:e} is too large for a 32-bit float");
+                return Err(PathError::new(what));
+            }
+            return visitor.visit_f64(single.into());
         }
-        self.deserialize_f64(visitor)
+        self.deserialize_any(visitor)
     }
 
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {

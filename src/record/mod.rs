@@ -70,14 +70,16 @@ pub const MAX_RECORD_LEN: usize = 4 << 20;
 /// | deeper than 128 objects and arrays in each other, the record itself included | refused | refused | refused | types recurse on the stack |
 ///
 /// A `serde_json::Value` is taken as its text is, and strictly by `from_serialize(&value)`; a `Struct`
-/// has nothing to lose. Wire bytes may nest 10,000 messages deep, which is a DIR server's limit (two for
+/// has nothing to lose. What a type has as a `RawValue` is read as by `from_json_strict`. (A `Value` that
+/// `serde_json` made of an `f32` has all digits of the 64-bit float, which is another value.) Wire bytes may nest 10,000 messages deep, which is a DIR server's limit (two for
 /// each object or array): of such a record there is a CID, and text by `to_json`, but what is deeper
 /// than 128 is not read as a type, a `Value` or a `Struct`, nor is its text read again.
 ///
 /// Two records are equal (`==`) if their wire bytes are; the same document can be encoded in many ways,
 /// and [`cid`](Self::cid) is the same for all of them.
 ///
-/// Reading a record takes at most 16 bytes of memory for each of its bytes, besides what is made of it.
+/// Reading a record takes at most 16 bytes of memory for each of its bytes, and 1 MiB, besides what is
+/// made of it.
 ///
 /// ```
 /// use agntcy_dir_stream::Record;
@@ -249,7 +251,6 @@ impl Record {
     /// - Whole numbers beyond 2^53 are read exactly, as whatever integer type holds them; the text has
     ///   their shortest digits, which are another integer. (What serde buffers, as for `untagged`, `tag`,
     ///   `content` and `flatten`, holds no `i128`.)
-    /// - An `f32` is the nearest to the 64-bit float, and not to its shortest digits.
     /// - It goes one object or array deeper.
     /// - `-0` is no integer, not even an `i128`.
     /// - What `T` does not read is not looked into, since that would cost more than the reading: in a
@@ -376,6 +377,10 @@ impl TryFrom<serde_json::Value> for Record {
 }
 
 /// As [`Record::deserialize`]. Whole numbers that an `i64` or `u64` holds become integers, others floats.
+///
+/// Where `serde_json`'s feature `raw_value` or `arbitrary_precision` is on, it takes an object whose first
+/// key is its private name for these (`$serde_json::private::…`) for what that stands for, in a record as
+/// in any text.
 impl TryFrom<&Record> for serde_json::Value {
     type Error = Error;
 

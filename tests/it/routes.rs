@@ -653,6 +653,32 @@ fn field(tag: u8, content: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Its digits as 64 bits lie in the middle of two 32-bit floats, and it is not the even one.
+#[test]
+fn each_32_bit_float_comes_back() {
+    for bits in [0x15ae_43fd, 0x95ae_43fd] {
+        let typed = BTreeMap::from([("n", f32::from_bits(bits))]);
+        let record = Record::from_serialize(&typed).unwrap();
+        let back: BTreeMap<&str, f32> = record.deserialize().unwrap();
+        assert_eq!(back["n"].to_bits(), bits);
+    }
+}
+
+#[test]
+fn a_number_reads_as_a_32_bit_float_as_its_text_does() {
+    for number in [
+        "1.0000000596046448",
+        "1.0000001788139343",
+        "3.4028235677973366e38",
+    ] {
+        let record = Record::from_json(format!(r#"{{"n":{number}}}"#)).unwrap();
+        let text = record.to_json().unwrap();
+        let theirs: BTreeMap<String, f32> = serde_json::from_str(&text).unwrap();
+        let ours = record.deserialize::<BTreeMap<String, f32>>();
+        assert_eq!(ours.unwrap(), theirs, "{text}");
+    }
+}
+
 /// Small pieces on the wire must not become large tables: a server could send records of nothing else.
 #[test]
 fn a_record_is_read_in_sixteen_times_its_length() {
@@ -790,4 +816,33 @@ fn a_record_stands_within_other_documents() {
         assert_eq!(record.to_string(), format!("<invalid: {error}>"));
     }
     assert!(serde_json::from_str::<Record>("[1]").is_err());
+}
+
+fn entry(key: &[u8], value: &[u8]) -> Vec<u8> {
+    field(0x0a, &[field(0x0a, key), field(0x12, value)].concat())
+}
+
+#[derive(Deserialize)]
+struct Nest {
+    #[serde(rename = "a")]
+    inner: Option<Box<Nest>>,
+}
+
+/// Each object has 2,050 entries of an empty key, of which the last counts.
+#[test]
+fn objects_in_each_other_are_read_in_sixteen_times_their_length() {
+    let mut data = entry(b"", &[0x08, 0]);
+    for _ in 0..126 {
+        let replaced = b"\x0a\x00".repeat(2049);
+        let last = entry(b"", &[0x08, 0]);
+        data = [replaced, last, entry(b"a", &field(0x2a, &data))].concat();
+    }
+    let record = Record::decode(field(0x0a, &data).as_slice()).unwrap();
+    record.cid().unwrap();
+    let used = allocation_counter::measure(|| {
+        let nest: Nest = record.deserialize().unwrap();
+        assert!(nest.inner.is_some());
+    });
+    let times = used.bytes_max as f64 / record.encoded_len() as f64;
+    assert!(times <= 16.0, "{times:.1} bytes for each byte");
 }

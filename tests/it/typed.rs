@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{CString, OsString};
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::marker::PhantomData;
 use std::num::{NonZeroU8, Wrapping};
 use std::ops::{Bound, Range};
@@ -15,7 +15,9 @@ use agntcy_dir_stream::Record;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::{
+    DeserializeOwned, Deserializer, EnumAccess, IgnoredAny, MapAccess, VariantAccess, Visitor,
+};
 use serde_json::{Map, Value, json};
 
 use crate::support::cases;
@@ -420,4 +422,89 @@ fn a_record_reads_as_its_text_does() {
     for (name, times) in read.into_inner() {
         assert!(times > 0, "no value could be read as {name}");
     }
+}
+
+/// An enum whose variant is borrowed.
+struct Borrowed(String);
+
+impl<'de> Deserialize<'de> for Borrowed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = Borrowed;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an enum")
+            }
+
+            fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Borrowed, A::Error> {
+                let (name, content) = data.variant::<&'de str>()?;
+                content.unit_variant()?;
+                Ok(Borrowed(name.to_owned()))
+            }
+        }
+        deserializer.deserialize_enum("Borrowed", &[], Names)
+    }
+}
+
+#[test]
+fn the_name_of_a_variant_can_be_borrowed() {
+    let record = Record::from_json(r#"{"value": "A"}"#).unwrap();
+    assert_eq!(
+        record.deserialize::<Holder<Borrowed>>().unwrap().value.0,
+        "A"
+    );
+    let record = Record::from_json(r#"{"value": {"A": null}}"#).unwrap();
+    assert_eq!(
+        record.deserialize::<Holder<Borrowed>>().unwrap().value.0,
+        "A"
+    );
+}
+
+/// The one key of an object, as bytes and nothing else.
+struct KeyBytes(Vec<u8>);
+
+impl<'de> Deserialize<'de> for KeyBytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Key(Vec<u8>);
+        impl<'de> Deserialize<'de> for Key {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_bytes(Bytes)
+            }
+        }
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Key;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Key, E> {
+                Ok(Key(bytes.to_vec()))
+            }
+        }
+        struct One;
+        impl<'de> Visitor<'de> for One {
+            type Value = KeyBytes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<KeyBytes, A::Error> {
+                let entry = map.next_entry::<Key, Value>()?;
+                Ok(KeyBytes(entry.map(|(Key(key), _)| key).unwrap_or_default()))
+            }
+        }
+        deserializer.deserialize_map(One)
+    }
+}
+
+#[test]
+fn a_key_reads_as_bytes_as_in_text() {
+    let text = r#"{"a":1}"#;
+    assert_eq!(serde_json::from_str::<KeyBytes>(text).unwrap().0, b"a");
+    let record = Record::from_json(text).unwrap();
+    assert_eq!(record.deserialize::<KeyBytes>().unwrap().0, b"a");
 }
