@@ -121,17 +121,15 @@ impl Sink for Hashing {
 
 /// What is open, the innermost last.
 ///
-/// On the stack of the thread as long as there are no more than in most records.
+/// On the stack of the thread as long as there are no more than in most records, and so are the
+/// entries.
 type Stack<'a> = SmallVec<[Open<'a>; 16]>;
 /// The entries of all open structs, the innermost last.
-type Entries<'a> = Vec<Entry<'a>>;
-
-/// Room for those of most records.
-const MOST_ENTRIES: usize = 64;
+type Entries<'a> = SmallVec<[Entry<'a>; 64]>;
 
 /// Writes the canonical JSON of a value.
 fn write(mut value: Value<'_>, out: &mut impl Sink) -> Result<(), WireError> {
-    let mut entries = Entries::with_capacity(MOST_ENTRIES);
+    let mut entries = Entries::new();
     let mut open = Stack::new();
     loop {
         match value {

@@ -5,7 +5,10 @@
 //! one, that are read one after the other.
 
 use std::collections::VecDeque;
+use std::ops::DerefMut;
 use std::str;
+
+use smallvec::SmallVec;
 
 /// Go's limit on messages within messages, which a DIR server applies to every record.
 pub(crate) const MAX_DEPTH: usize = 10_000;
@@ -407,6 +410,46 @@ fn next_entry<'a>(fields: &mut Fields<'a>) -> Result<Option<Entry<'a>>> {
     fields.next_bytes()?.map(entry).transpose()
 }
 
+/// A growing list of entries, on the heap or, as long as there are few, on the stack.
+pub(crate) trait Table<'a>: DerefMut<Target = [Entry<'a>]> {
+    fn capacity(&self) -> usize;
+    fn push(&mut self, entry: Entry<'a>);
+    fn truncate(&mut self, len: usize);
+    fn reserve(&mut self, more: usize);
+    fn reserve_exact(&mut self, more: usize);
+}
+
+macro_rules! tables {
+    ($($type:ty $(, $generic:ident)?;)*) => {$(
+        impl<'a $(, $generic: smallvec::Array<Item = Entry<'a>>)?> Table<'a> for $type {
+            fn capacity(&self) -> usize {
+                self.capacity()
+            }
+
+            fn push(&mut self, entry: Entry<'a>) {
+                self.push(entry);
+            }
+
+            fn truncate(&mut self, len: usize) {
+                self.truncate(len);
+            }
+
+            fn reserve(&mut self, more: usize) {
+                self.reserve(more);
+            }
+
+            fn reserve_exact(&mut self, more: usize) {
+                self.reserve_exact(more);
+            }
+        }
+    )*};
+}
+
+tables!(
+    Vec<Entry<'a>>;
+    SmallVec<A>, A;
+);
+
 /// Appends the entries of a Struct to `table`, sorted by key bytes, each key once, the last of the wire.
 /// Their values are `depth` messages deep.
 ///
@@ -417,7 +460,7 @@ fn next_entry<'a>(fields: &mut Fields<'a>) -> Result<Option<Entry<'a>>> {
 pub(crate) fn entries<'a>(
     message: Message<'a>,
     depth: usize,
-    table: &mut Vec<Entry<'a>>,
+    table: &mut impl Table<'a>,
 ) -> Result<()> {
     let start = table.len();
     let mut fields = message.fields();
@@ -434,7 +477,7 @@ pub(crate) fn entries<'a>(
 
 /// Makes room for another entry in a table that is full.
 #[cold]
-fn make_room(table: &mut Vec<Entry<'_>>, start: usize, depth: usize) -> Result<()> {
+fn make_room<'a>(table: &mut impl Table<'a>, start: usize, depth: usize) -> Result<()> {
     /// So many are not worth the trouble.
     const FEW: usize = 4096;
     let len = table.len();

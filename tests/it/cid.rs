@@ -7,7 +7,7 @@ use data_encoding::BASE64;
 use prost::Message as _;
 use serde::Deserialize;
 
-use crate::support::{cid, nested, record};
+use crate::support::{cid, example_records, nested, record};
 
 /// A Record message, and what DIR's reference implementation in Go makes of it. Nothing in
 /// `canonical` and `cid`: it has no CID for it.
@@ -133,6 +133,22 @@ fn cids_compare_hash_order_and_travel() {
     assert_eq!(serde_json::from_str::<Vec<Cid>>(&text).unwrap(), cids);
     assert!(serde_json::from_str::<Cid>("\"oops\"").is_err());
     assert_eq!(format!("{:?}", cids[0]), format!("Cid({})", cids[0]));
+}
+
+/// A push and a pull take the CID of each record.
+#[test]
+fn the_cid_of_a_record_of_usual_size_allocates_nothing() {
+    let records: Vec<Record> = example_records()
+        .into_iter()
+        .map(|(_, text)| text.parse().unwrap())
+        .collect();
+    let mut none = 0;
+    for record in &records {
+        let used = allocation_counter::measure(|| _ = record.cid().unwrap());
+        none += usize::from(used.count_total == 0);
+    }
+    // One of them has more entries than there is room for on the stack.
+    assert!(none + 1 >= records.len(), "{none} of {}", records.len());
 }
 
 #[test]
