@@ -107,6 +107,7 @@ pub trait DeleteExt: Stream + Sized {
         Self::Item: Tagged<Input = R, Tag = T>,
         R: ToCid,
     {
+        // Not by way of the other method: `drive` says why.
         drive("delete", self, Delete::new(), client, &Options::new())
     }
 

@@ -110,6 +110,7 @@ pub trait LookupExt: Stream + Sized {
         Self::Item: Tagged<Input = R, Tag = T>,
         R: ToCid,
     {
+        // Not by way of the other method: `drive` says why.
         let options = Options::new();
         drive("lookup", self, Lookup::new(&options), client, &options)
     }

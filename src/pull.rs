@@ -108,6 +108,7 @@ pub trait PullExt: Stream + Sized {
         Self::Item: Tagged<Input = R, Tag = T>,
         R: ToCid,
     {
+        // Not by way of the other method: `drive` says why.
         let options = Options::new();
         drive("pull", self, Pull::new(&options), client, &options)
     }

@@ -118,6 +118,7 @@ pub trait PushExt: Stream + Sized {
     where
         Self::Item: Tagged<Input = Record, Tag = T>,
     {
+        // Not by way of the other method: `drive` says why.
         let options = Options::new();
         drive("push", self, Push::new(&options), client, &options)
     }

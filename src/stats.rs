@@ -186,7 +186,8 @@ impl Monitor {
 
     /// The last fault in words, for a log: why a call broke, or where the server failed, with the
     /// causes behind it (`tcp connect error: Connection refused (os error 111)`). The words of a
-    /// status or cause are cut behind 4 KiB, and escaped as in [`Error`](crate::Error). A port that is silent is a fault after 20 seconds.
+    /// status or cause are cut behind 4 KiB, and escaped as in [`Error`](crate::Error). A port that is
+    /// silent is a fault after 20 seconds.
     #[must_use]
     pub fn last_fault(&self) -> Option<String> {
         lock(&self.0.last_fault).clone()

@@ -11,7 +11,7 @@ use serde::forward_to_deserialize_any;
 
 use super::json;
 use super::path::PathError;
-use super::ser::MAX_CONTAINERS;
+use super::ser::inside;
 use super::wire::{self, Entry, Fields, Message, Number};
 use crate::cid::canonical;
 
@@ -36,34 +36,6 @@ impl<'de> Value<'de> {
         let value = wire::json_value(message, wire::depth_in(containers))?;
         Ok(Self { value, containers })
     }
-
-    /// The entries, if this is an object.
-    fn entries(self) -> Result<Option<Object<'de>>> {
-        let wire::Value::Struct(message) = self.value else {
-            return Ok(None);
-        };
-        let containers = inside(self.containers)?;
-        let mut entries = Vec::new();
-        wire::entries(message, wire::depth_in(containers), &mut entries)?;
-        // Each object that is open holds its table.
-        if entries.capacity() / 4 > entries.len() {
-            entries.shrink_to_fit();
-        }
-        Ok(Some(Object {
-            entries: entries.into_iter(),
-            value: None,
-            containers,
-        }))
-    }
-}
-
-/// Within an object or array that stands in so many.
-fn inside(containers: usize) -> Result<usize> {
-    if containers == MAX_CONTAINERS {
-        let what = format!("objects and arrays nested deeper than {MAX_CONTAINERS}");
-        return Err(PathError::new(what));
-    }
-    Ok(containers + 1)
 }
 
 /// A hint that the value must be of one of these kinds, as in `serde_json`: a visitor that takes others
@@ -144,8 +116,8 @@ impl<'de> Deserializer<'de> for Value<'de> {
                     Some(_) => Err(PathError::new("the array is longer than expected")),
                 }
             }
-            wire::Value::Struct(_) => {
-                let mut object = self.entries()?.expect("it is an object");
+            wire::Value::Struct(message) => {
+                let mut object = Object::read(message, self.containers)?;
                 let value = visitor.visit_map(&mut object)?;
                 match object.entries.len() {
                     0 => Ok(value),
@@ -267,13 +239,15 @@ impl<'de> Deserializer<'de> for Value<'de> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value> {
-        if let wire::Value::String(variant) = self.value {
-            return visitor.visit_enum(BorrowedStrDeserializer::new(variant));
-        }
-        let Some(mut object) = self.entries()? else {
-            return Err(PathError::new(format!(
-                "the enum {name} is a text or an object"
-            )));
+        let mut object = match self.value {
+            wire::Value::Struct(message) => Object::read(message, self.containers)?,
+            wire::Value::String(variant) => {
+                return visitor.visit_enum(BorrowedStrDeserializer::new(variant));
+            }
+            _ => {
+                let what = format!("the enum {name} is a text or an object");
+                return Err(PathError::new(what));
+            }
         };
         match (object.entries.next(), object.entries.next()) {
             (Some(entry), None) => visitor
@@ -319,6 +293,24 @@ struct Object<'de> {
     entries: std::vec::IntoIter<Entry<'de>>,
     value: Option<Entry<'de>>,
     containers: usize,
+}
+
+impl<'de> Object<'de> {
+    /// One that stands in so many objects and arrays.
+    fn read(message: Message<'de>, containers: usize) -> Result<Self> {
+        let containers = inside(containers)?;
+        let mut entries = Vec::new();
+        wire::entries(message, wire::depth_in(containers), &mut entries)?;
+        // Each object that is open holds its table.
+        if entries.capacity() / 4 > entries.len() {
+            entries.shrink_to_fit();
+        }
+        Ok(Self {
+            entries: entries.into_iter(),
+            value: None,
+            containers,
+        })
+    }
 }
 
 impl<'de> MapAccess<'de> for &mut Object<'de> {
@@ -375,6 +367,13 @@ macro_rules! parsed {
     )*};
 }
 
+/// Whatever number the key is: the visitor says whether it fits.
+macro_rules! numbers {
+    ($($method:ident),* $(,)?) => {
+        parsed!($($method: u64, visit_u64, i64, visit_i64, f64, visit_f64;)*);
+    };
+}
+
 impl<'de> Deserializer<'de> for Key<'de> {
     type Error = PathError;
 
@@ -382,20 +381,23 @@ impl<'de> Deserializer<'de> for Key<'de> {
         visitor.visit_borrowed_str(self.0)
     }
 
+    numbers!(
+        deserialize_i8,
+        deserialize_i16,
+        deserialize_i32,
+        deserialize_i64,
+        deserialize_u8,
+        deserialize_u16,
+        deserialize_u32,
+        deserialize_u64,
+        deserialize_f64,
+    );
+
     parsed!(
         deserialize_bool: bool, visit_bool;
-        deserialize_i8: u64, visit_u64, i64, visit_i64, f64, visit_f64;
-        deserialize_i16: u64, visit_u64, i64, visit_i64, f64, visit_f64;
-        deserialize_i32: u64, visit_u64, i64, visit_i64, f64, visit_f64;
-        deserialize_i64: u64, visit_u64, i64, visit_i64, f64, visit_f64;
         deserialize_i128: i128, visit_i128;
-        deserialize_u8: u64, visit_u64, i64, visit_i64, f64, visit_f64;
-        deserialize_u16: u64, visit_u64, i64, visit_i64, f64, visit_f64;
-        deserialize_u32: u64, visit_u64, i64, visit_i64, f64, visit_f64;
-        deserialize_u64: u64, visit_u64, i64, visit_i64, f64, visit_f64;
         deserialize_u128: u128, visit_u128;
         deserialize_f32: u64, visit_u64, i64, visit_i64, f32, visit_f32;
-        deserialize_f64: u64, visit_u64, i64, visit_i64, f64, visit_f64;
     );
 
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {

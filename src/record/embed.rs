@@ -6,7 +6,7 @@ use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Error as _, Serialize, SerializeMap, SerializeSeq, Serializer};
 
 use super::encode::{Encoder, Loss};
-use super::ser::{MAX_CONTAINERS, ToValue};
+use super::ser::{ToValue, inside};
 use super::wire::{self, Message, Number, Value, WireError};
 use super::{Record, json};
 use crate::error::Error;
@@ -58,11 +58,7 @@ struct Node<'a> {
 
 impl<'a> Node<'a> {
     fn inside<E: serde::ser::Error>(&self) -> Result<usize, E> {
-        if self.containers == MAX_CONTAINERS {
-            let what = format!("objects and arrays nested deeper than {MAX_CONTAINERS}");
-            return Err(E::custom(what));
-        }
-        Ok(self.containers + 1)
+        inside(self.containers).map_err(|error| E::custom(error.what()))
     }
 
     fn malformed<E: serde::ser::Error>(&self) -> impl Fn(WireError) -> E {

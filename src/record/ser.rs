@@ -13,7 +13,16 @@ use super::path::PathError;
 
 /// How many objects and arrays may stand in each other, the document itself included. Types recurse on
 /// the stack, so the wire's own limit would be too deep.
-pub(super) const MAX_CONTAINERS: usize = 128;
+const MAX_CONTAINERS: usize = 128;
+
+/// How many what is in an object or array stands in, which itself stands in so many.
+pub(super) fn inside(containers: usize) -> Result<usize> {
+    if containers == MAX_CONTAINERS {
+        let what = format!("objects and arrays nested deeper than {MAX_CONTAINERS}");
+        return Err(PathError::new(what));
+    }
+    Ok(containers + 1)
+}
 
 type Result<T> = std::result::Result<T, PathError>;
 
@@ -64,16 +73,8 @@ impl<'a> ToValue<'a> {
         self.scalar(|encoder| encoder.number(value))
     }
 
-    fn check_depth(&self) -> Result<()> {
-        if self.depth == MAX_CONTAINERS {
-            let what = format!("objects and arrays nested deeper than {MAX_CONTAINERS}");
-            return Err(PathError::new(what));
-        }
-        Ok(())
-    }
-
     pub(super) fn object(self) -> Result<ToObject<'a>> {
-        self.check_depth()?;
+        let depth = inside(self.depth)?;
         let open = match self.tag {
             Some(tag) => [
                 Some(self.encoder.open(tag)),
@@ -84,7 +85,7 @@ impl<'a> ToValue<'a> {
         Ok(ToObject {
             encoder: self.encoder,
             open,
-            depth: self.depth + 1,
+            depth,
             key: String::new(),
             entry: None,
             variant: None,
@@ -93,7 +94,7 @@ impl<'a> ToValue<'a> {
 
     pub(super) fn array(self) -> Result<ToArray<'a>> {
         let tag = self.tag.ok_or_else(not_an_object)?;
-        self.check_depth()?;
+        let depth = inside(self.depth)?;
         let open = [
             Some(self.encoder.open(tag)),
             Some(self.encoder.open(encode::LIST_VALUE)),
@@ -101,7 +102,7 @@ impl<'a> ToValue<'a> {
         Ok(ToArray {
             encoder: self.encoder,
             open,
-            depth: self.depth + 1,
+            depth,
             len: 0,
             variant: None,
         })

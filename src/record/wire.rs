@@ -415,7 +415,6 @@ pub(crate) trait Table<'a>: DerefMut<Target = [Entry<'a>]> {
     fn capacity(&self) -> usize;
     fn push(&mut self, entry: Entry<'a>);
     fn truncate(&mut self, len: usize);
-    fn reserve(&mut self, more: usize);
     fn reserve_exact(&mut self, more: usize);
 }
 
@@ -432,10 +431,6 @@ macro_rules! tables {
 
             fn truncate(&mut self, len: usize) {
                 self.truncate(len);
-            }
-
-            fn reserve(&mut self, more: usize) {
-                self.reserve(more);
             }
 
             fn reserve_exact(&mut self, more: usize) {
@@ -475,14 +470,13 @@ pub(crate) fn entries<'a>(
     Ok(())
 }
 
-/// Makes room for another entry in a table that is full.
+/// Makes room for another entry in a table that is full and long. One that is not grows by itself.
 #[cold]
 fn make_room<'a>(table: &mut impl Table<'a>, start: usize, depth: usize) -> Result<()> {
     /// So many are not worth the trouble.
     const FEW: usize = 4096;
     let len = table.len();
     if len < FEW {
-        table.reserve(1);
         return Ok(());
     }
     let kept = sort(&mut table[start..], depth)?;

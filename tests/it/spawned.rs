@@ -146,6 +146,12 @@ async fn async_closure(client: &Client, cids: &[Cid]) -> usize {
     count(&mut results).await
 }
 
+async fn async_closure_that_moves(client: &Client, cids: &[Cid]) -> usize {
+    let items = stream::iter(cids).then(async move |cid| (cid, cids.len()));
+    let mut results = Box::pin(items).pull_from(client);
+    count(&mut results).await
+}
+
 /// Closures over the results.
 async fn filtered_results(client: &Client, cids: &[Cid]) -> usize {
     let results = stream::iter(cids).pull_from(client);
@@ -196,6 +202,7 @@ async fn tags_boxes_and_closures() {
         assert_eq!(filtered_iterator(&client, &cids, &wanted).await, 3);
         assert_eq!(filtered_stream(&client, &cids, &cids[2]).await, 4);
         assert_eq!(async_closure(&client, &cids).await, 5);
+        assert_eq!(async_closure_that_moves(&client, &cids).await, 5);
         assert_eq!(filtered_results(&client, &cids).await, 5);
         assert_eq!(boxed_before_what_keeps_items(&client, &cids).await, 5);
     });
