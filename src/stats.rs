@@ -30,7 +30,8 @@ pub struct Stats {
     pub already_stored: u64,
     /// Results handed out that were a failure.
     pub failed: u64,
-    /// Items in the window: taken, and their result not handed out.
+    /// Items in the window: taken, and their result not handed out. Those of an adapter that was dropped stay
+    /// in this count; those that [`into_remainder`](crate::Adapter::into_remainder) gave back do not.
     pub in_window: u64,
     /// Every item below this index has been answered, and its result handed out: stored, refused, or
     /// whatever else is settled. Here a later run may resume, by skipping so many items of the same
@@ -203,6 +204,7 @@ pub(crate) struct Counters {
     pub(crate) succeeded: Count,
     pub(crate) already_stored: Count,
     pub(crate) failed: Count,
+    pub(crate) given_back: Count,
     pub(crate) answered_below: Count,
     pub(crate) sent: Count,
     pub(crate) resent: Count,
@@ -244,6 +246,7 @@ impl Counters {
             succeeded: Count::default(),
             already_stored: Count::default(),
             failed: Count::default(),
+            given_back: Count::default(),
             answered_below: Count::default(),
             sent: Count::default(),
             resent: Count::default(),
@@ -282,7 +285,7 @@ impl Counters {
             succeeded,
             already_stored: self.already_stored.get(),
             failed,
-            in_window: taken.saturating_sub(succeeded + failed),
+            in_window: taken.saturating_sub(succeeded + failed + self.given_back.get()),
             answered_below: self.answered_below.get(),
             sent: self.sent.get(),
             resent: self.resent.get(),

@@ -365,6 +365,8 @@ where
         self.end_calls();
         let next_index = self.window.next_index();
         let (settled, unsettled) = self.window.dismantle();
+        let given_back = settled.len() + unsettled.len();
+        self.shared.counters.given_back.set(given_back as u64);
         let mut remainder = Remainder {
             input: self.input,
             input_ended: self.input_ended,

@@ -27,9 +27,21 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// The encoded Struct of a JSON text.
 pub(super) fn to_data(text: &[u8], loss: Loss) -> Result<Vec<u8>, Error> {
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    if is_utf_16(text) {
+        return Err(Error::invalid("text in UTF-16, where UTF-8 is needed"));
+    }
     let mut encoder = Encoder::new(loss);
     parse(text, ToValue::top(&mut encoder)).map_err(|error| Error::invalid(error.to_string()))?;
     Ok(encoder.into_bytes())
+}
+
+/// Whether a text looks as editors of Windows save it: with a byte order mark, or with a zero in its first
+/// character, which no JSON text in UTF-8 has.
+fn is_utf_16(text: &[u8]) -> bool {
+    matches!(
+        text,
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..]
+    )
 }
 
 /// Writes a JSON text that stands in another document.

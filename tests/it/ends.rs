@@ -328,7 +328,10 @@ async fn results_that_were_not_read_are_in_the_remainder() {
     let mut results = input.push_to(&client);
     assert!(poll(&mut results).is_pending());
     assert_eq!(peer.call().records().len(), 2);
+    let monitor = results.monitor();
+    assert_eq!(monitor.stats().in_window, 3);
     let remainder = results.into_remainder();
+    assert_eq!(monitor.stats().in_window, 0);
     // The second has had its result since it was taken.
     assert_eq!(remainder.unread.len(), 1);
     let failed = remainder.unread[0].as_ref().unwrap_err();

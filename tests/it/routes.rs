@@ -579,6 +579,19 @@ fn a_byte_order_mark_stands_before_a_text_and_nowhere_else() {
     assert_eq!(Record::from_json(text).unwrap().to_json().unwrap(), text);
 }
 
+#[test]
+fn a_text_in_utf_16_is_named_so() {
+    let text = r#"{"a": 1}"#;
+    let little: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    for (mark, text) in [(b"\xff\xfe", &little), (b"\xfe\xff", &big)] {
+        let marked = [mark.as_slice(), text].concat();
+        for text in [text, &marked] {
+            assert!(invalid(Record::from_json(text)).contains("UTF-16"));
+        }
+    }
+}
+
 /// JSON text within a typed value comes back as text, in canonical form.
 #[test]
 fn raw_json_goes_in_and_comes_out() {

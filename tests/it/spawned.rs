@@ -78,6 +78,13 @@ async fn pull_texts(client: &Client, texts: &[String]) -> Vec<String> {
     names.try_collect().await.unwrap()
 }
 
+async fn look_up_and_delete_texts(client: &Client, texts: &[String]) -> (usize, usize) {
+    let mut results = stream::iter(texts).lookup_in(client);
+    let found = count(&mut results).await;
+    let mut results = stream::iter(texts).delete_from(client);
+    (found, count(&mut results).await)
+}
+
 async fn pull_strs(client: &Client, texts: &[&str]) -> usize {
     let mut results = stream::iter(texts).pull_from(client);
     let mut pulled = 0;
@@ -98,6 +105,8 @@ async fn borrowed_texts() {
         let mut texts: Vec<_> = texts.iter().map(String::as_str).collect();
         texts.push("no CID");
         assert_eq!(pull_strs(&client, &texts).await, 5);
+        let texts: Vec<_> = cids.iter().map(Cid::to_string).collect();
+        assert_eq!(look_up_and_delete_texts(&client, &texts).await, (5, 5));
     });
     task.await.unwrap();
 }
@@ -114,12 +123,25 @@ async fn tagged(client: &Client, rows: &[(Cid, String)]) -> Vec<String> {
     names
 }
 
+async fn tagged_records(client: &Client, rows: &[(Record, String)]) -> usize {
+    let items = stream::iter(rows).map(|(record, name)| (record.clone(), name));
+    let mut results = items.push_to(client);
+    count(&mut results).await
+}
+
 async fn boxed(client: &Client, items: BoxStream<'_, &Cid>) -> usize {
     let results = items.pull_from(client);
     results
         .filter(|result| std::future::ready(result.is_ok()))
         .count()
         .await
+}
+
+async fn boxed_elsewhere(client: &Client, cids: &[Cid]) -> (usize, usize) {
+    let mut results = stream::iter(cids).boxed().lookup_in(client);
+    let found = count(&mut results).await;
+    let mut results = stream::iter(cids).boxed().delete_from(client);
+    (found, count(&mut results).await)
 }
 
 /// A closure in a borrowed iterator.
@@ -205,6 +227,12 @@ async fn tags_boxes_and_closures() {
         assert_eq!(async_closure_that_moves(&client, &cids).await, 5);
         assert_eq!(filtered_results(&client, &cids).await, 5);
         assert_eq!(boxed_before_what_keeps_items(&client, &cids).await, 5);
+        let rows: Vec<_> = rows.iter().zip(0..).collect();
+        let rows = rows
+            .into_iter()
+            .map(|((_, name), number)| (record(number), name.clone()));
+        assert_eq!(tagged_records(&client, &rows.collect::<Vec<_>>()).await, 5);
+        assert_eq!(boxed_elsewhere(&client, &cids).await, (5, 5));
     });
     task.await.unwrap();
 }
@@ -254,7 +282,8 @@ async fn chains_and_ends() {
     assert_eq!(other.len(), 5);
 }
 
-/// As frameworks ask it of a handler: a future that is `Send` and lives for as long as it likes.
+/// As frameworks ask it of a handler: a future that is `Send` and lives for as long as it likes. What `axum` asks
+/// beside that is about the arguments and the answer.
 fn handler<F, Answer>(handler: fn(Client, Vec<Cid>) -> F) -> fn(Client, Vec<Cid>) -> F
 where
     F: Future<Output = Result<Answer, Infallible>> + Send + 'static,
