@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
@@ -24,13 +23,13 @@ const TURN: Duration = Duration::from_secs(1);
 
 /// When the adapters of a client stop knocking at a server that is not there.
 ///
-/// After so many faults in a row ([`Verdict::Moment`](crate::Verdict::Moment)), with no answer between
+/// After so many faults in a row ([`Verdict::Transient`](crate::Verdict::Transient)), with no answer between
 /// them, the breaker opens. That the server fails at an item
 /// ([`Verdict::Attempt`](crate::Verdict::Attempt)) counts as a fault only where nothing succeeds: when
 /// it fails at what it has done before, or at 64 items in a row, or when there is no other to try.
 /// While it is open no adapter of this client takes anything from its input, and no call is opened
 /// but one probe at a time, which carries a single item, after a wait that grows as
-/// [`Retry::waits`](crate::Retry::waits) says, and up to a minute. Adapters take turns with it. If the
+/// [`Retry::backoff`](crate::Retry::backoff) says, and up to a minute. Adapters take turns with it. If the
 /// server is there but answers with `Internal`, input is taken as far as the window goes, probes wait at
 /// most 250 ms (or the first wait, if that is longer), and each carries an item that was tried least, or
 /// one that had succeeded before, since the items may be at fault. Any answer closes the breaker, and
@@ -53,20 +52,20 @@ const TURN: Duration = Duration::from_secs(1);
 /// # async fn example(client: Client) {
 /// // Wait for the server for as long as it takes: no other limit must come first.
 /// let client = client.with_breaker(CircuitBreaker::new().give_up_after(None));
-/// let options = Options::new().retry(Retry::new().time(Duration::MAX));
+/// let options = Options::new().retry(Retry::new().timeout(Duration::MAX));
 /// # let _ = (client, options);
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct CircuitBreaker {
-    threshold: Option<NonZeroU32>,
+    threshold: Option<u32>,
     give_up_after: Option<Duration>,
 }
 
 impl CircuitBreaker {
     /// The default of [`threshold`](Self::threshold): 3 faults in a row.
-    pub const DEFAULT_THRESHOLD: NonZeroU32 = NonZeroU32::new(3).expect("not zero");
+    pub const DEFAULT_THRESHOLD: u32 = 3;
     /// The default of [`give_up_after`](Self::give_up_after): 5 minutes.
     pub const DEFAULT_GIVE_UP_AFTER: Duration = Duration::from_secs(300);
 
@@ -87,7 +86,13 @@ impl CircuitBreaker {
     }
 
     /// How many faults in a row open it. Default: 3.
-    pub const fn threshold(mut self, faults: NonZeroU32) -> Self {
+    ///
+    /// # Panics
+    ///
+    /// At zero: [`off`](Self::off) is a breaker that never opens.
+    #[track_caller]
+    pub const fn threshold(mut self, faults: u32) -> Self {
+        assert!(faults > 0, "a breaker opens after one fault at least");
         self.threshold = Some(faults);
         self
     }
@@ -96,7 +101,7 @@ impl CircuitBreaker {
     /// gives up. Default: 5 minutes; `None`: never. An adapter that has nothing to send does not
     /// wait.
     ///
-    /// [`Retry::time`](crate::Retry::time) is another limit, and the shorter one ends the wait: to
+    /// [`Retry::timeout`](crate::Retry::timeout) is another limit, and the shorter one ends the wait: to
     /// outlast an outage, raise both. Any result starts the time anew, a failure too.
     ///
     /// Then all that remains fails, with the last fault as the cause: what was never sent, and all
@@ -214,7 +219,7 @@ impl Breaker {
 
     pub(crate) fn is_open(&self) -> bool {
         let threshold = self.settings.threshold;
-        threshold.is_some_and(|threshold| self.faults.load(Ordering::Acquire) >= threshold.get())
+        threshold.is_some_and(|threshold| self.faults.load(Ordering::Acquire) >= threshold)
     }
 
     /// The server has answered: all is well.
@@ -369,8 +374,7 @@ mod tests {
     }
 
     fn open(faults: u32) -> (User, Instant) {
-        let threshold = NonZeroU32::new(faults).expect("not zero");
-        let breaker = Breaker::new(CircuitBreaker::new().threshold(threshold)).user();
+        let breaker = Breaker::new(CircuitBreaker::new().threshold(faults)).user();
         let now = Instant::now();
         for _ in 0..faults {
             assert!(matches!(breaker.permit(&context(), now), Permit::Granted));
@@ -506,7 +510,7 @@ mod tests {
     #[test]
     fn the_defaults_are_what_the_docs_say() {
         let defaults = CircuitBreaker::default();
-        assert_eq!(defaults.threshold.map(NonZeroU32::get), Some(3));
+        assert_eq!(defaults.threshold, Some(3));
         assert_eq!(defaults.give_up_after.map(|time| time.as_secs()), Some(300));
     }
 }

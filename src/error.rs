@@ -399,7 +399,7 @@ pub struct Failed<I, T = ()> {
     pub tag: T,
     /// How many calls have carried it, whoever's fault it was that they ended; behind refused
     /// records it is carried again without a fault. 0: it never left. (What
-    /// [`Retry::tries`](crate::Retry::tries) limits is another count.)
+    /// [`Retry::max_attempts`](crate::Retry::max_attempts) limits is another count.)
     pub attempts: u32,
     /// Why.
     pub error: Error,

@@ -1,6 +1,5 @@
 //! What a caller may choose for an adapter.
 
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use crate::retry::Retry;
@@ -13,18 +12,15 @@ use crate::retry::Retry;
 ///
 /// ```
 /// use agntcy_dir_stream::Options;
-/// use std::num::NonZeroUsize;
 ///
-/// let options = Options::new()
-///     .window(NonZeroUsize::new(64).expect("not zero"))
-///     .verify(false);
+/// let options = Options::new().window(64).verify(false);
 /// # let _ = options;
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Options {
-    pub(crate) window: NonZeroUsize,
-    pub(crate) window_bytes: NonZeroUsize,
+    pub(crate) window: usize,
+    pub(crate) window_bytes: usize,
     pub(crate) verify: bool,
     pub(crate) retry: Retry,
     pub(crate) stall_after: Option<Duration>,
@@ -32,21 +28,20 @@ pub struct Options {
     pub(crate) idle_close: Option<Duration>,
     pub(crate) stop_on_error: bool,
     pub(crate) unordered: bool,
-    pub(crate) calls: NonZeroUsize,
-    pub(crate) least_in_flight: NonZeroUsize,
-    most_in_flight: NonZeroUsize,
+    pub(crate) calls: usize,
+    pub(crate) min_in_flight: usize,
+    max_in_flight: usize,
 }
 
 impl Options {
     /// The default of [`window`](Self::window): 1024 items. Without a delay, records take as little
     /// CPU from 256 on (lookups in windows of 16, 64, 256, 1024 and 4096 took 1.45, 0.85, 0.75, 0.74 and
     /// 0.74 µs each, setup included); over a round trip of 10 ms, 1024 are 100,000 records a second.
-    pub const DEFAULT_WINDOW: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
+    pub const DEFAULT_WINDOW: usize = 1024;
 
     /// The default of [`window_bytes`](Self::window_bytes): 16 MiB, four records of the largest
     /// size a server takes.
-    pub const DEFAULT_WINDOW_BYTES: NonZeroUsize =
-        NonZeroUsize::new(16 * 1024 * 1024).expect("not zero");
+    pub const DEFAULT_WINDOW_BYTES: usize = 16 * 1024 * 1024;
 
     /// The default of [`stall_after`](Self::stall_after): 1 minute.
     pub const DEFAULT_STALL_AFTER: Duration = Duration::from_secs(60);
@@ -71,14 +66,14 @@ impl Options {
             idle_close: Some(Self::DEFAULT_IDLE_CLOSE),
             stop_on_error: false,
             unordered: false,
-            calls: NonZeroUsize::MIN,
-            least_in_flight: NonZeroUsize::MIN,
-            most_in_flight: NonZeroUsize::MAX,
+            calls: 1,
+            min_in_flight: 1,
+            max_in_flight: usize::MAX,
         }
     }
 
-    pub(crate) fn most_in_flight(&self) -> NonZeroUsize {
-        self.most_in_flight.min(self.window)
+    pub(crate) fn max_in_flight(&self) -> usize {
+        self.max_in_flight.min(self.window)
     }
 
     /// How many items may be taken from the input and not yet have their result handed out.
@@ -88,7 +83,13 @@ impl Options {
     /// trip. With several [`calls`](Self::calls) each has its part, and what waits for its turn in
     /// the order of results is in it, too. For a delete it is also the largest segment, which is
     /// acknowledged as a whole.
-    pub const fn window(mut self, items: NonZeroUsize) -> Self {
+    ///
+    /// # Panics
+    ///
+    /// At zero.
+    #[track_caller]
+    pub const fn window(mut self, items: usize) -> Self {
+        assert!(items > 0, "a window has room for one item at least");
         self.window = items;
         self
     }
@@ -102,7 +103,13 @@ impl Options {
     /// so these can exceed it. The first item that waits for its answer is always asked for.
     ///
     /// What a ref type of yours holds is not counted.
-    pub const fn window_bytes(mut self, bytes: NonZeroUsize) -> Self {
+    ///
+    /// # Panics
+    ///
+    /// At zero.
+    #[track_caller]
+    pub const fn window_bytes(mut self, bytes: usize) -> Self {
+        assert!(bytes > 0, "a window has room for one byte at least");
         self.window_bytes = bytes;
         self
     }
@@ -235,18 +242,15 @@ impl Options {
     /// over a local folder then refuses one as already stored, which is found out and is a success.
     ///
     /// ```
-    /// use std::num::NonZeroUsize;
-    ///
     /// use agntcy_dir_stream::prelude::*;
     /// use futures::{StreamExt, stream};
     ///
     /// # #[cfg(feature = "server")]
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
     /// # let client = agntcy_dir_stream::server::Store::new().client();
-    /// let eight = NonZeroUsize::new(8).expect("not zero");
     /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
     /// let records = stream::iter(vec![record; 100]);
-    /// let results = records.push_to_with(&client, &Options::new().calls(eight));
+    /// let results = records.push_to_with(&client, &Options::new().calls(8));
     /// let indexes: Vec<_> = results.map(|result| result.unwrap().index).collect().await;
     /// assert!(indexes.is_sorted());
     /// # Ok(())
@@ -254,7 +258,13 @@ impl Options {
     /// # #[cfg(feature = "server")]
     /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
     /// ```
-    pub const fn calls(mut self, calls: NonZeroUsize) -> Self {
+    ///
+    /// # Panics
+    ///
+    /// At zero.
+    #[track_caller]
+    pub const fn calls(mut self, calls: usize) -> Self {
+        assert!(calls > 0, "an adapter has one call at least");
         self.calls = calls;
         self
     }
@@ -265,14 +275,23 @@ impl Options {
     /// What is behind a bad record in its call was sent in vain and is sent again. So the number is
     /// kept such that no more than nine requests are sent in vain for each ten that are answered.
     /// It begins with 64 and doubles with each round trip until a call ends; where bad records are
-    /// rare, it is at the most, and where they become rare, it grows back by a tenth in each round
+    /// rare, it is at `max`, and where they become rare, it grows back by a tenth in each round
     /// trip.
     ///
-    /// The same number for both turns this off. If the least is above the most, the most counts. A
+    /// The same number for both turns this off. If `min` is above `max`, `max` counts. A
     /// delete, which has no answer for each ref, has its own way of halving.
-    pub const fn in_flight(mut self, least: NonZeroUsize, most: NonZeroUsize) -> Self {
-        self.least_in_flight = least;
-        self.most_in_flight = most;
+    ///
+    /// # Panics
+    ///
+    /// At zero.
+    #[track_caller]
+    pub const fn in_flight(mut self, min: usize, max: usize) -> Self {
+        assert!(
+            min > 0 && max > 0,
+            "a call has one request in flight at least"
+        );
+        self.min_in_flight = min;
+        self.max_in_flight = max;
         self
     }
 }
@@ -289,16 +308,16 @@ mod tests {
 
     #[test]
     fn the_defaults_are_what_the_docs_say() {
-        assert_eq!(Options::DEFAULT_WINDOW.get(), 1024);
-        assert_eq!(Options::DEFAULT_WINDOW_BYTES.get(), 4 * 4 * 1024 * 1024);
+        assert_eq!(Options::DEFAULT_WINDOW, 1024);
+        assert_eq!(Options::DEFAULT_WINDOW_BYTES, 4 * 4 * 1024 * 1024);
         assert_eq!(Options::DEFAULT_STALL_AFTER.as_secs(), 60);
         assert_eq!(Options::DEFAULT_MAX_CALL_AGE.as_secs(), 4 * 60);
         assert_eq!(Options::DEFAULT_IDLE_CLOSE.as_secs(), 60);
         let defaults = Options::default();
         assert!(defaults.verify && defaults.retry.is_on());
         assert!(!defaults.stop_on_error && !defaults.unordered);
-        assert_eq!(defaults.calls.get(), 1);
-        assert_eq!(defaults.least_in_flight.get(), 1);
-        assert_eq!(defaults.most_in_flight(), Options::DEFAULT_WINDOW);
+        assert_eq!(defaults.calls, 1);
+        assert_eq!(defaults.min_in_flight, 1);
+        assert_eq!(defaults.max_in_flight(), Options::DEFAULT_WINDOW);
     }
 }

@@ -1,7 +1,6 @@
 //! How hard an adapter tries.
 
 use std::fmt;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +9,13 @@ use tonic::Status;
 
 use crate::verdict::Verdict;
 
-type Judge = dyn Fn(&Status) -> Verdict + Send + Sync;
+type Classify = dyn Fn(&Status) -> Verdict + Send + Sync;
 
 /// What an adapter does about faults: how often, how long, and after which waits it tries again.
 ///
 /// What is retried:
 ///
-/// - Items whose call broke before their answer came ([`Verdict::Moment`]), and only those: what
+/// - Items whose call broke before their answer came ([`Verdict::Transient`]), and only those: what
 ///   was answered is never sent again. A pull or lookup is asked again, a delete sent again. A push
 ///   is looked up first, by its CID: found is a success
 ///   ([`Pushed::already_stored`](crate::Pushed::already_stored)), missing is sent again.
@@ -50,7 +49,7 @@ type Judge = dyn Fn(&Status) -> Verdict + Send + Sync;
 ///   failed at it for two minutes. So do the last refs of a delete, when all others are deleted.
 /// - A server that takes what it has and fails at all else, as one that cannot write may do, cannot be
 ///   told from bad records: those records get their errors.
-/// - Waits double from the first of [`waits`](Self::waits) up to the longest, each lengthened at
+/// - Waits double from the first of [`backoff`](Self::backoff) up to the longest, each lengthened at
 ///   random by up to its own length. A server's own word comes first: `grpc-retry-pushback-ms`,
 ///   `google.rpc.RetryInfo`, `retry-after` in seconds; "never", in the first of these, is the end of
 ///   the item's tries. After several faults in a row it makes the wait longer, and not shorter.
@@ -64,7 +63,7 @@ type Judge = dyn Fn(&Status) -> Verdict + Send + Sync;
 ///
 /// | what | how long | set by |
 /// |---|---|---|
-/// | an item, from when it is taken to its result | 10 minutes | [`time`](Self::time) |
+/// | an item, from when it is taken to its result | 10 minutes | [`timeout`](Self::timeout) |
 /// | a call without a byte, either way | 60 seconds, then it is made again | [`Options::stall_after`](crate::Options::stall_after) |
 /// | all that is left, while the circuit is open and there is no result | 5 minutes | [`CircuitBreaker::give_up_after`](crate::CircuitBreaker::give_up_after) |
 /// | an item at which the server fails, where nothing has succeeded yet | 2 minutes | fixed |
@@ -74,15 +73,14 @@ type Judge = dyn Fn(&Status) -> Verdict + Send + Sync;
 /// | all that was taken, after [`drain`](crate::Adapter::drain) | what it was told | its argument |
 ///
 /// ```
-/// use std::num::NonZeroU32;
 /// use std::time::Duration;
 ///
 /// use agntcy_dir_stream::{Options, Retry};
 ///
 /// let patient = Retry::new()
-///     .tries(NonZeroU32::new(10).expect("not zero"))
-///     .waits(Duration::from_secs(1), Duration::from_secs(60))
-///     .time(Duration::from_secs(3600));
+///     .max_attempts(10)
+///     .backoff(Duration::from_secs(1), Duration::from_secs(60))
+///     .timeout(Duration::from_secs(3600));
 /// let options = Options::new().retry(patient);
 /// let options = options.retry(Retry::off());
 /// # let _ = options;
@@ -91,33 +89,33 @@ type Judge = dyn Fn(&Status) -> Verdict + Send + Sync;
 #[must_use]
 pub struct Retry {
     is_on: bool,
-    tries: NonZeroU32,
-    first_wait: Duration,
-    longest_wait: Duration,
-    time: Duration,
-    judge: Option<Arc<Judge>>,
+    max_attempts: u32,
+    min_backoff: Duration,
+    max_backoff: Duration,
+    timeout: Duration,
+    classify: Option<Arc<Classify>>,
 }
 
 impl Retry {
-    /// The default of [`tries`](Self::tries): 5.
-    pub const DEFAULT_TRIES: NonZeroU32 = NonZeroU32::new(5).expect("not zero");
-    /// The default of the first of the [`waits`](Self::waits): 100 ms.
-    pub const DEFAULT_FIRST_WAIT: Duration = Duration::from_millis(100);
-    /// The default of the longest of the [`waits`](Self::waits): 30 s.
-    pub const DEFAULT_LONGEST_WAIT: Duration = Duration::from_secs(30);
-    /// The default of [`time`](Self::time): 10 minutes.
-    pub const DEFAULT_TIME: Duration = Duration::from_secs(600);
+    /// The default of [`max_attempts`](Self::max_attempts): 5.
+    pub const DEFAULT_MAX_ATTEMPTS: u32 = 5;
+    /// The default of the first of the [`backoff`](Self::backoff): 100 ms.
+    pub const DEFAULT_MIN_BACKOFF: Duration = Duration::from_millis(100);
+    /// The default of the longest of the [`backoff`](Self::backoff): 30 s.
+    pub const DEFAULT_MAX_BACKOFF: Duration = Duration::from_secs(30);
+    /// The default of [`timeout`](Self::timeout): 10 minutes.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 
     /// The defaults: 5 tries, waits from 100 ms to 30 s, 10 minutes a record,
-    /// [`Verdict::of`] as the judge.
+    /// [`Verdict::of`].
     pub const fn new() -> Self {
         Self {
             is_on: true,
-            tries: Self::DEFAULT_TRIES,
-            first_wait: Self::DEFAULT_FIRST_WAIT,
-            longest_wait: Self::DEFAULT_LONGEST_WAIT,
-            time: Self::DEFAULT_TIME,
-            judge: None,
+            max_attempts: Self::DEFAULT_MAX_ATTEMPTS,
+            min_backoff: Self::DEFAULT_MIN_BACKOFF,
+            max_backoff: Self::DEFAULT_MAX_BACKOFF,
+            timeout: Self::DEFAULT_TIMEOUT,
+            classify: None,
         }
     }
 
@@ -135,21 +133,27 @@ impl Retry {
         off
     }
 
-    /// How many faults may meet an item first, as the one that the server was at, before it gets its
-    /// error. Default: 5.
-    pub fn tries(mut self, tries: NonZeroU32) -> Self {
-        self.tries = tries;
+    /// How many faults may meet an item before it gets its error. A fault counts only for the item that the
+    /// server was at. Default: 5.
+    ///
+    /// # Panics
+    ///
+    /// At zero.
+    #[track_caller]
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        assert!(attempts > 0, "an item has one attempt at least");
+        self.max_attempts = attempts;
         self
     }
 
-    /// The first and the longest wait between tries. Default: 100 ms and 30 s. A longest below the
-    /// first counts as the first.
+    /// The first and the longest wait between attempts. Default: 100 ms and 30 s. If `max` is below `min`,
+    /// `min` counts.
     ///
     /// Between calls that break one after the other there is a wait of 1 ms at least, which doubles up to
     /// 128 ms.
-    pub fn waits(mut self, first: Duration, longest: Duration) -> Self {
-        self.first_wait = first;
-        self.longest_wait = longest.max(first);
+    pub fn backoff(mut self, min: Duration, max: Duration) -> Self {
+        self.min_backoff = min;
+        self.max_backoff = max.max(min);
         self
     }
 
@@ -166,14 +170,17 @@ impl Retry {
     ///
     /// With a server that is slow and not broken, this must be more than a window's worth of
     /// answers. An open [`CircuitBreaker`](crate::CircuitBreaker) has a limit of its own.
-    pub fn time(mut self, time: Duration) -> Self {
-        self.time = time;
+    pub fn timeout(mut self, time: Duration) -> Self {
+        self.timeout = time;
         self
     }
 
-    /// Another judgement of how a call ended, in place of [`Verdict::of`]: see [`Verdict`].
-    pub fn judge(mut self, judge: impl Fn(&Status) -> Verdict + Send + Sync + 'static) -> Self {
-        self.judge = Some(Arc::new(judge));
+    /// What the end of a call says, in place of [`Verdict::of`]: see [`Verdict`].
+    pub fn classify(
+        mut self,
+        classify: impl Fn(&Status) -> Verdict + Send + Sync + 'static,
+    ) -> Self {
+        self.classify = Some(Arc::new(classify));
         self
     }
 
@@ -181,31 +188,31 @@ impl Retry {
         self.is_on
     }
 
-    pub(crate) fn most_tries(&self) -> u32 {
-        if self.is_on { self.tries.get() } else { 1 }
+    pub(crate) fn attempts_allowed(&self) -> u32 {
+        if self.is_on { self.max_attempts } else { 1 }
     }
 
-    pub(crate) fn most_time(&self) -> Duration {
-        self.time
+    pub(crate) fn time_allowed(&self) -> Duration {
+        self.timeout
     }
 
     pub(crate) fn verdict(&self, status: &Status) -> Verdict {
-        match &self.judge {
-            Some(judge) => judge(status),
+        match &self.classify {
+            Some(classify) => classify(status),
             None => Verdict::of(status),
         }
     }
 
     /// The shortest wait that was asked for.
-    pub(crate) fn first_wait(&self) -> Duration {
-        self.first_wait
+    pub(crate) fn shortest_delay(&self) -> Duration {
+        self.min_backoff
     }
 
     /// The waits after faults in a row, endless.
-    pub(crate) fn backoff(&self) -> ExponentialBackoff {
+    pub(crate) fn delays(&self) -> ExponentialBackoff {
         ExponentialBuilder::new()
-            .with_min_delay(self.first_wait)
-            .with_max_delay(self.longest_wait)
+            .with_min_delay(self.min_backoff)
+            .with_max_delay(self.max_backoff)
             .without_max_times()
             .with_jitter()
             .build()
@@ -216,13 +223,13 @@ impl Retry {
     pub(crate) fn wait_at_fault(&self, tries: u32) -> Duration {
         let doubled = 1 << tries.saturating_sub(1).min(10);
         let wait = Duration::from_micros(500) * doubled;
-        wait.min(Duration::from_millis(50)).min(self.first_wait)
+        wait.min(Duration::from_millis(50)).min(self.min_backoff)
     }
 
     /// The wait before an item's next try.
     pub(crate) fn wait_after(&self, tries: u32) -> Duration {
         let earlier = tries.saturating_sub(1).min(64) as usize;
-        self.backoff().nth(earlier).unwrap_or(self.longest_wait)
+        self.delays().nth(earlier).unwrap_or(self.max_backoff)
     }
 }
 
@@ -236,11 +243,11 @@ impl fmt::Debug for Retry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Retry")
             .field("is_on", &self.is_on)
-            .field("tries", &self.tries)
-            .field("first_wait", &self.first_wait)
-            .field("longest_wait", &self.longest_wait)
-            .field("time", &self.time)
-            .field("has_own_judge", &self.judge.is_some())
+            .field("max_attempts", &self.max_attempts)
+            .field("min_backoff", &self.min_backoff)
+            .field("max_backoff", &self.max_backoff)
+            .field("timeout", &self.timeout)
+            .field("has_own_classifier", &self.classify.is_some())
             .finish()
     }
 }
@@ -253,24 +260,24 @@ mod tests {
     fn the_defaults_are_what_the_docs_say() {
         let retry = Retry::default();
         assert!(retry.is_on());
-        assert_eq!(retry.most_tries(), 5);
-        assert_eq!(retry.first_wait.as_millis(), 100);
-        assert_eq!(retry.longest_wait.as_secs(), 30);
-        assert_eq!(retry.most_time().as_secs(), 10 * 60);
+        assert_eq!(retry.attempts_allowed(), 5);
+        assert_eq!(retry.min_backoff.as_millis(), 100);
+        assert_eq!(retry.max_backoff.as_secs(), 30);
+        assert_eq!(retry.time_allowed().as_secs(), 10 * 60);
         assert!(!Retry::off().is_on());
-        assert_eq!(Retry::off().most_tries(), 1);
+        assert_eq!(Retry::off().attempts_allowed(), 1);
     }
 
     #[test]
     fn waits_double_up_to_the_longest_and_are_at_most_doubled_again() {
         let second = Duration::from_secs(1);
-        let retry = Retry::new().waits(second, 5 * second);
+        let retry = Retry::new().backoff(second, 5 * second);
         for (tries, least) in [(0, 1), (1, 1), (2, 2), (3, 4), (4, 5), (5, 5), (1000, 5)] {
             let wait = retry.wait_after(tries);
             assert!(wait >= least * second, "{wait:?} after {tries}");
             assert!(wait <= 2 * least * second, "{wait:?} after {tries}");
         }
-        let odd = Retry::new().waits(2 * second, second);
+        let odd = Retry::new().backoff(2 * second, second);
         assert!(odd.wait_after(9) >= 2 * second);
     }
 }

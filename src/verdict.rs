@@ -8,7 +8,7 @@ use crate::error::ErrorKind;
 
 /// Whom the status that ended a call is about: a record, a try of it, the moment, or everything.
 /// [`Verdict::of`] is the judgement that every adapter
-/// uses unless [`Retry::judge`](crate::Retry::judge) brings another.
+/// uses unless [`Retry::classify`](crate::Retry::classify) brings another.
 ///
 /// | the call ended with | verdict |
 /// |---|---|
@@ -19,12 +19,12 @@ use crate::error::ErrorKind;
 /// | `Internal` "failed to pull record: failed to unmarshal record for CID …": what is stored cannot be decoded | [`Record`](Self::Record) |
 /// | an answer that cannot be read | [`Record`](Self::Record) |
 /// | `Internal`, `Unknown`, `DataLoss`, `AlreadyExists` in any other words of the server's own, such as "failed to validate record: … HTTP 503" | [`Attempt`](Self::Attempt) |
-/// | `Unavailable`, `ResourceExhausted`, `DeadlineExceeded`, `Aborted`, `Cancelled` | [`Moment`](Self::Moment) |
-/// | whatever the transport made up: a reset, GOAWAY, too many pings, no connection, a status too long for the header list | [`Moment`](Self::Moment) |
-/// | an answer of a proxy that is not gRPC, such as a 502 page | [`Moment`](Self::Moment) |
-/// | OK, with answers missing | [`Moment`](Self::Moment) |
-/// | no progress for [`Options::stall_after`](crate::Options::stall_after) | [`Moment`](Self::Moment) |
-/// | `Unauthenticated`, `PermissionDenied`, `Unimplemented`; HTTP 401, 403, 404 | [`Whole`](Self::Whole) |
+/// | `Unavailable`, `ResourceExhausted`, `DeadlineExceeded`, `Aborted`, `Cancelled` | [`Transient`](Self::Transient) |
+/// | whatever the transport made up: a reset, GOAWAY, too many pings, no connection, a status too long for the header list | [`Transient`](Self::Transient) |
+/// | an answer of a proxy that is not gRPC, such as a 502 page | [`Transient`](Self::Transient) |
+/// | OK, with answers missing | [`Transient`](Self::Transient) |
+/// | no progress for [`Options::stall_after`](crate::Options::stall_after) | [`Transient`](Self::Transient) |
+/// | `Unauthenticated`, `PermissionDenied`, `Unimplemented`; HTTP 401, 403, 404 | [`Caller`](Self::Caller) |
 ///
 /// One code says several things, so the code alone does not decide: a status with a
 /// [source](StdError::source) was made of a broken transport, whatever its code.
@@ -45,9 +45,9 @@ pub enum Verdict {
     /// ([`Retry`](crate::Retry)).
     Attempt,
     /// Of the moment: nobody is named. What has no answer is sent again after a wait.
-    Moment,
+    Transient,
     /// Of the whole: who asks, or what is asked, is refused. All remaining items say so.
-    Whole,
+    Caller,
 }
 
 impl Verdict {
@@ -56,7 +56,7 @@ impl Verdict {
     /// ```
     /// use agntcy_dir_stream::{Code, Retry, Status, Verdict};
     ///
-    /// let retry = Retry::new().judge(|status: &Status| match status.code() {
+    /// let retry = Retry::new().classify(|status: &Status| match status.code() {
     ///     // This server's validator answers so when a record is at fault.
     ///     Code::Aborted => Verdict::Record,
     ///     _ => Verdict::of(status),
@@ -66,10 +66,10 @@ impl Verdict {
     #[must_use]
     pub fn of(status: &Status) -> Self {
         if is_of_transport(status) {
-            return Self::Moment;
+            return Self::Transient;
         }
         match status.code() {
-            Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented => Self::Whole,
+            Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented => Self::Caller,
             Code::ResourceExhausted if oversize(status).is_some() || is_unreadable(status) => {
                 Self::Record
             }
@@ -77,7 +77,7 @@ impl Verdict {
             | Code::ResourceExhausted
             | Code::DeadlineExceeded
             | Code::Cancelled
-            | Code::Aborted => Self::Moment,
+            | Code::Aborted => Self::Transient,
             _ if is_unreadable(status) || is_for_good(status) => Self::Record,
             Code::Internal | Code::Unknown | Code::DataLoss | Code::AlreadyExists => Self::Attempt,
             _ => Self::Record,

@@ -443,7 +443,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_ends_before_there_is_a_connection_says_what_it_waits_for() {
-        let retry = || Retry::new().time(FIVE);
+        let retry = || Retry::new().timeout(FIVE);
         let off = || Options::new().retry(Retry::off());
         for (make, what) in [
             (silent as fn() -> Connection, "the server said nothing"),
@@ -479,7 +479,7 @@ mod tests {
         let client = Client::over(Arc::new(slow)).with_nodes_of(Client::over(Arc::new(silent())));
         let options = Options::new()
             .calls(2.try_into().unwrap())
-            .retry(Retry::new().time(FIVE));
+            .retry(Retry::new().timeout(FIVE));
         let words = failure(client, options, false).await;
         assert!(words.ends_with("no answer in 5 s"), "{words}");
     }

@@ -9,7 +9,6 @@ mod single;
 mod transport;
 
 use std::fmt;
-use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 
 pub use self::compression::Compression;
@@ -140,8 +139,14 @@ impl Client {
     ///
     /// A client over a [service of your own](Self::from_service) stays with that: join several with
     /// [`with_nodes_of`](Self::with_nodes_of).
+    ///
+    /// # Panics
+    ///
+    /// At zero.
     #[must_use]
-    pub fn with_connections(self, connections: NonZeroUsize) -> Self {
+    #[track_caller]
+    pub fn with_connections(self, connections: usize) -> Self {
+        assert!(connections > 0, "a client has one connection at least");
         self.map(|node| node.with_connections(connections))
     }
 
@@ -150,8 +155,14 @@ impl Client {
     ///
     /// A DIR server may limit the rate of calls, not of records. A call is opened for each of
     /// [`Options::calls`](crate::Options::calls), behind each bad record, and after each fault.
+    ///
+    /// # Panics
+    ///
+    /// At zero.
     #[must_use]
-    pub fn with_call_rate(self, calls_per_second: NonZeroU32) -> Self {
+    #[track_caller]
+    pub fn with_call_rate(self, calls_per_second: u32) -> Self {
+        assert!(calls_per_second > 0, "a client opens calls");
         self.map(|node| Node {
             rate: Some(CallRate::new(calls_per_second)),
             ..node

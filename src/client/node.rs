@@ -1,6 +1,5 @@
 //! A server, and what the adapters of a client share about it.
 
-use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,9 +30,9 @@ impl Node {
     }
 
     /// As many connections as wanted, where more can be made here.
-    pub(super) fn with_connections(mut self, wanted: NonZeroUsize) -> Self {
-        self.connections.truncate(wanted.get());
-        while self.connections.len() < wanted.get()
+    pub(super) fn with_connections(mut self, wanted: usize) -> Self {
+        self.connections.truncate(wanted);
+        while self.connections.len() < wanted
             && let Some(another) = self.connections[0].another()
         {
             self.connections.push(another);
@@ -51,9 +50,9 @@ pub(crate) struct CallRate {
 }
 
 impl CallRate {
-    pub(super) fn new(calls_per_second: NonZeroU32) -> Arc<Self> {
+    pub(super) fn new(calls_per_second: u32) -> Arc<Self> {
         Arc::new(Self {
-            every: Duration::from_secs(1) / calls_per_second.get(),
+            every: Duration::from_secs(1) / calls_per_second,
             next: Mutex::new(None),
         })
     }
@@ -82,7 +81,7 @@ mod tests {
 
     #[test]
     fn calls_are_spaced_out_and_a_pause_saves_nothing_up() {
-        let rate = CallRate::new(NonZeroU32::new(10).unwrap());
+        let rate = CallRate::new(10);
         let start = Instant::now();
         let step = Duration::from_millis(100);
         assert_eq!(rate.opens_at(start), None);

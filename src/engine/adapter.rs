@@ -34,7 +34,7 @@ const RESULTS_IN_A_ROW: u32 = 128;
 /// # Between two polls
 ///
 /// Only the transport moves: requests that are queued leave, answers wait in its buffers. No input
-/// is taken, no timer looked at, no call opened or handed over. [`Retry::time`],
+/// is taken, no timer looked at, no call opened or handed over. [`Retry::timeout`],
 /// [`Options::stall_after`] and [`CircuitBreaker::give_up_after`] do not count that time, but the age
 /// of a call and the deadline of [`drain`](Self::drain) do. After minutes without a poll a server or
 /// proxy may have cut the call, which is recovered from like any other fault.
@@ -106,7 +106,7 @@ const RESULTS_IN_A_ROW: u32 = 128;
 /// does not end within 5 seconds of that is reset. Beside it there are [`finish`](Self::finish),
 /// [`drain`](Self::drain), [`into_remainder`](Self::into_remainder), and the drop.
 ///
-/// [`Retry::time`]: crate::Retry::time
+/// [`Retry::timeout`]: crate::Retry::timeout
 /// [`Options::stall_after`]: crate::Options::stall_after
 /// [`CircuitBreaker::give_up_after`]: crate::CircuitBreaker::give_up_after
 ///
@@ -198,7 +198,7 @@ where
     /// the latest after `within`. Read it on to the end.
     ///
     /// What has no result by then gets one that says so: [`NotSent`](crate::ErrorKind::NotSent), or
-    /// what else is known of it, as under [`Retry::time`](crate::Retry::time). The rest of the input
+    /// what else is known of it, as under [`Retry::timeout`](crate::Retry::timeout). The rest of the input
     /// can be had by [`into_remainder`](Self::into_remainder) afterwards.
     ///
     /// ```

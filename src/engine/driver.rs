@@ -73,20 +73,20 @@ where
     let shared = Shared::new(Counters::new(breakers.collect()));
     let driver = Driver {
         window: Window::new(Rules {
-            items: options.window.get(),
-            bytes: options.window_bytes.get(),
-            depth: (options.least_in_flight, options.most_in_flight()),
+            items: options.window,
+            bytes: options.window_bytes,
+            depth: (options.min_in_flight, options.max_in_flight()),
             acknowledged: O::ACKNOWLEDGED,
             lost: O::LOST,
             answer_len: O::ANSWER_LEN,
             retries: options.retry.is_on(),
-            most_tries: options.retry.most_tries(),
+            max_attempts: options.retry.attempts_allowed(),
             unordered: options.unordered,
         }),
         nodes: Nodes::new::<O>(client, options.retry.clone()),
         operation,
         limits: Limits {
-            time: options.retry.most_time(),
+            time: options.retry.time_allowed(),
             stall: options.stall_after,
             age: options.max_call_age,
             idle: options.idle_close,
@@ -98,7 +98,7 @@ where
         drains_until: None,
         stopped: false,
         first_unanswered: u64::MAX,
-        lanes: Lanes::new(options.calls.get()),
+        lanes: Lanes::new(options.calls),
         look_up: None,
         // All nodes have the same records.
         canary: Canary::new(

@@ -241,7 +241,7 @@ where
     /// Ends the call from this side: it counts as one that broke. It is reset when it is dropped.
     pub(super) fn abandon(&self, status: Status, stalled: bool, evidence: Evidence) -> Ended {
         Ended {
-            failure: Some((Verdict::Moment, Arc::new(status))),
+            failure: Some((Verdict::Transient, Arc::new(status))),
             taken: self.call.close(),
             acknowledged: false,
             stalled,

@@ -72,7 +72,7 @@ impl Pace {
             in_a_row: 0,
             worst: Cause::Line,
             faulted: Tick::NEVER,
-            backoff: retry.backoff(),
+            backoff: retry.delays(),
             hold: None,
             incident: Incident::default(),
             failures: (0, Tick::NEVER),
@@ -178,7 +178,7 @@ impl Pace {
     fn recovered(&mut self) {
         self.in_a_row = 0;
         self.worst = Cause::Line;
-        self.backoff = self.retry.backoff();
+        self.backoff = self.retry.delays();
         self.hold = None;
     }
 
@@ -227,7 +227,7 @@ impl Pace {
             _ => self.backoff.next().unwrap_or_default(),
         };
         let wait = if is_named {
-            wait.min(self.retry.first_wait().max(WAIT_OF_NAMED))
+            wait.min(self.retry.shortest_delay().max(WAIT_OF_NAMED))
         } else {
             wait
         };

@@ -18,7 +18,6 @@ mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, VecDeque};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,14 +64,14 @@ pub(crate) struct Rules {
     pub(crate) items: usize,
     pub(crate) bytes: usize,
     /// How many requests a call may have unanswered, at least and at most.
-    pub(crate) depth: (NonZeroUsize, NonZeroUsize),
+    pub(crate) depth: (usize, usize),
     pub(crate) acknowledged: Acknowledged,
     pub(crate) lost: Lost,
     /// How long an answer is, in bytes, as long as none has been seen; 0: it is not worth counting.
     pub(crate) answer_len: usize,
     /// Whether anything is sent again, or looked up, after a fault.
     pub(crate) retries: bool,
-    pub(crate) most_tries: u32,
+    pub(crate) max_attempts: u32,
     pub(crate) unordered: bool,
 }
 

@@ -115,7 +115,7 @@ pub(super) async fn serve(
     let pace = Arc::new(Pace::default());
     let log = Arc::clone(&store.log);
     let budget = Arc::clone(&store.budget);
-    let max_calls = store.max_calls.get();
+    let max_calls = store.max_calls;
     let compresses = store.compresses;
     let service = Service::over(store, Arc::clone(&control));
     let opened = Arc::clone(&control);

@@ -74,7 +74,7 @@ async fn accept(store: Arc<Inner>, listener: TcpListener, mut stop: watch::Recei
     loop {
         let accepted = tokio::select! {
             // More of them wait in the system's queue.
-            accepted = listener.accept(), if connections.len() < store.max_connections.get() => accepted,
+            accepted = listener.accept(), if connections.len() < store.max_connections => accepted,
             Some(_) = connections.join_next() => continue,
             _ = stop.wait_for(|stop| *stop) => break,
         };

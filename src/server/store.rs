@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +19,9 @@ use crate::error::Error;
 use crate::record::Record;
 
 /// How many calls a connection may have: as a Go server allows.
-const MAX_CALLS: NonZeroU32 = NonZeroU32::new(1000).expect("not zero");
+const MAX_CALLS: u32 = 1000;
 
-const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
+const MAX_CONNECTIONS: usize = 10_000;
 
 /// Enough for 32 calls that each have an answer of 4 MiB on its way and the next one in hand.
 const MAX_BUFFERED: usize = 256 << 20;
@@ -44,8 +43,8 @@ pub(super) struct Inner {
     pub(super) log: Arc<Log>,
     pub(super) validate: Option<Box<Validate>>,
     pub(super) already_stored: AlreadyStored,
-    pub(super) max_calls: NonZeroU32,
-    pub(super) max_connections: NonZeroUsize,
+    pub(super) max_calls: u32,
+    pub(super) max_connections: usize,
     pub(super) idle_timeout: Duration,
     pub(super) budget: Arc<Budget>,
     pub(super) compresses: bool,
@@ -85,8 +84,8 @@ pub enum AlreadyStored {
 pub struct Builder {
     validate: Option<Box<Validate>>,
     already_stored: AlreadyStored,
-    max_calls: Option<NonZeroU32>,
-    max_connections: Option<NonZeroUsize>,
+    max_calls: Option<u32>,
+    max_connections: Option<usize>,
     max_buffered: Option<usize>,
     idle_timeout: Option<Duration>,
     compresses: bool,
@@ -122,14 +121,26 @@ impl Builder {
 
     /// How many calls a client may have open at once on one connection; more wait in the client's
     /// transport. Default: 1000, as on a real server.
-    pub fn max_calls(mut self, calls: NonZeroU32) -> Self {
+    ///
+    /// # Panics
+    ///
+    /// At zero.
+    #[track_caller]
+    pub fn max_calls(mut self, calls: u32) -> Self {
+        assert!(calls > 0, "a store answers one call at least");
         self.max_calls = Some(calls);
         self
     }
 
     /// How many connections a [`listen`](Store::listen)ing store serves at once; more wait in the
     /// system's queue. Default: 10,000.
-    pub fn max_connections(mut self, connections: NonZeroUsize) -> Self {
+    ///
+    /// # Panics
+    ///
+    /// At zero.
+    #[track_caller]
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        assert!(connections > 0, "a store serves one connection at least");
         self.max_connections = Some(connections);
         self
     }

@@ -1,7 +1,6 @@
 //! The adapters, poll by poll, against a peer that does what the test says.
 
 use std::cell::{Cell, RefCell};
-use std::num::NonZeroUsize;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
@@ -99,7 +98,7 @@ async fn records_leave_before_response_headers_come_and_together() {
 async fn what_is_sent_in_one_poll_wakes_the_transport_once() {
     let (client, peer) = scripted();
     let (records, input) = futures::channel::mpsc::unbounded();
-    let all = NonZeroUsize::MAX;
+    let all = usize::MAX;
     let options = Options::new().in_flight(all, all);
     let mut results = pin!(input.push_to_with(&client, &options));
     records.unbounded_send(record(0)).unwrap();
@@ -147,7 +146,7 @@ async fn no_more_than_a_window_is_taken_ahead() {
     for size in [1, 2, 7, 300] {
         let (client, peer) = scripted();
         let taken = Cell::new(0);
-        let all = NonZeroUsize::MAX;
+        let all = usize::MAX;
         let options = window(size).in_flight(all, all);
         let mut results = pin!(counted(&taken).push_to_with(&client, &options));
         // An always-ready input is taken from in several polls.
@@ -176,7 +175,7 @@ async fn the_window_counts_bytes_too() {
     let (client, peer) = scripted();
     let taken = Cell::new(0);
     let len = record(1).encoded_len();
-    let options = Options::new().window_bytes(NonZeroUsize::new(3 * len).unwrap());
+    let options = Options::new().window_bytes(3 * len);
     let mut results = pin!(counted(&taken).push_to_with(&client, &options));
     assert!(poll(&mut results).is_pending());
     assert_eq!(taken.get(), 3);

@@ -3,7 +3,6 @@
 //! costs no record its tries. Random shares of such records, under a paused clock.
 
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -204,13 +203,12 @@ struct Run<S> {
 
 impl Case {
     fn options(&self) -> Options {
-        let some = |number| NonZeroUsize::new(number).unwrap();
         Options::new()
-            .window(some(self.window))
-            .calls(some(self.calls))
+            .window(self.window)
+            .calls(self.calls)
             .unordered(self.unordered)
             // A slow server may take more than the usual ten minutes for a window.
-            .retry(Retry::new().time(Duration::MAX))
+            .retry(Retry::new().timeout(Duration::MAX))
     }
 
     /// Whether one of the first records is good. If not, the adapter knows of nothing that the

@@ -362,9 +362,8 @@ mod over_tcp {
         let store = Store::new();
         let serving = store.listen("127.0.0.1:0").await.unwrap();
         let (url, counts) = counted(serving.address()).await;
-        let two = std::num::NonZeroUsize::new(2).unwrap();
         let client = Client::connect(url).await.unwrap();
-        let client = client.with_compression(ALL[0].0).with_connections(two);
+        let client = client.with_compression(ALL[0].0).with_connections(2);
         let mut pushes: Vec<_> = (0..2)
             .map(|_| {
                 Box::pin(

@@ -637,7 +637,7 @@ async fn a_dropped_call_is_over(server: &Server) {
     for _ in 0..10 {
         soon(server.client.lookup(&record(0))).await.unwrap();
     }
-    let window = Options::DEFAULT_WINDOW.get();
+    let window = Options::DEFAULT_WINDOW;
     let mut stored = 0;
     for number in 0..=window {
         stored += usize::from(server.has(&named("dropped", number)).await);

@@ -2,7 +2,6 @@
 //! in which runtime.
 
 use std::error::Error as _;
-use std::num::NonZeroUsize;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{AlreadyStored, Call, Serving, Store};
@@ -33,23 +32,22 @@ fn served() -> (Store, Serving, Runtime) {
 
 /// Every kind of client that makes its own connections.
 fn clients(store: &Store, url: &str) -> Vec<Client> {
-    let two = NonZeroUsize::new(2).unwrap();
     vec![
         runtime().block_on(soon(Client::connect(url))).unwrap(),
         Client::connect_lazy(url).unwrap(),
-        Client::connect_lazy(url).unwrap().with_connections(two),
+        Client::connect_lazy(url).unwrap().with_connections(2),
         #[cfg(feature = "gzip")]
         Client::connect_lazy(url)
             .unwrap()
             .with_compression(agntcy_dir_stream::Compression::Gzip),
         store.client(),
-        store.client().with_connections(two),
+        store.client().with_connections(2),
     ]
 }
 
 /// Pushes a few records, which meets no fault.
 async fn push_some(client: &Client) {
-    let options = window(10).calls(NonZeroUsize::new(2).unwrap());
+    let options = window(10).calls(2);
     let results = stream::iter((0..20).map(record)).push_to_with(client, &options);
     let summary = soon(results.finish()).await;
     assert_eq!(summary.stats.succeeded, 20, "{summary}");

@@ -258,7 +258,7 @@ async fn what_was_queued_and_not_taken_has_not_left_and_will_not() {
     );
     assert!(call.records().is_empty());
 
-    let options = Options::new().retry(Retry::new().time(10 * SECOND));
+    let options = Options::new().retry(Retry::new().timeout(10 * SECOND));
     let mut results = record().push_to_with(&client, &options);
     assert!(poll(&mut results).is_pending());
     let mut call = peer.call();

@@ -2,7 +2,6 @@
 //! schedules of all the faults that the embedded store can make, for each operation, under a
 //! paused clock.
 
-use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
@@ -226,19 +225,18 @@ impl Case {
 
     fn options(&self) -> Options {
         let retry = Retry::new()
-            .tries(NonZeroU32::new(self.tries).unwrap())
-            .time(Duration::from_secs(self.time));
-        let some = |number| NonZeroUsize::new(number).unwrap();
+            .max_attempts(self.tries)
+            .timeout(Duration::from_secs(self.time));
         let options = match self.in_flight {
             None => Options::new(),
-            Some((least, most)) => Options::new().in_flight(some(least), some(most)),
+            Some((least, most)) => Options::new().in_flight(least, most),
         };
         options
-            .window(some(self.window))
+            .window(self.window)
             .retry(if self.retries { retry } else { Retry::off() })
             .stall_after(Some(Duration::from_secs(5)))
             .unordered(self.unordered)
-            .calls(some(self.calls.0))
+            .calls(self.calls.0)
     }
 
     /// The store with its faults, and a client of it.
@@ -251,19 +249,19 @@ impl Case {
         // All of the same store.
         let nodes = (0..nodes).map(|_| store.client());
         let client = nodes.reduce(Client::with_nodes_of).unwrap();
-        let client = client.with_connections(NonZeroUsize::new(connections).unwrap());
+        let client = client.with_connections(connections);
         // Where there is little time, a rate may be all that it takes to run out of it.
         let client = match self.rate.filter(|_| self.time > 1_000) {
             None => client,
-            Some(rate) => client.with_call_rate(NonZeroU32::new(rate).unwrap()),
+            Some(rate) => client.with_call_rate(rate),
         };
         (store, client.with_breaker(self.breaker()))
     }
 
     fn breaker(&self) -> CircuitBreaker {
-        match NonZeroU32::new(self.breaker) {
-            None => CircuitBreaker::off(),
-            Some(threshold) => CircuitBreaker::new().threshold(threshold),
+        match self.breaker {
+            0 => CircuitBreaker::off(),
+            threshold => CircuitBreaker::new().threshold(threshold),
         }
     }
 
@@ -275,7 +273,7 @@ impl Case {
         };
         let store = Store::builder()
             .already_stored(already)
-            .max_calls(NonZeroU32::new(self.calls.3).unwrap())
+            .max_calls(self.calls.3)
             .build();
         for (number, item) in self.items.iter().enumerate() {
             if *item == Item::Stored || *item == Item::Good && !is_push {
@@ -389,11 +387,10 @@ async fn a_connection_told_to_go_away_costs_no_wait_and_no_try() {
         store.inject(Fault::go_away().in_call(call).at(3));
     }
     let start = Instant::now();
-    let two = NonZeroUsize::new(2).unwrap();
-    let once = Retry::new().tries(NonZeroU32::MIN);
+    let once = Retry::new().max_attempts(1);
     for _ in 0..5 {
         let records = stream::iter((0..10).map(record));
-        let options = Options::new().window(two).retry(once.clone());
+        let options = Options::new().window(2).retry(once.clone());
         let results: Vec<_> = in_a_week(records.push_to_with(&client, &options).collect()).await;
         assert!(results.iter().all(Result::is_ok), "{results:?}");
     }

@@ -84,7 +84,7 @@ impl<S: Stream + Unpin> Stream for Counted<S> {
 async fn a_delete_that_is_answered_without_end_has_an_end() {
     let server = Server::new(|_| grpc().body(body(stream::repeat(Bytes::new()))).unwrap());
     let calls = Arc::clone(&server.calls);
-    let options = Options::new().retry(Retry::new().time(Duration::from_secs(12)));
+    let options = Options::new().retry(Retry::new().timeout(Duration::from_secs(12)));
     let start = Instant::now();
     let results = refs(50).delete_from_with(&Client::from_service(server), &options);
     let results: Vec<_> = in_a_week(Counted(results, 0).collect::<Vec<_>>()).await;
@@ -109,7 +109,7 @@ async fn answers_that_nobody_asked_for_are_no_progress() {
         grpc().body(body(stream::repeat(answer))).unwrap()
     });
     let calls = Arc::clone(&server.calls);
-    let options = Options::new().retry(Retry::new().time(Duration::from_secs(12)));
+    let options = Options::new().retry(Retry::new().timeout(Duration::from_secs(12)));
     let start = Instant::now();
     let results = refs(5).lookup_in_with(&Client::from_service(server), &options);
     let results: Vec<_> = in_a_week(Counted(results, 0).collect::<Vec<_>>()).await;
@@ -134,7 +134,7 @@ async fn a_server_that_wants_to_be_asked_again_at_once_is_asked_with_waits() {
             .unwrap()
     });
     let calls = Arc::clone(&server.calls);
-    let options = Options::new().retry(Retry::new().time(Duration::from_secs(12)));
+    let options = Options::new().retry(Retry::new().timeout(Duration::from_secs(12)));
     let start = Instant::now();
     let results =
         stream::iter((0..5).map(record)).push_to_with(&Client::from_service(server), &options);
@@ -164,7 +164,7 @@ async fn time_passes_though_the_server_always_has_something_to_say() {
         });
         grpc().body(Body::new(StreamBody::new(bytes))).unwrap()
     });
-    let options = Options::new().retry(Retry::new().time(Duration::from_secs(15)));
+    let options = Options::new().retry(Retry::new().timeout(Duration::from_secs(15)));
     let results = refs(3).pull_from_with(&Client::from_service(server), &options);
     let start = Instant::now();
     let results: Vec<_> = in_a_week(Counted(results, 0).collect::<Vec<_>>()).await;
@@ -217,7 +217,7 @@ async fn metadata_that_are_too_long_are_their_own_items_error() {
 #[tokio::test(start_paused = true)]
 async fn long_metadata_are_asked_for_as_far_as_there_is_room() {
     let (client, peer) = scripted();
-    let bytes = std::num::NonZeroUsize::new(1 << 20).unwrap();
+    let bytes = 1 << 20;
     let options = Options::new().window_bytes(bytes);
     let mut results = refs(30).lookup_in_with(&client, &options);
     assert!(poll(&mut results).is_pending());

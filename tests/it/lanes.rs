@@ -1,6 +1,5 @@
 //! Several calls side by side: over one window, over several connections, over several nodes.
 
-use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
@@ -14,12 +13,8 @@ use crate::support::{
     cases, cid, free_address, in_a_week, next, poll, record, scripted, sized, soon,
 };
 
-fn some(number: usize) -> NonZeroUsize {
-    NonZeroUsize::new(number).unwrap()
-}
-
 fn calls(calls: usize) -> Options {
-    Options::new().calls(some(calls))
+    Options::new().calls(calls)
 }
 
 fn records(count: usize) -> impl Stream<Item = Record> + Unpin {
@@ -64,8 +59,7 @@ async fn calls_side_by_side_are_as_many_times_as_fast() {
 
 #[tokio::test(start_paused = true)]
 async fn sixteen_calls_of_a_server_that_allows_two_are_two() {
-    let two = NonZeroU32::new(2).unwrap();
-    let store = Store::builder().max_calls(two).build();
+    let store = Store::builder().max_calls(2).build();
     store.inject(Fault::delay(5 * MILLI).times(u64::MAX));
     let start = Instant::now();
     let stats = push_all(&store.client(), &calls(16), 1_000).await;
@@ -102,7 +96,6 @@ async fn calls_that_the_server_refuses_are_not_asked_for_again_and_again() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_looks_up_finds_room_where_the_server_allows_no_more() {
     for (allowed, lanes) in [(1, 1), (1, 4), (2, 2)] {
-        let allowed = NonZeroU32::new(allowed).unwrap();
         let store = Store::builder().max_calls(allowed).build();
         let once = Fault::status(Status::internal("once"));
         store.inject(once.on(Method::Push).at(5));
@@ -118,8 +111,8 @@ async fn one_lane_that_is_cut_off_touches_only_what_it_carried() {
         let store = Store::new();
         store.inject(Fault::cut().on(Method::Push).in_call(1).at(10));
         store.inject(Fault::delay(5 * MILLI).times(u64::MAX));
-        let client = store.client().with_connections(some(lanes));
-        let options = calls(lanes).window(some(lanes * 20));
+        let client = store.client().with_connections(lanes);
+        let options = calls(lanes).window(lanes * 20);
         let start = Instant::now();
         let stats = push_all(&client, &options, lanes * 100).await;
         assert!(stats.resent <= 20, "the share of one lane: {stats}");
@@ -144,7 +137,7 @@ async fn a_bad_record_costs_what_is_behind_it_in_its_lane() {
         100 => bad.clone(),
         number => record(number),
     });
-    let options = calls(8).window(some(80));
+    let options = calls(8).window(80);
     let results = stream::iter(records).push_to_with(&store.client(), &options);
     let monitor = results.monitor();
     let results: Vec<_> = in_a_week(results.collect()).await;
@@ -204,7 +197,7 @@ async fn a_refused_caller_gets_the_answers_that_are_under_way() {
     let denied = Fault::status(Status::permission_denied("not you"));
     store.inject(denied.in_call(1).at(3));
     store.inject(Fault::delay(5 * MILLI).times(u64::MAX));
-    let results = records(300).push_to_with(&store.client(), &calls(2).window(some(20)));
+    let results = records(300).push_to_with(&store.client(), &calls(2).window(20));
     let results: Vec<_> = in_a_week(results.collect()).await;
     assert_eq!(results.len(), 300);
     let stored = results.iter().filter(|result| result.is_ok()).count();
@@ -222,7 +215,7 @@ async fn a_refused_caller_gets_the_answers_that_are_under_way() {
 #[tokio::test(start_paused = true)]
 async fn no_lane_takes_the_whole_window() {
     let (client, peer) = scripted();
-    let options = calls(4).window(some(40));
+    let options = calls(4).window(40);
     let mut results = records(100).push_to_with(&client, &options);
     let mut open = Vec::new();
     let mut carried = Vec::new();
@@ -245,8 +238,7 @@ async fn no_lane_takes_the_whole_window() {
 #[tokio::test(start_paused = true)]
 async fn calls_are_opened_no_faster_than_allowed() {
     let store = slow(5 * MILLI);
-    let ten = NonZeroU32::new(10).unwrap();
-    let client = store.client().with_call_rate(ten);
+    let client = store.client().with_call_rate(10);
     let bad: Record = r#"{"name": "bad"}"#.parse().unwrap();
     let start = Instant::now();
     let results = stream::iter(vec![bad; 30]).push_to_with(&client, &calls(4));
@@ -349,7 +341,7 @@ async fn many_bad_records_do_not_have_the_rest_sent_over_and_over() {
         assert!(summary.stats.resent <= count as u64, "{summary}");
 
         // Not so where the caller wants it otherwise.
-        let fixed = calls(lanes).in_flight(some(64), some(64));
+        let fixed = calls(lanes).in_flight(64, 64);
         let records = (0..1_000).map(|number| match number % every {
             7 => bad(number),
             _ => record(number + count),
@@ -408,9 +400,9 @@ proptest! {
                 let record = cid(&record(number));
                 store.inject(Fault::delay(Duration::from_millis(*delay)).of(record));
             }
-            let client = store.client().with_connections(some(connections));
+            let client = store.client().with_connections(connections);
             let options = calls(lanes)
-                .window(some(window))
+                .window(window)
                 .unordered(unordered)
                 .retry(Retry::off());
             let mut results = records(delays.len()).push_to_with(&client, &options);
@@ -433,7 +425,7 @@ proptest! {
 #[tokio::test(start_paused = true)]
 async fn an_item_goes_to_the_lane_with_the_least_to_do() {
     let (client, peer) = scripted();
-    let options = calls(2).window(some(6));
+    let options = calls(2).window(6);
     let mut results = records(100).push_to_with(&client, &options);
     assert!(poll(&mut results).is_pending());
     let mut first = peer.call();
@@ -464,7 +456,7 @@ async fn a_lane_goes_on_while_the_head_is_slow() {
     store.inject(Fault::delay(10 * second).of(cid(&record(0))));
     store.inject(Fault::delay(second).times(u64::MAX));
     let start = Instant::now();
-    let options = calls(2).in_flight(some(1), some(1));
+    let options = calls(2).in_flight(1, 1);
     push_all(&store.client(), &options, 12).await;
     assert!(start.elapsed() < 12 * second, "{:?}", start.elapsed());
 }
@@ -483,7 +475,7 @@ async fn a_poison_record_is_charged_and_the_other_lanes_go_on() {
         );
         store.inject(Fault::delay(100 * MILLI).on(Method::Push).times(u64::MAX));
         let start = Instant::now();
-        let options = calls(16).window(some(160)).unordered(true);
+        let options = calls(16).window(160).unordered(true);
         let results = records(2_000).push_to_with(&store.client(), &options);
         let results: Vec<_> = in_a_week(results.collect()).await;
         let failed: Vec<_> = results.iter().filter_map(|r| r.as_ref().err()).collect();
@@ -496,10 +488,10 @@ async fn a_poison_record_is_charged_and_the_other_lanes_go_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lane_that_waits_in_the_transport_leaves_its_connection_alone() {
-    let store = Store::builder().max_calls(NonZeroU32::MIN).build();
+    let store = Store::builder().max_calls(1).build();
     store.inject(Fault::delay(Duration::from_secs(1)).times(u64::MAX));
     let start = Instant::now();
-    let options = calls(2).window(some(20)).max_call_age(None);
+    let options = calls(2).window(20).max_call_age(None);
     push_all(&store.client(), &options, 300).await;
     let least = Duration::from_secs(300);
     assert!(
@@ -514,7 +506,6 @@ async fn a_lane_that_waits_in_the_transport_leaves_its_connection_alone() {
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_long_for_a_call_of_its_own() {
     for (allowed, connections, lanes) in [(1, 1, 1), (1, 2, 4), (1, 3, 3), (2, 2, 6)] {
-        let allowed = NonZeroU32::new(allowed).unwrap();
         let store = Store::builder().max_calls(allowed).build();
         for number in (0..400).filter(|number| number % 7 == 3) {
             store.insert(record(number)).unwrap();
@@ -524,9 +515,9 @@ async fn nobody_waits_long_for_a_call_of_its_own() {
             store.inject(once.of(cid(&record(number))));
         }
         store.inject(Fault::delay(5 * MILLI).times(u64::MAX));
-        let client = store.client().with_connections(some(connections));
-        let retry = Retry::new().tries(NonZeroU32::new(2).unwrap());
-        let options = calls(lanes).window(some(20)).retry(retry);
+        let client = store.client().with_connections(connections);
+        let retry = Retry::new().max_attempts(2);
+        let options = calls(lanes).window(20).retry(retry);
         let mut results = records(400).push_to_with(&client, &options);
         let mut last = Instant::now();
         while let Some(result) = in_a_week(results.next()).await {
@@ -546,7 +537,7 @@ async fn a_node_that_is_not_there_is_not_knocked_at_over_and_over() {
         let (good, dead) = (slow(5 * MILLI), Store::new());
         dead.inject(Fault::no_connection().times(u64::MAX));
         let client = dead.client().with_nodes_of(good.client());
-        let client = client.with_connections(some(connections));
+        let client = client.with_connections(connections);
         let start = Instant::now();
         let stats = push_all(&client, &calls(lanes), 2_000).await;
         assert!(stats.calls < 60, "{stats}");
@@ -558,10 +549,10 @@ async fn a_node_that_is_not_there_is_not_knocked_at_over_and_over() {
 /// Nodes that allow few calls have few, and the calls of others are not closed for them.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_allows_fewer_calls_has_fewer() {
-    let few = Store::builder().max_calls(NonZeroU32::MIN).build();
+    let few = Store::builder().max_calls(1).build();
     few.inject(Fault::delay(5 * MILLI).times(u64::MAX));
     let client = few.client().with_nodes_of(slow(5 * MILLI).client());
-    let stats = push_all(&client, &calls(6).window(some(60)), 5_000).await;
+    let stats = push_all(&client, &calls(6).window(60), 5_000).await;
     assert!(stats.calls < 12, "{stats}");
 }
 
@@ -588,7 +579,7 @@ async fn a_node_that_refuses_all_leaves_the_other_its_lanes() {
     bad.inject(Fault::status(Status::unavailable("no backend")).times(u64::MAX));
     let client = good.client().with_nodes_of(bad.client());
     let start = Instant::now();
-    push_all(&client, &calls(8).window(some(80)), 4_000).await;
+    push_all(&client, &calls(8).window(80), 4_000).await;
     assert!(
         start.elapsed() < Duration::from_secs(55),
         "{:?}",
@@ -601,7 +592,7 @@ async fn all_lanes_share_one_window_of_bytes() {
     let store = Store::builder().already_stored(AlreadyStored::Ref).build();
     store.inject(Fault::delay(5 * MILLI).times(u64::MAX));
     let records = stream::iter(vec![sized(10_000); 200]);
-    let options = calls(4).window_bytes(some(50_000));
+    let options = calls(4).window_bytes(50_000);
     let mut results = records.push_to_with(&store.client(), &options);
     let mut most = 0;
     while let Some(result) = in_a_week(results.next()).await {
@@ -620,7 +611,7 @@ async fn a_node_that_fails_at_every_record_is_set_aside_and_costs_none_its_tries
     let down = Store::builder().validate(failing).build();
     let up = Store::new();
     let client = down.client().with_nodes_of(up.client());
-    let options = calls(4).window(some(50));
+    let options = calls(4).window(50);
     let results = records(500).push_to_with(&client, &options);
     let monitor = results.monitor();
     let results: Vec<_> = in_a_week(results.collect()).await;
@@ -651,7 +642,7 @@ async fn records_at_fault_set_no_node_aside() {
     let clients = nodes.iter().map(Store::client);
     let client = clients.reduce(Client::with_nodes_of).unwrap();
     let start = Instant::now();
-    let results = records(200).push_to_with(&client, &calls(4).window(some(32)));
+    let results = records(200).push_to_with(&client, &calls(4).window(32));
     let results: Vec<_> = in_a_week(results.collect()).await;
     for (number, result) in results.iter().enumerate() {
         assert_eq!(result.is_err(), is_bad(number), "{number}: {result:?}");

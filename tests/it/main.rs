@@ -24,6 +24,7 @@ mod lanes;
 mod must_not_compile;
 #[cfg(feature = "server")]
 mod neighbours;
+mod options;
 #[cfg(feature = "server")]
 mod pipeline;
 mod real;

@@ -267,7 +267,7 @@ async fn an_outage_of_the_schema_service_fails_nobody() {
     for (window, calls) in [(16, 1), (1_000, 4)] {
         let server = Server::start("outage", &[]).await;
         let client = server.client().await;
-        let retry = Retry::new().waits(Duration::from_millis(100), Duration::from_secs(2));
+        let retry = Retry::new().backoff(Duration::from_millis(100), Duration::from_secs(2));
         let options = Options::new()
             .window(window.try_into().unwrap())
             .calls(calls.try_into().unwrap())

@@ -1,7 +1,6 @@
 //! Retries, settling, poison, stalls, rotation and the circuit breaker, against a peer that does
 //! what the test says, under a paused clock.
 
-use std::num::{NonZeroU32, NonZeroUsize};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +22,7 @@ const LOOKUP: &str = "/agntcy.dir.store.v1.StoreService/Lookup";
 const SECOND: Duration = Duration::from_secs(1);
 
 fn tries(tries: u32) -> Retry {
-    Retry::new().tries(NonZeroU32::new(tries).unwrap())
+    Retry::new().max_attempts(tries)
 }
 
 /// A breaker that opens late enough not to be seen.
@@ -632,7 +631,7 @@ async fn a_page_of_a_proxy_is_a_fault_of_the_moment_with_its_retry_after() {
 async fn the_judgement_can_be_replaced() {
     let judged = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&judged);
-    let retry = Retry::new().judge(move |status: &Status| {
+    let retry = Retry::new().classify(move |status: &Status| {
         seen.fetch_add(1, Ordering::Relaxed);
         match status.code() {
             Code::Internal => Verdict::Record,
@@ -677,7 +676,7 @@ async fn off_is_one_word() {
 
 #[tokio::test(start_paused = true)]
 async fn an_item_whose_time_is_up_and_that_never_left_is_not_sent_and_never_lands() {
-    let options = Options::new().retry(Retry::new().time(10 * SECOND));
+    let options = Options::new().retry(Retry::new().timeout(10 * SECOND));
     let (client, peer) = scripted();
     let client = patient(client);
     let mut results = stream::iter((0..2).map(record)).push_to_with(&client, &options);
@@ -707,7 +706,7 @@ async fn an_item_whose_time_is_up_and_that_never_left_is_not_sent_and_never_land
 
 #[tokio::test(start_paused = true)]
 async fn an_item_whose_time_is_up_in_flight_is_unknown_and_its_late_answer_nobodys() {
-    let retry = Retry::new().time(10 * SECOND);
+    let retry = Retry::new().timeout(10 * SECOND);
     let (mut results, _peer, mut call) = pushing(2, Options::new().retry(retry)).await;
     assert_eq!(numbers(&mut call), [0, 1]);
     advance(9 * SECOND).await;
@@ -730,7 +729,7 @@ async fn an_item_whose_time_is_up_in_flight_is_unknown_and_its_late_answer_nobod
 #[tokio::test(start_paused = true)]
 async fn the_time_of_a_consumer_at_work_does_not_count() {
     let options = Options::new()
-        .retry(Retry::new().time(10 * SECOND))
+        .retry(Retry::new().timeout(10 * SECOND))
         .stall_after(Some(5 * SECOND));
     let (mut results, _peer, mut call) = pushing(3, options).await;
     assert_eq!(numbers(&mut call), [0, 1, 2]);
@@ -1166,7 +1165,7 @@ async fn served_well<S: Stream + Unpin>(
 
 /// A breaker that opens at the first fault, and waits for ever.
 fn hasty(client: Client) -> Client {
-    let breaker = CircuitBreaker::new().threshold(NonZeroU32::MIN);
+    let breaker = CircuitBreaker::new().threshold(1);
     client.with_breaker(breaker.give_up_after(None))
 }
 
@@ -1217,7 +1216,7 @@ async fn adapters_in_a_chain_over_one_client_do_not_wait_for_each_other() {
 #[tokio::test(start_paused = true)]
 async fn an_adapter_with_nothing_to_send_does_not_give_up() {
     let (client, peer) = scripted();
-    let client = client.with_breaker(CircuitBreaker::new().threshold(NonZeroU32::MIN));
+    let client = client.with_breaker(CircuitBreaker::new().threshold(1));
     let (refs, input) = mpsc::unbounded();
     let mut idle = input.pull_from(&client);
     waits(&mut idle);
@@ -1248,9 +1247,9 @@ async fn no_wait_is_too_long_for_a_clock() {
     let result = served_well(&mut other, &peer, 60).await;
     result.expect("it asks for itself").unwrap();
 
-    let waits_for_ever = Retry::new().waits(Duration::MAX, Duration::MAX);
+    let waits_for_ever = Retry::new().backoff(Duration::MAX, Duration::MAX);
     let options = Options::new()
-        .retry(waits_for_ever.time(Duration::MAX))
+        .retry(waits_for_ever.timeout(Duration::MAX))
         .stall_after(Some(Duration::MAX))
         .max_call_age(Some(Duration::MAX))
         .idle_close(Some(Duration::MAX));
@@ -1266,7 +1265,7 @@ async fn no_wait_at_all_leaves_the_task_its_turn() {
     let (client, _peer) = scripted();
     let options = Options::new()
         .stall_after(Some(Duration::from_nanos(1)))
-        .retry(Retry::new().waits(Duration::ZERO, Duration::ZERO));
+        .retry(Retry::new().backoff(Duration::ZERO, Duration::ZERO));
     let mut results = stream::iter([record(0)]).push_to_with(&patient(client), &options);
     // It returns.
     waits(&mut results);
@@ -1348,7 +1347,7 @@ async fn a_stream_whose_results_are_out_ends_though_the_server_is_silent() {
     let (client, peer) = scripted();
     let options = Options::new()
         .stall_after(None)
-        .retry(Retry::new().time(10 * SECOND));
+        .retry(Retry::new().timeout(10 * SECOND));
     let mut results = stream::iter([record(0)]).push_to_with(&client, &options);
     let mut call = next_call(&mut results, &peer).await;
     call.records();
@@ -1398,7 +1397,7 @@ async fn an_idle_call_that_is_refused_fails_nobody() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_no_fault_though_its_item_was_given_up() {
     let (client, peer) = scripted();
-    let options = Options::new().retry(Retry::new().time(10 * SECOND));
+    let options = Options::new().retry(Retry::new().timeout(10 * SECOND));
     let mut results = stream::iter([record(0)]).push_to_with(&client, &options);
     let mut call = next_call(&mut results, &peer).await;
     call.records();
@@ -1524,7 +1523,7 @@ async fn what_is_not_sent_was_not_taken_even_while_a_call_is_dropped() {
             }
         });
         let options = window(300)
-            .window_bytes(NonZeroUsize::MAX)
+            .window_bytes(usize::MAX)
             .stall_after(Some(Duration::from_micros(100)))
             .verify(false)
             .retry(Retry::off());

@@ -6,7 +6,6 @@
 //! SOAK_STORE=target/release/examples/store cargo test --all-features --test it soak -- --ignored --nocapture
 //! ```
 
-use std::num::NonZeroU32;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -161,8 +160,8 @@ async fn every_record_gets_over_a_bad_line() {
         .stall_after(Some(Duration::from_secs(1)))
         .retry(
             Retry::new()
-                .tries(NonZeroU32::new(10).unwrap())
-                .waits(Duration::from_millis(10), Duration::from_millis(500)),
+                .max_attempts(10)
+                .backoff(Duration::from_millis(10), Duration::from_millis(500)),
         );
 
     let refs = || stream::iter((0..RECORDS).map(|number| cid(&record(number))));

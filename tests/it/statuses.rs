@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::io;
-use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
 async fn the_status_of_a_call_is_shared_by_all_that_it_ended() {
-    let all = NonZeroUsize::new(1_000).unwrap();
+    let all = 1_000;
     let long = "x".repeat(900 << 10);
     for code in [Code::PermissionDenied, Code::Unavailable] {
         let (client, peer) = scripted();
@@ -137,7 +136,7 @@ fn says_why<I>(failed: Failed<I>, kind: ErrorKind, reported: &str) {
 #[tokio::test(start_paused = true)]
 async fn an_item_whose_time_is_up_says_what_the_server_was_away_with() {
     let client = unreachable();
-    let options = Options::new().retry(Retry::new().time(5 * SECOND));
+    let options = Options::new().retry(Retry::new().timeout(5 * SECOND));
     let results = stream::iter((0..10).map(record)).push_to_with(&client, &options);
     let monitor = results.monitor();
     let results: Vec<_> = soon(results.collect()).await;
@@ -208,7 +207,7 @@ async fn single_operations_say_why_they_failed() {
 #[tokio::test(start_paused = true)]
 async fn an_item_whose_calls_stalled_says_so() {
     let (client, peer) = scripted();
-    let retry = Retry::new().time(5 * SECOND);
+    let retry = Retry::new().timeout(5 * SECOND);
     let options = Options::new().stall_after(Some(2 * SECOND)).retry(retry);
     let input = stream::iter([record(0)]).chain(stream::pending());
     let mut results = pin!(input.push_to_with(&client, &options));

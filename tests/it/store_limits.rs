@@ -1,7 +1,6 @@
 //! What a client that means harm, or is broken, can take of the embedded store: no more than it
 //! allows, and others are served.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -240,8 +239,7 @@ async fn an_idle_connection_is_closed_and_its_client_goes_on() {
 
 #[tokio::test]
 async fn connections_beyond_those_allowed_wait() {
-    let two = NonZeroUsize::new(2).unwrap();
-    let store = Store::builder().max_connections(two).build();
+    let store = Store::builder().max_connections(2).build();
     let serving = store.listen("127.0.0.1:0").await.unwrap();
     let served = |mut connection: h2::client::SendRequest<Bytes>| {
         let lookup = request(&serving, Method::Lookup);

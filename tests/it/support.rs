@@ -1,7 +1,6 @@
 //! A peer that does what a test tells it, without a network or a runtime, and test records.
 
 use std::collections::VecDeque;
-use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
@@ -373,7 +372,7 @@ pub(crate) fn kinds<S, I, T>(results: &[Result<S, Failed<I, T>>]) -> Vec<Option<
 }
 
 pub(crate) fn window(items: usize) -> Options {
-    Options::new().window(NonZeroUsize::new(items).expect("not zero"))
+    Options::new().window(items)
 }
 
 pub(crate) fn poll<S: Stream + Unpin>(stream: &mut S) -> Poll<Option<S::Item>> {

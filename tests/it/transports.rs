@@ -4,7 +4,6 @@
 //! service that does what the case says, under a paused clock.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::num::{NonZeroU32, NonZeroUsize};
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::task::{Context, Poll};
@@ -146,14 +145,14 @@ fn behaviours() -> impl Strategy<Value = Vec<Behaviour>> {
 
 fn tries() -> impl Strategy<Value = Tries> {
     let time = prop_oneof![
-        4 => Just(Retry::DEFAULT_TIME),
+        4 => Just(Retry::DEFAULT_TIMEOUT),
         2 => Just(30 * SECOND),
         1 => Just(Duration::from_millis(1)),
         1 => Just(Duration::ZERO),
         2 => Just(Duration::MAX),
     ];
     let waits = prop_oneof![
-        4 => Just((Retry::DEFAULT_FIRST_WAIT, Retry::DEFAULT_LONGEST_WAIT)),
+        4 => Just((Retry::DEFAULT_MIN_BACKOFF, Retry::DEFAULT_MAX_BACKOFF)),
         1 => Just((SECOND, 60 * SECOND)),
         1 => Just((Duration::ZERO, Duration::ZERO)),
     ];
@@ -264,28 +263,27 @@ impl Case {
     fn that_has_an_end(mut self) -> Self {
         let gives_up = self.retry.is_on && matches!(self.breaker, Some((_, Some(_))));
         if !gives_up || self.stall_after.is_none() {
-            self.retry.time = self.retry.time.min(Retry::DEFAULT_TIME);
+            self.retry.time = self.retry.time.min(Retry::DEFAULT_TIMEOUT);
         }
         self
     }
 
     fn options(&self) -> Options {
-        let some = |number| NonZeroUsize::new(number).unwrap();
         let retry = match self.retry.is_on {
             true => Retry::new(),
             false => Retry::off(),
         };
         let retry = retry
-            .tries(NonZeroU32::new(self.retry.tries).unwrap())
-            .time(self.retry.time)
-            .waits(self.retry.waits.0, self.retry.waits.1);
+            .max_attempts(self.retry.tries)
+            .timeout(self.retry.time)
+            .backoff(self.retry.waits.0, self.retry.waits.1);
         let options = match self.in_flight {
             None => Options::new(),
-            Some((least, most)) => Options::new().in_flight(some(least), some(most)),
+            Some((least, most)) => Options::new().in_flight(least, most),
         };
         options
-            .window(some(self.window))
-            .calls(some(self.lanes))
+            .window(self.window)
+            .calls(self.lanes)
             .unordered(self.unordered)
             .retry(retry)
             .stall_after(self.stall_after)
@@ -297,7 +295,7 @@ impl Case {
         let breaker = match self.breaker {
             None => CircuitBreaker::off(),
             Some((faults, give_up)) => CircuitBreaker::new()
-                .threshold(NonZeroU32::new(faults).unwrap())
+                .threshold(faults)
                 .give_up_after(give_up),
         };
         Client::from_service(server.clone()).with_breaker(breaker)
@@ -345,7 +343,7 @@ impl Case {
             && self.limit != Some(0)
             && self.retry.is_on
             && self.retry.tries as usize > before.len()
-            && self.retry.time >= Retry::DEFAULT_TIME
+            && self.retry.time >= Retry::DEFAULT_TIMEOUT
             && self.stall_after.is_some_and(|time| time >= 5 * SECOND)
             && self.breaker.is_none_or(|(_, give_up)| give_up.is_none())
     }
@@ -384,7 +382,7 @@ impl Case {
         let is_patient = self
             .stall_after
             .is_none_or(|time| time > silence + self.opens_after + SECOND);
-        is_patient && self.limit != Some(0) && self.retry.time >= Retry::DEFAULT_TIME
+        is_patient && self.limit != Some(0) && self.retry.time >= Retry::DEFAULT_TIMEOUT
     }
 
     /// Whether answers may be taken for those of other requests.
@@ -1034,14 +1032,14 @@ fn calm(items: usize, behaviours: Vec<Behaviour>) -> Case {
         opens_after: Duration::ZERO,
         limit: None,
         lanes: 1,
-        window: Options::DEFAULT_WINDOW.get(),
+        window: Options::DEFAULT_WINDOW,
         in_flight: None,
         unordered: false,
         retry: Tries {
             is_on: true,
-            tries: Retry::DEFAULT_TRIES.get(),
-            time: Retry::DEFAULT_TIME,
-            waits: (Retry::DEFAULT_FIRST_WAIT, Retry::DEFAULT_LONGEST_WAIT),
+            tries: Retry::DEFAULT_MAX_ATTEMPTS,
+            time: Retry::DEFAULT_TIMEOUT,
+            waits: (Retry::DEFAULT_MIN_BACKOFF, Retry::DEFAULT_MAX_BACKOFF),
         },
         stall_after: Some(Options::DEFAULT_STALL_AFTER),
         idle_close: Some(Options::DEFAULT_IDLE_CLOSE),

@@ -337,8 +337,8 @@ async fn pull(client: &Client) -> (Vec<Option<ErrorKind>>, Vec<(Code, Verdict)>)
     let judged = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&judged);
     let retry = Retry::new()
-        .waits(Duration::from_millis(1), Duration::from_millis(5))
-        .judge(move |status: &Status| {
+        .backoff(Duration::from_millis(1), Duration::from_millis(5))
+        .classify(move |status: &Status| {
             let verdict = Verdict::of(status);
             seen.lock().unwrap().push((status.code(), verdict));
             verdict
@@ -378,7 +378,7 @@ async fn what_the_transport_shows_is_of_the_moment_whatever_its_code() {
         assert_eq!(kinds, [None; 3], "{act:?}");
         assert!(!judged.is_empty(), "{act:?} was not seen");
         for (code, verdict) in judged {
-            assert_eq!(verdict, Verdict::Moment, "{act:?} came as {code:?}");
+            assert_eq!(verdict, Verdict::Transient, "{act:?} came as {code:?}");
         }
     }
 }
@@ -397,7 +397,7 @@ async fn a_connection_that_ends_at_leisure_is_no_fault_of_its_calls() {
     assert!(
         judged
             .iter()
-            .all(|(_, verdict)| *verdict == Verdict::Moment),
+            .all(|(_, verdict)| *verdict == Verdict::Transient),
         "{judged:?}"
     );
 }
@@ -424,7 +424,7 @@ async fn who_is_turned_away_is_told_for_all() {
         let (kinds, judged) = pull(&client).await;
         assert_eq!(kinds, [Some(kind); 3], "{act:?}");
         assert_eq!(judged.len(), 1);
-        assert_eq!(judged[0].1, Verdict::Whole, "{act:?}");
+        assert_eq!(judged[0].1, Verdict::Caller, "{act:?}");
     }
 }
 
@@ -446,7 +446,7 @@ async fn a_status_of_100_kb_is_its_records_with_our_settings_and_a_fault_without
     assert!(
         judged
             .iter()
-            .all(|(_, verdict)| *verdict == Verdict::Moment),
+            .all(|(_, verdict)| *verdict == Verdict::Transient),
         "{judged:?}"
     );
     assert!(!judged.is_empty());
@@ -470,13 +470,13 @@ fn a_wrapped_status_is_judged_by_its_code() {
     let denied = Layer(Status::unauthenticated("no token"));
     assert_eq!(
         Verdict::of(&Status::from_error(denied.into())),
-        Verdict::Whole
+        Verdict::Caller
     );
     let other = Status::from_error("what?".into());
     assert_eq!(other.code(), Code::Unknown);
     assert_eq!(
         Verdict::of(&other),
-        Verdict::Moment,
+        Verdict::Transient,
         "it is not the server's word"
     );
 }
@@ -492,14 +492,14 @@ fn each_code_in_the_servers_own_words_has_its_verdict() {
         (Code::Internal, Verdict::Attempt),
         (Code::Unknown, Verdict::Attempt),
         (Code::DataLoss, Verdict::Attempt),
-        (Code::Unavailable, Verdict::Moment),
-        (Code::ResourceExhausted, Verdict::Moment),
-        (Code::DeadlineExceeded, Verdict::Moment),
-        (Code::Aborted, Verdict::Moment),
-        (Code::Cancelled, Verdict::Moment),
-        (Code::Unauthenticated, Verdict::Whole),
-        (Code::PermissionDenied, Verdict::Whole),
-        (Code::Unimplemented, Verdict::Whole),
+        (Code::Unavailable, Verdict::Transient),
+        (Code::ResourceExhausted, Verdict::Transient),
+        (Code::DeadlineExceeded, Verdict::Transient),
+        (Code::Aborted, Verdict::Transient),
+        (Code::Cancelled, Verdict::Transient),
+        (Code::Unauthenticated, Verdict::Caller),
+        (Code::PermissionDenied, Verdict::Caller),
+        (Code::Unimplemented, Verdict::Caller),
     ];
     for (code, verdict) in verdicts {
         assert_eq!(
@@ -526,7 +526,7 @@ fn each_code_in_the_servers_own_words_has_its_verdict() {
         ),
         (
             Status::unknown("grpc-status header missing, mapped from HTTP status code 200"),
-            Verdict::Moment,
+            Verdict::Transient,
         ),
     ] {
         assert_eq!(Verdict::of(&status), verdict, "{status:?}");

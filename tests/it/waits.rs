@@ -1,6 +1,5 @@
 //! Every wait has an end, whatever options are combined, and a call ends as it should.
 
-use std::num::{NonZeroU32, NonZeroUsize};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use crate::support::{
 const SECOND: Duration = Duration::from_secs(1);
 
 fn calls(calls: usize) -> Options {
-    Options::new().calls(NonZeroUsize::new(calls).unwrap())
+    Options::new().calls(calls)
 }
 
 fn records(count: usize) -> impl Stream<Item = Record> + Unpin {
@@ -43,7 +42,7 @@ async fn pass<S: Stream + Unpin>(results: &mut S, seconds: u32) -> Vec<S::Item> 
 async fn a_closed_call_that_has_carried_nothing_is_not_awaited_for_ever() {
     let (client, peer) = scripted();
     let client = client.with_breaker(CircuitBreaker::off());
-    let options = Options::new().retry(Retry::new().time(30 * SECOND));
+    let options = Options::new().retry(Retry::new().timeout(30 * SECOND));
     let (records, input) = mpsc::unbounded();
     let mut results = input.push_to_with(&client, &options);
     records.unbounded_send(record(0)).unwrap();
@@ -67,11 +66,9 @@ async fn a_closed_call_that_has_carried_nothing_is_not_awaited_for_ever() {
 /// The second call waits in the transport until the first has ended.
 #[tokio::test(start_paused = true)]
 async fn progress_begins_with_the_first_item_of_a_call() {
-    let store = Store::builder().max_calls(NonZeroU32::MIN).build();
+    let store = Store::builder().max_calls(1).build();
     store.inject(Fault::delay(Duration::from_millis(100)).times(u64::MAX));
-    let options = calls(2)
-        .max_call_age(Some(100 * SECOND))
-        .window(NonZeroUsize::new(64).unwrap());
+    let options = calls(2).max_call_age(Some(100 * SECOND)).window(64);
     let results = records(2_500).push_to_with(&store.client(), &options);
     let summary = in_a_week(results.finish()).await;
     assert_eq!(summary.stats.succeeded, 2_500, "{summary}");
@@ -190,7 +187,7 @@ async fn a_delete_of_a_server_that_is_slow_is_halved_until_it_is_in_time() {
 async fn what_has_no_time_is_not_sent() {
     for lanes in [1, 4] {
         let store = Store::new();
-        let options = calls(lanes).retry(Retry::new().time(Duration::ZERO));
+        let options = calls(lanes).retry(Retry::new().timeout(Duration::ZERO));
         let results = records(5_000).push_to_with(&store.client(), &options);
         let summary = in_a_week(results.finish()).await;
         assert_eq!(summary.stats.failed_as(ErrorKind::NotSent), 5_000);
@@ -231,9 +228,7 @@ fn a_call_that_may_never_make_progress_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn out_of_order_a_call_that_is_always_ready_leaves_the_others_their_turn() {
     let (client, peer) = scripted();
-    let options = calls(2)
-        .unordered(true)
-        .in_flight(NonZeroUsize::new(400).unwrap(), NonZeroUsize::MAX);
+    let options = calls(2).unordered(true).in_flight(400, usize::MAX);
     let (items, input) = mpsc::unbounded();
     let mut results = input.push_to_with(&client, &options);
     for number in 0..400 {
@@ -354,7 +349,7 @@ async fn records_that_wait_for_the_first_take_no_more_than_the_windows_bytes() {
     let refs: Vec<_> = (0..300).map(|n| store.insert(long(n)).unwrap()).collect();
     let away = Fault::status(tonic::Status::unavailable("not now"));
     store.inject(away.of(refs[0]).times(4));
-    let options = Options::new().window_bytes(NonZeroUsize::new(2 << 20).unwrap());
+    let options = Options::new().window_bytes(2 << 20);
     let mut results = stream::iter(refs).pull_from_with(&store.client(), &options);
     assert_eq!(in_a_week(results.next()).await.unwrap().unwrap().index, 0);
     // What has been answered since is in the window, but for the sixty-four of which nothing was known.

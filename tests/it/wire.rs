@@ -1,7 +1,6 @@
 //! What the wire sees: HTTP/2 frames as a server receives them, over TCP.
 
 use std::cell::Cell;
-use std::num::NonZeroUsize;
 use std::task::Poll;
 
 use agntcy_dir_stream::prelude::*;
@@ -125,7 +124,7 @@ async fn a_drop_with_a_full_flow_control_window_is_a_reset() {
     for headers in [false, true] {
         let (client, mut calls) = raw_server().await;
         let input = stream::repeat_with(|| record(1));
-        let all = NonZeroUsize::MAX;
+        let all = usize::MAX;
         let options = Options::new().in_flight(all, all);
         let mut results = Box::pin(input.push_to_with(&client, &options));
         let mut call = drive(&mut results, calls.recv()).await.unwrap();
@@ -208,7 +207,7 @@ async fn a_dropped_delete_is_a_reset() {
     let (client, mut calls) = raw_server().await;
     let refs = stream::repeat(cid(&record(1)));
     // More refs than flow control lets through, so that the segment is not sent.
-    let options = Options::new().window(NonZeroUsize::new(2 * WINDOW / 64).unwrap());
+    let options = Options::new().window(2 * WINDOW / 64);
     let mut results = Box::pin(refs.delete_from_with(&client, &options));
     let mut call = drive(&mut results, calls.recv()).await.unwrap();
     drive(&mut results, call.body.data())

@@ -210,7 +210,7 @@ where
         let now = ended.evidence.now;
         let failure = ended.failure.clone();
         let status = failure.as_ref().map(|(_, status)| Arc::clone(status));
-        let is_of_moment = matches!(failure, Some((Verdict::Moment, _)));
+        let is_of_moment = matches!(failure, Some((Verdict::Transient, _)));
         // Whatever it ended with, it was not for what it carried.
         let is_vain = is_of_moment || !lane.is_finished();
         let never_opened = lane.flight.is_unused() && !lane.was_asked() && is_vain;

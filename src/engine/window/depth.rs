@@ -1,7 +1,5 @@
 //! How many requests a call may have unanswered: few where calls keep ending at bad records.
 
-use std::num::NonZeroUsize;
-
 /// Where it starts. While no call has ended it doubles in each round trip, so it is at a window of
 /// 1024 after four; and a batch that begins with bad records has not sent much in vain.
 const START: f64 = 64.0;
@@ -30,8 +28,8 @@ const FAR: f64 = 16.0;
 /// in vain, too shallow takes round trips. It is left for when things have changed.
 #[derive(Debug)]
 pub(super) struct Depth {
-    least: f64,
-    most: f64,
+    min: f64,
+    max: f64,
     depth: f64,
     /// How many calls have ended.
     ends: u64,
@@ -42,13 +40,13 @@ pub(super) struct Depth {
 
 impl Depth {
     #[allow(clippy::cast_precision_loss)] // No window is that large.
-    pub(super) fn new(least: NonZeroUsize, most: NonZeroUsize) -> Self {
-        let most = most.get() as f64;
-        let least = (least.get() as f64).min(most);
+    pub(super) fn new(min: usize, max: usize) -> Self {
+        let max = max as f64;
+        let min = (min as f64).min(max);
         Self {
-            least,
-            most,
-            depth: START.clamp(least, most),
+            min,
+            max,
+            depth: START.clamp(min, max),
             ends: 0,
             answers: 0,
             before: 0,
@@ -58,7 +56,7 @@ impl Depth {
     pub(super) fn answered(&mut self) {
         self.answers += 1;
         let earned = if self.ends == 0 { 1.0 } else { VAIN * STEP };
-        self.depth = (self.depth + earned).min(self.most);
+        self.depth = (self.depth + earned).min(self.max);
     }
 
     /// A call has ended at an item, or broken, and so many requests with it were in vain.
@@ -73,7 +71,7 @@ impl Depth {
         } else {
             in_vain as f64 * STEP.max(1.0 / (self.ends + 1) as f64)
         };
-        self.depth = (self.depth - loss).max(self.least);
+        self.depth = (self.depth - loss).max(self.min);
     }
 
     /// How many requests a call may have unanswered.
@@ -85,13 +83,7 @@ impl Depth {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
-
-    fn depth(least: usize, most: usize) -> Depth {
-        let bound = |bound| NonZeroUsize::new(bound).unwrap();
-        Depth::new(bound(least), bound(most))
-    }
 
     /// Calls that end after `answers` of them, where all that is behind is sent in vain.
     fn end_after(depth: &mut Depth, answers: u64) -> usize {
@@ -105,7 +97,7 @@ mod tests {
 
     #[test]
     fn while_all_is_well_it_is_at_the_most_in_four_round_trips() {
-        let mut depth = depth(1, 1000);
+        let mut depth = Depth::new(1, 1000);
         for _ in 0..4 {
             for _ in 0..depth.now() {
                 depth.answered();
@@ -122,7 +114,7 @@ mod tests {
 
     #[test]
     fn it_comes_down_quickly_where_calls_keep_ending() {
-        let mut depth = depth(1, 1000);
+        let mut depth = Depth::new(1, 1000);
         for _ in 0..1_000 {
             depth.answered();
         }
@@ -134,18 +126,18 @@ mod tests {
 
     #[test]
     fn it_keeps_to_its_bounds() {
-        let mut depth = depth(4, 1000);
+        let mut depth = Depth::new(4, 1000);
         for _ in 0..100 {
             end_after(&mut depth, 0);
         }
         assert_eq!(depth.now(), 4);
-        assert_eq!(self::depth(8, 2).now(), 2, "the most comes first");
-        assert_eq!(self::depth(500, 1000).now(), 500);
+        assert_eq!(Depth::new(8, 2).now(), 2, "the maximum comes first");
+        assert_eq!(Depth::new(500, 1000).now(), 500);
     }
 
     #[test]
     fn it_grows_again_before_a_call_has_ended() {
-        let mut depth = depth(1, 1000);
+        let mut depth = Depth::new(1, 1000);
         for _ in 0..100 {
             end_after(&mut depth, 9);
         }
@@ -162,7 +154,7 @@ mod tests {
     /// One bad record in `every` at random. Returns what was sent in vain for each answer, and the
     /// round trips for each bad record, where answers come in bursts of a depth, or one by one.
     fn play(every: u32, in_bursts: bool) -> (f64, f64) {
-        let mut depth = depth(1, 1000);
+        let mut depth = Depth::new(1, 1000);
         let mut random = fastrand::Rng::with_seed(7);
         let (mut answers, mut ends, mut in_vain, mut trips) = (0, 0, 0, 0);
         while answers < 100_000 {

@@ -40,10 +40,10 @@ impl Left {
     /// What an end says that leaves this behind, and `missing` where it says OK.
     fn judge(&self, ended: &Ended, missing: &str) -> (Verdict, Arc<Status>) {
         match &ended.failure {
-            None => (Verdict::Moment, Arc::new(Status::unavailable(missing))),
+            None => (Verdict::Transient, Arc::new(Status::unavailable(missing))),
             // A call that ended before it took an item cannot have failed at it.
             Some((Verdict::Record | Verdict::Attempt, status)) if self.at.is_none() => {
-                (Verdict::Moment, Arc::clone(status))
+                (Verdict::Transient, Arc::clone(status))
             }
             Some(failure) => failure.clone(),
         }
@@ -105,9 +105,9 @@ impl<E, O> Window<E, O> {
         let (mut verdict, status) = left.judge(&ended, missing);
         if verdict == Verdict::Record && self.too_long(&left.items, &status) == Err(()) {
             // It is longer than any: another's answer is lost.
-            verdict = Verdict::Moment;
+            verdict = Verdict::Transient;
         }
-        if verdict == Verdict::Whole {
+        if verdict == Verdict::Caller {
             self.requeue_all(&left.items);
             self.refuse_all(verdict::kind_of_whole(&status), status);
             return Aftermath::Quiet;
@@ -139,7 +139,7 @@ impl<E, O> Window<E, O> {
                     Aftermath::FailedAtItem
                 }
             }
-            (Verdict::Moment | Verdict::Whole, at) => {
+            (Verdict::Transient | Verdict::Caller, at) => {
                 let at = at.filter(|_| !ended.is_of_call);
                 self.broke(flight, &left.items, at, &status, wait);
                 Aftermath::Fault { named: false }
@@ -180,11 +180,11 @@ impl<E, O> Window<E, O> {
         let is_one_of_many = ended.taken > 1;
         let missing = "the server ended the call before it had all of it";
         let (verdict, status) = left.judge(&ended, missing);
-        if verdict != Verdict::Whole || is_one_of_many {
+        if verdict != Verdict::Caller || is_one_of_many {
             self.lost(items, flight.number);
         }
         match (verdict, left.first()) {
-            (Verdict::Whole, _) => {
+            (Verdict::Caller, _) => {
                 self.requeue_all(items);
                 self.refuse_all(verdict::kind_of_whole(&status), status);
                 Aftermath::Quiet
@@ -211,7 +211,7 @@ impl<E, O> Window<E, O> {
                 self.found_refused(items);
                 self.failed_at(at, flight, &status, &ended, wait)
             }
-            (Verdict::Moment, at) => {
+            (Verdict::Transient, at) => {
                 let halves = ended.stalled && is_one_of_many;
                 if halves {
                     // A healthy server may have been too slow for so many.
@@ -236,7 +236,7 @@ impl<E, O> Window<E, O> {
             // What is behind it is looked up before it is sent again.
             return;
         }
-        let at_one = usize::from(verdict != Verdict::Moment);
+        let at_one = usize::from(verdict != Verdict::Transient);
         // A server that is away says nothing of how long calls live.
         let is_told = left.at.is_some() && (at_one > 0 || flight.answered() > 0);
         // Nor does an item that was the last of its call since the server had failed at it before.
@@ -263,7 +263,7 @@ impl<E, O> Window<E, O> {
             // It has judged this item, just now.
             evidence.proved = Tick::now();
         }
-        let most = self.rules.most_tries;
+        let max_attempts = self.rules.max_attempts;
         let last = self.live(at.index).last_failure();
         let (failure, blame) = Suspects::failed(last, evidence);
         let trouble = self.live(at.index).trouble.get_or_insert_default();
@@ -273,7 +273,8 @@ impl<E, O> Window<E, O> {
         trouble.alone = false;
         trouble.last = Some(Arc::clone(status));
         trouble.rest = wait(trouble.tries);
-        trouble.exhausted = trouble.rest.is_none() || trouble.tries >= most || blame == Blame::Last;
+        trouble.exhausted =
+            trouble.rest.is_none() || trouble.tries >= max_attempts || blame == Blame::Last;
         let exhausted = trouble.exhausted;
         let is_first = last.is_none() && evidence.failures < LOOKED_UP;
         if self.rules.retries && (is_stored || is_first || exhausted) {
@@ -306,15 +307,15 @@ impl<E, O> Window<E, O> {
             trouble.may_have_landed = is_write;
         }
         if let Some(at) = at {
-            let most = self.rules.most_tries;
+            let max_attempts = self.rules.max_attempts;
             let trouble = self.live(at.index).trouble.get_or_insert_default();
             trouble.tries += 1;
             let until = wait(trouble.tries);
-            trouble.alone = trouble.tries + 1 >= most;
+            trouble.alone = trouble.tries + 1 >= max_attempts;
             // The first that breaks under it need not be its fault, so it keeps its place.
             trouble.rest = until.filter(|_| trouble.tries > 1);
-            trouble.exhausted =
-                until.is_none() || trouble.tries >= most && (flight.is_single() || most == 1);
+            trouble.exhausted = until.is_none()
+                || trouble.tries >= max_attempts && (flight.is_single() || max_attempts == 1);
         }
         self.lost(items, flight.number);
         for item in items {

@@ -49,7 +49,7 @@ impl<E, O> Window<E, O> {
         }
         let (verdict, status) = ended.failure.unwrap_or_else(|| {
             let status = Status::unavailable("the server ended the lookup with answers missing");
-            (Verdict::Moment, Arc::new(status))
+            (Verdict::Transient, Arc::new(status))
         });
         let was_at_one = at.is_some();
         let at = at.map(|at| at.index).filter(|at| left.first() == Some(at));
@@ -63,7 +63,7 @@ impl<E, O> Window<E, O> {
                 Aftermath::Answered
             }
             (Verdict::Record, None) if was_at_one => Aftermath::Answered,
-            (Verdict::Whole, _) => {
+            (Verdict::Caller, _) => {
                 self.cannot_look_up = true;
                 self.expects_stored = None;
                 for (_, index) in std::mem::take(&mut self.in_doubt) {
@@ -74,10 +74,10 @@ impl<E, O> Window<E, O> {
             (verdict, at) => {
                 self.stop_guessing();
                 if let Some(at) = at.filter(|at| self.live(*at).lost().is_some()) {
-                    let most = self.rules.most_tries;
+                    let max_attempts = self.rules.max_attempts;
                     let trouble = self.live(at).trouble.get_or_insert_default();
                     trouble.lookups += 1;
-                    if trouble.lookups >= most || wait(trouble.lookups).is_none() {
+                    if trouble.lookups >= max_attempts || wait(trouble.lookups).is_none() {
                         self.cannot_be_settled(at);
                     }
                 }

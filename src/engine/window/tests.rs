@@ -42,12 +42,12 @@ impl std::ops::DerefMut for TestWindow {
 const PUSH: Rules = Rules {
     items: 8,
     bytes: usize::MAX,
-    depth: (NonZeroUsize::MAX, NonZeroUsize::MAX),
+    depth: (usize::MAX, usize::MAX),
     acknowledged: Acknowledged::EachItem,
     lost: Lost::LookedUp,
     answer_len: 0,
     retries: false,
-    most_tries: 1,
+    max_attempts: 1,
     unordered: false,
 };
 
@@ -75,7 +75,7 @@ fn retrying(items: usize) -> TestWindow {
     with(Rules {
         items,
         retries: true,
-        most_tries: 3,
+        max_attempts: 3,
         ..PUSH
     })
 }
@@ -813,7 +813,7 @@ fn answers_count_in_the_windows_bytes_and_the_next_are_expected_to_be_as_long() 
         answer_len: 100,
         lost: Lost::Nothing,
         retries: true,
-        most_tries: 3,
+        max_attempts: 3,
         ..PUSH
     });
     for item in 0..20 {
@@ -922,12 +922,12 @@ fn a_refused_lookup_settles_all_that_is_in_doubt() {
 
 #[test]
 fn an_answer_of_a_lookup_says_nothing_of_how_long_calls_live() {
-    let one = NonZeroUsize::MIN;
+    let one = 1;
     let mut window = with(Rules {
         items: 1_000,
-        depth: (one, NonZeroUsize::new(1_000).unwrap()),
+        depth: (one, 1_000),
         retries: true,
-        most_tries: 3,
+        max_attempts: 3,
         ..PUSH
     });
     window.take_all(0..200);
@@ -1071,7 +1071,7 @@ fn out_of_order_results_leave_as_they_come() {
         items: 2,
         unordered: true,
         retries: true,
-        most_tries: 3,
+        max_attempts: 3,
         ..PUSH
     });
     window.take_all(0..2);

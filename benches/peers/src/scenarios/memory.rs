@@ -15,7 +15,7 @@ use crate::table::Aim;
 use crate::{child, input, store};
 
 /// The window of the large records, in bytes: the default, said in case that changes.
-const WINDOW_BYTES: std::num::NonZeroUsize = std::num::NonZeroUsize::new(16 << 20).expect("not 0");
+const WINDOW_BYTES: usize = 16 << 20;
 
 /// What the long run and the large records take of memory, and the pace of the long run.
 pub(super) fn aims(sizes: &Sizes) -> anyhow::Result<(Vec<Aim>, Aim)> {
