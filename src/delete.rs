@@ -6,11 +6,11 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::proof::{Method, Methods};
-use crate::engine::{Acknowledged, Adapter, Lost, Operation, drive, refs};
+use crate::engine::{Acknowledged, Adapter, Lost, Method, Methods, Operation, drive};
 use crate::error::{Error, Failed};
 use crate::item::{Tagged, ToCid};
 use crate::options::Options;
+use crate::record_ref as refs;
 
 /// What [`delete_from`](DeleteExt::delete_from) yields for each ref of type `R`.
 pub type DeleteResult<R, T = ()> = Result<Deleted<T>, Failed<R, T>>;

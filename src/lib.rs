@@ -105,6 +105,7 @@ mod proto;
 mod pull;
 mod push;
 mod record;
+mod record_ref;
 mod retry;
 #[cfg(feature = "server")]
 pub mod server;

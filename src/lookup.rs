@@ -7,11 +7,11 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::proof::{Method, Methods};
-use crate::engine::{Acknowledged, Adapter, Lost, Operation, drive, refs};
+use crate::engine::{Acknowledged, Adapter, Lost, Method, Methods, Operation, drive};
 use crate::error::{Error, ErrorKind, Failed};
 use crate::item::{Tagged, ToCid};
 use crate::options::Options;
+use crate::record_ref as refs;
 
 /// What [`lookup_in`](LookupExt::lookup_in) yields for each ref of type `R`.
 pub type LookupResult<R, T = ()> = Result<Found<T>, Failed<R, T>>;

@@ -6,12 +6,12 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::proof::{Method, Methods};
-use crate::engine::{Acknowledged, Adapter, Lost, Operation, drive, refs};
+use crate::engine::{Acknowledged, Adapter, Lost, Method, Methods, Operation, drive};
 use crate::error::{Error, ErrorKind, Failed};
 use crate::item::{Tagged, ToCid};
 use crate::options::Options;
 use crate::record::Record;
+use crate::record_ref as refs;
 
 /// What [`pull_from`](PullExt::pull_from) yields for each ref of type `R`.
 pub type PullResult<R, T = ()> = Result<Pulled<T>, Failed<R, T>>;

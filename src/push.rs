@@ -4,12 +4,12 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::proof::{Method, Methods};
-use crate::engine::{Acknowledged, Adapter, Lost, Operation, drive, refs};
+use crate::engine::{Acknowledged, Adapter, Lost, Method, Methods, Operation, drive};
 use crate::error::{Error, ErrorKind, Failed};
 use crate::item::Tagged;
 use crate::options::Options;
 use crate::record::{MAX_RECORD_LEN, Record};
+use crate::record_ref as refs;
 
 /// What [`push_to`](PushExt::push_to) yields for each record.
 pub type PushResult<T = ()> = Result<Pushed<T>, Failed<Record, T>>;

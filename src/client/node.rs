@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::Transport;
 use crate::breaker::{Breaker, CircuitBreaker};
-use crate::engine::proof::Methods;
+use crate::engine::Methods;
 
 #[derive(Clone)]
 pub(crate) struct Node {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_core::{FusedStream, Stream};
 use tokio::time::Instant;
 
-use super::ends::{ItemResult, Order, Remainder, Shared};
+use super::remainder::{ItemResult, Order, Remainder, Shared};
 use crate::stats::{Monitor, Stats, Summary};
 
 /// How many results are handed out in a row before the task's other work gets a turn.

@@ -8,14 +8,12 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::{Driver, Entry, key};
-use crate::engine::call::{End, Event};
-use crate::engine::canary::{Canary, Moment};
-use crate::engine::lane::Lane;
-use crate::engine::nodes::Route;
-use crate::engine::pace::{Cause, Incident};
+use crate::engine::calls::{End, Event, Lane};
+use crate::engine::nodes::{Canary, Cause, Incident, Moment, Route};
+use crate::engine::operation::Operation;
 use crate::engine::window::{Acknowledged, Aftermath, Answered, Ended, Evidence, Lost};
-use crate::engine::{Operation, refs};
 use crate::item::Tagged;
+use crate::record_ref as refs;
 use crate::verdict::{self, Verdict};
 
 /// How many times in a row a node may fail at items, with no success between, before that is taken
@@ -89,21 +87,21 @@ where
             *budget = budget.saturating_sub(len / BYTES_OF_EVENT);
             len
         });
-        let pace = self.nodes.pace(lane.route.node);
+        let node = self.nodes.node(lane.route.node);
         match answered {
             Answered::Unexpected => {
                 self.out_of_step(place, "the server has answered what was not asked");
                 return false;
             }
             Answered::Succeeded => {
-                pace.succeeded(lane.flight.proves());
+                node.succeeded(lane.flight.proves());
                 if is_canary {
                     self.canary.succeeded();
                 }
             }
-            Answered::Otherwise => pace.answered(),
+            Answered::Otherwise => node.answered(),
         }
-        lane.answered(pace.incident());
+        lane.answered(node.incident());
         self.lanes.answered(place, Instant::now);
         true
     }
@@ -161,9 +159,9 @@ where
                     Ok(found.expect("what is looked up has a key"))
                 });
                 if expected {
-                    let pace = self.nodes.pace(lane.route.node);
-                    pace.looked_up(!is_canary);
-                    lane.answered(pace.incident());
+                    let node = self.nodes.node(lane.route.node);
+                    node.looked_up(!is_canary);
+                    lane.answered(node.incident());
                     self.look_up = Some(lane);
                 }
                 expected
@@ -197,12 +195,12 @@ where
     pub(super) fn evidence(&mut self, route: Route) -> Evidence {
         let may_ask = self.may_ask();
         let tells = may_ask && self.canary.may_tell();
-        let pace = self.nodes.pace(route.node);
+        let node = self.nodes.node(route.node);
         Evidence {
             now: Instant::now(),
             tells,
-            proved: pace.learn(),
-            failures: pace.failures(),
+            proved: node.learn(),
+            failures: node.failures(),
         }
     }
 
@@ -237,12 +235,12 @@ where
                 self.fault(now, Cause::Line, status, (lane.route, lane.seen));
             }
             Aftermath::Quiet => {}
-            Aftermath::Answered => self.nodes.pace(lane.route.node).answered(),
+            Aftermath::Answered => self.nodes.node(lane.route.node).answered(),
             Aftermath::Succeeded(tick) => {
                 if is_at_canary {
                     self.canary.succeeded();
                 }
-                self.nodes.pace(lane.route.node).succeeded(tick);
+                self.nodes.node(lane.route.node).succeeded(tick);
             }
             Aftermath::FailedAtItem => self.failed_at_item(now, status, lane),
             Aftermath::Fault { named } => {
@@ -286,10 +284,10 @@ where
         }
         let has_canary = may_ask && self.canary.is_known();
         let may_tell = has_canary || self.window.has_fresh() || self.window.is_in_flight();
-        let pace = self.nodes.pace(lane.route.node);
-        pace.learn();
-        pace.failed_at_item();
-        if may_tell && pace.failures() <= UNPROVED && !pace.is_in_trouble() {
+        let node = self.nodes.node(lane.route.node);
+        node.learn();
+        node.failed_at_item();
+        if may_tell && node.failures() <= UNPROVED && !node.is_in_trouble() {
             self.note_fault(status);
         } else {
             self.fault(now, Cause::Named, status, (lane.route, lane.seen));
@@ -315,7 +313,7 @@ where
                 };
                 self.fault(now, cause, status, (lane.route, lane.seen));
             }
-            Aftermath::Answered => self.nodes.pace(lane.route.node).looked_up(false),
+            Aftermath::Answered => self.nodes.node(lane.route.node).looked_up(false),
             _ => {}
         }
     }
@@ -328,8 +326,8 @@ where
         (route, seen): (Route, Incident),
     ) {
         let status = self.note_fault(status);
-        let pace = self.nodes.pace(route.node);
-        pace.fault(now, cause, &status, seen);
+        let node = self.nodes.node(route.node);
+        node.fault(now, cause, &status, seen);
     }
 
     fn note_fault(&mut self, status: Option<Arc<Status>>) -> Arc<Status> {

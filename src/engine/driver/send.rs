@@ -8,11 +8,12 @@ use tokio::time::Instant;
 
 use super::{Driver, key};
 use crate::breaker::Probe;
-use crate::engine::lane::{Lane, Opening};
+use crate::engine::calls::{Lane, Opening};
 use crate::engine::nodes::{Load, Route};
+use crate::engine::operation::Operation;
 use crate::engine::window::Acknowledged;
-use crate::engine::{Operation, refs};
 use crate::item::Tagged;
+use crate::record_ref as refs;
 
 /// How often a delete looks whether a record that is pushed again has its answer.
 const CANARY_TIME: Duration = Duration::from_millis(5);
@@ -56,7 +57,7 @@ where
         Opening {
             flight: self.window.launch(probe.is_some()),
             route,
-            seen: self.nodes.pace(route.node).incident(),
+            seen: self.nodes.node(route.node).incident(),
             left: self.canary.now(),
             probe,
             ages_at,

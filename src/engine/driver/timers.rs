@@ -10,8 +10,8 @@ use tonic::{Code, ConnectError, Status};
 
 use super::{Driver, Limits};
 use crate::client::Unreachable;
-use crate::engine::Operation;
-use crate::engine::lane::Lane;
+use crate::engine::calls::Lane;
+use crate::engine::operation::Operation;
 use crate::error::ErrorKind;
 use crate::item::Tagged;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::engine::proof::Tick;
+use crate::engine::tick::Tick;
 
 /// How long the server has to fail at an item before that is taken for the item's fault, where nothing
 /// succeeds and so nothing tells a bad record from an outage.

@@ -14,17 +14,17 @@ pub(crate) struct Apart {
 
 impl Apart {
     /// Deletes are about to be sent: no canary begins any more, and those that have begun end.
-    pub(super) fn delete(self: &Arc<Self>) -> Deletes {
+    pub(crate) fn delete(self: &Arc<Self>) -> Deletes {
         self.deletes.fetch_add(1, Ordering::SeqCst);
         Deletes(Arc::clone(self))
     }
 
-    pub(super) fn is_deleting(&self) -> bool {
+    pub(crate) fn is_deleting(&self) -> bool {
         self.deletes.load(Ordering::SeqCst) > 0
     }
 
     /// A canary is about to be sent, if no delete is.
-    pub(super) fn canary(self: &Arc<Self>) -> Option<Canaries> {
+    pub(crate) fn canary(self: &Arc<Self>) -> Option<Canaries> {
         self.canaries.fetch_add(1, Ordering::SeqCst);
         let canary = Canaries(Arc::clone(self));
         (!self.is_deleting()).then_some(canary)
@@ -33,11 +33,11 @@ impl Apart {
 
 /// Keeps canaries from being sent.
 #[derive(Debug)]
-pub(super) struct Deletes(Arc<Apart>);
+pub(crate) struct Deletes(Arc<Apart>);
 
 impl Deletes {
     /// Whether no canary is under way.
-    pub(super) fn may_begin(&self) -> bool {
+    pub(crate) fn may_begin(&self) -> bool {
         self.0.canaries.load(Ordering::SeqCst) == 0
     }
 }
@@ -50,7 +50,7 @@ impl Drop for Deletes {
 
 /// Keeps deletes from being sent.
 #[derive(Debug)]
-pub(super) struct Canaries(Arc<Apart>);
+pub(crate) struct Canaries(Arc<Apart>);
 
 impl Drop for Canaries {
     fn drop(&mut self) {

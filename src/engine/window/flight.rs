@@ -3,21 +3,21 @@
 
 use std::collections::VecDeque;
 
-use super::proof::Tick;
+use crate::engine::tick::Tick;
 
-/// Stands for the [canary](super::canary) among the items of a call: it is no item of the window.
+/// Stands for the [canary](crate::engine::nodes::Canary) among the items of a call: it is no item of the window.
 const CANARY: u64 = u64::MAX;
 
-/// Made by [`Window::launch`](super::window::Window::launch), filled by the window, and given back
+/// Made by [`Window::launch`](super::Window::launch), filled by the window, and given back
 /// to it when the call has ended.
 #[derive(Debug)]
 pub(crate) struct Flight {
     /// Which call of the window this is.
-    pub(super) number: u64,
+    pub(crate) number: u64,
     /// How many items it may carry in all. The first that it carries decides.
-    pub(super) limit: usize,
+    pub(crate) limit: usize,
     /// A probe takes the item that has failed least often, and not the first.
-    pub(super) is_probe: bool,
+    pub(crate) is_probe: bool,
     /// The indexes of those without an answer.
     items: VecDeque<u64>,
     answered: usize,
@@ -29,22 +29,22 @@ pub(crate) struct Flight {
 
 /// An item that a call leaves without an answer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Unanswered {
-    pub(super) index: u64,
+pub(crate) struct Unanswered {
+    pub(crate) index: u64,
     /// Its place among the requests of the call, from 0.
-    pub(super) place: usize,
+    pub(crate) place: usize,
     /// Whether the transport took it.
-    pub(super) was_taken: bool,
+    pub(crate) was_taken: bool,
 }
 
 impl Unanswered {
-    pub(super) fn is_canary(&self) -> bool {
+    pub(crate) fn is_canary(&self) -> bool {
         self.index == CANARY
     }
 }
 
 impl Flight {
-    pub(super) fn new(number: u64, is_probe: bool) -> Self {
+    pub(crate) fn new(number: u64, is_probe: bool) -> Self {
         Self {
             number,
             limit: if is_probe { 1 } else { usize::MAX },
@@ -62,12 +62,12 @@ impl Flight {
     }
 
     /// The same, if so many were answered.
-    pub(super) fn would_prove(&self, answered: usize) -> Tick {
+    pub(crate) fn would_prove(&self, answered: usize) -> Tick {
         let left = self.left.filter(|(place, _)| *place < answered);
         left.map_or(self.proves, |(_, tick)| tick)
     }
 
-    pub(super) fn carry(&mut self, index: u64) {
+    pub(crate) fn carry(&mut self, index: u64) {
         let now = Tick::now();
         // One mark at a time is enough: the next comes when this one has its answer.
         if self.left.is_none() && self.proves < now {
@@ -77,28 +77,28 @@ impl Flight {
     }
 
     /// It carries the canary, too.
-    pub(super) fn carry_canary(&mut self) {
+    pub(crate) fn carry_canary(&mut self) {
         self.carry(CANARY);
     }
 
     /// Whether it carries the canary, without an answer yet.
-    pub(super) fn has_canary(&self) -> bool {
+    pub(crate) fn has_canary(&self) -> bool {
         self.items.contains(&CANARY)
     }
 
     /// Whether the next answer will be the canary's.
-    pub(super) fn is_at_canary(&self) -> bool {
+    pub(crate) fn is_at_canary(&self) -> bool {
         self.next() == Some(CANARY)
     }
 
     /// Whether the server was at the canary when the call ended, of whose requests the transport took
     /// the first `taken`.
-    pub(super) fn ended_at_canary(&self, taken: usize) -> bool {
+    pub(crate) fn ended_at_canary(&self, taken: usize) -> bool {
         self.is_at_canary() && taken > self.answered
     }
 
     /// It carries nothing behind what it has.
-    pub(super) fn close_behind(&mut self) {
+    pub(crate) fn close_behind(&mut self) {
         self.limit = self.sent();
     }
 
@@ -108,7 +108,7 @@ impl Flight {
     }
 
     /// Whom the next answer belongs to.
-    pub(super) fn land(&mut self) -> Option<u64> {
+    pub(crate) fn land(&mut self) -> Option<u64> {
         let index = self.items.pop_front()?;
         self.answered += 1;
         self.proves = self.would_prove(self.answered);
@@ -117,13 +117,13 @@ impl Flight {
     }
 
     /// Whom the next answer will belong to.
-    pub(super) fn next(&self) -> Option<u64> {
+    pub(crate) fn next(&self) -> Option<u64> {
         self.items.front().copied()
     }
 
     /// Leaves behind what the transport has not taken: of this call's requests, it took the first
     /// `taken`.
-    pub(super) fn cut(&mut self, taken: usize) -> VecDeque<u64> {
+    pub(crate) fn cut(&mut self, taken: usize) -> VecDeque<u64> {
         let kept = taken.saturating_sub(self.answered).min(self.items.len());
         self.items.split_off(kept)
     }
@@ -154,13 +154,13 @@ impl Flight {
     }
 
     /// Whether it has carried one item in all.
-    pub(super) fn is_single(&self) -> bool {
+    pub(crate) fn is_single(&self) -> bool {
         self.sent() == 1
     }
 
     /// What has no answer, in order: of this call's requests, the transport took the first
     /// `taken`.
-    pub(super) fn unanswered(&self, taken: usize) -> impl Iterator<Item = Unanswered> {
+    pub(crate) fn unanswered(&self, taken: usize) -> impl Iterator<Item = Unanswered> {
         let items = self.items.iter().copied().enumerate();
         items.map(move |(behind, index)| {
             let place = self.answered + behind;

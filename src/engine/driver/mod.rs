@@ -1,5 +1,6 @@
 //! The generator: takes items in, keeps calls going, hands results out.
 
+mod clock;
 mod receive;
 mod send;
 mod timers;
@@ -13,21 +14,19 @@ use std::time::Duration;
 use futures_core::Stream;
 use tokio::time::Instant;
 
+use self::clock::Clock;
 use super::adapter::Adapter;
-use super::apart::Deletes;
-use super::canary::Canary;
-use super::clock::Clock;
-use super::ends::{Leftover, Order, Remainder, Shared};
-use super::lane::Lane;
-use super::lanes::Lanes;
-use super::nodes::Nodes;
+use super::calls::{Lane, Lanes};
+use super::nodes::{Canary, Deletes, Nodes};
+use super::operation::Operation;
+use super::remainder::{Leftover, Order, Remainder, Shared};
 use super::window::{Lost, Rules, Settled, Unsettled, Window};
-use super::{Operation, refs};
 use crate::cid::Cid;
 use crate::client::Client;
 use crate::error::Failed;
 use crate::item::Tagged;
 use crate::options::Options;
+use crate::record_ref as refs;
 use crate::stats::Counters;
 
 /// How many items are taken from an input that is always ready, before the task's other work

@@ -12,7 +12,7 @@ use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
-use super::moved::Moved;
+use super::progress::Moved;
 
 /// The response as one that tonic can read, or what it stands for where it is not gRPC. Its bytes are
 /// counted as they come.

@@ -9,15 +9,13 @@ use prost::Message;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::activity::Activity;
 use super::call::{Call, Event};
-use super::canary::Moment;
-use super::flight::Flight;
-use super::nodes::Route;
-use super::pace::Incident;
-use super::window::{Ended, Evidence, Window};
+use super::progress::Progress;
 use crate::breaker::Probe;
 use crate::client::{Transport, Unreachable};
+use crate::engine::nodes::{Incident, Moment, Route};
+use crate::engine::window::flight::Flight;
+use crate::engine::window::{Ended, Evidence, Window};
 use crate::options::Options;
 use crate::verdict::Verdict;
 
@@ -25,15 +23,15 @@ use crate::verdict::Verdict;
 /// no more than run.
 const LATE: Duration = Duration::from_millis(250);
 
-pub(super) struct Lane<R, A> {
-    pub(super) flight: Flight,
-    pub(super) route: Route,
+pub(crate) struct Lane<R, A> {
+    pub(crate) flight: Flight,
+    pub(crate) route: Route,
     /// What had happened on its node when it last proved that the node is there.
-    pub(super) seen: Incident,
+    pub(crate) seen: Incident,
     /// Before its first request left.
-    pub(super) left: Moment,
+    pub(crate) left: Moment,
     /// Requests on their way from the window to the call; empty between polls.
-    pub(super) batch: VecDeque<R>,
+    pub(crate) batch: VecDeque<R>,
     call: Call<R, A>,
     transport: Arc<dyn Transport>,
     stage: Stage,
@@ -41,7 +39,7 @@ pub(super) struct Lane<R, A> {
     may_wait: bool,
     /// When it is to be handed over to another call.
     ages_at: Option<Instant>,
-    activity: Activity,
+    progress: Progress,
     /// How long the adapter had waited in all when this call was opened.
     opened: Duration,
     /// Held by a call that probes, until the server has answered.
@@ -59,14 +57,14 @@ enum Stage {
 }
 
 /// What a lane is opened with.
-pub(super) struct Opening {
-    pub(super) flight: Flight,
-    pub(super) route: Route,
-    pub(super) seen: Incident,
-    pub(super) left: Moment,
-    pub(super) probe: Option<Probe>,
-    pub(super) ages_at: Option<Instant>,
-    pub(super) waited: Duration,
+pub(crate) struct Opening {
+    pub(crate) flight: Flight,
+    pub(crate) route: Route,
+    pub(crate) seen: Incident,
+    pub(crate) left: Moment,
+    pub(crate) probe: Option<Probe>,
+    pub(crate) ages_at: Option<Instant>,
+    pub(crate) waited: Duration,
 }
 
 impl<R, A> Lane<R, A>
@@ -74,7 +72,7 @@ where
     R: Message + 'static,
     A: Message + Default + 'static,
 {
-    pub(super) fn open(
+    pub(crate) fn open(
         transport: Arc<dyn Transport>,
         method: &'static str,
         longest_answer: usize,
@@ -91,40 +89,40 @@ where
             stage: Stage::Opening,
             may_wait: false,
             ages_at: opening.ages_at,
-            activity: Activity::new(opening.waited),
+            progress: Progress::new(opening.waited),
             opened: opening.waited,
             probe: opening.probe,
         }
     }
 
     /// It is one of several.
-    pub(super) fn join_others(&mut self) {
+    pub(crate) fn join_others(&mut self) {
         self.may_wait = true;
     }
 
     /// Sends its batch.
-    pub(super) fn send(&mut self, waited: Duration) {
+    pub(crate) fn send(&mut self, waited: Duration) {
         // Nothing was awaited before.
         if self.flight.load() == self.batch.len() {
-            self.activity.begin(waited);
+            self.progress.begin(waited);
         }
         self.call.send(&mut self.batch);
     }
 
     /// Sends nothing more by it. Its end is awaited from now on.
-    pub(super) fn close(&mut self, waited: Duration) {
+    pub(crate) fn close(&mut self, waited: Duration) {
         if !self.call.is_finished() {
             self.call.finish();
-            self.activity.begin(waited);
+            self.progress.begin(waited);
         }
     }
 
-    pub(super) fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.call.is_finished()
     }
 
     /// Whether the transport has asked for its requests; if not, the task is woken when it does.
-    pub(super) fn is_asked(&mut self, cx: &Context<'_>) -> bool {
+    pub(crate) fn is_asked(&mut self, cx: &Context<'_>) -> bool {
         if self.stage != Stage::Asked && self.call.is_asked(cx) {
             self.stage = Stage::Asked;
         }
@@ -132,12 +130,12 @@ where
     }
 
     /// The same, as far as it was noticed. (It is not, where there is one lane at most.)
-    pub(super) fn was_asked(&self) -> bool {
+    pub(crate) fn was_asked(&self) -> bool {
         self.stage == Stage::Asked
     }
 
     /// Others had answers, or it is late.
-    pub(super) fn hold_up(&mut self) {
+    pub(crate) fn hold_up(&mut self) {
         if self.stage == Stage::Opening {
             self.stage = Stage::HeldUp;
         }
@@ -145,27 +143,27 @@ where
 
     /// Whether the transport has not asked for its requests though it should have, as where the
     /// server allows no further call.
-    pub(super) fn is_held_up(&self) -> bool {
+    pub(crate) fn is_held_up(&self) -> bool {
         self.stage == Stage::HeldUp
     }
 
-    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>, waited: Duration) -> Poll<Event<A>> {
+    pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>, waited: Duration) -> Poll<Event<A>> {
         let event = self.call.poll_event(cx);
         match event {
-            Poll::Ready(_) => self.activity.begin(waited),
+            Poll::Ready(_) => self.progress.begin(waited),
             // A part of an answer may have come.
-            Poll::Pending => self.activity.note_moved(self.call.moved(), waited),
+            Poll::Pending => self.progress.note_moved(self.call.moved(), waited),
         }
         event
     }
 
     /// When, on the clock of what was waited, the transport should have asked for its requests.
-    pub(super) fn is_late_at(&self) -> Option<Duration> {
+    pub(crate) fn is_late_at(&self) -> Option<Duration> {
         (self.stage == Stage::Opening).then(|| self.opened + LATE)
     }
 
     /// Whether it has made no progress for `limit`.
-    pub(super) fn has_stalled(
+    pub(crate) fn has_stalled(
         &mut self,
         waited: Duration,
         limit: Option<Duration>,
@@ -175,14 +173,14 @@ where
         if !is_due(self.stalls_at(limit, waits_for_connection)) {
             return false;
         }
-        self.activity.note_moved(self.call.moved(), waited);
+        self.progress.note_moved(self.call.moved(), waited);
         is_due(self.stalls_at(limit, waits_for_connection))
     }
 
     /// When, on the clock of what was waited, it will have made no progress for `limit`, as far as
     /// answers go. One that has carried nothing has nothing to make progress with, unless it
     /// `waits_for_connection`. One that is closed has to end, whatever it has carried.
-    pub(super) fn stalls_at(
+    pub(crate) fn stalls_at(
         &self,
         limit: Option<Duration>,
         waits_for_connection: bool,
@@ -194,11 +192,11 @@ where
         } else {
             return None;
         };
-        self.activity.stalls_at(limit)
+        self.progress.stalls_at(limit)
     }
 
     /// When it is to be closed: it is old, or has nothing to do.
-    pub(super) fn closes_at(
+    pub(crate) fn closes_at(
         &mut self,
         now: Instant,
         idle_close: Option<Duration>,
@@ -209,13 +207,13 @@ where
         let has_work = self.flight.is_awaited() || self.is_held_up();
         let is_unused = self.flight.is_unused();
         let idle = self
-            .activity
+            .progress
             .idles_until(now, has_work, is_unused, idle_close);
         [self.hands_over_at(), idle].into_iter().flatten().min()
     }
 
     /// Whether it is to be handed over to another call.
-    pub(super) fn is_old(&self, now: Instant) -> bool {
+    pub(crate) fn is_old(&self, now: Instant) -> bool {
         self.hands_over_at().is_some_and(|at| at <= now)
     }
 
@@ -227,19 +225,19 @@ where
     }
 
     /// The server has answered, so that nobody need wait for the end of a probe.
-    pub(super) fn answered(&mut self, seen: Incident) {
+    pub(crate) fn answered(&mut self, seen: Incident) {
         self.probe = None;
         self.seen = seen;
     }
 
     /// Gives back to the window what the transport has not taken: that did not leave, and will not.
-    pub(super) fn withdraw<E, O>(&mut self, window: &mut Window<E, O>) {
+    pub(crate) fn withdraw<E, O>(&mut self, window: &mut Window<E, O>) {
         let taken = self.call.retract();
         window.withdraw(&mut self.flight, taken);
     }
 
     /// Ends the call from this side: it counts as one that broke. It is reset when it is dropped.
-    pub(super) fn abandon(&self, status: Status, stalled: bool, evidence: Evidence) -> Ended {
+    pub(crate) fn abandon(&self, status: Status, stalled: bool, evidence: Evidence) -> Ended {
         Ended {
             failure: Some((Verdict::Transient, Arc::new(status))),
             taken: self.call.close(),
@@ -251,17 +249,17 @@ where
     }
 
     /// The connection that it waits for, if it does.
-    pub(super) fn waits_for(&self) -> Option<Unreachable> {
+    pub(crate) fn waits_for(&self) -> Option<Unreachable> {
         self.call.way().waits_for()
     }
 
     /// How many answers have come to the call.
-    pub(super) fn answers(&self) -> usize {
+    pub(crate) fn answers(&self) -> usize {
         self.call.answers()
     }
 
     /// Its connection is silent, and may be dead without knowing it: calls to come take another.
-    pub(super) fn leave_connection(&self) {
+    pub(crate) fn leave_connection(&self) {
         self.transport.leave(self.call.way());
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tonic::Status;
 
+use super::flight::Unanswered;
 use super::slot::{Loss, State};
 use super::{Aftermath, Ended, Flight, Lost, Window};
-use crate::engine::flight::Unanswered;
 use crate::verdict::Verdict;
 
 impl<E, O> Window<E, O> {

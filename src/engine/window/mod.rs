@@ -6,10 +6,11 @@
 //! Here is how items go in, are sent and answered, and go out; the modules below have what happens
 //! to them when something breaks.
 
+mod call_ended;
 mod depth;
-mod ended;
-mod give_up;
-mod look_up;
+mod doubt;
+mod expire;
+pub(super) mod flight;
 mod segments;
 mod slot;
 mod suspects;
@@ -25,12 +26,12 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use self::depth::Depth;
+use self::flight::Flight;
 use self::segments::Segments;
 use self::slot::{Loss, Slot, State};
 pub(crate) use self::suspects::Evidence;
 use self::suspects::Suspects;
-use super::flight::Flight;
-use super::proof::Tick;
+use super::tick::Tick;
 use crate::error::{Error, ErrorKind};
 use crate::verdict::Verdict;
 

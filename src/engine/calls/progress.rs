@@ -1,5 +1,7 @@
 //! When a call last made progress, and since when it has nothing to do.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,21 +10,36 @@ use tokio::time::Instant;
 /// another call has taken, and the next may come at once.
 const UNUSED: Duration = Duration::from_secs(1);
 
+/// How many bytes a call has moved, either way: a long message makes progress long before it is answered.
+/// The two ends of a call add to it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Moved(Arc<AtomicU64>);
+
+impl Moved {
+    pub(super) fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 #[derive(Debug)]
-pub(super) struct Activity {
+pub(super) struct Progress {
     /// How long the adapter had waited in all when the call last made progress.
-    progress: Duration,
+    last: Duration,
     /// How many bytes the call had moved by then.
     moved: u64,
     /// Since when it has nothing to do.
     idle_since: Option<Instant>,
 }
 
-impl Activity {
+impl Progress {
     /// Of a call that is opened now.
     pub(super) fn new(waited: Duration) -> Self {
         Self {
-            progress: waited,
+            last: waited,
             moved: 0,
             idle_since: None,
         }
@@ -30,7 +47,7 @@ impl Activity {
 
     /// It has made progress, or something new is awaited from now on: its first item, or its end.
     pub(super) fn begin(&mut self, waited: Duration) {
-        self.progress = waited;
+        self.last = waited;
         self.idle_since = None;
     }
 
@@ -38,13 +55,13 @@ impl Activity {
     pub(super) fn note_moved(&mut self, moved: u64, waited: Duration) {
         if moved > self.moved {
             self.moved = moved;
-            self.progress = waited;
+            self.last = waited;
         }
     }
 
     /// When, on the clock of what was waited, it has made no progress for `limit`.
     pub(super) fn stalls_at(&self, limit: Duration) -> Option<Duration> {
-        self.progress.checked_add(limit)
+        self.last.checked_add(limit)
     }
 
     /// When it has had nothing to do for so long, if it has nothing to do.

@@ -24,7 +24,7 @@ use futures_core::Stream;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
-use super::moved::Moved;
+use super::progress::Moved;
 
 /// How many bytes of a long chunk leave together. A chunk of less than twice as many leaves as a
 /// whole: those of short requests are a little longer than tonic's threshold, and no rest of a few

@@ -18,9 +18,9 @@ use tonic::codec::{BufferSettings, Codec};
 use tonic::{CancellationHandle, Request, Status, Streaming};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
-use super::compressed::Compressed;
-use super::incoming;
-use super::outgoing::{Outgoing, PIECE};
+use super::queue::{Outgoing, PIECE};
+use super::request_body::Compressed;
+use super::response_body;
 use crate::client::{Compression, Transport, Way};
 use crate::record::Record;
 use crate::verdict;
@@ -28,7 +28,7 @@ use crate::verdict;
 type Opening<A> = Pin<Box<dyn Future<Output = Result<Streaming<A>, Status>> + Send>>;
 
 /// A call, from before it is open to its end. Dropped before its end, it resets the stream.
-pub(super) struct Call<R, A> {
+pub(crate) struct Call<R, A> {
     outgoing: Outgoing<R>,
     finished: bool,
     answers: usize,
@@ -49,19 +49,19 @@ enum Stage<A> {
     Ended,
 }
 
-pub(super) enum Event<A> {
+pub(crate) enum Event<A> {
     Answer(A),
     Ended(End),
 }
 
 /// How a call ended.
 #[derive(Debug)]
-pub(super) struct End {
-    pub(super) status: Result<(), Status>,
+pub(crate) struct End {
+    pub(crate) status: Result<(), Status>,
     /// How many of its requests the transport took, and so may have sent.
-    pub(super) taken: usize,
+    pub(crate) taken: usize,
     /// Whether one answer came, and not before the end of the requests.
-    pub(super) acknowledged: bool,
+    pub(crate) acknowledged: bool,
 }
 
 impl<R, A> Call<R, A>
@@ -70,7 +70,7 @@ where
     A: Message + Default + 'static,
 {
     /// Nothing goes out until the call is polled.
-    pub(super) fn open(
+    pub(crate) fn open(
         transport: Arc<dyn Transport>,
         method: &'static str,
         longest_answer: usize,
@@ -111,54 +111,54 @@ where
     }
 
     /// Queues all of `batch`, emptying it: what is queued together leaves together.
-    pub(super) fn send(&self, batch: &mut VecDeque<R>) {
+    pub(crate) fn send(&self, batch: &mut VecDeque<R>) {
         self.outgoing.append(batch);
     }
 
     /// Whether the transport has asked for requests. If not, the task is woken when it does.
-    pub(super) fn is_asked(&self, cx: &Context<'_>) -> bool {
+    pub(crate) fn is_asked(&self, cx: &Context<'_>) -> bool {
         self.outgoing.is_asked(cx)
     }
 
     /// Half-closes once the queue has left.
-    pub(super) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         if !self.finished {
             self.finished = true;
             self.outgoing.finish();
         }
     }
 
-    pub(super) fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.finished
     }
 
     /// Takes back what the transport has not taken. Returns how many requests it has.
-    pub(super) fn retract(&self) -> usize {
+    pub(crate) fn retract(&self) -> usize {
         self.outgoing.retract()
     }
 
     /// Lets the transport take no more. Returns how many requests it has taken.
-    pub(super) fn close(&self) -> usize {
+    pub(crate) fn close(&self) -> usize {
         let (taken, _) = self.outgoing.close();
         taken
     }
 
     /// Which connection it goes by.
-    pub(super) fn way(&self) -> &Way {
+    pub(crate) fn way(&self) -> &Way {
         &self.way
     }
 
     /// How many answers have come.
-    pub(super) fn answers(&self) -> usize {
+    pub(crate) fn answers(&self) -> usize {
         self.answers
     }
 
     /// How many bytes have gone out and come in.
-    pub(super) fn moved(&self) -> u64 {
+    pub(crate) fn moved(&self) -> u64 {
         self.outgoing.moved().get()
     }
 
-    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event<A>> {
+    pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event<A>> {
         loop {
             let status = match &mut self.stage {
                 Stage::Opening(opening) => match opening.as_mut().poll(cx) {
@@ -282,6 +282,6 @@ impl<R: Send + 'static> tonic::codegen::Service<http::Request<Body>> for OneCall
         }
         let opening = self.transport.open(request, &self.way);
         let moved = self.outgoing.moved().clone();
-        Box::pin(async move { Ok(incoming::readable(opening.await?, moved)?) })
+        Box::pin(async move { Ok(response_body::readable(opening.await?, moved)?) })
     }
 }

@@ -1,6 +1,12 @@
 //! The nodes of a client as an adapter sees them: where the next call may go, and whether all are
 //! away.
 
+mod admission;
+mod apart;
+mod canary;
+mod hints;
+mod proof;
+
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
@@ -8,11 +14,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::Operation;
-use super::apart::Apart;
-use super::pace::{Pace, later};
-use super::proof::{Methods, Tick};
-use super::pushback::{self, Pushback};
+use self::admission::{Admission, later};
+pub(crate) use self::admission::{Cause, Incident, shortest_wait};
+pub(crate) use self::apart::{Apart, Deletes};
+pub(crate) use self::canary::{Canary, Moment};
+use self::hints::Pushback;
+pub(crate) use self::proof::{Method, Methods};
+use super::operation::Operation;
+use super::tick::Tick;
 use crate::breaker::{Permit, Probe};
 use crate::cid::Cid;
 use crate::client::{Client, Transport};
@@ -22,7 +31,7 @@ use crate::verdict::Verdict;
 /// How many items a node may fail at in a row before it is asked for one that has succeeded.
 const IN_DOUBT: u32 = 2;
 
-pub(super) struct Nodes {
+pub(crate) struct Nodes {
     retry: Retry,
     nodes: Vec<Node>,
     /// Where to begin among equals, so that the adapters of many processes spread.
@@ -33,30 +42,30 @@ pub(super) struct Nodes {
 }
 
 struct Node {
-    pace: Pace,
+    admission: Admission,
     connections: Vec<Arc<dyn Transport>>,
     methods: Arc<Methods>,
 }
 
 /// A way to a server: which node, and which of the connections to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Route {
-    pub(super) node: usize,
-    pub(super) connection: usize,
+pub(crate) struct Route {
+    pub(crate) node: usize,
+    pub(crate) connection: usize,
 }
 
 /// How much a connection has to do already; `None`: it must not have another call now.
-pub(super) type Load = Option<usize>;
+pub(crate) type Load = Option<usize>;
 
 impl Nodes {
-    pub(super) fn new<O: Operation>(client: &Client, retry: Retry) -> Self {
+    pub(crate) fn new<O: Operation>(client: &Client, retry: Retry) -> Self {
         let nodes: Vec<Node> = client
             .nodes()
             .iter()
             .map(|node| Node {
-                pace: {
+                admission: {
                     let proof = Arc::clone(&O::method(&node.methods).proof);
-                    Pace::new(retry.clone(), node, proof)
+                    Admission::new(retry.clone(), node, proof)
                 },
                 connections: node.connections.clone(),
                 methods: Arc::clone(&node.methods),
@@ -71,54 +80,54 @@ impl Nodes {
         }
     }
 
-    pub(super) fn retry(&self) -> &Retry {
+    pub(crate) fn retry(&self) -> &Retry {
         &self.retry
     }
 
-    pub(super) fn pace(&mut self, node: usize) -> &mut Pace {
-        &mut self.nodes[node].pace
+    pub(crate) fn node(&mut self, node: usize) -> &mut Admission {
+        &mut self.nodes[node].admission
     }
 
     /// When the latest item was sent that has succeeded on any node, by whichever adapter. What that
     /// ends is over.
-    pub(super) fn learn(&mut self) -> Tick {
+    pub(crate) fn learn(&mut self) -> Tick {
         let nodes = self.nodes.iter_mut();
         nodes
-            .map(|node| node.pace.learn())
+            .map(|node| node.admission.learn())
             .max()
             .unwrap_or(Tick::NEVER)
     }
 
     /// What keeps deletes apart from what is pushed again. All nodes have the same records.
-    pub(super) fn apart(&self) -> &Arc<Apart> {
+    pub(crate) fn apart(&self) -> &Arc<Apart> {
         &self.nodes[0].methods.apart
     }
 
     /// The record of this CID is about to be deleted.
-    pub(super) fn forget(&self, cid: &Cid) {
+    pub(crate) fn forget(&self, cid: &Cid) {
         for node in &self.nodes {
             node.methods.forget(cid);
         }
     }
 
     /// Whether this node has failed at several items in a row, so that it has to show whether it works.
-    pub(super) fn is_doubtful(&self, node: usize) -> bool {
-        self.nodes[node].pace.failures() >= IN_DOUBT
+    pub(crate) fn is_doubtful(&self, node: usize) -> bool {
+        self.nodes[node].admission.failures() >= IN_DOUBT
     }
 
     /// Whether any is.
-    pub(super) fn has_doubtful(&self) -> bool {
+    pub(crate) fn has_doubtful(&self) -> bool {
         (0..self.nodes.len()).any(|node| self.is_doubtful(node))
     }
 
-    pub(super) fn transport(&self, route: Route) -> Arc<dyn Transport> {
+    pub(crate) fn transport(&self, route: Route) -> Arc<dyn Transport> {
         Arc::clone(&self.nodes[route.node].connections[route.connection])
     }
 
     /// Asks for a call: on the least loaded connection of the least loaded node that may have one.
     /// While no other call runs, a node that was set aside comes last: its probe would keep all
     /// waiting. If none may, `opens` is told when one might.
-    pub(super) fn permit(
+    pub(crate) fn permit(
         &self,
         cx: &Context<'_>,
         now: Instant,
@@ -137,10 +146,10 @@ impl Nodes {
                 nodes.push((total, route));
             }
         }
-        let is_aside = |node: usize| self.nodes[node].pace.breaker().is_open();
+        let is_aside = |node: usize| self.nodes[node].admission.breaker().is_open();
         nodes.sort_by_key(|(total, route)| (!others_run && is_aside(route.node), *total));
         for (_, route) in nodes {
-            match self.nodes[route.node].pace.permit(cx, now) {
+            match self.nodes[route.node].admission.permit(cx, now) {
                 Permit::Granted => return Some((route, None)),
                 Permit::Probe(probe) => return Some((route, Some(probe))),
                 Permit::Denied(until) => opens(until),
@@ -156,7 +165,7 @@ impl Nodes {
 
     /// The node with the most calls, if one that may have a call has so few that it should have one of
     /// those.
-    pub(super) fn overloaded(
+    pub(crate) fn overloaded(
         &self,
         now: Instant,
         calls: impl Fn(usize) -> usize,
@@ -167,7 +176,7 @@ impl Nodes {
         }
         let open = self
             .rotation()
-            .filter(|node| self.nodes[*node].pace.may_open(now))
+            .filter(|node| self.nodes[*node].admission.may_open(now))
             .filter(|node| {
                 let node = *node;
                 let mut connections = 0..self.nodes[node].connections.len();
@@ -180,22 +189,22 @@ impl Nodes {
 
     /// Whether all servers are believed to be away, so that no more is taken than a probe needs. The
     /// task is woken when one is there again.
-    pub(super) fn are_shut(&self, cx: &Context<'_>) -> bool {
-        self.nodes.iter().all(|node| node.pace.is_shut(cx))
+    pub(crate) fn are_shut(&self, cx: &Context<'_>) -> bool {
+        self.nodes.iter().all(|node| node.admission.is_shut(cx))
     }
 
     /// A call on this node has met a fault.
-    pub(super) fn note_fault(&mut self, status: Arc<Status>) {
+    pub(crate) fn note_fault(&mut self, status: Arc<Status>) {
         self.last_fault = Some(status);
     }
 
     /// When an item that has had so many tries may have another; `None`: the server wants none.
-    pub(super) fn wait(
+    pub(crate) fn wait(
         &self,
         now: Instant,
         failure: Option<&(Verdict, Arc<Status>)>,
     ) -> impl Fn(u32) -> Option<Instant> + use<'_> {
-        let word = failure.and_then(|(_, status)| pushback::of(status));
+        let word = failure.and_then(|(_, status)| hints::of(status));
         let is_at_item = failure.is_some_and(|(verdict, _)| *verdict == Verdict::Attempt);
         move |tries| match word {
             Some(Pushback::Never) => None,
@@ -206,19 +215,19 @@ impl Nodes {
     }
 
     /// An item has its result: it goes on, however slowly.
-    pub(super) fn progress(&mut self) {
+    pub(crate) fn progress(&mut self) {
         self.open_since = None;
     }
 
     /// When, on the clock of what was waited, open breakers are given up. One who wants nothing has
     /// nothing to give up.
-    pub(super) fn gives_up_at(&mut self, waited: Duration, wants: bool) -> Option<Duration> {
+    pub(crate) fn gives_up_at(&mut self, waited: Duration, wants: bool) -> Option<Duration> {
         if !wants || !self.retry.is_on() || !self.are_open() {
             self.open_since = None;
             return None;
         }
         let since = *self.open_since.get_or_insert(waited);
-        let patience = |node: &Node| node.pace.breaker().give_up_after();
+        let patience = |node: &Node| node.admission.breaker().give_up_after();
         let mut longest = Duration::ZERO;
         for patience in self.nodes.iter().map(patience) {
             longest = longest.max(patience?);
@@ -227,7 +236,7 @@ impl Nodes {
     }
 
     /// Why there is no answer, as far as is known.
-    pub(super) fn last_fault(&self) -> Option<Arc<Status>> {
+    pub(crate) fn last_fault(&self) -> Option<Arc<Status>> {
         match &self.last_fault {
             None if self.are_open() => Some(self.why_open()),
             last => last.clone(),
@@ -235,7 +244,7 @@ impl Nodes {
     }
 
     /// Why open breakers are given up.
-    pub(super) fn why_open(&self) -> Arc<Status> {
+    pub(crate) fn why_open(&self) -> Arc<Status> {
         self.last_fault.clone().unwrap_or_else(|| {
             let status = Status::unavailable("other adapters of this client met faults");
             Arc::new(status)
@@ -243,6 +252,8 @@ impl Nodes {
     }
 
     fn are_open(&self) -> bool {
-        self.nodes.iter().all(|node| node.pace.breaker().is_open())
+        self.nodes
+            .iter()
+            .all(|node| node.admission.breaker().is_open())
     }
 }

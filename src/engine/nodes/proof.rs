@@ -6,33 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::apart::Apart;
 use super::canary::Kept;
-use super::refs;
 use crate::cid::Cid;
+use crate::engine::tick::Tick;
 use crate::record::Record;
-
-/// The clock of [`Tick`].
-static FAILURES: AtomicU64 = AtomicU64::new(1);
-
-/// A moment on a clock that goes on whenever any server fails at an item, and only then.
-///
-/// A success shows something of such a failure if its request left later. Where nothing fails, no
-/// memory is written that is shared with other threads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Tick(u64);
-
-impl Tick {
-    /// Before all others.
-    pub(crate) const NEVER: Self = Self(0);
-
-    pub(crate) fn now() -> Self {
-        Self(FAILURES.load(Ordering::Acquire))
-    }
-
-    /// A server fails at an item: what has left before is earlier, what leaves from now on is not.
-    pub(crate) fn of_failure() -> Self {
-        Self(FAILURES.fetch_add(1, Ordering::AcqRel) + 1)
-    }
-}
+use crate::record_ref as refs;
 
 /// When the latest request has left that has succeeded.
 #[derive(Debug, Default)]
@@ -42,12 +19,12 @@ impl Proof {
     /// A request has succeeded that left at `tick`.
     pub(crate) fn succeeded(&self, tick: Tick) {
         if self.latest() < tick {
-            self.0.fetch_max(tick.0, Ordering::AcqRel);
+            self.0.fetch_max(tick.number(), Ordering::AcqRel);
         }
     }
 
     pub(crate) fn latest(&self) -> Tick {
-        Tick(self.0.load(Ordering::Acquire))
+        Tick::of_number(self.0.load(Ordering::Acquire))
     }
 }
 

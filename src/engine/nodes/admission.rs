@@ -9,15 +9,16 @@ use backon::ExponentialBackoff;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::proof::{Proof, Tick};
-use super::pushback::{self, Pushback};
+use super::hints::{self, Pushback};
+use super::proof::Proof;
 use crate::breaker::{Breaker, Permit, User};
 use crate::client::{CallRate, Node};
+use crate::engine::tick::Tick;
 use crate::retry::Retry;
 use crate::verdict;
 
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Admission {
     retry: Retry,
     breaker: User,
     rate: Option<Arc<CallRate>>,
@@ -39,7 +40,7 @@ pub(super) struct Pace {
 
 /// What a fault was met by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Cause {
+pub(crate) enum Cause {
     /// Whatever has carried nothing, or only looks up.
     Line,
     /// A call that was to do the work, and has broken without an answer.
@@ -51,7 +52,7 @@ pub(super) enum Cause {
 /// How many faults there were in all. Calls that ran side by side break side by side: a fault of a
 /// call that has proved nothing since the last one is the same, and not another in a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Incident(u64);
+pub(crate) struct Incident(u64);
 
 /// The longest wait after the server failed at an item in its own words, unless the first wait that was
 /// asked for is longer: it is there, so the next item may be tried soon, and this one has its own wait.
@@ -66,8 +67,8 @@ const DOUBLED: u32 = 7;
 
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-impl Pace {
-    pub(super) fn new(retry: Retry, node: &Node, proof: Arc<Proof>) -> Self {
+impl Admission {
+    pub(crate) fn new(retry: Retry, node: &Node, proof: Arc<Proof>) -> Self {
         Self {
             in_a_row: 0,
             worst: Cause::Line,
@@ -84,7 +85,7 @@ impl Pace {
     }
 
     /// Asks for a call, which is opened then.
-    pub(super) fn permit(&self, cx: &Context<'_>, now: Instant) -> Permit {
+    pub(crate) fn permit(&self, cx: &Context<'_>, now: Instant) -> Permit {
         let rate = self.rate.as_ref();
         if let Some(at) = rate.and_then(|rate| rate.opens_at(now)) {
             return Permit::Denied(Some(at));
@@ -107,7 +108,7 @@ impl Pace {
     }
 
     /// Whether a call may be opened that is none of need, to see whether the node is there again.
-    pub(super) fn may_open(&self, now: Instant) -> bool {
+    pub(crate) fn may_open(&self, now: Instant) -> bool {
         let rate = self.rate.as_ref();
         self.hold.is_none_or(|hold| hold <= now)
             && rate.is_none_or(|rate| rate.opens_at(now).is_none())
@@ -117,28 +118,28 @@ impl Pace {
     /// Whether the server is believed to be away, so that no more is taken than a probe needs. The
     /// task is woken when it is there again. One that is there and fails may do so at what was taken,
     /// and not at what is to come.
-    pub(super) fn is_shut(&self, cx: &Context<'_>) -> bool {
+    pub(crate) fn is_shut(&self, cx: &Context<'_>) -> bool {
         self.retry.is_on() && self.breaker.watch(cx) && self.worst != Cause::Named
     }
 
-    pub(super) fn breaker(&self) -> &Breaker {
+    pub(crate) fn breaker(&self) -> &Breaker {
         &self.breaker
     }
 
     /// What has happened by now: for a call that is opened, or has an answer.
-    pub(super) fn incident(&self) -> Incident {
+    pub(crate) fn incident(&self) -> Incident {
         self.incident
     }
 
     /// An item has succeeded here that was sent at `tick`.
-    pub(super) fn succeeded(&mut self, tick: Tick) {
+    pub(crate) fn succeeded(&mut self, tick: Tick) {
         self.proof.succeeded(tick);
         self.answered();
     }
 
     /// When the latest item was sent that has succeeded here, by whichever adapter. What that ends is
     /// over.
-    pub(super) fn learn(&mut self) -> Tick {
+    pub(crate) fn learn(&mut self) -> Tick {
         let proved = self.proof.latest();
         if self.in_a_row > 0 && self.worst == Cause::Named && proved >= self.faulted {
             self.recovered();
@@ -147,7 +148,7 @@ impl Pace {
     }
 
     /// The server has failed at an item, which may be at fault itself.
-    pub(super) fn failed_at_item(&mut self) {
+    pub(crate) fn failed_at_item(&mut self) {
         self.failures = match self.failures() {
             0 => (1, Tick::now()),
             failures => (failures.saturating_add(1), self.failures.1),
@@ -155,7 +156,7 @@ impl Pace {
     }
 
     /// How many times in a row it has: no item that was sent since the first of them has succeeded.
-    pub(super) fn failures(&self) -> u32 {
+    pub(crate) fn failures(&self) -> u32 {
         let (failures, first) = self.failures;
         match self.proof.latest() < first {
             true => failures,
@@ -164,11 +165,11 @@ impl Pace {
     }
 
     /// Whether calls have met faults with no answer since.
-    pub(super) fn is_in_trouble(&self) -> bool {
+    pub(crate) fn is_in_trouble(&self) -> bool {
         self.in_a_row > 0
     }
 
-    pub(super) fn answered(&mut self) {
+    pub(crate) fn answered(&mut self) {
         self.breaker.answered();
         if self.in_a_row > 0 {
             self.recovered();
@@ -184,7 +185,7 @@ impl Pace {
 
     /// A lookup was answered. That shows that the server is there; whether it does its work, only
     /// what it has done shows, as far as the answers are lost and it does not say itself that it fails.
-    pub(super) fn looked_up(&mut self, is_done: bool) {
+    pub(crate) fn looked_up(&mut self, is_done: bool) {
         match self.worst {
             Cause::Line => self.answered(),
             Cause::Work if is_done => self.answered(),
@@ -194,7 +195,7 @@ impl Pace {
 
     /// A call has met a fault of the moment; `seen` is what had happened when it last proved that the
     /// server is there, or was opened.
-    pub(super) fn fault(&mut self, now: Instant, cause: Cause, status: &Status, seen: Incident) {
+    pub(crate) fn fault(&mut self, now: Instant, cause: Cause, status: &Status, seen: Incident) {
         if !self.retry.is_on() {
             return;
         }
@@ -205,7 +206,7 @@ impl Pace {
         }
         if seen < self.incident {
             // The same incident, but the server may have more to say of it.
-            if let Some(Pushback::After(wait)) = pushback::of(status).filter(|_| !is_named) {
+            if let Some(Pushback::After(wait)) = hints::of(status).filter(|_| !is_named) {
                 self.hold = self.hold.max(Some(later(now, wait)));
             }
             return;
@@ -217,7 +218,7 @@ impl Pace {
             // The connection was told to go away; there is another by now.
             return;
         }
-        let wait = match pushback::of(status) {
+        let wait = match hints::of(status) {
             // The first time the server has its way; then it can make the wait longer, not shorter.
             Some(Pushback::After(wait)) if !is_named && is_first => wait,
             Some(Pushback::After(wait)) if !is_named => {
@@ -241,11 +242,11 @@ impl Pace {
 }
 
 /// The shortest wait after this many vain calls in a row, at least one.
-pub(super) fn shortest_wait(calls: u32) -> Duration {
+pub(crate) fn shortest_wait(calls: u32) -> Duration {
     Duration::from_millis(1 << calls.saturating_sub(1).min(DOUBLED))
 }
 
 /// What does not fit into a clock is for ever, as far as anybody here will see.
-pub(super) fn later(now: Instant, wait: Duration) -> Instant {
+pub(crate) fn later(now: Instant, wait: Duration) -> Instant {
     now.checked_add(wait).unwrap_or(now + A_YEAR)
 }

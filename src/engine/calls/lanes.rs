@@ -9,10 +9,9 @@ use tokio::time::Instant;
 
 use super::call::Event;
 use super::lane::Lane;
-use super::nodes::{Load, Route};
-use super::pace::shortest_wait;
+use crate::engine::nodes::{Load, Route, shortest_wait};
 
-pub(super) struct Lanes<R, A> {
+pub(crate) struct Lanes<R, A> {
     lanes: Vec<Lane<R, A>>,
     /// How many are wanted.
     most: usize,
@@ -37,11 +36,11 @@ const IN_A_ROW: u32 = 64;
 
 /// The lane that has the least to do.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Least {
-    pub(super) place: usize,
-    pub(super) load: usize,
+pub(crate) struct Least {
+    pub(crate) place: usize,
+    pub(crate) load: usize,
     /// What the next after it has to do.
-    pub(super) next_load: usize,
+    pub(crate) next_load: usize,
 }
 
 impl<R, A> Lanes<R, A>
@@ -49,7 +48,7 @@ where
     R: Message + 'static,
     A: Message + Default + 'static,
 {
-    pub(super) fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Self {
             lanes: Vec::new(),
             most,
@@ -63,23 +62,23 @@ where
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.lanes.is_empty()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Lane<R, A>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Lane<R, A>> {
         self.lanes.iter()
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Lane<R, A>> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Lane<R, A>> {
         self.lanes.iter_mut()
     }
 
-    pub(super) fn get(&mut self, place: usize) -> &mut Lane<R, A> {
+    pub(crate) fn get(&mut self, place: usize) -> &mut Lane<R, A> {
         &mut self.lanes[place]
     }
 
-    pub(super) fn add(&mut self, mut lane: Lane<R, A>) {
+    pub(crate) fn add(&mut self, mut lane: Lane<R, A>) {
         // The one and only is not compared with others.
         if self.most > 1 {
             lane.join_others();
@@ -88,20 +87,20 @@ where
         self.lanes.push(lane);
     }
 
-    pub(super) fn remove(&mut self, place: usize) -> Lane<R, A> {
+    pub(crate) fn remove(&mut self, place: usize) -> Lane<R, A> {
         // The order of lanes means nothing.
         self.lanes.swap_remove(place)
     }
 
     /// When, on the clock of what was waited, the first of them has made no progress for `limit`.
-    pub(super) fn stalls_at(&self, limit: Option<Duration>) -> Option<Duration> {
+    pub(crate) fn stalls_at(&self, limit: Option<Duration>) -> Option<Duration> {
         let stalls_at = |lane: &Lane<R, A>| lane.stalls_at(limit, self.waits_for_connection(lane));
         self.lanes.iter().filter_map(stalls_at).min()
     }
 
     /// One that has made no progress for `limit`, and whether that is a fault: not where it has carried
     /// nothing and it is the server's limit that it waits for.
-    pub(super) fn take_stalled(
+    pub(crate) fn take_stalled(
         &mut self,
         waited: Duration,
         limit: Option<Duration>,
@@ -129,11 +128,11 @@ where
     }
 
     /// Whether the canary is under way.
-    pub(super) fn has_canary(&self) -> bool {
+    pub(crate) fn has_canary(&self) -> bool {
         self.lanes.iter().any(|lane| lane.flight.has_canary())
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.lanes.clear();
     }
 
@@ -141,7 +140,7 @@ where
     /// another call is wanted more, or none. They wait for others to end, and end at once when they
     /// are opened; where there are no others, they wait for a connection, and are dropped. (If it is
     /// the calls of other adapters that they wait for, the server sees an empty call that is reset.)
-    pub(super) fn close_unopened(&mut self, cx: &Context<'_>, waited: Duration) {
+    pub(crate) fn close_unopened(&mut self, cx: &Context<'_>, waited: Duration) {
         if !self.is_opening {
             return;
         }
@@ -157,7 +156,7 @@ where
     }
 
     /// Whether another may be opened, as far as their number goes.
-    pub(super) fn has_room(&mut self, now: Instant) -> bool {
+    pub(crate) fn has_room(&mut self, now: Instant) -> bool {
         if self.more_at.is_some_and(|at| at <= now) {
             self.more_at = None;
             self.allowed = (self.allowed + 1).min(self.most);
@@ -166,7 +165,7 @@ where
     }
 
     /// When there might be room for another, if there is none.
-    pub(super) fn opens_at(&self) -> Option<Instant> {
+    pub(crate) fn opens_at(&self) -> Option<Instant> {
         self.more_at
     }
 
@@ -177,7 +176,7 @@ where
 
     /// How many calls a connection carries. One beyond what the server allows waits in the transport
     /// until another has ended, so there is at most one that the transport has not opened.
-    pub(super) fn load(&self, route: Route) -> Load {
+    pub(crate) fn load(&self, route: Route) -> Load {
         let opens = |lane: &Lane<R, A>| !lane.was_asked() && !lane.is_finished();
         let is_opening = self
             .lanes
@@ -186,19 +185,19 @@ where
         (!is_opening).then(|| self.on(route))
     }
 
-    pub(super) fn on(&self, route: Route) -> usize {
+    pub(crate) fn on(&self, route: Route) -> usize {
         let on_it = self.lanes.iter().filter(|lane| lane.route == route);
         on_it.count()
     }
 
-    pub(super) fn on_node(&self, node: usize) -> usize {
+    pub(crate) fn on_node(&self, node: usize) -> usize {
         let on_it = self.lanes.iter().filter(|lane| lane.route.node == node);
         on_it.count()
     }
 
     /// Notices which lanes the transport has opened. Whether there is a new one: then what it has not
     /// taken of the others goes to those.
-    pub(super) fn poll_asked(&mut self, cx: &Context<'_>) -> bool {
+    pub(crate) fn poll_asked(&mut self, cx: &Context<'_>) -> bool {
         if !self.is_opening {
             return false;
         }
@@ -212,7 +211,7 @@ where
 
     /// The lane to carry the next item; with `unused`, one that has carried nothing. Those that the
     /// transport has not opened carry nothing while there are others, for they may have to wait.
-    pub(super) fn least(&self, unused: bool) -> Option<Least> {
+    pub(crate) fn least(&self, unused: bool) -> Option<Least> {
         let any_asked = self.lanes.iter().any(Lane::was_asked);
         let mut least: Option<Least> = None;
         for (place, lane) in self.lanes.iter().enumerate() {
@@ -240,7 +239,7 @@ where
 
     /// How many of `window` items one lane may have unanswered: its share, so that those that are
     /// opened first, or are slow, do not take it all.
-    pub(super) fn share(&self, window: usize) -> usize {
+    pub(crate) fn share(&self, window: usize) -> usize {
         let lanes = if self.is_opening && self.lanes.iter().any(Lane::is_held_up) {
             let asked = self.lanes.iter().filter(|lane| lane.was_asked());
             asked.count().max(1)
@@ -252,7 +251,7 @@ where
 
     /// Whether there will be more lanes in a moment: it does not take a round trip where there is a
     /// connection. Then few items are handed out, so that all have their part.
-    pub(super) fn is_growing(&self) -> bool {
+    pub(crate) fn is_growing(&self) -> bool {
         let are_more = self.lanes.len() < self.wanted();
         let opens = |lane: &Lane<R, A>| {
             !lane.was_asked() && !lane.is_held_up() && (are_more || self.has_opened(lane.route))
@@ -261,7 +260,7 @@ where
     }
 
     /// The next event of any of them, in turn.
-    pub(super) fn poll_event(
+    pub(crate) fn poll_event(
         &mut self,
         cx: &mut Context<'_>,
         waited: Duration,
@@ -290,14 +289,14 @@ where
     }
 
     /// When, on the clock of what was waited, one should have been opened by the transport.
-    pub(super) fn is_late_at(&self) -> Option<Duration> {
+    pub(crate) fn is_late_at(&self) -> Option<Duration> {
         if !self.is_opening {
             return None;
         }
         self.lanes.iter().filter_map(Lane::is_late_at).min()
     }
 
-    pub(super) fn hold_up(&mut self, waited: Duration) {
+    pub(crate) fn hold_up(&mut self, waited: Duration) {
         for lane in &mut self.lanes {
             if lane.is_late_at().is_some_and(|at| at <= waited) {
                 lane.hold_up();
@@ -306,7 +305,7 @@ where
     }
 
     /// A lane has an answer.
-    pub(super) fn answered(&mut self, place: usize, now: impl FnOnce() -> Instant) {
+    pub(crate) fn answered(&mut self, place: usize, now: impl FnOnce() -> Instant) {
         if self.most == 1 {
             return;
         }
@@ -330,14 +329,14 @@ where
 
     /// Whether the server may have refused this lane, which is gone, because others run: they have
     /// had answers, it had none, and so many were never seen to run side by side.
-    pub(super) fn is_refused(&self, lane: &Lane<R, A>) -> bool {
+    pub(crate) fn is_refused(&self, lane: &Lane<R, A>) -> bool {
         let runs = |lane: &Lane<R, A>| lane.flight.answered() > 0;
         let is_beside = |other: &Lane<R, A>| other.route.node == lane.route.node && runs(other);
         !runs(lane) && self.lanes.len() >= self.proven && self.lanes.iter().any(is_beside)
     }
 
     /// The server has refused a lane: no more are opened than there are, for a while.
-    pub(super) fn refused(&mut self, now: Instant, wait: impl Fn(u32) -> Duration) {
+    pub(crate) fn refused(&mut self, now: Instant, wait: impl Fn(u32) -> Duration) {
         self.allowed = self.lanes.len();
         self.refusals = self.refusals.saturating_add(1);
         let wait = wait(self.refusals).max(shortest_wait(self.refusals));

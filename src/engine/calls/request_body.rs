@@ -23,7 +23,7 @@ const fn worth(len: usize) -> usize {
 const HEAD: usize = 5;
 
 /// A request body whose messages are compressed. It has to be inside of the
-/// [gate](super::outgoing): what it reads it lets go at once.
+/// [gate](super::queue): what it reads it lets go at once.
 #[pin_project]
 pub(super) struct Compressed<B> {
     #[pin]

@@ -44,7 +44,7 @@ impl<R> Default for Kept<R> {
 
 /// Before a request leaves.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Moment {
+pub(crate) struct Moment {
     at: Instant,
     deleted: u64,
 }
@@ -120,7 +120,7 @@ fn mark(key: &Cid) -> u64 {
 
 /// The canary as one adapter uses it.
 #[derive(Debug)]
-pub(super) struct Canary<R> {
+pub(crate) struct Canary<R> {
     kept: Arc<Kept<R>>,
     /// Of writes: what keeps them and deletes apart.
     apart: Option<Arc<Apart>>,
@@ -135,7 +135,7 @@ pub(super) struct Canary<R> {
 }
 
 impl<R: Clone> Canary<R> {
-    pub(super) fn new(kept: Arc<Kept<R>>, apart: Option<Arc<Apart>>) -> Self {
+    pub(crate) fn new(kept: Arc<Kept<R>>, apart: Option<Arc<Apart>>) -> Self {
         Self {
             kept,
             apart,
@@ -147,28 +147,28 @@ impl<R: Clone> Canary<R> {
     }
 
     /// For a call that is opened now.
-    pub(super) fn now(&self) -> Moment {
+    pub(crate) fn now(&self) -> Moment {
         self.kept.now()
     }
 
     /// This has succeeded, in a call that was opened then.
-    pub(super) fn keep(&mut self, request: R, key: Option<Cid>, left: Moment) {
+    pub(crate) fn keep(&mut self, request: R, key: Option<Cid>, left: Moment) {
         self.kept.put(request, key, left);
     }
 
     /// Whether there is one.
-    pub(super) fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         self.kept.latest().is_some()
     }
 
     /// Whether there is one that deletes do not keep from being sent.
-    pub(super) fn may_tell(&self) -> bool {
+    pub(crate) fn may_tell(&self) -> bool {
         let is_deleting = self.apart.as_ref().is_some_and(|apart| apart.is_deleting());
         self.is_known() && !is_deleting
     }
 
     /// The server has failed at an item.
-    pub(super) fn item_failed(&mut self) {
+    pub(crate) fn item_failed(&mut self) {
         self.is_wanted = true;
     }
 
@@ -188,12 +188,12 @@ impl<R: Clone> Canary<R> {
     }
 
     /// Whether it has to be looked up before it is sent.
-    pub(super) fn is_to_be_looked_up(&self) -> bool {
+    pub(crate) fn is_to_be_looked_up(&self) -> bool {
         self.wanted().is_some_and(|(_, is_there)| !is_there)
     }
 
     /// Where to look it up, if it has to be. It is looked up then.
-    pub(super) fn look_up(&mut self) -> Option<Cid> {
+    pub(crate) fn look_up(&mut self) -> Option<Cid> {
         let (success, is_there) = self.wanted()?;
         let key = success.key.filter(|_| !is_there)?;
         self.looked_up = Some((success, Instant::now()));
@@ -201,7 +201,7 @@ impl<R: Clone> Canary<R> {
     }
 
     /// The lookup has answered: the record of this key is there.
-    pub(super) fn looked_up(&mut self, key: Option<Cid>) {
+    pub(crate) fn looked_up(&mut self, key: Option<Cid>) {
         if let Some((success, at)) = self.looked_up.take() {
             if success.key == key {
                 self.kept.seen(&success, at);
@@ -213,23 +213,23 @@ impl<R: Clone> Canary<R> {
     }
 
     /// The lookup says that it is not there.
-    pub(super) fn not_found(&mut self) {
+    pub(crate) fn not_found(&mut self) {
         self.looked_up(None);
     }
 
     /// The call that looks up is over. What it did not find out is not found out this time.
-    pub(super) fn look_up_ended(&mut self) {
+    pub(crate) fn look_up_ended(&mut self) {
         if self.looked_up.take().is_some() {
             self.is_wanted = false;
         }
     }
 
-    pub(super) fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.wanted().is_some_and(|(_, is_there)| is_there)
     }
 
     /// The request to be sent, once for each time that an item has failed.
-    pub(super) fn take(&mut self) -> Option<R> {
+    pub(crate) fn take(&mut self) -> Option<R> {
         // From here on no delete begins.
         let apart = match &self.apart {
             Some(apart) => Some(apart.canary()?),
@@ -244,24 +244,24 @@ impl<R: Clone> Canary<R> {
     }
 
     /// Whether it was sent, and what became of that is not told yet.
-    pub(super) fn is_under_way(&self) -> bool {
+    pub(crate) fn is_under_way(&self) -> bool {
         self.sent.is_some()
     }
 
     /// Its call is over, whatever became of it.
-    pub(super) fn is_over(&mut self) {
+    pub(crate) fn is_over(&mut self) {
         self.sent = None;
     }
 
     /// It has succeeded again.
-    pub(super) fn succeeded(&mut self) {
+    pub(crate) fn succeeded(&mut self) {
         if let Some((success, at, _)) = self.sent.take() {
             self.kept.seen(&success, at);
         }
     }
 
     /// It is refused: it tells nothing any more.
-    pub(super) fn refused(&mut self) {
+    pub(crate) fn refused(&mut self) {
         if let Some((success, ..)) = self.sent.take() {
             self.kept.drop_it(&success);
         }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tonic::Status;
 
+use super::flight::Unanswered;
 use super::slot::{Loss, State};
 use super::suspects::{Blame, Suspects};
 use super::{Acknowledged, Aftermath, Ended, Flight, Lost, Rules, Window};
-use crate::engine::flight::Unanswered;
-use crate::engine::proof::Tick;
+use crate::engine::tick::Tick;
 use crate::error::{Error, ErrorKind};
 use crate::verdict::{self, Verdict};
 

@@ -1,0 +1,13 @@
+//! The calls of an adapter, side by side: each is a lane, with what it carries and how it has fared.
+
+mod call;
+mod lane;
+mod lanes;
+mod progress;
+mod queue;
+mod request_body;
+mod response_body;
+
+pub(super) use self::call::{End, Event};
+pub(super) use self::lane::{Lane, Opening};
+pub(super) use self::lanes::Lanes;

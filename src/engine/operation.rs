@@ -1,0 +1,87 @@
+//! What differs between push, pull, lookup and delete.
+
+use prost::Message;
+
+use super::nodes::{Method, Methods};
+use super::window::{Acknowledged, Lost};
+use crate::cid::Cid;
+use crate::error::Error;
+
+/// What differs between push, pull, lookup and delete.
+pub(crate) trait Operation {
+    /// The path of the gRPC method.
+    const METHOD: &'static str;
+    /// How the server answers.
+    const ACKNOWLEDGED: Acknowledged;
+    /// The longest answer in bytes that is read: a longer one is its item's error.
+    const LONGEST_ANSWER: usize;
+    /// How long an answer is, in bytes, as long as none has been seen; 0 if none is worth counting in
+    /// the window.
+    const ANSWER_LEN: usize = 0;
+    /// What a lost answer makes of an item.
+    const LOST: Lost;
+
+    /// What the caller puts in.
+    type Input;
+    /// What is kept beside the input while its answer is awaited.
+    type Asked;
+    type Request: Message + Clone + 'static;
+    type Answer: Message + Default + 'static;
+    /// What an answer gives.
+    type Output;
+    /// What the caller gets, with a tag `T`.
+    type Success<T>;
+
+    /// What the adapters of a client know of this method of a node.
+    fn method(methods: &Methods) -> &Method<Self::Request>;
+
+    /// What an input takes in the window, in bytes, whether or not it is sent.
+    fn size(&self, input: &Self::Input) -> usize;
+
+    /// Looks at an input before it is sent: what to keep of it. An error here never touches the
+    /// wire.
+    fn check(&self, input: &Self::Input) -> Result<Self::Asked, Error>;
+
+    /// The request for a checked input. Asked again for a resend, so it should cost little.
+    fn request(&self, input: &Self::Input, asked: &Self::Asked) -> Self::Request;
+
+    /// What `answer` means for the input it answers.
+    fn accept(
+        &self,
+        input: &Self::Input,
+        asked: &Self::Asked,
+        answer: Self::Answer,
+    ) -> Result<Self::Output, Error>;
+
+    /// How long an output is, in bytes, while it waits in the window to be handed out.
+    fn len(_: &Self::Output) -> usize {
+        0
+    }
+
+    /// Where a lost write is looked up: the CID that tells whether it was made. `None`: it cannot be
+    /// told.
+    fn key(&self, _: &Self::Input, _: &Self::Asked) -> Option<Cid> {
+        None
+    }
+
+    /// What it means that the record of this key is there, where the answer was lost.
+    fn found(&self, _: Cid) -> Option<Self::Output> {
+        None
+    }
+
+    /// Whether the output is one that [`found`](Self::found) gave.
+    fn was_found(_: &Self::Output) -> bool {
+        false
+    }
+
+    /// Whether requests delete records.
+    const DELETES: bool = false;
+
+    /// The record that a request deletes.
+    fn deletes(_: &Self::Asked) -> Option<&Cid> {
+        None
+    }
+
+    fn success<T>(index: u64, tag: T, asked: Self::Asked, output: Self::Output)
+    -> Self::Success<T>;
+}
