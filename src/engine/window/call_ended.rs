@@ -165,7 +165,7 @@ impl<E, O> Window<E, O> {
             }
             let mut suspected = false;
             for item in items {
-                suspected |= self.is_in_refused_call(item.index);
+                suspected |= self.segments.is_suspect(item.index);
                 let outcome = done(&self.live(item.index).entry);
                 self.settle(item.index, outcome);
             }
@@ -191,7 +191,8 @@ impl<E, O> Window<E, O> {
             }
             (Verdict::Record | Verdict::Attempt, _) if is_one_of_many => {
                 self.requeue_all(items);
-                self.refused_with(items, flight.number);
+                let items = items.iter().map(|item| item.index);
+                self.segments.refused(flight.number, items);
                 Aftermath::Quiet
             }
             (Verdict::Record, None) => {
@@ -203,12 +204,12 @@ impl<E, O> Window<E, O> {
                 Aftermath::FailedAtItem
             }
             (Verdict::Record, Some(_)) => {
-                self.found_refused(items);
+                self.segments.found(items.first().map(|item| item.index));
                 self.refused_one(items, flight, &status);
                 Aftermath::Answered
             }
             (Verdict::Attempt, Some(at)) => {
-                self.found_refused(items);
+                self.segments.found(items.first().map(|item| item.index));
                 self.failed_at(at, flight, &status, &ended, wait)
             }
             (Verdict::Transient, at) => {
@@ -363,41 +364,6 @@ impl<E, O> Window<E, O> {
         found.or_else(|| said.limit.and_then(over)).ok_or(())
     }
 
-    /// One of these fails the whole of a call.
-    fn refused_with(&mut self, items: &[Unanswered], call: u64) {
-        if items.is_empty() {
-            return;
-        }
-        self.segments.refused(call, items.len());
-        for item in items {
-            let trouble = self.live(item.index).trouble.get_or_insert_default();
-            if let Some(before) = trouble.refused_in.replace(call) {
-                // The one that failed that call is among these.
-                self.segments.narrowed(before);
-            }
-        }
-    }
-
-    fn refused_in(&mut self, index: u64) -> Option<u64> {
-        let trouble = self.live(index).trouble.as_ref();
-        trouble.and_then(|trouble| trouble.refused_in)
-    }
-
-    fn is_in_refused_call(&mut self, index: u64) -> bool {
-        let call = self.refused_in(index);
-        call.is_some_and(|call| self.segments.is_open(call))
-    }
-
-    /// The one that failed the call of which these are left has been found.
-    fn found_refused(&mut self, left: &[Unanswered]) {
-        for item in left {
-            if let Some(call) = self.refused_in(item.index) {
-                self.segments.narrowed(call);
-            }
-        }
-        self.segments.found();
-    }
-
     /// The answers to these were lost with this call.
     fn lost(&mut self, items: &[Unanswered], call: u64) {
         if self.rules.lost == Lost::Nothing {
@@ -431,8 +397,7 @@ impl<E, O> Window<E, O> {
             let error = slot.failure(lost);
             self.settle(index, Err(error));
         } else if let Some(until) = trouble.and_then(|trouble| trouble.rest) {
-            self.set_state(index, State::Resting);
-            self.resting.insert((until, index));
+            self.set_state(index, State::Resting(until));
         } else {
             self.requeue(index);
         }
@@ -446,7 +411,6 @@ impl<E, O> Window<E, O> {
             self.suspects.push(index, failure, due);
         } else {
             self.set_state(index, State::Waiting);
-            self.unsent = self.unsent.min(index);
         }
     }
 

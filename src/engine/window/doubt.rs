@@ -21,7 +21,7 @@ impl<E, O> Window<E, O> {
         if flight.is_full() {
             return None;
         }
-        let (_, index) = self.in_doubt.pop_first()?;
+        let (_, index) = *self.in_doubt.first()?;
         flight.carry(index);
         self.set_state(index, State::LookedUp);
         Some(&self.live(index).entry)
@@ -58,7 +58,8 @@ impl<E, O> Window<E, O> {
                 if status.code() == tonic::Code::NotFound {
                     self.is_not_there(at);
                 } else {
-                    self.cannot_be_settled(at);
+                    // What became of it stays open, and to send it again does no harm.
+                    self.send_again(at);
                 }
                 Aftermath::Answered
             }
@@ -66,8 +67,8 @@ impl<E, O> Window<E, O> {
             (Verdict::Caller, _) => {
                 self.cannot_look_up = true;
                 self.expects_stored = None;
-                for (_, index) in std::mem::take(&mut self.in_doubt) {
-                    self.cannot_be_settled(index);
+                while let Some((_, index)) = self.in_doubt.first().copied() {
+                    self.send_again(index);
                 }
                 Aftermath::Quiet
             }
@@ -78,7 +79,7 @@ impl<E, O> Window<E, O> {
                     let trouble = self.live(at).trouble.get_or_insert_default();
                     trouble.lookups += 1;
                     if trouble.lookups >= max_attempts || wait(trouble.lookups).is_none() {
-                        self.cannot_be_settled(at);
+                        self.send_again(at);
                     }
                 }
                 Aftermath::Fault {
@@ -151,19 +152,12 @@ impl<E, O> Window<E, O> {
 
     /// These are not there, as far as can be told.
     fn doubt_no_more(&mut self, items: Vec<(Loss, u64)>) {
-        for (loss, index) in items {
-            self.in_doubt.remove(&(loss, index));
+        for (_, index) in items {
             if let Some(trouble) = &mut self.live(index).trouble {
                 trouble.lost = None;
             }
             self.send_again(index);
         }
-    }
-
-    /// What became of it stays open; to send it again does no harm.
-    fn cannot_be_settled(&mut self, index: u64) {
-        self.forget_doubt(index);
-        self.send_again(index);
     }
 
     fn is_looked_up(&mut self, index: u64) -> bool {
@@ -173,15 +167,8 @@ impl<E, O> Window<E, O> {
 
     /// It is to be looked up.
     pub(super) fn doubt(&mut self, index: u64) {
-        self.set_state(index, State::InDoubt);
-        if let Some(lost) = self.live(index).lost() {
-            self.in_doubt.insert((lost, index));
-        }
-    }
-
-    pub(super) fn forget_doubt(&mut self, index: u64) {
-        if let Some(lost) = self.live(index).lost() {
-            self.in_doubt.remove(&(lost, index));
-        }
+        let loss = self.live(index).lost();
+        let loss = loss.expect("an item is in doubt when its answer was lost");
+        self.set_state(index, State::InDoubt(loss));
     }
 }

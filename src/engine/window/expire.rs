@@ -76,17 +76,7 @@ impl<E, O> Window<E, O> {
         if let Some(last) = own.or(last) {
             error = error.with_status(Arc::clone(last));
         }
-        self.forget(index);
         self.settle(index, Err(error));
-    }
-
-    /// Takes an item off the lists of what is to be done.
-    fn forget(&mut self, index: u64) {
-        self.forget_doubt(index);
-        let rest = self.live(index).trouble.as_ref().and_then(|t| t.rest);
-        if let Some(until) = rest {
-            self.resting.remove(&(until, index));
-        }
     }
 
     /// Gives `status` to all that has no outcome, and to every item still to come: nothing is sent
@@ -123,8 +113,7 @@ impl<E, O> Window<E, O> {
             } else {
                 kind
             };
-            self.forget(index);
-            self.settle(index, Err(Error::from_status(kind, Arc::clone(&status))));
+                self.settle(index, Err(Error::from_status(kind, Arc::clone(&status))));
         }
     }
 }

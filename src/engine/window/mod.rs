@@ -320,26 +320,31 @@ impl<E, O> Window<E, O> {
 
     fn settle(&mut self, index: u64, outcome: Result<O, Error>) {
         self.set_state(index, State::Settled(outcome));
-        if let Some(trouble) = self.live(index).trouble.take()
-            && let Some(call) = trouble.refused_in
-        {
-            self.segments.cleared(call);
-        }
+        self.live(index).trouble = None;
+        self.segments.settled(index);
         if self.rules.unordered {
             self.ready.push_back(index);
         }
     }
 
+    /// Moves an item from one state to another, and from list to list.
     fn set_state(&mut self, index: u64, state: State<O>) {
-        let will_be = matches!(state, State::Sent);
-        let slot = self.live(index);
-        let was = matches!(slot.state, State::Sent);
-        let was_suspect = matches!(slot.state, State::Suspect);
-        slot.state = state;
-        self.in_flight = self.in_flight + usize::from(will_be) - usize::from(was);
-        if was_suspect {
-            self.suspects.remove(index);
+        match self.live(index).state {
+            State::Sent => self.in_flight -= 1,
+            State::Suspect => self.suspects.remove(index),
+            State::Resting(until) => drop(self.resting.remove(&(until, index))),
+            State::InDoubt(loss) => drop(self.in_doubt.remove(&(loss, index))),
+            State::Waiting | State::LookedUp | State::Settled(_) => {}
         }
+        match state {
+            State::Waiting => self.unsent = self.unsent.min(index),
+            State::Sent => self.in_flight += 1,
+            State::Resting(until) => drop(self.resting.insert((until, index))),
+            State::InDoubt(loss) => drop(self.in_doubt.insert((loss, index))),
+            // `requeue` puts it in its place among the suspects.
+            State::Suspect | State::LookedUp | State::Settled(_) => {}
+        }
+        self.live(index).state = state;
     }
 
     /// Whether an item could be sent now.
@@ -440,7 +445,7 @@ impl<E, O> Window<E, O> {
         if flight.is_unused() {
             flight.limit = match flight.is_probe || alone {
                 true => 1,
-                false => self.segment_at(index),
+                false => self.segments.size(index),
             };
         } else if alone {
             return None;
@@ -465,13 +470,6 @@ impl<E, O> Window<E, O> {
         self.sent -= 1;
         self.resent -= u64::from(is_resent);
         self.requeue(index);
-    }
-
-    /// How many items a call may carry whose first is this one.
-    fn segment_at(&mut self, index: u64) -> usize {
-        let trouble = self.live(index).trouble.as_ref();
-        let refused_in = trouble.and_then(|trouble| trouble.refused_in);
-        self.segments.size(refused_in)
     }
 
     fn first_waiting(&mut self) -> Option<u64> {
@@ -508,7 +506,6 @@ impl<E, O> Window<E, O> {
         while let Some((until, index)) = self.resting.first().copied()
             && until <= now
         {
-            self.resting.pop_first();
             self.requeue(index);
             woken = true;
         }

@@ -1,17 +1,20 @@
-//! How many items a call carries that is acknowledged as a whole: one of them that is refused, or a
-//! call that takes too long, is found by halving.
+//! How many items a call carries that is acknowledged as a whole: an item that is refused is found by
+//! halving, and so is the number of items that the server can take in time.
 
 use std::collections::BTreeMap;
 
+/// A call that was refused as a whole says that one of its items is at fault, and not which. Its items are its
+/// *suspects*: they are sent again in halves, until the one stands alone.
 #[derive(Debug)]
 pub(super) struct Segments {
-    /// How many items a call may carry.
+    /// How many items a call may carry. It doubles with each call that succeeds.
     limit: usize,
-    /// More than that took too long.
+    /// More items than that took too long.
     longest: usize,
-    /// Calls that were refused, and how many of their items it may still be: all of them are sent
-    /// again, but only so many at once.
+    /// Refused calls whose item was not found yet, and how many suspects each still has.
     refused: BTreeMap<u64, usize>,
+    /// The suspects, and the call in which each was refused last.
+    suspects: BTreeMap<u64, u64>,
 }
 
 impl Segments {
@@ -20,35 +23,53 @@ impl Segments {
             limit: usize::MAX,
             longest: usize::MAX,
             refused: BTreeMap::new(),
+            suspects: BTreeMap::new(),
         }
     }
 
-    /// How many items a call may carry whose first was in this refused call: half of those that it may
-    /// be.
-    pub(super) fn size(&self, refused_in: Option<u64>) -> usize {
-        let suspects = refused_in.and_then(|call| self.refused.get(&call));
+    /// How many items a call may carry whose first is `item`: half of the suspects, if it is one.
+    pub(super) fn size(&self, item: u64) -> usize {
+        let call = self.suspects.get(&item);
+        let suspects = call.and_then(|call| self.refused.get(call));
         let half = suspects.map_or(usize::MAX, |suspects| (suspects / 2).max(1));
         self.limit.min(self.longest).min(half)
     }
 
-    /// A call was refused with so many items in it.
-    pub(super) fn refused(&mut self, call: u64, items: usize) {
-        self.refused.insert(call, items);
+    /// Whether `item` may be the one that a refused call was refused for.
+    pub(super) fn is_suspect(&self, item: u64) -> bool {
+        let call = self.suspects.get(&item);
+        call.is_some_and(|call| self.refused.contains_key(call))
     }
 
-    /// Whether one of those in this call is still to be found.
-    pub(super) fn is_open(&self, call: u64) -> bool {
-        self.refused.contains_key(&call)
+    /// `call` was refused as a whole, and carried `items`. Where these are suspects of an earlier call, its
+    /// item is among them.
+    pub(super) fn refused(&mut self, call: u64, items: impl Iterator<Item = u64>) {
+        let mut count = 0;
+        for item in items {
+            count += 1;
+            if let Some(earlier) = self.suspects.insert(item, call) {
+                self.refused.remove(&earlier);
+            }
+        }
+        if count > 0 {
+            self.refused.insert(call, count);
+        }
     }
 
-    /// The one that was refused in this call has been found, or is among fewer.
-    pub(super) fn narrowed(&mut self, call: u64) {
-        self.refused.remove(&call);
+    /// A call was refused that carried `item` alone: it is the one. Where one is refused the next may be, as
+    /// when the server's storage is down, so the next calls carry one item, too.
+    pub(super) fn found(&mut self, item: Option<u64>) {
+        if let Some(call) = item.and_then(|item| self.suspects.get(&item)) {
+            self.refused.remove(call);
+        }
+        self.limit = 1;
     }
 
-    /// It is none of the items of this call that has its result now.
-    pub(super) fn cleared(&mut self, call: u64) {
-        if let Some(suspects) = self.refused.get_mut(&call) {
+    /// `item` has its result.
+    pub(super) fn settled(&mut self, item: u64) {
+        if let Some(call) = self.suspects.remove(&item)
+            && let Some(suspects) = self.refused.get_mut(&call)
+        {
             *suspects -= 1;
             if *suspects == 0 {
                 self.refused.remove(&call);
@@ -56,13 +77,7 @@ impl Segments {
         }
     }
 
-    /// The one that was refused stands alone. Where one is refused the next may be, as when the
-    /// server's storage is down: segments grow again with each that succeeds.
-    pub(super) fn found(&mut self) {
-        self.limit = 1;
-    }
-
-    /// A call has succeeded that held none of a refused one.
+    /// A call has succeeded that carried no suspect.
     pub(super) fn succeeded(&mut self) {
         self.limit = self.limit.saturating_mul(2);
     }
@@ -80,19 +95,41 @@ mod tests {
     #[test]
     fn a_refused_call_is_halved_until_one_is_found() {
         let mut segments = Segments::new();
-        segments.refused(1, 100);
-        assert_eq!(segments.size(Some(1)), 50);
-        assert_eq!(segments.size(None), usize::MAX);
-        for _ in 0..98 {
-            segments.cleared(1);
+        segments.refused(1, 0..100);
+        assert_eq!(segments.size(99), 50);
+        assert_eq!(segments.size(100), usize::MAX);
+        for item in 0..98 {
+            segments.settled(item);
         }
-        assert_eq!(segments.size(Some(1)), 1);
-        segments.narrowed(1);
-        segments.found();
-        assert_eq!(segments.size(Some(1)), 1);
+        assert!(segments.is_suspect(98));
+        assert_eq!(segments.size(98), 1);
+        segments.found(Some(98));
+        assert!(!segments.is_suspect(99), "the one was found");
+        assert_eq!(segments.size(99), 1);
         segments.succeeded();
         segments.succeeded();
-        assert_eq!(segments.size(None), 4);
+        assert_eq!(segments.size(100), 4);
+    }
+
+    #[test]
+    fn a_half_that_is_refused_clears_the_other() {
+        let mut segments = Segments::new();
+        segments.refused(1, 0..8);
+        segments.refused(2, 0..4);
+        assert_eq!(segments.size(0), 2);
+        assert!(!segments.is_suspect(4));
+        assert_eq!(segments.size(4), usize::MAX);
+        segments.refused(3, 2..4);
+        assert!(!segments.is_suspect(0) && segments.is_suspect(2));
+    }
+
+    #[test]
+    fn a_call_that_carried_nothing_has_no_suspects() {
+        let mut segments = Segments::new();
+        segments.refused(1, 0..0);
+        assert_eq!(segments.size(0), usize::MAX);
+        segments.found(None);
+        assert_eq!(segments.size(0), 1);
     }
 
     #[test]
@@ -102,8 +139,8 @@ mod tests {
         for _ in 0..9 {
             segments.succeeded();
         }
-        assert_eq!(segments.size(None), 512);
+        assert_eq!(segments.size(0), 512);
         segments.stalled(1);
-        assert_eq!(segments.size(None), 1);
+        assert_eq!(segments.size(0), 1);
     }
 }

@@ -20,6 +20,21 @@ pub(super) struct Slot<E, O> {
     pub(super) trouble: Option<Box<Trouble>>,
 }
 
+/// How far an item is.
+///
+/// ```text
+///              take             send               answer
+///   (input) ----------> Waiting ------> Sent ----------------> Settled ---> (handed out)
+///                          ^              |                       ^
+///                          |              | a fault, or an        | found, or given up
+///                          |              | answer that is lost   |
+///                          +<-- Resting <-+--> InDoubt --> LookedUp
+///                          +<-- Suspect <-+       ^            |
+///                          |                      +-- fault ---+
+///                          +<---------------- not found -------+
+/// ```
+///
+/// From each state but `Settled` an item can be given up: then it is `Settled`, with an error.
 #[derive(Debug)]
 pub(super) enum State<O> {
     /// To be sent, by this call or the next.
@@ -28,21 +43,23 @@ pub(super) enum State<O> {
     Suspect,
     /// Given to a call, not answered.
     Sent,
-    /// To be sent, but not yet.
-    Resting,
-    /// Left, and its answer was lost: to be looked up before it is sent again.
-    InDoubt,
+    /// To be sent again, but not before this time.
+    Resting(Instant),
+    /// Sent, and its answer was lost here: to be looked up before it is sent again.
+    InDoubt(Loss),
     /// Given to the call that looks up, not answered.
     LookedUp,
+    /// It has its result.
     Settled(Result<O, Error>),
 }
 
-/// Where the answer of an item was lost: in which call, and at which place in it.
+/// Where the answer of an item was lost: in which call, and at which place in it. Losses are ordered as
+/// the requests were sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Loss {
     pub(super) call: u64,
     pub(super) place: u64,
-    /// Nothing was lost: it stood behind a record that is stored already, and may be, too.
+    /// No answer was lost. The item stood behind a record that was stored already, so it may be stored, too.
     pub(super) is_guess: bool,
 }
 
@@ -62,8 +79,6 @@ pub(super) struct Trouble {
     pub(super) named: bool,
     /// When the server last failed at it.
     pub(super) failure: Option<Failure>,
-    /// The call that was refused as a whole with this item in it.
-    pub(super) refused_in: Option<u64>,
     /// Whether the next try is its last, to be made alone.
     pub(super) alone: bool,
     /// Whether there is no next try.
