@@ -196,7 +196,7 @@ impl Operation for Push {
 
     fn accept(&self, _: &Record, own: &Option<Cid>, answer: refs::Answer) -> Result<Stored, Error> {
         let cid = match own {
-            None => refs::answered(&answer.cid)?,
+            None => refs::cid_of(&answer.cid)?,
             Some(own) => {
                 if let Err(cid) = refs::is_of(own, &answer.cid)? {
                     return Err(Error::new(

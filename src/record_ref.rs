@@ -164,7 +164,7 @@ pub(crate) struct Meta {
 }
 
 /// The CID in a server's answer, which the server must get right.
-pub(crate) fn answered(text: &[u8]) -> Result<Cid, Error> {
+pub(crate) fn cid_of(text: &[u8]) -> Result<Cid, Error> {
     let no_cid = |error: Error| {
         Error::new(ErrorKind::Mismatch, "the server's answer has no CID").with_source(error)
     };
@@ -179,7 +179,7 @@ pub(crate) fn is_of(cid: &Cid, text: &[u8]) -> Result<Result<(), Cid>, Error> {
         return Ok(Ok(()));
     }
     // It may be written otherwise.
-    let answered = answered(text)?;
+    let answered = cid_of(text)?;
     Ok(if answered == *cid {
         Ok(())
     } else {

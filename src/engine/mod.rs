@@ -8,6 +8,7 @@ mod nodes;
 mod operation;
 mod remainder;
 mod tick;
+mod waited;
 mod window;
 
 pub use self::adapter::Adapter;

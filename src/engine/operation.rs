@@ -26,7 +26,7 @@ pub(crate) trait Operation {
     /// What is kept beside the input while its answer is awaited.
     type Asked;
     type Request: Message + Clone + 'static;
-    type Answer: Message + Default + 'static;
+    type Answer: Message + Default + Clone + 'static;
     /// What an answer gives.
     type Output;
     /// What the caller gets, with a tag `T`.

@@ -22,6 +22,7 @@ use super::queue::{Outgoing, PIECE};
 use super::request_body::Compressed;
 use super::response_body;
 use crate::client::{Compression, Transport, Way};
+use crate::engine::window::flight::{End, EndedBy};
 use crate::record::Record;
 use crate::verdict;
 
@@ -52,16 +53,6 @@ enum Stage<A> {
 pub(crate) enum Event<A> {
     Answer(A),
     Ended(End),
-}
-
-/// How a call ended.
-#[derive(Debug)]
-pub(crate) struct End {
-    pub(crate) status: Result<(), Status>,
-    /// How many of its requests the transport took, and so may have sent.
-    pub(crate) taken: usize,
-    /// Whether one answer came, and not before the end of the requests.
-    pub(crate) acknowledged: bool,
 }
 
 impl<R, A> Call<R, A>
@@ -148,11 +139,6 @@ where
         &self.way
     }
 
-    /// How many answers have come.
-    pub(crate) fn answers(&self) -> usize {
-        self.answers
-    }
-
     /// How many bytes have gone out and come in.
     pub(crate) fn moved(&self) -> u64 {
         self.outgoing.moved().get()
@@ -183,20 +169,22 @@ where
                 },
                 Stage::Ended => return Poll::Pending,
             };
-            let (mut taken, is_drained) = self.outgoing.close();
+            let (mut transmitted, is_drained) = self.outgoing.close();
             self.stage = Stage::Ended;
-            if status.as_ref().is_err_and(verdict::is_refused_unseen) {
-                taken = 0;
+            let status = status.err();
+            if status.as_ref().is_some_and(verdict::is_refused_unseen) {
+                transmitted = 0;
             }
-            if status.is_ok() && is_drained {
+            if status.is_none() && is_drained {
                 // All is said: there is nothing to reset. The request body of any other call is
                 // still there, and is cancelled.
                 self.cancel = None;
             }
             return Poll::Ready(Event::Ended(End {
-                status,
-                taken,
+                status: status.map(Arc::new),
+                transmitted,
                 acknowledged: self.answers == 1 && self.answered_whole,
+                by: EndedBy::Peer,
             }));
         }
     }

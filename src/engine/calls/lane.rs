@@ -14,10 +14,9 @@ use super::progress::Progress;
 use crate::breaker::Probe;
 use crate::client::{Transport, Unreachable};
 use crate::engine::nodes::{Incident, Moment, Route};
-use crate::engine::window::flight::Flight;
-use crate::engine::window::{Ended, Evidence, Window};
+use crate::engine::waited::Waited;
+use crate::engine::window::flight::{End, EndedBy, Flight};
 use crate::options::Options;
-use crate::verdict::Verdict;
 
 /// How long the transport may take to open a call before it counts as held up: the server may allow
 /// no more than run.
@@ -32,6 +31,8 @@ pub(crate) struct Lane<R, A> {
     pub(crate) left: Moment,
     /// Requests on their way from the window to the call; empty between polls.
     pub(crate) batch: VecDeque<R>,
+    /// The one answer of a call that is acknowledged as a whole.
+    pub(crate) acknowledgement: Option<A>,
     call: Call<R, A>,
     transport: Arc<dyn Transport>,
     stage: Stage,
@@ -40,8 +41,8 @@ pub(crate) struct Lane<R, A> {
     /// When it is to be handed over to another call.
     ages_at: Option<Instant>,
     progress: Progress,
-    /// How long the adapter had waited in all when this call was opened.
-    opened: Duration,
+    /// When this call was opened.
+    opened: Waited,
     /// Held by a call that probes, until the server has answered.
     probe: Option<Probe>,
 }
@@ -64,7 +65,7 @@ pub(crate) struct Opening {
     pub(crate) left: Moment,
     pub(crate) probe: Option<Probe>,
     pub(crate) ages_at: Option<Instant>,
-    pub(crate) waited: Duration,
+    pub(crate) waited: Waited,
 }
 
 impl<R, A> Lane<R, A>
@@ -84,6 +85,7 @@ where
             seen: opening.seen,
             left: opening.left,
             batch: VecDeque::new(),
+            acknowledgement: None,
             call: Call::open(Arc::clone(&transport), method, longest_answer),
             transport,
             stage: Stage::Opening,
@@ -101,7 +103,7 @@ where
     }
 
     /// Sends its batch.
-    pub(crate) fn send(&mut self, waited: Duration) {
+    pub(crate) fn send(&mut self, waited: Waited) {
         // Nothing was awaited before.
         if self.flight.load() == self.batch.len() {
             self.progress.begin(waited);
@@ -110,7 +112,7 @@ where
     }
 
     /// Sends nothing more by it. Its end is awaited from now on.
-    pub(crate) fn close(&mut self, waited: Duration) {
+    pub(crate) fn close(&mut self, waited: Waited) {
         if !self.call.is_finished() {
             self.call.finish();
             self.progress.begin(waited);
@@ -147,7 +149,7 @@ where
         self.stage == Stage::HeldUp
     }
 
-    pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>, waited: Duration) -> Poll<Event<A>> {
+    pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>, waited: Waited) -> Poll<Event<A>> {
         let event = self.call.poll_event(cx);
         match event {
             Poll::Ready(_) => self.progress.begin(waited),
@@ -157,19 +159,21 @@ where
         event
     }
 
-    /// When, on the clock of what was waited, the transport should have asked for its requests.
-    pub(crate) fn is_late_at(&self) -> Option<Duration> {
-        (self.stage == Stage::Opening).then(|| self.opened + LATE)
+    /// When the transport should have asked for its requests.
+    pub(crate) fn is_late_at(&self) -> Option<Waited> {
+        self.opened
+            .checked_add(LATE)
+            .filter(|_| self.stage == Stage::Opening)
     }
 
     /// Whether it has made no progress for `limit`.
     pub(crate) fn has_stalled(
         &mut self,
-        waited: Duration,
+        waited: Waited,
         limit: Option<Duration>,
         waits_for_connection: bool,
     ) -> bool {
-        let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= waited);
+        let is_due = |at: Option<Waited>| at.is_some_and(|at| at <= waited);
         if !is_due(self.stalls_at(limit, waits_for_connection)) {
             return false;
         }
@@ -177,14 +181,14 @@ where
         is_due(self.stalls_at(limit, waits_for_connection))
     }
 
-    /// When, on the clock of what was waited, it will have made no progress for `limit`, as far as
+    /// When it will have made no progress for `limit`, as far as
     /// answers go. One that has carried nothing has nothing to make progress with, unless it
     /// `waits_for_connection`. One that is closed has to end, whatever it has carried.
     pub(crate) fn stalls_at(
         &self,
         limit: Option<Duration>,
         waits_for_connection: bool,
-    ) -> Option<Duration> {
+    ) -> Option<Waited> {
         let limit = if self.flight.is_awaited() || waits_for_connection {
             limit?
         } else if self.is_finished() {
@@ -225,37 +229,30 @@ where
     }
 
     /// The server has answered, so that nobody need wait for the end of a probe.
-    pub(crate) fn answered(&mut self, seen: Incident) {
+    pub(crate) fn note_answer(&mut self, seen: Incident) {
         self.probe = None;
         self.seen = seen;
     }
 
-    /// Gives back to the window what the transport has not taken: that did not leave, and will not.
-    pub(crate) fn withdraw<E, O>(&mut self, window: &mut Window<E, O>) {
-        let taken = self.call.retract();
-        window.withdraw(&mut self.flight, taken);
+    /// Takes back what the transport has not taken: that did not leave, and will not. Returns how many
+    /// requests it has taken.
+    pub(crate) fn retract(&self) -> usize {
+        self.call.retract()
     }
 
-    /// Ends the call from this side: it counts as one that broke. It is reset when it is dropped.
-    pub(crate) fn abandon(&self, status: Status, stalled: bool, evidence: Evidence) -> Ended {
-        Ended {
-            failure: Some((Verdict::Transient, Arc::new(status))),
-            taken: self.call.close(),
+    /// Ends the call from this side. It is reset when it is dropped.
+    pub(crate) fn abandon(&self, by: EndedBy, status: Status) -> End {
+        End {
+            status: Some(Arc::new(status)),
+            transmitted: self.call.close(),
             acknowledged: false,
-            stalled,
-            is_of_call: false,
-            evidence,
+            by,
         }
     }
 
     /// The connection that it waits for, if it does.
     pub(crate) fn waits_for(&self) -> Option<Unreachable> {
         self.call.way().waits_for()
-    }
-
-    /// How many answers have come to the call.
-    pub(crate) fn answers(&self) -> usize {
-        self.call.answers()
     }
 
     /// Its connection is silent, and may be dead without knowing it: calls to come take another.

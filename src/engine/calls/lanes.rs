@@ -9,19 +9,13 @@ use tokio::time::Instant;
 
 use super::call::Event;
 use super::lane::Lane;
-use crate::engine::nodes::{Load, Route, shortest_wait};
+use super::limit::Limit;
+use crate::engine::nodes::{Incident, Load, Route};
+use crate::engine::waited::Waited;
 
 pub(crate) struct Lanes<R, A> {
     lanes: Vec<Lane<R, A>>,
-    /// How many are wanted.
-    most: usize,
-    /// How many the server lets run, as far as is known: it refuses more.
-    allowed: usize,
-    /// How many had answers at once: so many the server has let run.
-    proven: usize,
-    /// How many were refused in a row, and when one more is tried.
-    refusals: u32,
-    more_at: Option<Instant>,
+    limit: Limit,
     /// Whose turn it is to be polled.
     turn: usize,
     /// How many events it has had in a row.
@@ -48,14 +42,10 @@ where
     R: Message + 'static,
     A: Message + Default + 'static,
 {
-    pub(crate) fn new(most: usize) -> Self {
+    pub(crate) fn new(wanted: usize) -> Self {
         Self {
             lanes: Vec::new(),
-            most,
-            allowed: most,
-            proven: 0,
-            refusals: 0,
-            more_at: None,
+            limit: Limit::new(wanted),
             turn: 0,
             in_a_row: 0,
             is_opening: false,
@@ -80,7 +70,7 @@ where
 
     pub(crate) fn add(&mut self, mut lane: Lane<R, A>) {
         // The one and only is not compared with others.
-        if self.most > 1 {
+        if !self.limit.is_one() {
             lane.join_others();
             self.is_opening = true;
         }
@@ -92,8 +82,8 @@ where
         self.lanes.swap_remove(place)
     }
 
-    /// When, on the clock of what was waited, the first of them has made no progress for `limit`.
-    pub(crate) fn stalls_at(&self, limit: Option<Duration>) -> Option<Duration> {
+    /// When the first of them has made no progress for `limit`.
+    pub(crate) fn stalls_at(&self, limit: Option<Duration>) -> Option<Waited> {
         let stalls_at = |lane: &Lane<R, A>| lane.stalls_at(limit, self.waits_for_connection(lane));
         self.lanes.iter().filter_map(stalls_at).min()
     }
@@ -102,7 +92,7 @@ where
     /// nothing and it is the server's limit that it waits for.
     pub(crate) fn take_stalled(
         &mut self,
-        waited: Duration,
+        waited: Waited,
         limit: Option<Duration>,
     ) -> Option<(Lane<R, A>, bool)> {
         for place in 0..self.lanes.len() {
@@ -140,7 +130,7 @@ where
     /// another call is wanted more, or none. They wait for others to end, and end at once when they
     /// are opened; where there are no others, they wait for a connection, and are dropped. (If it is
     /// the calls of other adapters that they wait for, the server sees an empty call that is reset.)
-    pub(crate) fn close_unopened(&mut self, cx: &Context<'_>, waited: Duration) {
+    pub(crate) fn close_unopened(&mut self, cx: &Context<'_>, waited: Waited) {
         if !self.is_opening {
             return;
         }
@@ -157,21 +147,12 @@ where
 
     /// Whether another may be opened, as far as their number goes.
     pub(crate) fn has_room(&mut self, now: Instant) -> bool {
-        if self.more_at.is_some_and(|at| at <= now) {
-            self.more_at = None;
-            self.allowed = (self.allowed + 1).min(self.most);
-        }
-        self.lanes.len() < self.wanted()
+        self.limit.has_room(self.lanes.len(), now)
     }
 
     /// When there might be room for another, if there is none.
     pub(crate) fn opens_at(&self) -> Option<Instant> {
-        self.more_at
-    }
-
-    /// How many there should be, as far as the server lets them.
-    fn wanted(&self) -> usize {
-        self.most.min(self.allowed)
+        self.limit.opens_at()
     }
 
     /// How many calls a connection carries. One beyond what the server allows waits in the transport
@@ -244,7 +225,7 @@ where
             let asked = self.lanes.iter().filter(|lane| lane.was_asked());
             asked.count().max(1)
         } else {
-            self.wanted()
+            self.limit.calls()
         };
         window.div_ceil(lanes)
     }
@@ -252,7 +233,7 @@ where
     /// Whether there will be more lanes in a moment: it does not take a round trip where there is a
     /// connection. Then few items are handed out, so that all have their part.
     pub(crate) fn is_growing(&self) -> bool {
-        let are_more = self.lanes.len() < self.wanted();
+        let are_more = self.lanes.len() < self.limit.calls();
         let opens = |lane: &Lane<R, A>| {
             !lane.was_asked() && !lane.is_held_up() && (are_more || self.has_opened(lane.route))
         };
@@ -263,7 +244,7 @@ where
     pub(crate) fn poll_event(
         &mut self,
         cx: &mut Context<'_>,
-        waited: Duration,
+        waited: Waited,
     ) -> Poll<(usize, Event<A>)> {
         for _ in 0..self.lanes.len() {
             if self.turn >= self.lanes.len() {
@@ -288,15 +269,15 @@ where
         self.in_a_row = 0;
     }
 
-    /// When, on the clock of what was waited, one should have been opened by the transport.
-    pub(crate) fn is_late_at(&self) -> Option<Duration> {
+    /// When one should have been opened by the transport.
+    pub(crate) fn is_late_at(&self) -> Option<Waited> {
         if !self.is_opening {
             return None;
         }
         self.lanes.iter().filter_map(Lane::is_late_at).min()
     }
 
-    pub(crate) fn hold_up(&mut self, waited: Duration) {
+    pub(crate) fn hold_up(&mut self, waited: Waited) {
         for lane in &mut self.lanes {
             if lane.is_late_at().is_some_and(|at| at <= waited) {
                 lane.hold_up();
@@ -304,9 +285,15 @@ where
         }
     }
 
-    /// A lane has an answer.
-    pub(crate) fn answered(&mut self, place: usize, now: impl FnOnce() -> Instant) {
-        if self.most == 1 {
+    /// A lane has an answer; `seen` is what had happened on its node by then.
+    pub(crate) fn note_answer(
+        &mut self,
+        place: usize,
+        seen: Incident,
+        now: impl FnOnce() -> Instant,
+    ) {
+        self.lanes[place].note_answer(seen);
+        if self.limit.is_one() {
             return;
         }
         let (route, answered) = (self.lanes[place].route, self.lanes[place].flight.answered());
@@ -318,12 +305,8 @@ where
         }
         if answered == 1 {
             let run = |lane: &&Lane<R, A>| lane.flight.answered() > 0;
-            self.proven = self.proven.max(self.lanes.iter().filter(run).count());
-        }
-        if answered == 1 && self.allowed < self.most && self.more_at.is_none() {
-            // The last one that was tried is not refused.
-            self.refusals = 0;
-            self.more_at = Some(now());
+            self.limit
+                .first_answer(self.lanes.iter().filter(run).count(), now);
         }
     }
 
@@ -332,14 +315,13 @@ where
     pub(crate) fn is_refused(&self, lane: &Lane<R, A>) -> bool {
         let runs = |lane: &Lane<R, A>| lane.flight.answered() > 0;
         let is_beside = |other: &Lane<R, A>| other.route.node == lane.route.node && runs(other);
-        !runs(lane) && self.lanes.len() >= self.proven && self.lanes.iter().any(is_beside)
+        !runs(lane)
+            && self.limit.may_refuse_beside(self.lanes.len())
+            && self.lanes.iter().any(is_beside)
     }
 
-    /// The server has refused a lane: no more are opened than there are, for a while.
+    /// The server has refused a lane, which is gone.
     pub(crate) fn refused(&mut self, now: Instant, wait: impl Fn(u32) -> Duration) {
-        self.allowed = self.lanes.len();
-        self.refusals = self.refusals.saturating_add(1);
-        let wait = wait(self.refusals).max(shortest_wait(self.refusals));
-        self.more_at = now.checked_add(wait);
+        self.limit.refused_beside(self.lanes.len(), now, wait);
     }
 }

@@ -3,11 +3,12 @@
 mod call;
 mod lane;
 mod lanes;
+mod limit;
 mod progress;
 mod queue;
 mod request_body;
 mod response_body;
 
-pub(super) use self::call::{End, Event};
+pub(super) use self::call::Event;
 pub(super) use self::lane::{Lane, Opening};
 pub(super) use self::lanes::Lanes;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::engine::waited::Waited;
+
 /// How long a call that has carried nothing stays open at least: it was opened for an item that
 /// another call has taken, and the next may come at once.
 const UNUSED: Duration = Duration::from_secs(1);
@@ -27,8 +29,8 @@ impl Moved {
 
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// How long the adapter had waited in all when the call last made progress.
-    last: Duration,
+    /// When the call last made progress.
+    last: Waited,
     /// How many bytes the call had moved by then.
     moved: u64,
     /// Since when it has nothing to do.
@@ -37,7 +39,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Of a call that is opened now.
-    pub(super) fn new(waited: Duration) -> Self {
+    pub(super) fn new(waited: Waited) -> Self {
         Self {
             last: waited,
             moved: 0,
@@ -46,21 +48,21 @@ impl Progress {
     }
 
     /// It has made progress, or something new is awaited from now on: its first item, or its end.
-    pub(super) fn begin(&mut self, waited: Duration) {
+    pub(super) fn begin(&mut self, waited: Waited) {
         self.last = waited;
         self.idle_since = None;
     }
 
     /// So many bytes have gone out or come in: if they are more than before, that is progress.
-    pub(super) fn note_moved(&mut self, moved: u64, waited: Duration) {
+    pub(super) fn note_moved(&mut self, moved: u64, waited: Waited) {
         if moved > self.moved {
             self.moved = moved;
             self.last = waited;
         }
     }
 
-    /// When, on the clock of what was waited, it has made no progress for `limit`.
-    pub(super) fn stalls_at(&self, limit: Duration) -> Option<Duration> {
+    /// When it has made no progress for `limit`.
+    pub(super) fn stalls_at(&self, limit: Duration) -> Option<Waited> {
         self.last.checked_add(limit)
     }
 

@@ -3,16 +3,17 @@
 use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::engine::waited::Waited;
 
 /// Counts the time between a poll that found nothing to do and the next poll, and what such polls
 /// take: not the time in which the consumer works on a result.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
-    waited: Duration,
+    waited: Waited,
     /// Since when it waits, and until when at most: if the consumer stops polling, what goes on
     /// beyond the timer is not waiting.
     waits: Option<(Instant, Option<Instant>)>,
@@ -23,7 +24,7 @@ pub(super) struct Clock {
 
 impl Clock {
     /// How long the adapter has waited so far, in all.
-    pub(super) fn waited(&self) -> Duration {
+    pub(super) fn waited(&self) -> Waited {
         self.waited
     }
 
@@ -32,7 +33,7 @@ impl Clock {
         self.polled = self.waits.take().map(|(since, until)| {
             let now = Instant::now();
             let end = until.map_or(now, |until| until.min(now));
-            self.waited += end.saturating_duration_since(since);
+            self.waited.add(end.saturating_duration_since(since));
             now
         });
     }
@@ -40,7 +41,7 @@ impl Clock {
     /// Counts what this poll has taken so far.
     pub(super) fn count(&mut self, now: Instant) {
         if let Some(polled) = self.polled.replace(now) {
-            self.waited += now.saturating_duration_since(polled);
+            self.waited.add(now.saturating_duration_since(polled));
         }
     }
 
@@ -50,8 +51,8 @@ impl Clock {
     }
 
     /// When, if it waits from now on, it will have waited so long in all.
-    pub(super) fn at(&self, now: Instant, waited: Duration) -> Option<Instant> {
-        now.checked_add(waited.saturating_sub(self.waited))
+    pub(super) fn at(&self, now: Instant, waited: Waited) -> Option<Instant> {
+        now.checked_add(waited.since(self.waited))
     }
 
     /// Starts to wait, until `deadline` at most.

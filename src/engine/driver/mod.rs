@@ -1,6 +1,7 @@
 //! The generator: takes items in, keeps calls going, hands results out.
 
 mod clock;
+mod look_up;
 mod receive;
 mod send;
 mod timers;
@@ -15,8 +16,10 @@ use futures_core::Stream;
 use tokio::time::Instant;
 
 use self::clock::Clock;
+use self::look_up::LookUp;
+use self::receive::keep;
 use super::adapter::Adapter;
-use super::calls::{Lane, Lanes};
+use super::calls::Lanes;
 use super::nodes::{Canary, Deletes, Nodes};
 use super::operation::Operation;
 use super::remainder::{Leftover, Order, Remainder, Shared};
@@ -26,7 +29,6 @@ use crate::client::Client;
 use crate::error::Failed;
 use crate::item::Tagged;
 use crate::options::Options;
-use crate::record_ref as refs;
 use crate::stats::Counters;
 
 /// How many items are taken from an input that is always ready, before the task's other work
@@ -157,7 +159,7 @@ where
     /// The calls that do the work.
     lanes: Lanes<O::Request, O::Answer>,
     /// The call that looks up what became of items whose answer was lost.
-    look_up: Option<Lane<refs::Request, refs::Answer>>,
+    look_up: Option<LookUp>,
     /// What has succeeded, to be asked again.
     canary: Canary<O::Request>,
     /// While calls delete, or are about to, and since when.
@@ -346,10 +348,12 @@ where
     /// Takes back what the transport has not taken, of all calls.
     fn withdraw(&mut self) {
         for lane in self.lanes.iter_mut() {
-            lane.withdraw(&mut self.window);
+            let transmitted = lane.retract();
+            self.window.withdraw(&mut lane.flight, transmitted);
         }
-        if let Some(lane) = &mut self.look_up {
-            lane.withdraw(&mut self.window);
+        if let Some(LookUp { lane, .. }) = &mut self.look_up {
+            let transmitted = lane.retract();
+            self.window.withdraw(&mut lane.flight, transmitted);
         }
     }
 

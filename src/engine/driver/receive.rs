@@ -8,12 +8,11 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::{Driver, Entry, key};
-use crate::engine::calls::{End, Event, Lane};
+use crate::engine::calls::{Event, Lane};
 use crate::engine::nodes::{Canary, Cause, Incident, Moment, Route};
 use crate::engine::operation::Operation;
-use crate::engine::window::{Acknowledged, Aftermath, Answered, Ended, Evidence, Lost};
+use crate::engine::window::{Acknowledged, End, Ended, EndedBy, Evidence, Lost, Report};
 use crate::item::Tagged;
-use crate::record_ref as refs;
 use crate::verdict::{self, Verdict};
 
 /// How many times in a row a node may fail at items, with no success between, before that is taken
@@ -32,17 +31,16 @@ where
     /// Takes the next event of a call in. Whether what waits is with the calls that go on.
     pub(super) fn poll_calls(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let waited = self.clock.waited();
-        if let Some(lane) = &mut self.look_up
-            && let Poll::Ready(event) = lane.poll_event(cx, waited)
-        {
-            return Poll::Ready(self.look_up_event(event));
+        if let Poll::Ready(goes_on) = self.poll_look_up(cx, waited) {
+            return Poll::Ready(goes_on);
         }
         if let Poll::Ready((place, event)) = self.lanes.poll_event(cx, waited) {
             return Poll::Ready(self.call_event(place, event));
         }
         if self.lanes.poll_asked(cx) {
             for lane in self.lanes.iter_mut().filter(|lane| !lane.was_asked()) {
-                lane.withdraw(&mut self.window);
+                let transmitted = lane.retract();
+                self.window.withdraw(&mut lane.flight, transmitted);
             }
             return Poll::Ready(false);
         }
@@ -51,8 +49,9 @@ where
 
     fn call_event(&mut self, place: usize, event: Event<O::Answer>) -> bool {
         match event {
-            Event::Answer(_) if O::ACKNOWLEDGED == Acknowledged::WholeCall => {
-                let is_first = self.lanes.get(place).answers() == 1;
+            Event::Answer(answer) if O::ACKNOWLEDGED == Acknowledged::WholeCall => {
+                let acknowledgement = &mut self.lanes.get(place).acknowledgement;
+                let is_first = acknowledgement.replace(answer).is_none();
                 if !is_first {
                     self.out_of_step(place, "the server has answered the call twice");
                 }
@@ -61,8 +60,7 @@ where
             Event::Answer(answer) => self.answer(place, answer),
             Event::Ended(end) => {
                 let lane = self.lanes.remove(place);
-                let ended = self.judge(end, lane.route);
-                self.call_ended(&lane, ended);
+                self.call_ended(lane, end);
                 false
             }
         }
@@ -82,105 +80,54 @@ where
             }
             outcome
         };
-        let answered = self.window.answer(&mut lane.flight, judge, |output| {
+        let report = self.window.answer(&mut lane.flight, judge, |output| {
             let len = O::len(output);
             *budget = budget.saturating_sub(len / BYTES_OF_EVENT);
             len
         });
         let node = self.nodes.node(lane.route.node);
-        match answered {
-            Answered::Unexpected => {
+        match report {
+            None => {
                 self.out_of_step(place, "the server has answered what was not asked");
                 return false;
             }
-            Answered::Succeeded => {
-                node.succeeded(lane.flight.proves());
+            Some(Report::Works(tick)) => {
+                node.succeeded(tick);
                 if is_canary {
                     self.canary.succeeded();
                 }
             }
-            Answered::Otherwise => node.answered(),
+            Some(_) => node.answered(),
         }
-        lane.answered(node.incident());
-        self.lanes.answered(place, Instant::now);
+        self.lanes.note_answer(place, node.incident(), Instant::now);
         true
     }
 
     /// The server does not keep to the protocol: what it says next in this call could be anybody's.
     fn out_of_step(&mut self, place: usize, words: &'static str) {
         let lane = self.lanes.remove(place);
-        let evidence = self.evidence(lane.route);
-        let ended = lane.abandon(Status::data_loss(words), false, evidence);
+        let end = lane.abandon(EndedBy::Disorder, Status::data_loss(words));
         if lane.flight.is_awaited() {
-            self.call_ended(&lane, ended);
+            self.call_ended(lane, end);
         } else {
-            let status = ended.failure.map(|(_, status)| status);
+            let now = Instant::now();
             if lane.flight.is_unused() {
-                self.opened_in_vain(evidence.now);
+                self.opened_in_vain(now);
             }
             // The server is there, so that the next call may be made at once, but not one after the other.
-            self.fault(evidence.now, Cause::Named, status, (lane.route, lane.seen));
+            self.fault(now, Cause::Named, end.status, (lane.route, lane.seen));
         }
     }
 
-    fn look_up_event(&mut self, event: Event<refs::Answer>) -> bool {
-        let Some(mut lane) = self.look_up.take() else {
-            return false;
-        };
-        match event {
-            Event::Answer(answer) => {
-                let operation = &self.operation;
-                let answered = refs::answered(&answer.cid).ok();
-                let is_of_another =
-                    |entry| key(operation, entry).is_none_or(|key| Some(key) != answered);
-                if self.window.awaited(&lane.flight).is_some_and(is_of_another) {
-                    // Nothing can be told from that.
-                    let words = Status::data_loss("the lookup answered with another record");
-                    let evidence = self.evidence(lane.route);
-                    let mut ended = lane.abandon(words, false, evidence);
-                    if let Some((verdict, _)) = &mut ended.failure {
-                        *verdict = Verdict::Record;
-                    }
-                    self.look_up_ended(&lane, ended);
-                    return false;
-                }
-                let is_canary = lane.flight.is_at_canary();
-                if is_canary {
-                    self.canary.looked_up(answered);
-                }
-                let (canary, left) = (&mut self.canary, lane.left);
-                let expected = self.window.looked_up(&mut lane.flight, |entry| {
-                    // To push it again tells as much as to push another.
-                    if !canary.is_known() {
-                        keep(canary, operation, entry, left);
-                    }
-                    let key = key(operation, entry);
-                    let found = key.and_then(|key| operation.found(key));
-                    Ok(found.expect("what is looked up has a key"))
-                });
-                if expected {
-                    let node = self.nodes.node(lane.route.node);
-                    node.looked_up(!is_canary);
-                    lane.answered(node.incident());
-                    self.look_up = Some(lane);
-                }
-                expected
-            }
-            Event::Ended(end) => {
-                let ended = self.judge(end, lane.route);
-                self.look_up_ended(&lane, ended);
-                false
-            }
-        }
-    }
-
-    fn judge(&mut self, end: End, route: Route) -> Ended {
-        let judged = |status| (self.nodes.retry().verdict(&status), Arc::new(status));
+    pub(super) fn judge(&mut self, end: End, route: Route) -> Ended {
+        let retry = self.nodes.retry();
+        let verdict = end.status.as_ref().map(|status| match end.by {
+            EndedBy::Peer => retry.verdict(status),
+            EndedBy::Stall | EndedBy::Disorder => Verdict::Transient,
+        });
         Ended {
-            failure: end.status.err().map(judged),
-            taken: end.taken,
-            acknowledged: end.acknowledged,
-            stalled: false,
+            end,
+            verdict,
             is_of_call: false,
             evidence: self.evidence(route),
         }
@@ -204,57 +151,59 @@ where
         }
     }
 
-    pub(super) fn call_ended(&mut self, lane: &Lane<O::Request, O::Answer>, mut ended: Ended) {
+    pub(super) fn call_ended(&mut self, lane: Lane<O::Request, O::Answer>, end: End) {
+        let mut ended = self.judge(end, lane.route);
         let now = ended.evidence.now;
-        let failure = ended.failure.clone();
-        let status = failure.as_ref().map(|(_, status)| Arc::clone(status));
-        let is_of_moment = matches!(failure, Some((Verdict::Transient, _)));
+        let status = ended.end.status.clone();
         // Whatever it ended with, it was not for what it carried.
-        let is_vain = is_of_moment || !lane.is_finished();
+        let is_vain = ended.verdict == Some(Verdict::Transient) || !lane.is_finished();
         let never_opened = lane.flight.is_unused() && !lane.was_asked() && is_vain;
-        let is_refused = self.lanes.is_refused(lane);
-        ended.is_of_call = is_refused
-            && status
-                .as_ref()
-                .is_some_and(|status| verdict::is_of_limit(status));
-        let is_vain_work = ended.taken > 0 && lane.flight.answered() == 0;
-        let is_at_canary = lane.flight.ended_at_canary(ended.taken);
-        if is_at_canary && is_refused_record(failure.as_ref()) {
+        let is_refused = self.lanes.is_refused(&lane);
+        ended.is_of_call = is_refused && status.as_deref().is_some_and(verdict::is_of_limit);
+        let is_vain_work = ended.end.transmitted > 0 && lane.flight.answered() == 0;
+        let is_at_canary = lane.flight.ended_at_canary(ended.end.transmitted);
+        if is_at_canary && ended.verdict == Some(Verdict::Record) {
             self.canary.refused();
         }
-        let operation = &self.operation;
-        let aftermath = self.window.call_ended(
+        let (operation, acknowledgement) = (&self.operation, lane.acknowledgement);
+        let report = self.window.call_ended(
             &lane.flight,
-            ended,
-            self.nodes.wait(now, failure.as_ref()),
-            |entry| accept(operation, entry, O::Answer::default()),
+            &ended,
+            self.nodes.wait(now, ended.failure()),
+            |entry| {
+                let answer = acknowledgement.clone();
+                let answer = answer.expect("a call that is acknowledged has an answer");
+                accept(operation, entry, answer)
+            },
         );
-        match aftermath {
-            Aftermath::Quiet if never_opened => {
+        let cause = match report {
+            Report::Quiet if never_opened => {
                 self.opened_in_vain(now);
-                self.fault(now, Cause::Line, status, (lane.route, lane.seen));
+                Cause::Line
             }
-            Aftermath::Quiet => {}
-            Aftermath::Answered => self.nodes.node(lane.route.node).answered(),
-            Aftermath::Succeeded(tick) => {
+            Report::Quiet => return,
+            Report::Alive => return self.nodes.node(lane.route.node).answered(),
+            Report::Works(tick) => {
                 if is_at_canary {
                     self.canary.succeeded();
                 }
-                self.nodes.node(lane.route.node).succeeded(tick);
+                return self.nodes.node(lane.route.node).succeeded(tick);
             }
-            Aftermath::FailedAtItem => self.failed_at_item(now, status, lane),
-            Aftermath::Fault { named } => {
-                if !named && is_refused {
+            Report::FailedAtItem => {
+                return self.failed_at_item(now, status, (lane.route, lane.seen));
+            }
+            Report::Fails => Cause::Named,
+            Report::Broke => {
+                if is_refused {
                     self.lane_refused(now);
                 }
-                let cause = match named {
-                    true => Cause::Named,
-                    false if is_vain_work => Cause::Work,
+                match is_vain_work {
+                    true => Cause::Work,
                     false => Cause::Line,
-                };
-                self.fault(now, cause, status, (lane.route, lane.seen));
+                }
             }
-        }
+        };
+        self.fault(now, cause, status, (lane.route, lane.seen));
     }
 
     /// A call has ended before it carried anything. Without retries no fault makes the next one wait, so
@@ -276,7 +225,7 @@ where
         &mut self,
         now: Instant,
         status: Option<Arc<Status>>,
-        lane: &Lane<O::Request, O::Answer>,
+        (route, seen): (Route, Incident),
     ) {
         let may_ask = self.may_ask();
         if may_ask {
@@ -284,41 +233,17 @@ where
         }
         let has_canary = may_ask && self.canary.is_known();
         let may_tell = has_canary || self.window.has_fresh() || self.window.is_in_flight();
-        let node = self.nodes.node(lane.route.node);
+        let node = self.nodes.node(route.node);
         node.learn();
         node.failed_at_item();
         if may_tell && node.failures() <= UNPROVED && !node.is_in_trouble() {
             self.note_fault(status);
         } else {
-            self.fault(now, Cause::Named, status, (lane.route, lane.seen));
+            self.fault(now, Cause::Named, status, (route, seen));
         }
     }
 
-    pub(super) fn look_up_ended(&mut self, lane: &Lane<refs::Request, refs::Answer>, ended: Ended) {
-        let now = ended.evidence.now;
-        let failure = ended.failure.clone();
-        let is_at_canary = lane.flight.ended_at_canary(ended.taken);
-        if is_at_canary && is_refused_record(failure.as_ref()) {
-            self.canary.not_found();
-        }
-        // What it did not find out about it is not found out this time.
-        self.canary.look_up_ended();
-        let wait = self.nodes.wait(now, failure.as_ref());
-        match self.window.look_up_ended(&lane.flight, ended, wait) {
-            Aftermath::Fault { named } => {
-                let status = failure.map(|(_, status)| status);
-                let cause = match named {
-                    true => Cause::Named,
-                    false => Cause::Line,
-                };
-                self.fault(now, cause, status, (lane.route, lane.seen));
-            }
-            Aftermath::Answered => self.nodes.node(lane.route.node).looked_up(false),
-            _ => {}
-        }
-    }
-
-    fn fault(
+    pub(super) fn fault(
         &mut self,
         now: Instant,
         cause: Cause,
@@ -338,12 +263,8 @@ where
     }
 }
 
-fn is_refused_record(failure: Option<&(Verdict, Arc<Status>)>) -> bool {
-    matches!(failure, Some((Verdict::Record, _)))
-}
-
 /// Keeps an item that has succeeded.
-fn keep<O: Operation, T>(
+pub(super) fn keep<O: Operation, T>(
     canary: &mut Canary<O::Request>,
     operation: &O,
     entry: &Entry<O, T>,

@@ -6,14 +6,15 @@ use std::time::Duration;
 use futures_core::Stream;
 use tokio::time::Instant;
 
-use super::{Driver, key};
+use super::Driver;
+use super::look_up::LookUp;
 use crate::breaker::Probe;
 use crate::engine::calls::{Lane, Opening};
 use crate::engine::nodes::{Load, Route};
 use crate::engine::operation::Operation;
+use crate::engine::waited::Waited;
 use crate::engine::window::Acknowledged;
 use crate::item::Tagged;
-use crate::record_ref as refs;
 
 /// How often a delete looks whether a record that is pushed again has its answer.
 const CANARY_TIME: Duration = Duration::from_millis(5);
@@ -28,7 +29,7 @@ where
     O: Operation,
 {
     /// Asks for a call on the connection with the least to do, and notes when to ask again.
-    fn may_open(
+    pub(super) fn may_open(
         &mut self,
         cx: &Context<'_>,
         now: Instant,
@@ -53,7 +54,12 @@ where
     }
 
     /// What a call is opened with, on this route.
-    fn opening(&mut self, route: Route, probe: Option<Probe>, ages_at: Option<Instant>) -> Opening {
+    pub(super) fn opening(
+        &mut self,
+        route: Route,
+        probe: Option<Probe>,
+        ages_at: Option<Instant>,
+    ) -> Opening {
         Opening {
             flight: self.window.launch(probe.is_some()),
             route,
@@ -248,56 +254,23 @@ where
         }
     }
 
-    /// Looks up what is in doubt, all in one call.
-    pub(super) fn look_up(&mut self, cx: &Context<'_>, now: Instant) {
-        let wants_canary = !self.window.is_empty()
-            && (self.nodes.has_doubtful() || !self.window.has_fresh())
-            && self.canary.is_to_be_looked_up();
-        if self.look_up.is_some() || !self.window.has_doubt() && !wants_canary {
-            return;
-        }
-        let load = |driver: &Self, route| Some(driver.lanes.on(route));
-        let Some((route, probe)) = self.may_open(cx, now, load) else {
-            return;
-        };
-        let waited = self.clock.waited();
-        self.lanes.close_unopened(cx, waited);
-        let opening = self.opening(route, probe, None);
-        let transport = self.nodes.transport(route);
-        let mut lane = Lane::open(transport, refs::LOOKUP, refs::LONGEST_META, opening);
-        if wants_canary && let Some(key) = self.canary.look_up() {
-            lane.flight.carry_canary();
-            lane.batch.push_back(refs::Request(Some(key)));
-        }
-        while let Some(entry) = self.window.look_up_next(&mut lane.flight) {
-            // Without a key the server refuses it: it cannot be told.
-            let key = key(&self.operation, entry);
-            lane.batch.push_back(refs::Request(key));
-        }
-        self.shared.counters.calls.add(1);
-        self.shared.counters.lookup_calls.add(1);
-        lane.send(waited);
-        lane.close(waited);
-        self.look_up = Some(lane);
-    }
-
-    /// When, on the clock of what was waited, a call should have been opened by the transport.
-    pub(super) fn is_late_at(&self) -> Option<Duration> {
+    /// When a call should have been opened by the transport.
+    pub(super) fn is_late_at(&self) -> Option<Waited> {
         let look_up = self.look_up.as_ref().filter(|_| !self.lanes.is_empty());
-        let look_up = look_up.and_then(Lane::is_late_at);
+        let look_up = look_up.and_then(|look_up| look_up.lane.is_late_at());
         look_up.into_iter().chain(self.lanes.is_late_at()).min()
     }
 
     /// The server may allow no more calls than are open: one that works makes room for one that looks
     /// up.
-    pub(super) fn hold_up(&mut self, cx: &Context<'_>, waited: Duration) {
+    pub(super) fn hold_up(&mut self, cx: &Context<'_>, waited: Waited) {
         self.lanes.hold_up(waited);
-        if let Some(look_up) = &mut self.look_up
-            && look_up.is_late_at().is_some_and(|at| at <= waited)
-            && !look_up.is_asked(cx)
+        if let Some(LookUp { lane, .. }) = &mut self.look_up
+            && lane.is_late_at().is_some_and(|at| at <= waited)
+            && !lane.is_asked(cx)
         {
-            look_up.hold_up();
-            let route = look_up.route;
+            lane.hold_up();
+            let route = lane.route;
             self.make_room(Some(route));
         }
     }

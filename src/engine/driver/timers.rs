@@ -12,6 +12,8 @@ use super::{Driver, Limits};
 use crate::client::Unreachable;
 use crate::engine::calls::Lane;
 use crate::engine::operation::Operation;
+use crate::engine::waited::Waited;
+use crate::engine::window::EndedBy;
 use crate::error::ErrorKind;
 use crate::item::Tagged;
 
@@ -39,7 +41,7 @@ where
     pub(super) fn do_what_is_due(&mut self, cx: &Context<'_>, now: Instant) -> bool {
         let waited = self.clock.waited();
         let limits = self.limits;
-        let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= waited);
+        let is_due = |at: Option<Waited>| at.is_some_and(|at| at <= waited);
         let mut done = self.window.wake(now);
         done |= self.expire(waited);
         while let Some((lane, is_fault)) = self.lanes.take_stalled(waited, limits.stall) {
@@ -49,19 +51,10 @@ where
             }
             let status = stalled(limits.stall, lane.waits_for());
             lane.leave_connection();
-            let ended = lane.abandon(status, true, self.evidence(lane.route));
-            self.call_ended(&lane, ended);
+            let end = lane.abandon(EndedBy::Stall, status);
+            self.call_ended(lane, end);
         }
-        if let Some(lane) = self
-            .look_up
-            .take_if(|lane| lane.has_stalled(waited, limits.stall, false))
-        {
-            let status = stalled(limits.stall, lane.waits_for());
-            lane.leave_connection();
-            let ended = lane.abandon(status, true, self.evidence(lane.route));
-            self.look_up_ended(&lane, ended);
-            done = true;
-        }
+        done |= self.drop_stalled_look_up(waited);
         for lane in self.lanes.iter_mut() {
             if lane.closes_at(now, limits.idle).is_some_and(|at| at <= now) {
                 lane.close(waited);
@@ -93,7 +86,7 @@ where
     }
 
     /// Gives up the items whose time is up. Whether there were any.
-    pub(super) fn expire(&mut self, waited: Duration) -> bool {
+    pub(super) fn expire(&mut self, waited: Waited) -> bool {
         let time = self.limits.time;
         let is_due = self.window.expires_at(time).is_some_and(|at| at <= waited);
         if is_due {
@@ -115,8 +108,8 @@ where
         self.nodes.last_fault().or_else(no_connection)
     }
 
-    /// When, on the clock of what was waited, the rest is failed because the server is away.
-    fn gives_up_at(&mut self, waited: Duration) -> Option<Duration> {
+    /// When the rest is failed because the server is away.
+    fn gives_up_at(&mut self, waited: Waited) -> Option<Waited> {
         let wants = !self.window.is_empty() && !self.window.is_refusing();
         self.nodes.gives_up_at(waited, wants)
     }
@@ -140,7 +133,7 @@ where
             self.lanes.stalls_at(stall),
             self.look_up
                 .as_ref()
-                .and_then(|l| l.stalls_at(stall, false)),
+                .and_then(|look_up| look_up.lane.stalls_at(stall, false)),
             self.is_late_at(),
             gives_up_at,
         ];
@@ -158,7 +151,7 @@ where
     }
 }
 
-fn stalled(limit: Option<Duration>, waits_for: Option<Unreachable>) -> Status {
+pub(super) fn stalled(limit: Option<Duration>, waits_for: Option<Unreachable>) -> Status {
     let seconds = limit.unwrap_or_default().as_secs_f64();
     let mut words = format!("the call made no progress in {seconds} s");
     if let Some(connection) = waits_for {

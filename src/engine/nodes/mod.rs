@@ -22,6 +22,7 @@ use self::hints::Pushback;
 pub(crate) use self::proof::{Method, Methods};
 use super::operation::Operation;
 use super::tick::Tick;
+use super::waited::Waited;
 use crate::breaker::{Permit, Probe};
 use crate::cid::Cid;
 use crate::client::{Client, Transport};
@@ -36,8 +37,8 @@ pub(crate) struct Nodes {
     nodes: Vec<Node>,
     /// Where to begin among equals, so that the adapters of many processes spread.
     first: usize,
-    /// Since when, on the clock of what was waited, all breakers are open and nothing goes on.
-    open_since: Option<Duration>,
+    /// Since when all breakers are open and nothing goes on.
+    open_since: Option<Waited>,
     last_fault: Option<Arc<Status>>,
 }
 
@@ -202,10 +203,10 @@ impl Nodes {
     pub(crate) fn wait(
         &self,
         now: Instant,
-        failure: Option<&(Verdict, Arc<Status>)>,
+        failure: Option<(Verdict, &Arc<Status>)>,
     ) -> impl Fn(u32) -> Option<Instant> + use<'_> {
         let word = failure.and_then(|(_, status)| hints::of(status));
-        let is_at_item = failure.is_some_and(|(verdict, _)| *verdict == Verdict::Attempt);
+        let is_at_item = failure.is_some_and(|(verdict, _)| verdict == Verdict::Attempt);
         move |tries| match word {
             Some(Pushback::Never) => None,
             Some(Pushback::After(wait)) => Some(later(now, wait)),
@@ -219,9 +220,9 @@ impl Nodes {
         self.open_since = None;
     }
 
-    /// When, on the clock of what was waited, open breakers are given up. One who wants nothing has
+    /// When open breakers are given up. One who wants nothing has
     /// nothing to give up.
-    pub(crate) fn gives_up_at(&mut self, waited: Duration, wants: bool) -> Option<Duration> {
+    pub(crate) fn gives_up_at(&mut self, waited: Waited, wants: bool) -> Option<Waited> {
         if !wants || !self.retry.is_on() || !self.are_open() {
             self.open_since = None;
             return None;

@@ -8,7 +8,7 @@ use tonic::Status;
 use super::flight::Unanswered;
 use super::slot::{Loss, State};
 use super::suspects::{Blame, Suspects};
-use super::{Acknowledged, Aftermath, Ended, Flight, Lost, Rules, Window};
+use super::{Acknowledged, Ended, Flight, Lost, Report, Rules, Window};
 use crate::engine::tick::Tick;
 use crate::error::{Error, ErrorKind};
 use crate::verdict::{self, Verdict};
@@ -18,9 +18,9 @@ use crate::verdict::{self, Verdict};
 const LOOKED_UP: u32 = 16;
 
 /// What a call leaves behind.
-struct Left {
+pub(super) struct Left {
     /// The items that it carried to the server, which have no answer.
-    items: Vec<Unanswered>,
+    pub(super) items: Vec<Unanswered>,
     /// The request that the server was at: that of an item, or the canary's, though the item may have
     /// been given up meanwhile.
     at: Option<Unanswered>,
@@ -28,7 +28,7 @@ struct Left {
 
 impl Left {
     /// The item that the server was at, if it still waits for its result.
-    fn first(&self) -> Option<Unanswered> {
+    pub(super) fn first(&self) -> Option<Unanswered> {
         let first = self.items.first().copied();
         first.filter(|first| self.at.is_some_and(|at| at.index == first.index))
     }
@@ -38,15 +38,16 @@ impl Left {
     }
 
     /// What an end says that leaves this behind, and `missing` where it says OK.
-    fn judge(&self, ended: &Ended, missing: &str) -> (Verdict, Arc<Status>) {
-        match &ended.failure {
-            None => (Verdict::Transient, Arc::new(Status::unavailable(missing))),
+    pub(super) fn judge(&self, ended: &Ended, missing: &str) -> (Verdict, Arc<Status>) {
+        let Some((verdict, status)) = ended.failure() else {
+            return (Verdict::Transient, Arc::new(Status::unavailable(missing)));
+        };
+        let verdict = match verdict {
             // A call that ended before it took an item cannot have failed at it.
-            Some((Verdict::Record | Verdict::Attempt, status)) if self.at.is_none() => {
-                (Verdict::Transient, Arc::clone(status))
-            }
-            Some(failure) => failure.clone(),
-        }
+            Verdict::Record | Verdict::Attempt if self.at.is_none() => Verdict::Transient,
+            verdict => verdict,
+        };
+        (verdict, Arc::clone(status))
     }
 }
 
@@ -58,34 +59,36 @@ impl<E, O> Window<E, O> {
     pub(crate) fn call_ended(
         &mut self,
         flight: &Flight,
-        ended: Ended,
+        ended: &Ended,
         wait: impl Fn(u32) -> Option<Instant>,
         done: impl Fn(&E) -> Result<O, Error>,
-    ) -> Aftermath {
-        let left = self.left_by(flight, ended.taken);
-        let aftermath = match self.rules.acknowledged {
+    ) -> Report {
+        let left = self.left_by(flight, ended.end.transmitted);
+        let report = match self.rules.acknowledged {
             Acknowledged::EachItem => self.each_ended(flight, &left, ended, wait),
             Acknowledged::WholeCall => self.whole_ended(flight, &left, ended, wait, done),
         };
         self.fail_rest(true);
-        aftermath
+        report
     }
 
     /// What the call did not carry to the server waits again.
-    fn left_by(&mut self, flight: &Flight, taken: usize) -> Left {
+    fn left_by(&mut self, flight: &Flight, transmitted: usize) -> Left {
         let mut items = Vec::new();
-        for item in flight.unanswered(taken) {
+        for item in flight.unanswered(transmitted) {
             let is_sent = |slot: &mut super::Slot<E, O>| matches!(slot.state, State::Sent);
             if !self.slot(item.index).is_some_and(is_sent) {
                 continue;
             }
-            if item.was_taken {
+            if item.was_transmitted {
                 items.push(item);
             } else {
                 self.take_back(item.index);
             }
         }
-        let at = flight.unanswered(taken).find(|item| item.was_taken);
+        let at = flight
+            .unanswered(transmitted)
+            .find(|item| item.was_transmitted);
         Left { items, at }
     }
 
@@ -94,15 +97,15 @@ impl<E, O> Window<E, O> {
         &mut self,
         flight: &Flight,
         left: &Left,
-        ended: Ended,
+        ended: &Ended,
         wait: impl Fn(u32) -> Option<Instant>,
-    ) -> Aftermath {
+    ) -> Report {
         if !flight.is_awaited() {
             // Nobody's: the next call will tell more.
-            return Aftermath::Quiet;
+            return Report::Quiet;
         }
         let missing = "the server ended the call with answers missing";
-        let (mut verdict, status) = left.judge(&ended, missing);
+        let (mut verdict, status) = left.judge(ended, missing);
         if verdict == Verdict::Record && self.too_long(&left.items, &status) == Err(()) {
             // It is longer than any: another's answer is lost.
             verdict = Verdict::Transient;
@@ -110,125 +113,41 @@ impl<E, O> Window<E, O> {
         if verdict == Verdict::Caller {
             self.requeue_all(&left.items);
             self.refuse_all(verdict::kind_of_whole(&status), status);
-            return Aftermath::Quiet;
+            return Report::Quiet;
         }
         self.note_depth(flight, left, verdict, &status);
         match (verdict, left.first()) {
             (Verdict::Record, at) if at.is_some() || verdict::oversize(&status).is_some() => {
                 self.refused_one(&left.items, flight, &status);
-                Aftermath::Answered
+                Report::Alive
             }
             (Verdict::Attempt, Some(at)) => {
                 self.requeue_all(&left.items[1..]);
-                let aftermath = self.failed_at(at, flight, &status, &ended, wait);
-                if matches!(aftermath, Aftermath::Succeeded(_)) {
+                let report = self.failed_at(at, flight, &status, ended, wait);
+                if matches!(report, Report::Works(_)) {
                     self.expect_stored(&left.items[1..], flight.number);
                 }
-                aftermath
+                report
             }
             // At an item that was given up meanwhile, or at the canary.
             (Verdict::Record | Verdict::Attempt, _) => {
                 self.requeue_all(&left.items);
                 if verdict == Verdict::Record {
-                    Aftermath::Answered
+                    Report::Alive
                 } else if verdict::is_already_stored(&status) {
                     self.succeeded(flight.would_prove(flight.answered() + 1))
                 } else if left.is_at_canary() {
-                    Aftermath::Fault { named: true }
+                    Report::Fails
                 } else {
-                    Aftermath::FailedAtItem
+                    Report::FailedAtItem
                 }
             }
             (Verdict::Transient | Verdict::Caller, at) => {
                 let at = at.filter(|_| !ended.is_of_call);
                 self.broke(flight, &left.items, at, &status, wait);
-                Aftermath::Fault { named: false }
+                Report::Broke
             }
         }
-    }
-
-    /// The end of a call that is acknowledged as a whole. If it failed, some of it may be done: the
-    /// server stops at the first that it refuses.
-    fn whole_ended(
-        &mut self,
-        flight: &Flight,
-        left: &Left,
-        ended: Ended,
-        wait: impl Fn(u32) -> Option<Instant>,
-        done: impl Fn(&E) -> Result<O, Error>,
-    ) -> Aftermath {
-        let items = &left.items;
-        if ended.failure.is_none() && ended.acknowledged {
-            if flight.is_unused() {
-                // It was asked for nothing.
-                return Aftermath::Quiet;
-            }
-            let mut suspected = false;
-            for item in items {
-                suspected |= self.segments.is_suspect(item.index);
-                let outcome = done(&self.live(item.index).entry);
-                self.settle(item.index, outcome);
-            }
-            if !suspected {
-                self.segments.succeeded();
-            }
-            return self.succeeded(flight.would_prove(usize::MAX));
-        }
-        if !flight.is_awaited() {
-            return Aftermath::Quiet;
-        }
-        let is_one_of_many = ended.taken > 1;
-        let missing = "the server ended the call before it had all of it";
-        let (verdict, status) = left.judge(&ended, missing);
-        if verdict != Verdict::Caller || is_one_of_many {
-            self.lost(items, flight.number);
-        }
-        match (verdict, left.first()) {
-            (Verdict::Caller, _) => {
-                self.requeue_all(items);
-                self.refuse_all(verdict::kind_of_whole(&status), status);
-                Aftermath::Quiet
-            }
-            (Verdict::Record | Verdict::Attempt, _) if is_one_of_many => {
-                self.requeue_all(items);
-                let items = items.iter().map(|item| item.index);
-                self.segments.refused(flight.number, items);
-                Aftermath::Quiet
-            }
-            (Verdict::Record, None) => {
-                self.requeue_all(items);
-                Aftermath::Answered
-            }
-            (Verdict::Attempt, None) => {
-                self.requeue_all(items);
-                Aftermath::FailedAtItem
-            }
-            (Verdict::Record, Some(_)) => {
-                self.segments.found(items.first().map(|item| item.index));
-                self.refused_one(items, flight, &status);
-                Aftermath::Answered
-            }
-            (Verdict::Attempt, Some(at)) => {
-                self.segments.found(items.first().map(|item| item.index));
-                self.failed_at(at, flight, &status, &ended, wait)
-            }
-            (Verdict::Transient, at) => {
-                let halves = ended.stalled && is_one_of_many;
-                if halves {
-                    // A healthy server may have been too slow for so many.
-                    self.segments.stalled(items.len());
-                }
-                let at = at.filter(|_| !ended.is_of_call && !halves);
-                self.broke(flight, items, at, &status, wait);
-                Aftermath::Fault { named: false }
-            }
-        }
-    }
-
-    /// The server does its work: so it did when this was asked for.
-    fn succeeded(&mut self, tick: Tick) -> Aftermath {
-        self.suspects.success(tick);
-        Aftermath::Succeeded(tick)
     }
 
     /// What was sent behind the request that the server ended the call at was sent in vain.
@@ -250,14 +169,14 @@ impl<E, O> Window<E, O> {
     }
 
     /// The server failed at this item without saying whose fault that is.
-    fn failed_at(
+    pub(super) fn failed_at(
         &mut self,
         at: Unanswered,
         flight: &Flight,
         status: &Arc<Status>,
         ended: &Ended,
         wait: impl Fn(u32) -> Option<Instant>,
-    ) -> Aftermath {
+    ) -> Report {
         let mut evidence = ended.evidence;
         let is_stored = verdict::is_already_stored(status);
         if is_stored {
@@ -287,12 +206,12 @@ impl<E, O> Window<E, O> {
             // The server does its work, whatever is to be done about this item.
             self.succeeded(flight.would_prove(flight.answered() + 1))
         } else {
-            Aftermath::FailedAtItem
+            Report::FailedAtItem
         }
     }
 
     /// The call broke, at an item to which that may be due.
-    fn broke(
+    pub(super) fn broke(
         &mut self,
         flight: &Flight,
         items: &[Unanswered],
@@ -328,7 +247,12 @@ impl<E, O> Window<E, O> {
     }
 
     /// The server refused one of `left`: it gets the server's words, and the others go on.
-    fn refused_one(&mut self, left: &[Unanswered], flight: &Flight, status: &Arc<Status>) {
+    pub(super) fn refused_one(
+        &mut self,
+        left: &[Unanswered],
+        flight: &Flight,
+        status: &Arc<Status>,
+    ) {
         let lost = self.rules.lost;
         let found = self.too_long(left, status).unwrap_or(0);
         let (before, rest) = left.split_at(found);
@@ -365,7 +289,7 @@ impl<E, O> Window<E, O> {
     }
 
     /// The answers to these were lost with this call.
-    fn lost(&mut self, items: &[Unanswered], call: u64) {
+    pub(super) fn lost(&mut self, items: &[Unanswered], call: u64) {
         if self.rules.lost == Lost::Nothing {
             return;
         }
@@ -414,7 +338,7 @@ impl<E, O> Window<E, O> {
         }
     }
 
-    fn requeue_all(&mut self, items: &[Unanswered]) {
+    pub(super) fn requeue_all(&mut self, items: &[Unanswered]) {
         for item in items {
             self.requeue(item.index);
         }

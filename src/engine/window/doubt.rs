@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::flight::Unanswered;
 use super::slot::{Loss, State};
-use super::{Aftermath, Ended, Flight, Lost, Window};
+use super::{Ended, Flight, Lost, Report, Window};
 use crate::verdict::Verdict;
 
 impl<E, O> Window<E, O> {
@@ -31,13 +31,15 @@ impl<E, O> Window<E, O> {
     pub(crate) fn look_up_ended(
         &mut self,
         flight: &Flight,
-        ended: Ended,
+        ended: &Ended,
         wait: impl Fn(u32) -> Option<Instant>,
-    ) -> Aftermath {
+    ) -> Report {
         // Whom the server was at, though it may have been given up meanwhile.
-        let at = flight.unanswered(ended.taken).find(|item| item.was_taken);
+        let at = flight
+            .unanswered(ended.end.transmitted)
+            .find(|item| item.was_transmitted);
         let left: Vec<u64> = flight
-            .unanswered(ended.taken)
+            .unanswered(ended.end.transmitted)
             .map(|item| item.index)
             .filter(|index| self.is_looked_up(*index))
             .collect();
@@ -45,32 +47,30 @@ impl<E, O> Window<E, O> {
             self.doubt(*index);
         }
         if !flight.is_awaited() {
-            return Aftermath::Quiet;
+            return Report::Quiet;
         }
-        let (verdict, status) = ended.failure.unwrap_or_else(|| {
-            let status = Status::unavailable("the server ended the lookup with answers missing");
-            (Verdict::Transient, Arc::new(status))
-        });
+        let verdict = ended.verdict.unwrap_or(Verdict::Transient);
+        let is_missing = |status: &Arc<Status>| status.code() == Code::NotFound;
         let was_at_one = at.is_some();
         let at = at.map(|at| at.index).filter(|at| left.first() == Some(at));
         match (verdict, at) {
             (Verdict::Record, Some(at)) => {
-                if status.code() == tonic::Code::NotFound {
+                if ended.end.status.as_ref().is_some_and(is_missing) {
                     self.is_not_there(at);
                 } else {
                     // What became of it stays open, and to send it again does no harm.
                     self.send_again(at);
                 }
-                Aftermath::Answered
+                Report::Alive
             }
-            (Verdict::Record, None) if was_at_one => Aftermath::Answered,
+            (Verdict::Record, None) if was_at_one => Report::Alive,
             (Verdict::Caller, _) => {
                 self.cannot_look_up = true;
                 self.expects_stored = None;
                 while let Some((_, index)) = self.in_doubt.first().copied() {
                     self.send_again(index);
                 }
-                Aftermath::Quiet
+                Report::Quiet
             }
             (verdict, at) => {
                 self.stop_guessing();
@@ -82,8 +82,9 @@ impl<E, O> Window<E, O> {
                         self.send_again(at);
                     }
                 }
-                Aftermath::Fault {
-                    named: verdict == Verdict::Attempt,
+                match verdict {
+                    Verdict::Attempt => Report::Fails,
+                    _ => Report::Broke,
                 }
             }
         }

@@ -7,11 +7,12 @@ use tonic::Status;
 
 use super::slot::State;
 use super::{Flight, Lost, Window};
+use crate::engine::waited::Waited;
 use crate::error::{Error, ErrorKind};
 
 impl<E, O> Window<E, O> {
     /// When the time of the first item is up.
-    pub(crate) fn expires_at(&self, time: Duration) -> Option<Duration> {
+    pub(crate) fn expires_at(&self, time: Duration) -> Option<Waited> {
         let (_, taken) = self.taken.front().filter(|_| self.held > 0)?;
         taken.checked_add(time)
     }
@@ -34,7 +35,7 @@ impl<E, O> Window<E, O> {
 
     /// Gives up the items that were taken `time` before `now` or earlier. `last` is the last fault of
     /// all: what keeps those waiting that have met none.
-    pub(crate) fn expire(&mut self, now: Duration, time: Duration, last: Option<&Arc<Status>>) {
+    pub(crate) fn expire(&mut self, now: Waited, time: Duration, last: Option<&Arc<Status>>) {
         while let Some((from, taken)) = self.taken.front().copied()
             && taken.checked_add(time).is_some_and(|end| end <= now)
         {
@@ -113,7 +114,7 @@ impl<E, O> Window<E, O> {
             } else {
                 kind
             };
-                self.settle(index, Err(Error::from_status(kind, Arc::clone(&status))));
+            self.settle(index, Err(Error::from_status(kind, Arc::clone(&status))));
         }
     }
 }

@@ -2,6 +2,9 @@
 //! which they left.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tonic::Status;
 
 use crate::engine::tick::Tick;
 
@@ -27,6 +30,29 @@ pub(crate) struct Flight {
     left: Option<(usize, Tick)>,
 }
 
+/// How a call ended.
+#[derive(Debug)]
+pub(crate) struct End {
+    /// `None` is OK.
+    pub(crate) status: Option<Arc<Status>>,
+    /// How many requests of this call the transport took, and so may have sent.
+    pub(crate) transmitted: usize,
+    /// Whether the server has acknowledged the whole call: by one answer, after the end of the requests.
+    pub(crate) acknowledged: bool,
+    pub(crate) by: EndedBy,
+}
+
+/// Who ended a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EndedBy {
+    /// The server, or the line to it.
+    Peer,
+    /// The adapter, since the call made no progress.
+    Stall,
+    /// The adapter, since the server does not keep to the protocol.
+    Disorder,
+}
+
 /// An item that a call leaves without an answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unanswered {
@@ -34,7 +60,7 @@ pub(crate) struct Unanswered {
     /// Its place among the requests of the call, from 0.
     pub(crate) place: usize,
     /// Whether the transport took it.
-    pub(crate) was_taken: bool,
+    pub(crate) was_transmitted: bool,
 }
 
 impl Unanswered {
@@ -92,9 +118,9 @@ impl Flight {
     }
 
     /// Whether the server was at the canary when the call ended, of whose requests the transport took
-    /// the first `taken`.
-    pub(crate) fn ended_at_canary(&self, taken: usize) -> bool {
-        self.is_at_canary() && taken > self.answered
+    /// the first `transmitted`.
+    pub(crate) fn ended_at_canary(&self, transmitted: usize) -> bool {
+        self.is_at_canary() && transmitted > self.answered
     }
 
     /// It carries nothing behind what it has.
@@ -122,9 +148,11 @@ impl Flight {
     }
 
     /// Leaves behind what the transport has not taken: of this call's requests, it took the first
-    /// `taken`.
-    pub(crate) fn cut(&mut self, taken: usize) -> VecDeque<u64> {
-        let kept = taken.saturating_sub(self.answered).min(self.items.len());
+    /// `transmitted`.
+    pub(crate) fn cut(&mut self, transmitted: usize) -> VecDeque<u64> {
+        let kept = transmitted
+            .saturating_sub(self.answered)
+            .min(self.items.len());
         self.items.split_off(kept)
     }
 
@@ -159,15 +187,15 @@ impl Flight {
     }
 
     /// What has no answer, in order: of this call's requests, the transport took the first
-    /// `taken`.
-    pub(crate) fn unanswered(&self, taken: usize) -> impl Iterator<Item = Unanswered> {
+    /// `transmitted`.
+    pub(crate) fn unanswered(&self, transmitted: usize) -> impl Iterator<Item = Unanswered> {
         let items = self.items.iter().copied().enumerate();
         items.map(move |(behind, index)| {
             let place = self.answered + behind;
             Unanswered {
                 index,
                 place,
-                was_taken: place < taken,
+                was_transmitted: place < transmitted,
             }
         })
     }

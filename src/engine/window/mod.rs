@@ -16,22 +16,24 @@ mod slot;
 mod suspects;
 #[cfg(test)]
 mod tests;
+mod whole_ended;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 use tonic::Status;
 
 use self::depth::Depth;
 use self::flight::Flight;
+pub(crate) use self::flight::{End, EndedBy};
 use self::segments::Segments;
 use self::slot::{Loss, Slot, State};
 pub(crate) use self::suspects::Evidence;
 use self::suspects::Suspects;
 use super::tick::Tick;
+use super::waited::Waited;
 use crate::error::{Error, ErrorKind};
 use crate::verdict::Verdict;
 
@@ -76,46 +78,32 @@ pub(crate) struct Rules {
     pub(crate) unordered: bool,
 }
 
-/// How a call ended.
+/// How a call ended, and what is made of that.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// `None` is OK.
-    pub(crate) failure: Option<(Verdict, Arc<Status>)>,
-    /// How many requests of this call the transport took, and so may have sent.
-    pub(crate) taken: usize,
-    /// Whether the server has acknowledged the whole call: by one answer, after the end of the requests.
-    pub(crate) acknowledged: bool,
-    /// Whether it was ended here, since it made no progress.
-    pub(crate) stalled: bool,
+    pub(crate) end: End,
+    /// What the status says; `None` where it is OK.
+    pub(crate) verdict: Option<Verdict>,
     /// Whether it was the call that was not wanted, whatever it carried: others run.
     pub(crate) is_of_call: bool,
     pub(crate) evidence: Evidence,
 }
 
-/// What the end of a call means for the calls to come.
+/// What an answer, or the end of a call, says about the node that it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Aftermath {
+pub(crate) enum Report {
     /// Nothing.
     Quiet,
-    /// The server is there.
-    Answered,
-    /// The server is there, and has done what it was asked for at this time.
-    Succeeded(Tick),
-    /// The server failed at an item, which may be at fault itself. The others can go on at once.
+    /// It is there.
+    Alive,
+    /// It does its work: it has done what it was asked for at this time.
+    Works(Tick),
+    /// It failed at an item, which may be at fault itself. The others can go on at once.
     FailedAtItem,
-    /// The call broke, or (`named`) the server failed at what it has done before.
-    Fault { named: bool },
-}
-
-/// What an answer means for the calls to come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answered {
-    /// It is nobody's: the call has nothing unanswered.
-    Unexpected,
-    /// The server has done what it was asked for.
-    Succeeded,
-    /// The item failed, or had been given up.
-    Otherwise,
+    /// It failed at what it has done before.
+    Fails,
+    /// The call broke.
+    Broke,
 }
 
 /// An item with its result, on its way out.
@@ -157,7 +145,7 @@ pub(crate) struct Window<E, O> {
     /// Which are `InDoubt`, in the order in which they were sent.
     in_doubt: BTreeSet<(Loss, u64)>,
     /// When items were taken: from this index on, at this time or later.
-    taken: VecDeque<(u64, Duration)>,
+    taken: VecDeque<(u64, Waited)>,
     calls: u64,
     sent: u64,
     resent: u64,
@@ -176,6 +164,12 @@ pub(crate) struct Window<E, O> {
     expects_stored: Option<u64>,
     /// Why no further item is sent at all.
     refused: Option<(ErrorKind, Arc<Status>)>,
+}
+
+impl Ended {
+    pub(crate) fn failure(&self) -> Option<(Verdict, &Arc<Status>)> {
+        self.verdict.zip(self.end.status.as_ref())
+    }
 }
 
 impl<E, O> Window<E, O> {
@@ -277,7 +271,7 @@ impl<E, O> Window<E, O> {
     }
 
     /// Notes that the items that are taken next are taken at this time.
-    pub(crate) fn taking_at(&mut self, time: Duration) {
+    pub(crate) fn taking_at(&mut self, time: Waited) {
         let next = self.next_index();
         match self.taken.back_mut() {
             // Nothing was taken since.
@@ -512,32 +506,29 @@ impl<E, O> Window<E, O> {
         woken
     }
 
-    /// The item that the next answer of a call belongs to.
-    pub(crate) fn awaited(&mut self, flight: &Flight) -> Option<&E> {
-        let index = flight.next()?;
-        self.slot(index).map(|slot| &slot.entry)
+    /// Whether the next answer of a call belongs to an item of the window.
+    pub(crate) fn is_awaited(&mut self, flight: &Flight) -> bool {
+        let next = flight.next();
+        next.is_some_and(|index| self.slot(index).is_some())
     }
 
     /// An answer of a call that does the work: `judge` makes its item's outcome of it, and `len` says
-    /// how long that is in bytes.
+    /// how long that is in bytes. `None`: it is nobody's, for the call has nothing unanswered.
     pub(crate) fn answer(
         &mut self,
         flight: &mut Flight,
         judge: impl FnOnce(&E) -> Result<O, Error>,
         len: impl FnOnce(&O) -> usize,
-    ) -> Answered {
-        let Some(index) = flight.land() else {
-            return Answered::Unexpected;
-        };
+    ) -> Option<Report> {
+        let index = flight.land()?;
         self.depth.answered();
         let Some(slot) = self.slot(index) else {
             // Of the canary, or of an item that was given up: the server does its work all the same.
-            self.suspects.success(flight.proves());
-            return Answered::Succeeded;
+            return Some(self.succeeded(flight.proves()));
         };
         // One that was given up meanwhile has its result.
         if !matches!(slot.state, State::Sent) {
-            return Answered::Otherwise;
+            return Some(Report::Alive);
         }
         let outcome = judge(&slot.entry);
         let len = outcome.as_ref().ok().map(len);
@@ -545,14 +536,19 @@ impl<E, O> Window<E, O> {
         self.bytes += len.unwrap_or(0);
         self.settle(index, outcome);
         let Some(len) = len else {
-            return Answered::Otherwise;
+            return Some(Report::Alive);
         };
         if self.answer_len > 0 {
             // Up at once and down slowly: too much memory is worse than a smaller window.
             self.answer_len = len.max(self.answer_len - self.answer_len / 16).max(1);
         }
-        self.suspects.success(flight.proves());
-        Answered::Succeeded
+        Some(self.succeeded(flight.proves()))
+    }
+
+    /// The server does its work: so it did when this was asked for.
+    fn succeeded(&mut self, tick: Tick) -> Report {
+        self.suspects.success(tick);
+        Report::Works(tick)
     }
 
     /// An answer of a call that looks up: `judge` makes its item's outcome of it. `false`: it is

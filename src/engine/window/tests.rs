@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -95,34 +96,39 @@ impl TestWindow {
     }
 
     fn answer(&mut self, outcome: Result<&'static str, Error>) -> bool {
-        let answered = self.window.answer(&mut self.flight, |_| outcome, |_| 0);
-        answered != Answered::Unexpected
+        let report = self.window.answer(&mut self.flight, |_| outcome, |_| 0);
+        report.is_some()
     }
 
     fn answer_ok(&mut self) {
         assert!(self.answer(Ok("stored")), "nothing awaits an answer");
     }
 
-    fn end(&mut self, status: Result<(), Status>, taken: usize) -> Aftermath {
+    fn end(&mut self, status: Result<(), Status>, taken: usize) -> Report {
         self.end_after(status, taken, 1)
     }
 
     /// Ends the call, and has the next one ready.
-    fn end_after(&mut self, status: Result<(), Status>, taken: usize, answers: usize) -> Aftermath {
-        let ended = Ended {
-            failure: status
-                .err()
-                .map(|status| (Verdict::of(&status), status.into())),
-            taken,
-            acknowledged: answers == 1,
-            stalled: false,
+    fn end_after(&mut self, status: Result<(), Status>, taken: usize, answers: usize) -> Report {
+        let ended = self.ended(status, taken, answers == 1);
+        let Self { window, flight } = self;
+        let report = window.call_ended(flight, &ended, later, |_| Ok("acknowledged"));
+        self.flight = self.window.launch(false);
+        report
+    }
+
+    fn ended(&self, status: Result<(), Status>, transmitted: usize, acknowledged: bool) -> Ended {
+        Ended {
+            verdict: status.as_ref().err().map(Verdict::of),
+            end: End {
+                status: status.err().map(Arc::new),
+                transmitted,
+                acknowledged,
+                by: EndedBy::Peer,
+            },
             is_of_call: false,
             evidence: self.evidence(),
-        };
-        let Self { window, flight } = self;
-        let aftermath = window.call_ended(flight, ended, later, |_| Ok("acknowledged"));
-        self.flight = self.window.launch(false);
-        aftermath
+        }
     }
 
     /// The one node there is has had all the successes.
@@ -556,16 +562,9 @@ impl TestWindow {
         assert!(self.window.looked_up(flight, |_| Ok("found")));
     }
 
-    fn look_up_ended(&mut self, flight: &Flight, status: Status) -> Aftermath {
-        let ended = Ended {
-            failure: Some((Verdict::of(&status), status.into())),
-            taken: usize::MAX,
-            acknowledged: false,
-            stalled: false,
-            is_of_call: false,
-            evidence: self.evidence(),
-        };
-        self.window.look_up_ended(flight, ended, later)
+    fn look_up_ended(&mut self, flight: &Flight, status: Status) -> Report {
+        let ended = self.ended(Err(status), usize::MAX, false);
+        self.window.look_up_ended(flight, &ended, later)
     }
 
     /// Nothing of what was in doubt is there.
@@ -586,8 +585,8 @@ impl TestWindow {
     }
 }
 
-const UNNAMED: Aftermath = Aftermath::Fault { named: false };
-const NAMED: Aftermath = Aftermath::Fault { named: true };
+const UNNAMED: Report = Report::Broke;
+const NAMED: Report = Report::Fails;
 
 #[test]
 fn a_lost_answer_is_looked_up_and_what_is_missing_sent_again() {
@@ -603,7 +602,7 @@ fn a_lost_answer_is_looked_up_and_what_is_missing_sent_again() {
     window.found(&mut flight);
     assert_eq!(
         window.look_up_ended(&flight, Status::not_found("")),
-        Aftermath::Answered
+        Report::Alive
     );
     assert!(
         !window.has_doubt(),
@@ -621,9 +620,9 @@ fn behind_a_stored_record_others_are_looked_up_before_they_are_sent() {
     let mut window = retrying(8);
     window.take_all(0..4);
     window.send();
-    let aftermath = window.end(Err(Status::internal("already exists")), 3);
+    let report = window.end(Err(Status::internal("already exists")), 3);
     assert!(
-        matches!(aftermath, Aftermath::Succeeded(_)),
+        matches!(report, Report::Works(_)),
         "the server does its work"
     );
     assert_eq!(window.send(), [3], "this one had not left");
@@ -727,7 +726,7 @@ fn an_item_at_which_the_server_failed_comes_behind_the_others() {
     window.send();
     assert_eq!(
         window.end(Err(Status::internal("no")), 3),
-        Aftermath::FailedAtItem
+        Report::FailedAtItem
     );
     window.nothing_is_there();
     assert_eq!(window.send(), [1, 2]);
@@ -961,44 +960,46 @@ fn a_refusal_behind_a_lost_try_that_was_never_looked_up_settles_nothing() {
 #[test]
 fn an_item_that_was_given_up_is_not_mistaken_for_the_one_behind_it() {
     let second = Duration::from_secs(1);
+    let at = |seconds| Waited::of(seconds * second);
     let mut window = retrying(8);
-    window.taking_at(Duration::ZERO);
+    window.taking_at(at(0));
     window.take_all(0..2);
-    window.taking_at(5 * second);
+    window.taking_at(at(5));
     window.take_all(2..4);
     window.send();
-    assert_eq!(window.expires_at(10 * second), Some(10 * second));
-    window.expire(10 * second, 10 * second, None);
+    assert_eq!(window.expires_at(10 * second), Some(at(10)));
+    window.expire(at(10), 10 * second, None);
     let unknown = Err(ErrorKind::OutcomeUnknown);
     assert_eq!(window.results(), [(0, 1, unknown), (1, 1, unknown)]);
     // The late answer is of item 0, and the refusal of item 1.
     window.answer_ok();
     assert_eq!(
         window.end(Err(Status::invalid_argument("no")), 4),
-        Aftermath::Answered
+        Report::Alive
     );
     assert_eq!(window.results(), []);
     assert_eq!(window.send(), [2, 3]);
-    assert_eq!(window.expires_at(10 * second), Some(15 * second));
+    assert_eq!(window.expires_at(10 * second), Some(at(15)));
 }
 
 #[test]
 fn polls_that_take_nothing_leave_no_marks() {
     let second = Duration::from_secs(1);
+    let at = |seconds| Waited::of(seconds * second);
     let mut window = retrying(8);
     for time in 0..100 {
-        window.taking_at(time * second);
+        window.taking_at(at(time));
     }
     window.take(0, 1);
     for time in 100..200 {
-        window.taking_at(time * second);
+        window.taking_at(at(time));
     }
     window.take(1, 1);
     assert_eq!(window.taken.len(), 2);
-    assert_eq!(window.expires_at(second), Some(100 * second));
-    window.expire(100 * second, second, None);
+    assert_eq!(window.expires_at(second), Some(at(100)));
+    window.expire(at(100), second, None);
     assert_eq!(window.results(), [(0, 0, Err(ErrorKind::NotSent))]);
-    assert_eq!(window.expires_at(second), Some(200 * second));
+    assert_eq!(window.expires_at(second), Some(at(200)));
 }
 
 #[test]
@@ -1116,7 +1117,7 @@ fn an_oversize_message_is_found_by_its_length() {
         window.send();
         assert_eq!(
             window.end(Err(Status::resource_exhausted(words)), 3),
-            Aftermath::Answered
+            Report::Alive
         );
         let (asked, mut flight) = window.look_up();
         assert_eq!(asked, [0], "its answer may have been lost");

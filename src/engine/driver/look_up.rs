@@ -1,0 +1,162 @@
+//! The call that looks up what became of items whose answer was lost, from its opening to its end.
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::{Driver, key};
+use crate::cid::Cid;
+use crate::engine::calls::{Event, Lane};
+use crate::engine::nodes::Cause;
+use crate::engine::operation::Operation;
+use crate::engine::waited::Waited;
+use crate::engine::window::{End, EndedBy, Report};
+use crate::item::Tagged;
+use crate::record_ref as refs;
+use crate::verdict::Verdict;
+
+/// It carries what it has to, and is closed at once.
+pub(super) struct LookUp {
+    pub(super) lane: Lane<refs::Request, refs::Answer>,
+    /// Which records it asks for, without those that have their answer. `None`: it cannot be told.
+    keys: VecDeque<Option<Cid>>,
+}
+
+impl<S, O, T> Driver<S, O, T>
+where
+    S: Stream,
+    S::Item: Tagged<Input = O::Input, Tag = T>,
+    O: Operation,
+{
+    /// Looks up what is in doubt, all in one call.
+    pub(super) fn look_up(&mut self, cx: &Context<'_>, now: Instant) {
+        let wants_canary = !self.window.is_empty()
+            && (self.nodes.has_doubtful() || !self.window.has_fresh())
+            && self.canary.is_to_be_looked_up();
+        if self.look_up.is_some() || !self.window.has_doubt() && !wants_canary {
+            return;
+        }
+        let load = |driver: &Self, route| Some(driver.lanes.on(route));
+        let Some((route, probe)) = self.may_open(cx, now, load) else {
+            return;
+        };
+        let waited = self.clock.waited();
+        self.lanes.close_unopened(cx, waited);
+        let opening = self.opening(route, probe, None);
+        let transport = self.nodes.transport(route);
+        let mut lane = Lane::open(transport, refs::LOOKUP, refs::LONGEST_META, opening);
+        let mut keys = VecDeque::new();
+        if wants_canary && let Some(key) = self.canary.look_up() {
+            lane.flight.carry_canary();
+            keys.push_back(Some(key));
+        }
+        while let Some(entry) = self.window.look_up_next(&mut lane.flight) {
+            keys.push_back(key(&self.operation, entry));
+        }
+        // Where there is no key the server refuses the request.
+        lane.batch = keys.iter().copied().map(refs::Request).collect();
+        self.shared.counters.calls.add(1);
+        self.shared.counters.lookup_calls.add(1);
+        lane.send(waited);
+        lane.close(waited);
+        self.look_up = Some(LookUp { lane, keys });
+    }
+
+    /// Takes its next event in. Whether what waits is with the calls that go on.
+    pub(super) fn poll_look_up(&mut self, cx: &mut Context<'_>, waited: Waited) -> Poll<bool> {
+        let Some(look_up) = &mut self.look_up else {
+            return Poll::Pending;
+        };
+        let Poll::Ready(event) = look_up.lane.poll_event(cx, waited) else {
+            return Poll::Pending;
+        };
+        Poll::Ready(match event {
+            Event::Answer(answer) => self.look_up_answer(&answer),
+            Event::Ended(end) => {
+                self.look_up_ended(end, None);
+                false
+            }
+        })
+    }
+
+    fn look_up_answer(&mut self, answer: &refs::Answer) -> bool {
+        let Some(LookUp { lane, keys }) = &mut self.look_up else {
+            return false;
+        };
+        let answered = refs::cid_of(&answer.cid).ok();
+        let key = keys.pop_front().flatten();
+        if self.window.is_awaited(&lane.flight) && (key.is_none() || key != answered) {
+            // Nothing can be told from that.
+            let words = Status::data_loss("the lookup answered with another record");
+            let end = lane.abandon(EndedBy::Disorder, words);
+            self.look_up_ended(end, Some(Verdict::Record));
+            return false;
+        }
+        let is_canary = lane.flight.is_at_canary();
+        if is_canary {
+            self.canary.looked_up(answered);
+        }
+        let (canary, operation, left) = (&mut self.canary, &self.operation, lane.left);
+        let expected = self.window.looked_up(&mut lane.flight, |entry| {
+            // To push it again tells as much as to push another.
+            if !canary.is_known() {
+                super::keep(canary, operation, entry, left);
+            }
+            let found = key.and_then(|key| operation.found(key));
+            Ok(found.expect("what is looked up has a key"))
+        });
+        if expected {
+            let node = self.nodes.node(lane.route.node);
+            node.looked_up(!is_canary);
+            lane.note_answer(node.incident());
+        } else {
+            self.look_up = None;
+        }
+        expected
+    }
+
+    /// It is over. `verdict` is what that says, if it is not the status that tells.
+    fn look_up_ended(&mut self, end: End, verdict: Option<Verdict>) {
+        let Some(LookUp { lane, .. }) = self.look_up.take() else {
+            return;
+        };
+        let mut ended = self.judge(end, lane.route);
+        ended.verdict = verdict.or(ended.verdict);
+        let now = ended.evidence.now;
+        let is_at_canary = lane.flight.ended_at_canary(ended.end.transmitted);
+        if is_at_canary && ended.verdict == Some(Verdict::Record) {
+            self.canary.not_found();
+        }
+        // What it did not find out about it is not found out this time.
+        self.canary.look_up_ended();
+        let wait = self.nodes.wait(now, ended.failure());
+        let cause = match self.window.look_up_ended(&lane.flight, &ended, wait) {
+            Report::Fails => Cause::Named,
+            Report::Broke => Cause::Line,
+            Report::Alive => return self.nodes.node(lane.route.node).looked_up(false),
+            Report::Quiet | Report::Works(_) | Report::FailedAtItem => return,
+        };
+        self.fault(now, cause, ended.end.status, (lane.route, lane.seen));
+    }
+
+    /// Ends it if it has made no progress. Whether it has not.
+    pub(super) fn drop_stalled_look_up(&mut self, waited: Waited) -> bool {
+        let limit = self.limits.stall;
+        let Some(LookUp { lane, .. }) = &mut self.look_up else {
+            return false;
+        };
+        if !lane.has_stalled(waited, limit, false) {
+            return false;
+        }
+        let end = lane.abandon(
+            EndedBy::Stall,
+            super::timers::stalled(limit, lane.waits_for()),
+        );
+        lane.leave_connection();
+        self.look_up_ended(end, None);
+        true
+    }
+}
