@@ -223,7 +223,7 @@ impl Breaker {
     }
 
     /// The server has answered: all is well.
-    pub(crate) fn answered(&self) {
+    pub(crate) fn close(&self) {
         if self.faults.load(Ordering::Acquire) == 0 {
             return;
         }
@@ -387,11 +387,11 @@ mod tests {
     #[test]
     fn faults_in_a_row_open_it_and_an_answer_closes_it() {
         let (breaker, now) = open(3);
-        breaker.answered();
+        breaker.close();
         assert!(!breaker.is_open());
         breaker.fault(now);
         breaker.fault(now);
-        breaker.answered();
+        breaker.close();
         breaker.fault(now);
         assert!(!breaker.is_open(), "an answer came between");
     }
@@ -410,7 +410,7 @@ mod tests {
         drop(probe);
         let probe = breaker.permit(&context(), later);
         assert!(matches!(probe, Permit::Probe(_)), "the next may");
-        breaker.answered();
+        breaker.close();
         assert!(matches!(breaker.permit(&context(), now), Permit::Granted));
     }
 
@@ -431,7 +431,7 @@ mod tests {
         let probe = prober.permit(&context(), late);
         assert!(matches!(probe, Permit::Probe(_)));
         assert!(matches!(breaker.permit(&cx, late), Permit::Denied(_)));
-        prober.answered();
+        prober.close();
         assert_eq!(wakes.get(), 2);
         drop(probe);
     }

@@ -6,11 +6,11 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::{Acknowledged, Adapter, Lost, Method, Methods, Operation, drive};
+use crate::engine::{Acknowledged, Adapter, LostAnswer, Method, Methods, Operation, drive};
 use crate::error::{Error, Failed};
 use crate::item::{Tagged, ToCid};
 use crate::options::Options;
-use crate::record_ref as refs;
+use crate::record_ref;
 
 /// What [`delete_from`](DeleteExt::delete_from) yields for each ref of type `R`.
 pub type DeleteResult<R, T = ()> = Result<Deleted<T>, Failed<R, T>>;
@@ -140,13 +140,13 @@ impl<R> Delete<R> {
 impl<R: ToCid> Operation for Delete<R> {
     const METHOD: &'static str = "/agntcy.dir.store.v1.StoreService/Delete";
     const ACKNOWLEDGED: Acknowledged = Acknowledged::WholeCall;
-    const LOST: Lost = Lost::Repeated;
-    const LONGEST_ANSWER: usize = refs::LONGEST_REF;
+    const LOST_ANSWER: LostAnswer = LostAnswer::SendAgain;
+    const LONGEST_ANSWER: usize = record_ref::LONGEST_REF;
     const DELETES: bool = true;
 
     type Input = R;
-    type Asked = Cid;
-    type Request = refs::Request;
+    type Checked = Cid;
+    type Request = record_ref::Request;
     type Answer = ();
     type Output = ();
     type Success<T> = Deleted<T>;
@@ -156,15 +156,15 @@ impl<R: ToCid> Operation for Delete<R> {
     }
 
     fn size(&self, _: &R) -> usize {
-        refs::SIZE
+        record_ref::SIZE
     }
 
     fn check(&self, item: &R) -> Result<Cid, Error> {
         item.to_cid()
     }
 
-    fn request(&self, _: &R, cid: &Cid) -> refs::Request {
-        refs::Request(Some(*cid))
+    fn request(&self, _: &R, cid: &Cid) -> record_ref::Request {
+        record_ref::Request(Some(*cid))
     }
 
     fn accept(&self, _: &R, _: &Cid, (): ()) -> Result<(), Error> {

@@ -7,11 +7,11 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::{Acknowledged, Adapter, Lost, Method, Methods, Operation, drive};
+use crate::engine::{Acknowledged, Adapter, LostAnswer, Method, Methods, Operation, drive};
 use crate::error::{Error, ErrorKind, Failed};
 use crate::item::{Tagged, ToCid};
 use crate::options::Options;
-use crate::record_ref as refs;
+use crate::record_ref;
 
 /// What [`lookup_in`](LookupExt::lookup_in) yields for each ref of type `R`.
 pub type LookupResult<R, T = ()> = Result<Found<T>, Failed<R, T>>;
@@ -146,18 +146,18 @@ impl<R> Lookup<R> {
 }
 
 impl<R: ToCid> Operation for Lookup<R> {
-    const METHOD: &'static str = refs::LOOKUP;
+    const METHOD: &'static str = record_ref::LOOKUP;
     const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
-    const LOST: Lost = Lost::Nothing;
-    const LONGEST_ANSWER: usize = refs::LONGEST_META;
+    const LOST_ANSWER: LostAnswer = LostAnswer::AskAgain;
+    const LONGEST_ANSWER: usize = record_ref::LONGEST_META;
     // A record of the kind that is in the examples has less.
     const ANSWER_LEN: usize = 1 << 10;
 
     type Input = R;
-    type Asked = Cid;
-    type Request = refs::Request;
-    type Answer = refs::RawMeta;
-    type Output = refs::KeptMeta;
+    type Checked = Cid;
+    type Request = record_ref::Request;
+    type Answer = record_ref::RawMeta;
+    type Output = record_ref::KeptMeta;
     type Success<T> = Found<T>;
 
     fn method(methods: &Methods) -> &Method<Self::Request> {
@@ -165,23 +165,28 @@ impl<R: ToCid> Operation for Lookup<R> {
     }
 
     fn size(&self, _: &R) -> usize {
-        refs::SIZE
+        record_ref::SIZE
     }
 
     fn check(&self, item: &R) -> Result<Cid, Error> {
         item.to_cid()
     }
 
-    fn request(&self, _: &R, cid: &Cid) -> refs::Request {
-        refs::Request(Some(*cid))
+    fn request(&self, _: &R, cid: &Cid) -> record_ref::Request {
+        record_ref::Request(Some(*cid))
     }
 
-    fn accept(&self, _: &R, cid: &Cid, meta: refs::RawMeta) -> Result<refs::KeptMeta, Error> {
+    fn accept(
+        &self,
+        _: &R,
+        cid: &Cid,
+        meta: record_ref::RawMeta,
+    ) -> Result<record_ref::KeptMeta, Error> {
         let (own, meta) = meta.read().map_err(|error| {
             Error::new(ErrorKind::Mismatch, "the server's answer cannot be read").with_source(error)
         })?;
         if self.verify
-            && let Err(answered) = refs::is_of(cid, &own)?
+            && let Err(answered) = record_ref::is_of(cid, &own)?
         {
             return Err(Error::new(
                 ErrorKind::Mismatch,
@@ -191,11 +196,11 @@ impl<R: ToCid> Operation for Lookup<R> {
         Ok(meta)
     }
 
-    fn len(meta: &refs::KeptMeta) -> usize {
+    fn len(meta: &record_ref::KeptMeta) -> usize {
         meta.len()
     }
 
-    fn success<T>(index: u64, tag: T, cid: Cid, meta: refs::KeptMeta) -> Found<T> {
+    fn success<T>(index: u64, tag: T, cid: Cid, meta: record_ref::KeptMeta) -> Found<T> {
         let meta = meta.into_meta();
         Found {
             index,

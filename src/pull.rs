@@ -6,12 +6,12 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::{Acknowledged, Adapter, Lost, Method, Methods, Operation, drive};
+use crate::engine::{Acknowledged, Adapter, LostAnswer, Method, Methods, Operation, drive};
 use crate::error::{Error, ErrorKind, Failed};
 use crate::item::{Tagged, ToCid};
 use crate::options::Options;
 use crate::record::Record;
-use crate::record_ref as refs;
+use crate::record_ref;
 
 /// What [`pull_from`](PullExt::pull_from) yields for each ref of type `R`.
 pub type PullResult<R, T = ()> = Result<Pulled<T>, Failed<R, T>>;
@@ -146,7 +146,7 @@ impl<R> Pull<R> {
 impl<R: ToCid> Operation for Pull<R> {
     const METHOD: &'static str = "/agntcy.dir.store.v1.StoreService/Pull";
     const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
-    const LOST: Lost = Lost::Nothing;
+    const LOST_ANSWER: LostAnswer = LostAnswer::AskAgain;
     // Four times what a DIR server sends by default, for servers set otherwise.
     const LONGEST_ANSWER: usize = 16 << 20;
     // Of the default window of bytes, what 64 records may take: so many are asked for at once before
@@ -154,8 +154,8 @@ impl<R: ToCid> Operation for Pull<R> {
     const ANSWER_LEN: usize = 256 << 10;
 
     type Input = R;
-    type Asked = Cid;
-    type Request = refs::Request;
+    type Checked = Cid;
+    type Request = record_ref::Request;
     type Answer = Record;
     type Output = Record;
     type Success<T> = Pulled<T>;
@@ -165,15 +165,15 @@ impl<R: ToCid> Operation for Pull<R> {
     }
 
     fn size(&self, _: &R) -> usize {
-        refs::SIZE
+        record_ref::SIZE
     }
 
     fn check(&self, item: &R) -> Result<Cid, Error> {
         item.to_cid()
     }
 
-    fn request(&self, _: &R, cid: &Cid) -> refs::Request {
-        refs::Request(Some(*cid))
+    fn request(&self, _: &R, cid: &Cid) -> record_ref::Request {
+        record_ref::Request(Some(*cid))
     }
 
     fn accept(&self, _: &R, cid: &Cid, record: Record) -> Result<Record, Error> {

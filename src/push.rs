@@ -4,12 +4,12 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::{Acknowledged, Adapter, Lost, Method, Methods, Operation, drive};
+use crate::engine::{Acknowledged, Adapter, LostAnswer, Method, Methods, Operation, drive};
 use crate::error::{Error, ErrorKind, Failed};
 use crate::item::Tagged;
 use crate::options::Options;
 use crate::record::{MAX_RECORD_LEN, Record};
-use crate::record_ref as refs;
+use crate::record_ref;
 
 /// What [`push_to`](PushExt::push_to) yields for each record.
 pub type PushResult<T = ()> = Result<Pushed<T>, Failed<Record, T>>;
@@ -158,14 +158,14 @@ struct Stored {
 impl Operation for Push {
     const METHOD: &'static str = "/agntcy.dir.store.v1.StoreService/Push";
     const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
-    const LOST: Lost = Lost::LookedUp;
-    const LONGEST_ANSWER: usize = refs::LONGEST_REF;
+    const LOST_ANSWER: LostAnswer = LostAnswer::LookUp;
+    const LONGEST_ANSWER: usize = record_ref::LONGEST_REF;
 
     type Input = Record;
     /// The record's own CID, where it is to be verified.
-    type Asked = Option<Cid>;
+    type Checked = Option<Cid>;
     type Request = Record;
-    type Answer = refs::Answer;
+    type Answer = record_ref::Answer;
     type Output = Stored;
     type Success<T> = Pushed<T>;
 
@@ -194,11 +194,16 @@ impl Operation for Push {
         record.clone()
     }
 
-    fn accept(&self, _: &Record, own: &Option<Cid>, answer: refs::Answer) -> Result<Stored, Error> {
+    fn accept(
+        &self,
+        _: &Record,
+        own: &Option<Cid>,
+        answer: record_ref::Answer,
+    ) -> Result<Stored, Error> {
         let cid = match own {
-            None => refs::cid_of(&answer.cid)?,
+            None => record_ref::cid_of(&answer.cid)?,
             Some(own) => {
-                if let Err(cid) = refs::is_of(own, &answer.cid)? {
+                if let Err(cid) = record_ref::is_of(own, &answer.cid)? {
                     return Err(Error::new(
                         ErrorKind::Mismatch,
                         format!("the record is {own}, the server answered {cid}"),

@@ -16,4 +16,4 @@ pub(crate) use self::driver::drive;
 pub(crate) use self::nodes::{Method, Methods};
 pub(crate) use self::operation::Operation;
 pub use self::remainder::{ItemResult, Leftover, Remainder};
-pub(crate) use self::window::{Acknowledged, Lost};
+pub(crate) use self::window::{Acknowledged, LostAnswer};

@@ -3,7 +3,7 @@
 use prost::Message;
 
 use super::nodes::{Method, Methods};
-use super::window::{Acknowledged, Lost};
+use super::window::{Acknowledged, LostAnswer};
 use crate::cid::Cid;
 use crate::error::Error;
 
@@ -19,12 +19,12 @@ pub(crate) trait Operation {
     /// the window.
     const ANSWER_LEN: usize = 0;
     /// What a lost answer makes of an item.
-    const LOST: Lost;
+    const LOST_ANSWER: LostAnswer;
 
     /// What the caller puts in.
     type Input;
     /// What is kept beside the input while its answer is awaited.
-    type Asked;
+    type Checked;
     type Request: Message + Clone + 'static;
     type Answer: Message + Default + Clone + 'static;
     /// What an answer gives.
@@ -40,16 +40,16 @@ pub(crate) trait Operation {
 
     /// Looks at an input before it is sent: what to keep of it. An error here never touches the
     /// wire.
-    fn check(&self, input: &Self::Input) -> Result<Self::Asked, Error>;
+    fn check(&self, input: &Self::Input) -> Result<Self::Checked, Error>;
 
-    /// The request for a checked input. Asked again for a resend, so it should cost little.
-    fn request(&self, input: &Self::Input, asked: &Self::Asked) -> Self::Request;
+    /// The request for a checked input. Checked again for a resend, so it should cost little.
+    fn request(&self, input: &Self::Input, checked: &Self::Checked) -> Self::Request;
 
     /// What `answer` means for the input it answers.
     fn accept(
         &self,
         input: &Self::Input,
-        asked: &Self::Asked,
+        checked: &Self::Checked,
         answer: Self::Answer,
     ) -> Result<Self::Output, Error>;
 
@@ -60,7 +60,7 @@ pub(crate) trait Operation {
 
     /// Where a lost write is looked up: the CID that tells whether it was made. `None`: it cannot be
     /// told.
-    fn key(&self, _: &Self::Input, _: &Self::Asked) -> Option<Cid> {
+    fn key(&self, _: &Self::Input, _: &Self::Checked) -> Option<Cid> {
         None
     }
 
@@ -78,10 +78,14 @@ pub(crate) trait Operation {
     const DELETES: bool = false;
 
     /// The record that a request deletes.
-    fn deletes(_: &Self::Asked) -> Option<&Cid> {
+    fn deletes(_: &Self::Checked) -> Option<&Cid> {
         None
     }
 
-    fn success<T>(index: u64, tag: T, asked: Self::Asked, output: Self::Output)
-    -> Self::Success<T>;
+    fn success<T>(
+        index: u64,
+        tag: T,
+        checked: Self::Checked,
+        output: Self::Output,
+    ) -> Self::Success<T>;
 }

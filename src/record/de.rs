@@ -1,5 +1,6 @@
 //! Wire bytes into serde: any type is read in place, text is borrowed.
 
+use std::cell::Cell;
 use std::iter;
 
 use serde::de::value::{BorrowedStrDeserializer, MapDeserializer};
@@ -9,13 +10,15 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-use super::json;
+use super::json::{self, MAX_EXACT};
 use super::path::PathError;
 use super::ser::inside;
 use super::wire::{self, Entry, Fields, Message, Number};
 use crate::cid::canonical;
 
 type Result<T> = std::result::Result<T, PathError>;
+
+const VALUE_NOT_READ: &str = "a key whose value was not read";
 
 /// Reads an encoded Struct as a `T`.
 pub(super) fn from_data<'de, T: Deserialize<'de>>(data: &'de [u8]) -> Result<T> {
@@ -119,9 +122,10 @@ impl<'de> Deserializer<'de> for Value<'de> {
             wire::Value::Struct(message) => {
                 let mut object = Object::read(message, self.containers)?;
                 let value = visitor.visit_map(&mut object)?;
-                match object.entries.len() {
-                    0 => Ok(value),
-                    _ => Err(PathError::new("the object has more keys than expected")),
+                match (object.entries.len(), &object.value) {
+                    (0, None) => Ok(value),
+                    (_, Some(_)) => Err(PathError::new(VALUE_NOT_READ)),
+                    (_, None) => Err(PathError::new("the object has more keys than expected")),
                 }
             }
         }
@@ -154,7 +158,12 @@ impl<'de> Deserializer<'de> for Value<'de> {
         let wire::Value::Number(number) = self.value else {
             return self.refuse(&visitor);
         };
-        if let Number::Float(number) = Number::from(number) {
+        let is_exact = match Number::from(number) {
+            Number::Unsigned(integer) => integer <= MAX_EXACT,
+            Number::Signed(integer) => integer.unsigned_abs() <= MAX_EXACT,
+            Number::Float(_) => false,
+        };
+        if !is_exact {
             let mut digits = zmij::Buffer::new();
             let single: f32 = digits
                 .format_finite(number)
@@ -250,12 +259,20 @@ impl<'de> Deserializer<'de> for Value<'de> {
             }
         };
         match (object.entries.next(), object.entries.next()) {
-            (Some(entry), None) => visitor
-                .visit_enum(Variant {
+            (Some(entry), None) => {
+                let is_read = Cell::new(false);
+                let variant = Variant {
                     value: Value::read(entry.value, object.containers)?,
                     name: entry.key,
-                })
-                .map_err(|error| error.in_key(entry.key)),
+                    is_read: &is_read,
+                };
+                let value = visitor.visit_enum(variant);
+                let value = value.map_err(|error| error.in_key(entry.key))?;
+                match is_read.get() {
+                    true => Ok(value),
+                    false => Err(PathError::new(VALUE_NOT_READ)),
+                }
+            }
             _ => Err(PathError::new(format!(
                 "the enum {name} is an object with one key"
             ))),
@@ -299,12 +316,7 @@ impl<'de> Object<'de> {
     /// One that stands in so many objects and arrays.
     fn read(message: Message<'de>, containers: usize) -> Result<Self> {
         let containers = inside(containers)?;
-        let mut entries = Vec::new();
-        wire::entries(message, wire::depth_in(containers), &mut entries)?;
-        // Each object that is open holds its table.
-        if entries.capacity() / 4 > entries.len() {
-            entries.shrink_to_fit();
-        }
+        let entries = wire::table(message, wire::depth_in(containers))?;
         Ok(Self {
             entries: entries.into_iter(),
             value: None,
@@ -318,7 +330,7 @@ impl<'de> MapAccess<'de> for &mut Object<'de> {
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>> {
         if self.value.is_some() {
-            return Err(PathError::new("a key whose value was not read"));
+            return Err(PathError::new(VALUE_NOT_READ));
         }
         let Some(entry) = self.entries.next() else {
             return Ok(None);
@@ -329,7 +341,8 @@ impl<'de> MapAccess<'de> for &mut Object<'de> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value> {
-        let entry = self.value.take().expect("a key comes before its value");
+        let entry = self.value.take();
+        let entry = entry.ok_or_else(|| PathError::new("a value whose key was not read"))?;
         let value = Value::read(entry.value, self.containers)?;
         seed.deserialize(value)
             .map_err(|error| error.in_key(entry.key))
@@ -414,10 +427,14 @@ impl<'de> Deserializer<'de> for Key<'de> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value> {
-        visitor.visit_newtype_struct(self)
+        if name != json::RAW_VALUE {
+            return visitor.visit_newtype_struct(self);
+        }
+        let text = canonical::text(wire::Value::String(self.0))?;
+        visitor.visit_map(MapDeserializer::new(iter::once((name, text))))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -435,34 +452,39 @@ impl<'de> Deserializer<'de> for Key<'de> {
 }
 
 /// The one entry of an object that is an enum's variant with content.
-struct Variant<'de> {
+struct Variant<'a, 'de> {
     name: &'de str,
     value: Value<'de>,
+    /// Set when the content is read: what is left unread is an error, as in text.
+    is_read: &'a Cell<bool>,
 }
 
-impl<'de> EnumAccess<'de> for Variant<'de> {
+impl<'de> EnumAccess<'de> for Variant<'_, 'de> {
     type Error = PathError;
-    type Variant = Value<'de>;
+    type Variant = Self;
 
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Value<'de>)> {
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self)> {
         let name = BorrowedStrDeserializer::<PathError>::new(self.name);
-        Ok((seed.deserialize(name)?, self.value))
+        Ok((seed.deserialize(name)?, self))
     }
 }
 
-impl<'de> VariantAccess<'de> for Value<'de> {
+impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
     type Error = PathError;
 
     fn unit_variant(self) -> Result<()> {
-        Deserialize::deserialize(self)
+        self.is_read.set(true);
+        Deserialize::deserialize(self.value)
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value> {
-        seed.deserialize(self)
+        self.is_read.set(true);
+        seed.deserialize(self.value)
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value> {
-        self.deserialize_seq(visitor)
+        self.is_read.set(true);
+        self.value.deserialize_seq(visitor)
     }
 
     fn struct_variant<V: Visitor<'de>>(
@@ -470,6 +492,7 @@ impl<'de> VariantAccess<'de> for Value<'de> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value> {
-        self.deserialize_struct("", fields, visitor)
+        self.is_read.set(true);
+        self.value.deserialize_struct("", fields, visitor)
     }
 }

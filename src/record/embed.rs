@@ -100,8 +100,7 @@ impl Serialize for Node<'_> {
             }
             Value::Struct(message) => {
                 let containers = self.inside()?;
-                let mut entries = Vec::new();
-                wire::entries(message.clone(), wire::depth_in(containers), &mut entries)
+                let entries = wire::table(message.clone(), wire::depth_in(containers))
                     .map_err(self.malformed())?;
                 let mut object = serializer.serialize_map(Some(entries.len()))?;
                 for entry in entries {
@@ -121,12 +120,13 @@ impl<'de> Deserialize<'de> for Record {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut encoder = Encoder::new(Loss::Taken);
         json::read(deserializer, ToValue::top(&mut encoder))?;
-        Ok(Self::with_data(encoder.into_bytes()))
+        let data = encoder.into_bytes().map_err(serde::de::Error::custom)?;
+        Ok(Self::with_data(data))
     }
 }
 
 /// Canonical JSON, as [`Record::to_json`] gives it; of a record that has none, what is wrong with it, in
-/// angle brackets.
+/// angle brackets. Characters are as JSON has them: what is escaped in errors is not escaped here.
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.to_json() {

@@ -2,6 +2,8 @@
 
 use prost::encoding::encode_varint;
 
+use super::path::PathError;
+
 /// `Struct.fields`.
 pub(super) const FIELDS: u8 = field(1, LENGTH_DELIMITED);
 /// `Struct.FieldsEntry.key`.
@@ -32,6 +34,8 @@ const fn field(number: u8, wire_type: u8) -> u8 {
 #[derive(Debug)]
 pub(super) struct Encoder {
     out: Vec<u8>,
+    /// How many messages are open.
+    open: usize,
     pub(super) loss: Loss,
 }
 
@@ -54,22 +58,31 @@ impl Encoder {
     pub(super) fn new(loss: Loss) -> Self {
         Self {
             out: Vec::new(),
+            open: 0,
             loss,
         }
     }
 
-    pub(super) fn into_bytes(self) -> Vec<u8> {
-        self.out
+    /// What was written, if it is whole: a type may go on behind an error, which leaves a message open.
+    pub(super) fn into_bytes(self) -> Result<Vec<u8>, PathError> {
+        match self.open {
+            0 => Ok(self.out),
+            _ => Err(PathError::new(
+                "the value has gone on behind an error of what is in it",
+            )),
+        }
     }
 
     /// Begins a message whose length is not known yet: one byte stands for it.
     pub(super) fn open(&mut self, tag: u8) -> Start {
         self.out.extend_from_slice(&[tag, 0]);
+        self.open += 1;
         Start(self.out.len())
     }
 
     /// Ends a message: its length is written, and what is longer than a byte moves it on.
     pub(super) fn close(&mut self, Start(start): Start) {
+        self.open -= 1;
         let len = self.out.len() - start;
         if let Ok(len @ 0..0x80) = u8::try_from(len) {
             self.out[start - 1] = len;

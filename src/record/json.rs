@@ -32,7 +32,8 @@ pub(super) fn to_data(text: &[u8], loss: Loss) -> Result<Vec<u8>, Error> {
     }
     let mut encoder = Encoder::new(loss);
     parse(text, ToValue::top(&mut encoder)).map_err(|error| Error::invalid(error.to_string()))?;
-    Ok(encoder.into_bytes())
+    let data = encoder.into_bytes();
+    data.map_err(|error| Error::invalid(error.to_string()))
 }
 
 /// Whether a text looks as editors of Windows save it: with a byte order mark, or with a zero in its first
@@ -227,7 +228,7 @@ static NUMBERS_ARE_TEXT: LazyLock<bool> =
 const SMALLEST_LARGE: f64 = 9_223_372_036_854_775_808.0;
 
 /// 2^53: each integer up to here is a 64-bit float.
-const MAX_EXACT: u64 = 1 << 53;
+pub(super) const MAX_EXACT: u64 = 1 << 53;
 
 fn number(text: &str, to: ToValue<'_>) -> Result<(), PathError> {
     let value: f64 = text

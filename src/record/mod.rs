@@ -145,7 +145,9 @@ impl Record {
 
     /// Writes any type that serializes to an object, straight to wire bytes. The result is what
     /// `serde_json` would make of it, and [`deserialize`](Self::deserialize) gives back what was written:
-    /// an integer that is no 64-bit float is refused.
+    /// an integer that is no 64-bit float is refused. One thing does not come back: what an `untagged` enum or a
+    /// flattened field reads of a number, as from JSON text. An `f32` may be its neighbour there, and `1.0` an
+    /// integer.
     ///
     /// ```
     /// use agntcy_dir_stream::Record;

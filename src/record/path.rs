@@ -89,12 +89,47 @@ impl std::error::Error for PathError {}
 
 impl serde::ser::Error for PathError {
     fn custom<T: Display>(what: T) -> Self {
-        Self::new(what.to_string())
+        Self::new(cut(&what))
     }
 }
 
 impl serde::de::Error for PathError {
     fn custom<T: Display>(what: T) -> Self {
-        Self::new(what.to_string())
+        Self::new(cut(&what))
+    }
+}
+
+/// What a type says, which may repeat all of a text: no more of it than anybody reads.
+fn cut(what: &impl Display) -> String {
+    let mut cut = Cut::default();
+    // A type whose `Display` fails has said so much.
+    let _ = write!(cut, "{what}");
+    match cut.more {
+        0 => cut.text,
+        more => format!("{}… ({more} bytes more)", cut.text),
+    }
+}
+
+#[derive(Default)]
+struct Cut {
+    text: String,
+    /// How many bytes were left out.
+    more: usize,
+}
+
+impl fmt::Write for Cut {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        /// In bytes.
+        const MOST: usize = 2 << 10;
+        let room = if self.more > 0 {
+            0
+        } else {
+            MOST.saturating_sub(self.text.len())
+        };
+        let at = (0..=room.min(text.len())).rfind(|at| text.is_char_boundary(*at));
+        let (taken, left) = text.split_at(at.unwrap_or(0));
+        self.text.push_str(taken);
+        self.more += left.len();
+        Ok(())
     }
 }

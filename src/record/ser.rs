@@ -30,7 +30,7 @@ type Result<T> = std::result::Result<T, PathError>;
 pub(super) fn to_data<T: Serialize + ?Sized>(value: &T, loss: Loss) -> Result<Vec<u8>> {
     let mut encoder = Encoder::new(loss);
     value.serialize(ToValue::top(&mut encoder))?;
-    Ok(encoder.into_bytes())
+    encoder.into_bytes()
 }
 
 /// Writes one value.

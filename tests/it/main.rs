@@ -21,6 +21,7 @@ mod foreign;
 mod ill_will;
 #[cfg(feature = "server")]
 mod lanes;
+mod layers;
 mod must_not_compile;
 #[cfg(feature = "server")]
 mod neighbours;

@@ -1,12 +1,16 @@
 //! One value is one record and has one CID, by whichever way it comes in, and comes back as it went in.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use agntcy_dir_stream::{Error, ErrorKind, Record};
 use proptest::prelude::*;
 use prost::Message as _;
 use prost_types::Struct;
-use serde::{Deserialize, Serialize};
+use serde::de::{EnumAccess, MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json, value::RawValue};
 
 use crate::support::{cases, invalid, nested};
@@ -852,10 +856,147 @@ fn objects_in_each_other_are_read_in_sixteen_times_their_length() {
     }
     let record = Record::decode(field(0x0a, &data).as_slice()).unwrap();
     record.cid().unwrap();
-    let used = allocation_counter::measure(|| {
+    let len = record.encoded_len();
+    within_sixteen_times(len, || {
         let nest: Nest = record.deserialize().unwrap();
         assert!(nest.inner.is_some());
     });
-    let times = used.bytes_max as f64 / record.encoded_len() as f64;
-    assert!(times <= 16.0, "{times:.1} bytes for each byte");
+    within_sixteen_times(len, || {
+        serde_json::to_writer(std::io::sink(), &record).unwrap();
+    });
+}
+
+/// Reading a record takes 16 bytes of memory for each of its bytes, and 1 MiB, at most.
+#[track_caller]
+fn within_sixteen_times(len: usize, read: impl FnOnce()) {
+    let used = allocation_counter::measure(read).bytes_max;
+    let bound = 16 * len as u64 + (1 << 20);
+    assert!(used <= bound, "{used} bytes for {len}");
+}
+
+/// Each object has a table of which half is empty, and a value that is none: the reading fails, after it has
+/// opened them all.
+#[test]
+fn objects_that_are_open_together_keep_no_room_to_spare() {
+    let mut data = Vec::new();
+    for _ in 0..126 {
+        let before = b"\x0a\x00".repeat(1025);
+        let next = entry(b"a", &field(0x2a, &data));
+        let keys = (0..1023u16).map(|key| {
+            let key = [
+                b"bcdefghijklmnopqrstuvwxyzABCDEFG"[usize::from(key / 32)],
+                b'a' + (key % 32) as u8 % 26,
+            ];
+            field(0x0a, &field(0x0a, &key))
+        });
+        data = [before, next, keys.collect::<Vec<_>>().concat()].concat();
+    }
+    let record = Record::decode(field(0x0a, &data).as_slice()).unwrap();
+    within_sixteen_times(record.encoded_len(), || {
+        assert!(record.deserialize::<Nest>().is_err());
+    });
+}
+
+#[test]
+fn an_error_repeats_no_more_of_a_text_than_anybody_reads() {
+    let text = "\u{7f}".repeat(2 << 20);
+    let record = Record::from_serialize(&BTreeMap::from([("a", &text)])).unwrap();
+    let len = record.encoded_len();
+    within_sixteen_times(len, || {
+        let error = record.deserialize::<BTreeMap<String, u64>>().unwrap_err();
+        assert!(format!("{error:?}").len() < 16 << 10);
+        assert!(error.to_string().contains("bytes more)"));
+    });
+}
+
+/// Reads a key, and leaves its value.
+struct LeavesValue;
+
+impl<'de> Deserialize<'de> for LeavesValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Leaves;
+
+        impl<'de> Visitor<'de> for Leaves {
+            type Value = LeavesValue;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<LeavesValue, A::Error> {
+                map.next_key::<String>()?;
+                Ok(LeavesValue)
+            }
+
+            fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<LeavesValue, A::Error> {
+                data.variant::<String>()?;
+                Ok(LeavesValue)
+            }
+        }
+
+        if deserializer.is_human_readable() && IS_ENUM.get() {
+            deserializer.deserialize_enum("Leaves", &["a"], Leaves)
+        } else {
+            deserializer.deserialize_any(Leaves)
+        }
+    }
+}
+
+thread_local! {
+    static IS_ENUM: Cell<bool> = const { Cell::new(false) };
+}
+
+#[test]
+fn a_value_that_a_type_leaves_unread_is_an_error_as_in_text() {
+    let text = r#"{"a":1}"#;
+    let record: Record = text.parse().unwrap();
+    for is_enum in [false, true] {
+        IS_ENUM.set(is_enum);
+        assert!(serde_json::from_str::<LeavesValue>(text).is_err());
+        let error = record.deserialize::<LeavesValue>().map(drop).unwrap_err();
+        assert!(error.to_string().contains("was not read"), "{error}");
+    }
+}
+
+#[test]
+fn a_value_that_goes_on_behind_an_error_is_no_record() {
+    struct GoesOn;
+
+    impl Serialize for GoesOn {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut map = serializer.serialize_map(None)?;
+            assert!(map.serialize_entry("a", &u64::MAX).is_err());
+            map.serialize_entry("b", &1)?;
+            map.end()
+        }
+    }
+
+    let error = Record::from_serialize(&GoesOn).unwrap_err();
+    assert!(error.to_string().contains("gone on"), "{error}");
+}
+
+/// Whole numbers beyond 2^53, where the digits of the canonical text are not those of the float.
+#[test]
+fn a_whole_number_is_read_as_an_f32_as_its_text_is() {
+    let mut random = fastrand::Rng::with_seed(5);
+    for _ in 0..20_000 {
+        let single = f32::from_bits(random.u32(0x5a00_0000..0x5f80_0000));
+        let next = f32::from_bits(single.to_bits() + 1);
+        // In the middle, and beside it.
+        let middle = f64::midpoint(single.into(), next.into());
+        let number = f64::from_bits(
+            middle
+                .to_bits()
+                .wrapping_add(random.u64(..3))
+                .wrapping_sub(1),
+        );
+        let record = Record::from_serialize(&BTreeMap::from([("n", number)])).unwrap();
+        let text = record.to_json().unwrap();
+        let theirs: BTreeMap<String, f32> = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            record.deserialize::<BTreeMap<String, f32>>().unwrap(),
+            theirs,
+            "{text}"
+        );
+    }
 }

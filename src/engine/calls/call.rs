@@ -26,7 +26,7 @@ use crate::engine::window::flight::{End, EndedBy};
 use crate::record::Record;
 use crate::verdict;
 
-type Opening<A> = Pin<Box<dyn Future<Output = Result<Streaming<A>, Status>> + Send>>;
+type Response<A> = Pin<Box<dyn Future<Output = Result<Streaming<A>, Status>> + Send>>;
 
 /// A call, from before it is open to its end. Dropped before its end, it resets the stream.
 pub(crate) struct Call<R, A> {
@@ -45,7 +45,7 @@ pub(crate) struct Call<R, A> {
 enum Stage<A> {
     /// Response headers have not come: a Go server sends them with its first answer, so requests
     /// leave in this stage too.
-    Opening(Opening<A>),
+    Opening(Response<A>),
     Open(Streaming<A>),
     Ended,
 }
@@ -107,8 +107,8 @@ where
     }
 
     /// Whether the transport has asked for requests. If not, the task is woken when it does.
-    pub(crate) fn is_asked(&self, cx: &Context<'_>) -> bool {
-        self.outgoing.is_asked(cx)
+    pub(crate) fn is_started(&self, cx: &Context<'_>) -> bool {
+        self.outgoing.is_started(cx)
     }
 
     /// Half-closes once the queue has left.
@@ -130,8 +130,8 @@ where
 
     /// Lets the transport take no more. Returns how many requests it has taken.
     pub(crate) fn close(&self) -> usize {
-        let (taken, _) = self.outgoing.close();
-        taken
+        let (transmitted, _) = self.outgoing.close();
+        transmitted
     }
 
     /// Which connection it goes by.

@@ -35,7 +35,7 @@ pub(crate) struct Lane<R, A> {
     pub(crate) acknowledgement: Option<A>,
     call: Call<R, A>,
     transport: Arc<dyn Transport>,
-    stage: Stage,
+    start: Start,
     /// Whether the transport may keep it waiting until another lane has ended.
     may_wait: bool,
     /// When it is to be handed over to another call.
@@ -49,16 +49,16 @@ pub(crate) struct Lane<R, A> {
 
 /// How far the transport is with opening it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Opening,
+enum Start {
+    Pending,
     /// It should have asked for the requests by now.
-    HeldUp,
+    Delayed,
     /// It has asked for the requests.
-    Asked,
+    Done,
 }
 
 /// What a lane is opened with.
-pub(crate) struct Opening {
+pub(crate) struct Setup {
     pub(crate) flight: Flight,
     pub(crate) route: Route,
     pub(crate) seen: Incident,
@@ -77,23 +77,23 @@ where
         transport: Arc<dyn Transport>,
         method: &'static str,
         longest_answer: usize,
-        opening: Opening,
+        setup: Setup,
     ) -> Self {
         Self {
-            flight: opening.flight,
-            route: opening.route,
-            seen: opening.seen,
-            left: opening.left,
+            flight: setup.flight,
+            route: setup.route,
+            seen: setup.seen,
+            left: setup.left,
             batch: VecDeque::new(),
             acknowledgement: None,
             call: Call::open(Arc::clone(&transport), method, longest_answer),
             transport,
-            stage: Stage::Opening,
+            start: Start::Pending,
             may_wait: false,
-            ages_at: opening.ages_at,
-            progress: Progress::new(opening.waited),
-            opened: opening.waited,
-            probe: opening.probe,
+            ages_at: setup.ages_at,
+            progress: Progress::new(setup.waited),
+            opened: setup.waited,
+            probe: setup.probe,
         }
     }
 
@@ -124,29 +124,29 @@ where
     }
 
     /// Whether the transport has asked for its requests; if not, the task is woken when it does.
-    pub(crate) fn is_asked(&mut self, cx: &Context<'_>) -> bool {
-        if self.stage != Stage::Asked && self.call.is_asked(cx) {
-            self.stage = Stage::Asked;
+    pub(crate) fn is_started(&mut self, cx: &Context<'_>) -> bool {
+        if self.start != Start::Done && self.call.is_started(cx) {
+            self.start = Start::Done;
         }
-        self.was_asked()
+        self.was_started()
     }
 
     /// The same, as far as it was noticed. (It is not, where there is one lane at most.)
-    pub(crate) fn was_asked(&self) -> bool {
-        self.stage == Stage::Asked
+    pub(crate) fn was_started(&self) -> bool {
+        self.start == Start::Done
     }
 
     /// Others had answers, or it is late.
-    pub(crate) fn hold_up(&mut self) {
-        if self.stage == Stage::Opening {
-            self.stage = Stage::HeldUp;
+    pub(crate) fn mark_delayed(&mut self) {
+        if self.start == Start::Pending {
+            self.start = Start::Delayed;
         }
     }
 
     /// Whether the transport has not asked for its requests though it should have, as where the
     /// server allows no further call.
-    pub(crate) fn is_held_up(&self) -> bool {
-        self.stage == Stage::HeldUp
+    pub(crate) fn is_delayed(&self) -> bool {
+        self.start == Start::Delayed
     }
 
     pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>, waited: Waited) -> Poll<Event<A>> {
@@ -160,10 +160,10 @@ where
     }
 
     /// When the transport should have asked for its requests.
-    pub(crate) fn is_late_at(&self) -> Option<Waited> {
+    pub(crate) fn late_at(&self) -> Option<Waited> {
         self.opened
             .checked_add(LATE)
-            .filter(|_| self.stage == Stage::Opening)
+            .filter(|_| self.start == Start::Pending)
     }
 
     /// Whether it has made no progress for `limit`.
@@ -208,7 +208,7 @@ where
         if self.is_finished() {
             return None;
         }
-        let has_work = self.flight.is_awaited() || self.is_held_up();
+        let has_work = self.flight.is_awaited() || self.is_delayed();
         let is_unused = self.flight.is_unused();
         let idle = self
             .progress
@@ -224,7 +224,7 @@ where
     /// One that has carried nothing is not old, for else it never would. And one that waits for its
     /// place is not: another would only wait behind it.
     fn hands_over_at(&self) -> Option<Instant> {
-        let waits = self.may_wait && !self.was_asked();
+        let waits = self.may_wait && !self.was_started();
         self.ages_at.filter(|_| !waits && !self.flight.is_unused())
     }
 

@@ -21,7 +21,7 @@ pub(crate) struct Lanes<R, A> {
     /// How many events it has had in a row.
     in_a_row: u32,
     /// Whether there is one that the transport has not opened.
-    is_opening: bool,
+    is_starting: bool,
 }
 
 /// How many events in a row one lane may have before the others have their turn: results that are
@@ -48,7 +48,7 @@ where
             limit: Limit::new(wanted),
             turn: 0,
             in_a_row: 0,
-            is_opening: false,
+            is_starting: false,
         }
     }
 
@@ -72,7 +72,7 @@ where
         // The one and only is not compared with others.
         if !self.limit.is_one() {
             lane.join_others();
-            self.is_opening = true;
+            self.is_starting = true;
         }
         self.lanes.push(lane);
     }
@@ -108,13 +108,13 @@ where
 
     /// Whether it is not the server's limit that this lane waits for.
     fn waits_for_connection(&self, lane: &Lane<R, A>) -> bool {
-        self.is_opening && !lane.was_asked() && !self.has_opened(lane.route)
+        self.is_starting && !lane.was_started() && !self.has_started(lane.route)
     }
 
     /// Whether the transport has opened a lane on this connection.
-    fn has_opened(&self, route: Route) -> bool {
+    fn has_started(&self, route: Route) -> bool {
         let mut on_it = self.lanes.iter().filter(|lane| lane.route == route);
-        on_it.any(Lane::was_asked)
+        on_it.any(Lane::was_started)
     }
 
     /// Whether the canary is under way.
@@ -130,14 +130,14 @@ where
     /// another call is wanted more, or none. They wait for others to end, and end at once when they
     /// are opened; where there are no others, they wait for a connection, and are dropped. (If it is
     /// the calls of other adapters that they wait for, the server sees an empty call that is reset.)
-    pub(crate) fn close_unopened(&mut self, cx: &Context<'_>, waited: Waited) {
-        if !self.is_opening {
+    pub(crate) fn close_unstarted(&mut self, cx: &Context<'_>, waited: Waited) {
+        if !self.is_starting {
             return;
         }
-        let opened = |lane: &mut Lane<R, A>| lane.is_asked(cx).then_some(lane.route);
+        let opened = |lane: &mut Lane<R, A>| lane.is_started(cx).then_some(lane.route);
         let opened: Vec<Route> = self.lanes.iter_mut().filter_map(opened).collect();
         self.lanes.retain_mut(|lane| {
-            if lane.was_asked() || !lane.flight.is_unused() {
+            if lane.was_started() || !lane.flight.is_unused() {
                 return true;
             }
             lane.close(waited);
@@ -158,12 +158,12 @@ where
     /// How many calls a connection carries. One beyond what the server allows waits in the transport
     /// until another has ended, so there is at most one that the transport has not opened.
     pub(crate) fn load(&self, route: Route) -> Load {
-        let opens = |lane: &Lane<R, A>| !lane.was_asked() && !lane.is_finished();
-        let is_opening = self
+        let opens = |lane: &Lane<R, A>| !lane.was_started() && !lane.is_finished();
+        let is_starting = self
             .lanes
             .iter()
             .any(|lane| lane.route == route && opens(lane));
-        (!is_opening).then(|| self.on(route))
+        (!is_starting).then(|| self.on(route))
     }
 
     pub(crate) fn on(&self, route: Route) -> usize {
@@ -178,27 +178,27 @@ where
 
     /// Notices which lanes the transport has opened. Whether there is a new one: then what it has not
     /// taken of the others goes to those.
-    pub(crate) fn poll_asked(&mut self, cx: &Context<'_>) -> bool {
-        if !self.is_opening {
+    pub(crate) fn poll_started(&mut self, cx: &Context<'_>) -> bool {
+        if !self.is_starting {
             return false;
         }
         let mut any_new = false;
-        for lane in self.lanes.iter_mut().filter(|lane| !lane.was_asked()) {
-            any_new |= lane.is_asked(cx);
+        for lane in self.lanes.iter_mut().filter(|lane| !lane.was_started()) {
+            any_new |= lane.is_started(cx);
         }
-        self.is_opening = self.lanes.iter().any(|lane| !lane.was_asked());
+        self.is_starting = self.lanes.iter().any(|lane| !lane.was_started());
         any_new
     }
 
     /// The lane to carry the next item; with `unused`, one that has carried nothing. Those that the
     /// transport has not opened carry nothing while there are others, for they may have to wait.
     pub(crate) fn least(&self, unused: bool) -> Option<Least> {
-        let any_asked = self.lanes.iter().any(Lane::was_asked);
+        let any_started = self.lanes.iter().any(Lane::was_started);
         let mut least: Option<Least> = None;
         for (place, lane) in self.lanes.iter().enumerate() {
             if lane.is_finished()
                 || lane.flight.is_full()
-                || any_asked && !lane.was_asked()
+                || any_started && !lane.was_started()
                 || unused && !lane.flight.is_unused()
             {
                 continue;
@@ -221,9 +221,9 @@ where
     /// How many of `window` items one lane may have unanswered: its share, so that those that are
     /// opened first, or are slow, do not take it all.
     pub(crate) fn share(&self, window: usize) -> usize {
-        let lanes = if self.is_opening && self.lanes.iter().any(Lane::is_held_up) {
-            let asked = self.lanes.iter().filter(|lane| lane.was_asked());
-            asked.count().max(1)
+        let lanes = if self.is_starting && self.lanes.iter().any(Lane::is_delayed) {
+            let started = self.lanes.iter().filter(|lane| lane.was_started());
+            started.count().max(1)
         } else {
             self.limit.calls()
         };
@@ -235,9 +235,9 @@ where
     pub(crate) fn is_growing(&self) -> bool {
         let are_more = self.lanes.len() < self.limit.calls();
         let opens = |lane: &Lane<R, A>| {
-            !lane.was_asked() && !lane.is_held_up() && (are_more || self.has_opened(lane.route))
+            !lane.was_started() && !lane.is_delayed() && (are_more || self.has_started(lane.route))
         };
-        self.is_opening && self.lanes.iter().any(opens)
+        self.is_starting && self.lanes.iter().any(opens)
     }
 
     /// The next event of any of them, in turn.
@@ -270,17 +270,17 @@ where
     }
 
     /// When one should have been opened by the transport.
-    pub(crate) fn is_late_at(&self) -> Option<Waited> {
-        if !self.is_opening {
+    pub(crate) fn late_at(&self) -> Option<Waited> {
+        if !self.is_starting {
             return None;
         }
-        self.lanes.iter().filter_map(Lane::is_late_at).min()
+        self.lanes.iter().filter_map(Lane::late_at).min()
     }
 
-    pub(crate) fn hold_up(&mut self, waited: Waited) {
+    pub(crate) fn mark_delayed(&mut self, waited: Waited) {
         for lane in &mut self.lanes {
-            if lane.is_late_at().is_some_and(|at| at <= waited) {
-                lane.hold_up();
+            if lane.late_at().is_some_and(|at| at <= waited) {
+                lane.mark_delayed();
             }
         }
     }
@@ -296,15 +296,15 @@ where
         if self.limit.is_one() {
             return;
         }
-        let (route, answered) = (self.lanes[place].route, self.lanes[place].flight.answered());
-        if self.is_opening {
+        let (route, answered) = (self.lanes[place].route, self.lanes[place].flight.answers());
+        if self.is_starting {
             let others = self.lanes.iter_mut().filter(|lane| lane.route == route);
             for lane in others {
-                lane.hold_up();
+                lane.mark_delayed();
             }
         }
         if answered == 1 {
-            let run = |lane: &&Lane<R, A>| lane.flight.answered() > 0;
+            let run = |lane: &&Lane<R, A>| lane.flight.answers() > 0;
             self.limit
                 .first_answer(self.lanes.iter().filter(run).count(), now);
         }
@@ -313,7 +313,7 @@ where
     /// Whether the server may have refused this lane, which is gone, because others run: they have
     /// had answers, it had none, and so many were never seen to run side by side.
     pub(crate) fn is_refused(&self, lane: &Lane<R, A>) -> bool {
-        let runs = |lane: &Lane<R, A>| lane.flight.answered() > 0;
+        let runs = |lane: &Lane<R, A>| lane.flight.answers() > 0;
         let is_beside = |other: &Lane<R, A>| other.route.node == lane.route.node && runs(other);
         !runs(lane)
             && self.limit.may_refuse_beside(self.lanes.len())

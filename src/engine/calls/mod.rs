@@ -10,5 +10,5 @@ mod request_body;
 mod response_body;
 
 pub(super) use self::call::Event;
-pub(super) use self::lane::{Lane, Opening};
+pub(super) use self::lane::{Lane, Setup};
 pub(super) use self::lanes::Lanes;

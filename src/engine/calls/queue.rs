@@ -43,7 +43,7 @@ struct Queue<R> {
     requests: VecDeque<R>,
     finished: bool,
     closed: bool,
-    taken: usize,
+    transmitted: usize,
     /// Whether a chunk, or a piece of one, is with the transport.
     piece_is_out: bool,
     /// Whether more of the same chunk is to follow.
@@ -51,7 +51,7 @@ struct Queue<R> {
     /// Whether the transport has let all requests go, and was told that there is no other.
     ended: bool,
     /// Whether the transport has asked for requests: the call is open on the wire, or about to be.
-    asked: bool,
+    started: bool,
     transport: Option<Waker>,
     /// Who wants to know when the transport asks.
     driver: Option<Waker>,
@@ -64,11 +64,11 @@ impl<R> Outgoing<R> {
                 requests: VecDeque::new(),
                 finished: false,
                 closed: false,
-                taken: 0,
+                transmitted: 0,
                 piece_is_out: false,
                 has_rest: false,
                 ended: false,
-                asked: false,
+                started: false,
                 transport: None,
                 driver: None,
             })),
@@ -87,12 +87,12 @@ impl<R> Outgoing<R> {
     ///
     /// A call beyond what a server allows at once waits in the transport, and asks for nothing until
     /// another has ended.
-    pub(super) fn is_asked(&self, cx: &Context<'_>) -> bool {
+    pub(super) fn is_started(&self, cx: &Context<'_>) -> bool {
         let mut queue = lock(&self.queue);
-        if !queue.asked {
+        if !queue.started {
             queue.driver = Some(cx.waker().clone());
         }
-        queue.asked
+        queue.started
     }
 
     /// No further request: the call half-closes when the queue has left.
@@ -102,14 +102,14 @@ impl<R> Outgoing<R> {
         wake(queue);
     }
 
-    /// Takes back what the transport has not taken. Returns how many requests it has.
+    /// Takes back what the transport has not transmitted. Returns how many requests it has.
     pub(super) fn retract(&self) -> usize {
         let mut queue = lock(&self.queue);
         queue.requests.clear();
-        let taken = queue.taken;
+        let transmitted = queue.transmitted;
         // There may be an end to see.
         wake(queue);
-        taken
+        transmitted
     }
 
     /// The call is over: what has not left stays here. Returns how many requests the transport
@@ -118,7 +118,7 @@ impl<R> Outgoing<R> {
         let mut queue = lock(&self.queue);
         let is_drained = queue.finished && queue.requests.is_empty() && !queue.has_rest;
         queue.closed = !is_drained;
-        (queue.taken, is_drained)
+        (queue.transmitted, is_drained)
     }
 
     /// Whether the transport has all requests, and knows that there is no other.
@@ -221,8 +221,8 @@ impl<R> Stream for Requests<R> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<R>> {
         let mut queue = lock(&self.0);
-        if !queue.asked {
-            queue.asked = true;
+        if !queue.started {
+            queue.started = true;
             if let Some(driver) = queue.driver.take() {
                 drop(queue);
                 driver.wake();
@@ -231,7 +231,7 @@ impl<R> Stream for Requests<R> {
         }
         if !queue.piece_is_out && !queue.has_rest && !queue.closed {
             if let Some(request) = queue.requests.pop_front() {
-                queue.taken += 1;
+                queue.transmitted += 1;
                 return Poll::Ready(Some(request));
             }
             if queue.finished {

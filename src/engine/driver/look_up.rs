@@ -15,12 +15,12 @@ use crate::engine::operation::Operation;
 use crate::engine::waited::Waited;
 use crate::engine::window::{End, EndedBy, Report};
 use crate::item::Tagged;
-use crate::record_ref as refs;
+use crate::record_ref;
 use crate::verdict::Verdict;
 
 /// It carries what it has to, and is closed at once.
 pub(super) struct LookUp {
-    pub(super) lane: Lane<refs::Request, refs::Answer>,
+    pub(super) lane: Lane<record_ref::Request, record_ref::Answer>,
     /// Which records it asks for, without those that have their answer. `None`: it cannot be told.
     keys: VecDeque<Option<Cid>>,
 }
@@ -44,10 +44,15 @@ where
             return;
         };
         let waited = self.clock.waited();
-        self.lanes.close_unopened(cx, waited);
-        let opening = self.opening(route, probe, None);
+        self.lanes.close_unstarted(cx, waited);
+        let setup = self.setup(route, probe, None);
         let transport = self.nodes.transport(route);
-        let mut lane = Lane::open(transport, refs::LOOKUP, refs::LONGEST_META, opening);
+        let mut lane = Lane::open(
+            transport,
+            record_ref::LOOKUP,
+            record_ref::LONGEST_META,
+            setup,
+        );
         let mut keys = VecDeque::new();
         if wants_canary && let Some(key) = self.canary.look_up() {
             lane.flight.carry_canary();
@@ -57,7 +62,7 @@ where
             keys.push_back(key(&self.operation, entry));
         }
         // Where there is no key the server refuses the request.
-        lane.batch = keys.iter().copied().map(refs::Request).collect();
+        lane.batch = keys.iter().copied().map(record_ref::Request).collect();
         self.shared.counters.calls.add(1);
         self.shared.counters.lookup_calls.add(1);
         lane.send(waited);
@@ -82,11 +87,11 @@ where
         })
     }
 
-    fn look_up_answer(&mut self, answer: &refs::Answer) -> bool {
+    fn look_up_answer(&mut self, answer: &record_ref::Answer) -> bool {
         let Some(LookUp { lane, keys }) = &mut self.look_up else {
             return false;
         };
-        let answered = refs::cid_of(&answer.cid).ok();
+        let answered = record_ref::cid_of(&answer.cid).ok();
         let key = keys.pop_front().flatten();
         if self.window.is_awaited(&lane.flight) && (key.is_none() || key != answered) {
             // Nothing can be told from that.

@@ -23,7 +23,7 @@ use super::calls::Lanes;
 use super::nodes::{Canary, Deletes, Nodes};
 use super::operation::Operation;
 use super::remainder::{Leftover, Order, Remainder, Shared};
-use super::window::{Lost, Rules, Settled, Unsettled, Window};
+use super::window::{LostAnswer, Rules, Settled, Unsettled, Window};
 use crate::cid::Cid;
 use crate::client::Client;
 use crate::error::Failed;
@@ -78,7 +78,7 @@ where
             bytes: options.window_bytes,
             depth: (options.min_in_flight, options.max_in_flight()),
             acknowledged: O::ACKNOWLEDGED,
-            lost: O::LOST,
+            lost_answer: O::LOST_ANSWER,
             answer_len: O::ANSWER_LEN,
             retries: options.retry.is_on(),
             max_attempts: options.retry.attempts_allowed(),
@@ -104,7 +104,8 @@ where
         // All nodes have the same records.
         canary: Canary::new(
             Arc::clone(&O::method(&client.nodes()[0].methods).canary),
-            (O::LOST == Lost::LookedUp).then(|| Arc::clone(&client.nodes()[0].methods.apart)),
+            (O::LOST_ANSWER == LostAnswer::LookUp)
+                .then(|| Arc::clone(&client.nodes()[0].methods.apart)),
         ),
         deletes: None,
         budget: 0,
@@ -127,7 +128,7 @@ struct Entry<O: Operation, T> {
     input: O::Input,
     tag: T,
     /// What [`Operation::check`] gave, or why the item must not be sent.
-    asked: Option<O::Asked>,
+    checked: Option<O::Checked>,
 }
 
 #[derive(Clone, Copy)]
@@ -160,7 +161,7 @@ where
     lanes: Lanes<O::Request, O::Answer>,
     /// The call that looks up what became of items whose answer was lost.
     look_up: Option<LookUp>,
-    /// What has succeeded, to be asked again.
+    /// What has succeeded, to be checked again.
     canary: Canary<O::Request>,
     /// While calls delete, or are about to, and since when.
     deletes: Option<(Deletes, Instant)>,
@@ -267,7 +268,7 @@ where
         self.window.wake(now);
         self.window.success(self.nodes.learn());
         if self.takes_input() {
-            self.window.taking_at(self.clock.waited());
+            self.window.note_time(self.clock.waited());
         }
         while self.takes_input() && self.window.has_room() {
             // While the server is away the input is left alone, but for the item of a probe.
@@ -304,14 +305,28 @@ where
         let (input, tag) = item.untag();
         let bytes = self.operation.size(&input);
         match self.operation.check(&input) {
-            Ok(asked) => {
-                let asked = Some(asked);
-                self.window.take(Entry { input, tag, asked }, bytes);
+            Ok(checked) => {
+                let checked = Some(checked);
+                self.window.take(
+                    Entry {
+                        input,
+                        tag,
+                        checked,
+                    },
+                    bytes,
+                );
             }
             Err(error) => {
-                let asked = None;
-                self.window
-                    .refuse(Entry { input, tag, asked }, bytes, error);
+                let checked = None;
+                self.window.refuse(
+                    Entry {
+                        input,
+                        tag,
+                        checked,
+                    },
+                    bytes,
+                    error,
+                );
             }
         }
     }
@@ -410,8 +425,8 @@ fn result<O: Operation, T>(settled: Out<O, T>) -> Outcome<O, T> {
     } = settled;
     match outcome {
         Ok(output) => {
-            let asked = entry.asked.expect("only what was checked is answered");
-            Ok(O::success(index, entry.tag, asked, output))
+            let checked = entry.checked.expect("only what was checked is answered");
+            Ok(O::success(index, entry.tag, checked, output))
         }
         Err(error) => Err(Failed {
             index,
@@ -425,5 +440,5 @@ fn result<O: Operation, T>(settled: Out<O, T>) -> Outcome<O, T> {
 
 /// Where a lost write is looked up.
 fn key<O: Operation, T>(operation: &O, entry: &Entry<O, T>) -> Option<Cid> {
-    operation.key(&entry.input, entry.asked.as_ref()?)
+    operation.key(&entry.input, entry.checked.as_ref()?)
 }

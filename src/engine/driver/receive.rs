@@ -11,7 +11,7 @@ use super::{Driver, Entry, key};
 use crate::engine::calls::{Event, Lane};
 use crate::engine::nodes::{Canary, Cause, Incident, Moment, Route};
 use crate::engine::operation::Operation;
-use crate::engine::window::{Acknowledged, End, Ended, EndedBy, Evidence, Lost, Report};
+use crate::engine::window::{Acknowledged, End, Ended, EndedBy, Evidence, LostAnswer, Report};
 use crate::item::Tagged;
 use crate::verdict::{self, Verdict};
 
@@ -37,8 +37,8 @@ where
         if let Poll::Ready((place, event)) = self.lanes.poll_event(cx, waited) {
             return Poll::Ready(self.call_event(place, event));
         }
-        if self.lanes.poll_asked(cx) {
-            for lane in self.lanes.iter_mut().filter(|lane| !lane.was_asked()) {
+        if self.lanes.poll_started(cx) {
+            for lane in self.lanes.iter_mut().filter(|lane| !lane.was_started()) {
                 let transmitted = lane.retract();
                 self.window.withdraw(&mut lane.flight, transmitted);
             }
@@ -70,7 +70,7 @@ where
         let operation = &self.operation;
         let lane = self.lanes.get(place);
         // One for each call is enough, and costs little.
-        let is_first = O::LOST != Lost::Repeated && lane.flight.answered() == 0;
+        let is_first = O::LOST_ANSWER != LostAnswer::SendAgain && lane.flight.answers() == 0;
         let is_canary = is_first && lane.flight.is_at_canary();
         let (canary, budget, left) = (&mut self.canary, &mut self.budget, lane.left);
         let judge = |entry: &_| {
@@ -88,16 +88,16 @@ where
         let node = self.nodes.node(lane.route.node);
         match report {
             None => {
-                self.out_of_step(place, "the server has answered what was not asked");
+                self.out_of_step(place, "the server has answered what was not checked");
                 return false;
             }
             Some(Report::Works(tick)) => {
-                node.succeeded(tick);
+                node.note_success(tick);
                 if is_canary {
                     self.canary.succeeded();
                 }
             }
-            Some(_) => node.answered(),
+            Some(_) => node.note_alive(),
         }
         self.lanes.note_answer(place, node.incident(), Instant::now);
         true
@@ -133,9 +133,10 @@ where
         }
     }
 
-    /// Whether what has succeeded may be asked for again.
+    /// Whether what has succeeded may be checked for again.
     fn may_ask(&self) -> bool {
-        self.nodes.retry().is_on() && (O::LOST == Lost::Nothing || self.window.looks_up())
+        self.nodes.retry().is_on()
+            && (O::LOST_ANSWER == LostAnswer::AskAgain || self.window.looks_up())
     }
 
     /// What is known of this node by now.
@@ -157,10 +158,10 @@ where
         let status = ended.end.status.clone();
         // Whatever it ended with, it was not for what it carried.
         let is_vain = ended.verdict == Some(Verdict::Transient) || !lane.is_finished();
-        let never_opened = lane.flight.is_unused() && !lane.was_asked() && is_vain;
+        let never_started = lane.flight.is_unused() && !lane.was_started() && is_vain;
         let is_refused = self.lanes.is_refused(&lane);
         ended.is_of_call = is_refused && status.as_deref().is_some_and(verdict::is_of_limit);
-        let is_vain_work = ended.end.transmitted > 0 && lane.flight.answered() == 0;
+        let is_vain_work = ended.end.transmitted > 0 && lane.flight.answers() == 0;
         let is_at_canary = lane.flight.ended_at_canary(ended.end.transmitted);
         if is_at_canary && ended.verdict == Some(Verdict::Record) {
             self.canary.refused();
@@ -177,17 +178,17 @@ where
             },
         );
         let cause = match report {
-            Report::Quiet if never_opened => {
+            Report::Quiet if never_started => {
                 self.opened_in_vain(now);
                 Cause::Line
             }
             Report::Quiet => return,
-            Report::Alive => return self.nodes.node(lane.route.node).answered(),
+            Report::Alive => return self.nodes.node(lane.route.node).note_alive(),
             Report::Works(tick) => {
                 if is_at_canary {
                     self.canary.succeeded();
                 }
-                return self.nodes.node(lane.route.node).succeeded(tick);
+                return self.nodes.node(lane.route.node).note_success(tick);
             }
             Report::FailedAtItem => {
                 return self.failed_at_item(now, status, (lane.route, lane.seen));
@@ -270,16 +271,19 @@ pub(super) fn keep<O: Operation, T>(
     entry: &Entry<O, T>,
     left: Moment,
 ) {
-    let asked = entry.asked.as_ref().expect("only what was checked is sent");
-    let key = match O::LOST {
-        Lost::LookedUp => match key(operation, entry) {
+    let checked = entry
+        .checked
+        .as_ref()
+        .expect("only what was checked is sent");
+    let key = match O::LOST_ANSWER {
+        LostAnswer::LookUp => match key(operation, entry) {
             // What cannot be looked up is not sent again.
             None => return,
             key => key,
         },
         _ => None,
     };
-    canary.keep(operation.request(&entry.input, asked), key, left);
+    canary.keep(operation.request(&entry.input, checked), key, left);
 }
 
 fn accept<O: Operation, T>(
@@ -287,6 +291,9 @@ fn accept<O: Operation, T>(
     entry: &Entry<O, T>,
     answer: O::Answer,
 ) -> Result<O::Output, crate::Error> {
-    let asked = entry.asked.as_ref().expect("only what was checked is sent");
-    operation.accept(&entry.input, asked, answer)
+    let checked = entry
+        .checked
+        .as_ref()
+        .expect("only what was checked is sent");
+    operation.accept(&entry.input, checked, answer)
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Driver;
 use super::look_up::LookUp;
 use crate::breaker::Probe;
-use crate::engine::calls::{Lane, Opening};
+use crate::engine::calls::{Lane, Setup};
 use crate::engine::nodes::{Load, Route};
 use crate::engine::operation::Operation;
 use crate::engine::waited::Waited;
@@ -35,17 +35,15 @@ where
         now: Instant,
         load: impl Fn(&Self, Route) -> Load,
     ) -> Option<(Route, Option<Probe>)> {
-        let mut opens = None;
-        let others_run = self.lanes.iter().any(Lane::was_asked);
-        let permit = self.nodes.permit(
-            cx,
-            now,
-            others_run,
-            |route| load(self, route),
-            |at| opens = opens.into_iter().chain(at).min(),
-        );
-        self.note_gate(opens);
-        permit
+        let others_run = self.lanes.iter().any(Lane::was_started);
+        let load = |route| load(self, route);
+        match self.nodes.permit(cx, now, others_run, load) {
+            Ok(permit) => Some(permit),
+            Err(opens) => {
+                self.note_gate(opens);
+                None
+            }
+        }
     }
 
     /// When a call that is wanted might be opened.
@@ -54,13 +52,13 @@ where
     }
 
     /// What a call is opened with, on this route.
-    pub(super) fn opening(
+    pub(super) fn setup(
         &mut self,
         route: Route,
         probe: Option<Probe>,
         ages_at: Option<Instant>,
-    ) -> Opening {
-        Opening {
+    ) -> Setup {
+        Setup {
             flight: self.window.launch(probe.is_some()),
             route,
             seen: self.nodes.node(route.node).incident(),
@@ -121,7 +119,7 @@ where
                 return;
             }
             let canary = self.canary_for(least.place);
-            // As long as it has the least to do, it is not asked again who has.
+            // As long as it has the least to do, it is not checked again who has.
             let items = match may_open && self.lanes.has_room(now) {
                 true => 1,
                 false => room.min((least.next_load - least.load).max(1)),
@@ -135,12 +133,12 @@ where
                 let Some(entry) = self.window.send_next(&mut lane.flight) else {
                     break;
                 };
-                let asked = entry.asked.as_ref().expect("only what was checked waits");
-                if let Some(cid) = O::deletes(asked) {
+                let checked = entry.checked.as_ref().expect("only what was checked waits");
+                if let Some(cid) = O::deletes(checked) {
                     self.nodes.forget(cid);
                 }
                 lane.batch
-                    .push_back(self.operation.request(&entry.input, asked));
+                    .push_back(self.operation.request(&entry.input, checked));
             }
         }
     }
@@ -162,7 +160,7 @@ where
     fn open_lane(&mut self, cx: &Context<'_>, now: Instant) -> bool {
         if !self.lanes.has_room(now) {
             self.note_gate(self.lanes.opens_at());
-            self.even_out(now);
+            self.rebalance(now);
             return false;
         }
         if O::DELETES && !self.may_delete(now) {
@@ -176,11 +174,11 @@ where
             // Earlier by up to a tenth, so that calls do not all turn at once.
             now.checked_add(age - age.mul_f64(0.1 * fastrand::f64()))
         });
-        let opening = self.opening(route, probe, ages_at);
+        let setup = self.setup(route, probe, ages_at);
         self.shared.counters.calls.add(1);
         let transport = self.nodes.transport(route);
         self.lanes
-            .add(Lane::open(transport, O::METHOD, O::LONGEST_ANSWER, opening));
+            .add(Lane::open(transport, O::METHOD, O::LONGEST_ANSWER, setup));
         true
     }
 
@@ -196,7 +194,7 @@ where
     }
 
     /// Hands a lane of the node with the most over to a node that has come back.
-    fn even_out(&mut self, now: Instant) {
+    fn rebalance(&mut self, now: Instant) {
         let lanes = &self.lanes;
         if lanes.iter().any(Lane::is_finished) {
             return;
@@ -215,8 +213,8 @@ where
     fn make_room(&mut self, route: Option<Route>) {
         let is_meant = |lane: &Lane<_, _>| route.is_none_or(|route| lane.route == route);
         let is_room = |lane: &Lane<_, _>| match lane.is_finished() {
-            true => is_meant(lane) && lane.was_asked(),
-            false => route.is_none() && lane.flight.is_unused() && !lane.is_held_up(),
+            true => is_meant(lane) && lane.was_started(),
+            false => route.is_none() && lane.flight.is_unused() && !lane.is_delayed(),
         };
         if !self.lanes.iter().any(is_room) {
             self.close_one(is_meant);
@@ -225,7 +223,7 @@ where
 
     fn close_one(&mut self, is_meant: impl Fn(&Lane<O::Request, O::Answer>) -> bool) {
         let is_meant =
-            |lane: &&mut Lane<_, _>| !lane.is_held_up() && !lane.is_finished() && is_meant(lane);
+            |lane: &&mut Lane<_, _>| !lane.is_delayed() && !lane.is_finished() && is_meant(lane);
         let lanes = self.lanes.iter_mut().filter(is_meant);
         if let Some(lane) = lanes.min_by_key(|lane| lane.flight.load()) {
             lane.close(self.clock.waited());
@@ -245,7 +243,7 @@ where
         let is_wanted = !over || self.window.has_waiting();
         let waited = self.clock.waited();
         if !is_wanted {
-            self.lanes.close_unopened(cx, waited);
+            self.lanes.close_unstarted(cx, waited);
         }
         for lane in self.lanes.iter_mut() {
             if over && !(is_wanted && lane.flight.is_unused()) || lane.flight.is_full() {
@@ -255,21 +253,21 @@ where
     }
 
     /// When a call should have been opened by the transport.
-    pub(super) fn is_late_at(&self) -> Option<Waited> {
+    pub(super) fn late_at(&self) -> Option<Waited> {
         let look_up = self.look_up.as_ref().filter(|_| !self.lanes.is_empty());
-        let look_up = look_up.and_then(|look_up| look_up.lane.is_late_at());
-        look_up.into_iter().chain(self.lanes.is_late_at()).min()
+        let look_up = look_up.and_then(|look_up| look_up.lane.late_at());
+        look_up.into_iter().chain(self.lanes.late_at()).min()
     }
 
     /// The server may allow no more calls than are open: one that works makes room for one that looks
     /// up.
-    pub(super) fn hold_up(&mut self, cx: &Context<'_>, waited: Waited) {
-        self.lanes.hold_up(waited);
+    pub(super) fn mark_delayed(&mut self, cx: &Context<'_>, waited: Waited) {
+        self.lanes.mark_delayed(waited);
         if let Some(LookUp { lane, .. }) = &mut self.look_up
-            && lane.is_late_at().is_some_and(|at| at <= waited)
-            && !lane.is_asked(cx)
+            && lane.late_at().is_some_and(|at| at <= waited)
+            && !lane.is_started(cx)
         {
-            lane.hold_up();
+            lane.mark_delayed();
             let route = lane.route;
             self.make_room(Some(route));
         }

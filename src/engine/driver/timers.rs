@@ -61,8 +61,8 @@ where
                 done = true;
             }
         }
-        if is_due(self.is_late_at()) {
-            self.hold_up(cx, waited);
+        if is_due(self.late_at()) {
+            self.mark_delayed(cx, waited);
             done = true;
         }
         if is_due(self.gives_up_at(waited)) {
@@ -134,7 +134,7 @@ where
             self.look_up
                 .as_ref()
                 .and_then(|look_up| look_up.lane.stalls_at(stall, false)),
-            self.is_late_at(),
+            self.late_at(),
             gives_up_at,
         ];
         let waits = waits.into_iter().flatten().min();

@@ -132,9 +132,9 @@ impl Admission {
     }
 
     /// An item has succeeded here that was sent at `tick`.
-    pub(crate) fn succeeded(&mut self, tick: Tick) {
+    pub(crate) fn note_success(&mut self, tick: Tick) {
         self.proof.succeeded(tick);
-        self.answered();
+        self.note_alive();
     }
 
     /// When the latest item was sent that has succeeded here, by whichever adapter. What that ends is
@@ -169,8 +169,8 @@ impl Admission {
         self.in_a_row > 0
     }
 
-    pub(crate) fn answered(&mut self) {
-        self.breaker.answered();
+    pub(crate) fn note_alive(&mut self) {
+        self.breaker.close();
         if self.in_a_row > 0 {
             self.recovered();
         }
@@ -187,8 +187,8 @@ impl Admission {
     /// what it has done shows, as far as the answers are lost and it does not say itself that it fails.
     pub(crate) fn looked_up(&mut self, is_done: bool) {
         match self.worst {
-            Cause::Line => self.answered(),
-            Cause::Work if is_done => self.answered(),
+            Cause::Line => self.note_alive(),
+            Cause::Work if is_done => self.note_alive(),
             Cause::Work | Cause::Named => {}
         }
     }

@@ -9,7 +9,7 @@ use super::canary::Kept;
 use crate::cid::Cid;
 use crate::engine::tick::Tick;
 use crate::record::Record;
-use crate::record_ref as refs;
+use crate::record_ref;
 
 /// When the latest request has left that has succeeded.
 #[derive(Debug, Default)]
@@ -48,9 +48,9 @@ impl<R> Default for Method<R> {
 #[derive(Debug, Default)]
 pub(crate) struct Methods {
     pub(crate) push: Method<Record>,
-    pub(crate) pull: Method<refs::Request>,
-    pub(crate) lookup: Method<refs::Request>,
-    pub(crate) delete: Method<refs::Request>,
+    pub(crate) pull: Method<record_ref::Request>,
+    pub(crate) lookup: Method<record_ref::Request>,
+    pub(crate) delete: Method<record_ref::Request>,
     pub(crate) apart: Arc<Apart>,
 }
 

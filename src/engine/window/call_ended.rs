@@ -8,7 +8,7 @@ use tonic::Status;
 use super::flight::Unanswered;
 use super::slot::{Loss, State};
 use super::suspects::{Blame, Suspects};
-use super::{Acknowledged, Ended, Flight, Lost, Report, Rules, Window};
+use super::{Acknowledged, Ended, Flight, LostAnswer, Report, Rules, Window};
 use crate::engine::tick::Tick;
 use crate::error::{Error, ErrorKind};
 use crate::verdict::{self, Verdict};
@@ -135,7 +135,7 @@ impl<E, O> Window<E, O> {
                 if verdict == Verdict::Record {
                     Report::Alive
                 } else if verdict::is_already_stored(&status) {
-                    self.succeeded(flight.would_prove(flight.answered() + 1))
+                    self.succeeded(flight.would_prove(flight.answers() + 1))
                 } else if left.is_at_canary() {
                     Report::Fails
                 } else {
@@ -158,7 +158,7 @@ impl<E, O> Window<E, O> {
         }
         let at_one = usize::from(verdict != Verdict::Transient);
         // A server that is away says nothing of how long calls live.
-        let is_told = left.at.is_some() && (at_one > 0 || flight.answered() > 0);
+        let is_told = left.at.is_some() && (at_one > 0 || flight.answers() > 0);
         // Nor does an item that was the last of its call since the server had failed at it before.
         let is_suspect = |slot: &mut super::Slot<E, O>| slot.last_failure().is_some();
         let alone = left.items.len() == 1 && self.slot(left.items[0].index).is_some_and(is_suspect);
@@ -204,7 +204,7 @@ impl<E, O> Window<E, O> {
         self.retry(at.index);
         if is_stored {
             // The server does its work, whatever is to be done about this item.
-            self.succeeded(flight.would_prove(flight.answered() + 1))
+            self.succeeded(flight.would_prove(flight.answers() + 1))
         } else {
             Report::FailedAtItem
         }
@@ -219,7 +219,7 @@ impl<E, O> Window<E, O> {
         status: &Arc<Status>,
         wait: impl Fn(u32) -> Option<Instant>,
     ) {
-        let is_write = self.rules.lost != Lost::Nothing;
+        let is_write = self.rules.lost_answer != LostAnswer::AskAgain;
         for item in items {
             let trouble = self.live(item.index).trouble.get_or_insert_default();
             trouble.last = Some(Arc::clone(status));
@@ -253,7 +253,7 @@ impl<E, O> Window<E, O> {
         flight: &Flight,
         status: &Arc<Status>,
     ) {
-        let lost = self.rules.lost;
+        let lost = self.rules.lost_answer;
         let found = self.too_long(left, status).unwrap_or(0);
         let (before, rest) = left.split_at(found);
         // A server that finds a message too long drops the answers before it.
@@ -265,7 +265,7 @@ impl<E, O> Window<E, O> {
         let refused = rest[0].index;
         let trouble = self.live(refused).trouble.as_ref();
         let is_in_doubt = trouble.is_some_and(|trouble| trouble.is_in_doubt());
-        let kind = if is_in_doubt && lost == Lost::LookedUp {
+        let kind = if is_in_doubt && lost == LostAnswer::LookUp {
             // This try was refused; what became of an earlier one was never found out.
             ErrorKind::OutcomeUnknown
         } else {
@@ -290,7 +290,7 @@ impl<E, O> Window<E, O> {
 
     /// The answers to these were lost with this call.
     pub(super) fn lost(&mut self, items: &[Unanswered], call: u64) {
-        if self.rules.lost == Lost::Nothing {
+        if self.rules.lost_answer == LostAnswer::AskAgain {
             return;
         }
         for Unanswered { index, place, .. } in items {
@@ -314,11 +314,15 @@ impl<E, O> Window<E, O> {
 
     /// As far as can be known it is not done: it is sent again, unless it has had its tries.
     pub(super) fn send_again(&mut self, index: u64) {
-        let Rules { retries, lost, .. } = self.rules;
+        let Rules {
+            retries,
+            lost_answer,
+            ..
+        } = self.rules;
         let slot = self.live(index);
         let trouble = slot.trouble.as_deref();
         if !retries || trouble.is_some_and(|trouble| trouble.exhausted) {
-            let error = slot.failure(lost);
+            let error = slot.failure(lost_answer);
             self.settle(index, Err(error));
         } else if let Some(until) = trouble.and_then(|trouble| trouble.rest) {
             self.set_state(index, State::Resting(until));
@@ -346,7 +350,7 @@ impl<E, O> Window<E, O> {
 
     /// Without retries, what a broken call did not take fails with it.
     fn fail_unsent(&mut self, flight: &Flight, status: &Arc<Status>) {
-        let lost = self.rules.lost;
+        let lost = self.rules.lost_answer;
         for Unanswered { index, .. } in flight.unanswered(0) {
             if let Some(slot) = self.slot(index)
                 && matches!(slot.state, State::Waiting)

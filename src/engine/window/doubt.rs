@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 use super::flight::Unanswered;
 use super::slot::{Loss, State};
-use super::{Ended, Flight, Lost, Report, Window};
+use super::{Ended, Flight, LostAnswer, Report, Window};
 use crate::verdict::Verdict;
 
 impl<E, O> Window<E, O> {
@@ -16,7 +16,7 @@ impl<E, O> Window<E, O> {
         !self.in_doubt.is_empty()
     }
 
-    /// The next item to be looked up by the call, counted as asked.
+    /// The next item to be looked up by the call, counted as sent.
     pub(crate) fn look_up_next(&mut self, flight: &mut Flight) -> Option<&E> {
         if flight.is_full() {
             return None;
@@ -92,7 +92,7 @@ impl<E, O> Window<E, O> {
 
     /// Whether what became of an item can be looked up.
     pub(crate) fn looks_up(&self) -> bool {
-        self.rules.lost == Lost::LookedUp && self.rules.retries && !self.cannot_look_up
+        self.rules.lost_answer == LostAnswer::LookUp && self.rules.retries && !self.cannot_look_up
     }
 
     /// These stood behind a record that is stored already. Whoever pushes one again mostly pushes

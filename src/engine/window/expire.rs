@@ -6,21 +6,21 @@ use std::time::Duration;
 use tonic::Status;
 
 use super::slot::State;
-use super::{Flight, Lost, Window};
+use super::{Flight, LostAnswer, Window};
 use crate::engine::waited::Waited;
 use crate::error::{Error, ErrorKind};
 
 impl<E, O> Window<E, O> {
     /// When the time of the first item is up.
     pub(crate) fn expires_at(&self, time: Duration) -> Option<Waited> {
-        let (_, taken) = self.taken.front().filter(|_| self.held > 0)?;
+        let (_, taken) = self.taken_at.front().filter(|_| self.held > 0)?;
         taken.checked_add(time)
     }
 
-    /// What the transport has not taken of a call leaves it: it took the first `taken` requests. So
-    /// it is known not to have left, and will not leave by that call.
-    pub(crate) fn withdraw(&mut self, flight: &mut Flight, taken: usize) {
-        for index in flight.cut(taken) {
+    /// A call loses what its transport has not taken, which is all but the first `transmitted` requests. These
+    /// requests have not left, and will not leave by that call.
+    pub(crate) fn withdraw(&mut self, flight: &mut Flight, transmitted: usize) {
+        for index in flight.cut(transmitted) {
             let Some(slot) = self.slot(index) else {
                 continue;
             };
@@ -36,12 +36,12 @@ impl<E, O> Window<E, O> {
     /// Gives up the items that were taken `time` before `now` or earlier. `last` is the last fault of
     /// all: what keeps those waiting that have met none.
     pub(crate) fn expire(&mut self, now: Waited, time: Duration, last: Option<&Arc<Status>>) {
-        while let Some((from, taken)) = self.taken.front().copied()
+        while let Some((from, taken)) = self.taken_at.front().copied()
             && taken.checked_add(time).is_some_and(|end| end <= now)
         {
-            self.taken.pop_front();
+            self.taken_at.pop_front();
             let next = self.next_index();
-            let to = self.taken.front().map_or(next, |(to, _)| *to);
+            let to = self.taken_at.front().map_or(next, |(to, _)| *to);
             for index in from.max(self.first)..to {
                 self.give_up(
                     index,
@@ -60,13 +60,13 @@ impl<E, O> Window<E, O> {
     }
 
     fn give_up(&mut self, index: u64, reason: &str, last: Option<&Arc<Status>>) {
-        let lost = self.rules.lost;
+        let lost = self.rules.lost_answer;
         let Some(slot) = self.slot(index) else {
             return;
         };
         match slot.state {
             State::Settled(_) => return,
-            State::Sent if lost != Lost::Nothing => {
+            State::Sent if lost != LostAnswer::AskAgain => {
                 // Its call may still get to it.
                 slot.trouble.get_or_insert_default().may_have_landed = true;
             }
@@ -98,7 +98,7 @@ impl<E, O> Window<E, O> {
         let Some((kind, status)) = self.refused.clone() else {
             return;
         };
-        let lost = self.rules.lost;
+        let lost = self.rules.lost_answer;
         for index in self.first..self.next_index() {
             let Some(slot) = self.slot(index) else {
                 continue;
@@ -106,7 +106,7 @@ impl<E, O> Window<E, O> {
             let may_have_landed = match slot.state {
                 State::Settled(_) => continue,
                 State::Sent if spare_sent => continue,
-                State::Sent => lost != Lost::Nothing,
+                State::Sent => lost != LostAnswer::AskAgain,
                 _ => slot.may_have_landed(),
             };
             let kind = if may_have_landed {

@@ -167,7 +167,7 @@ impl Flight {
     }
 
     /// How many answers have come.
-    pub(crate) fn answered(&self) -> usize {
+    pub(crate) fn answers(&self) -> usize {
         self.answered
     }
 

@@ -50,15 +50,15 @@ pub(crate) enum Acknowledged {
     WholeCall,
 }
 
-/// What an item is whose request left and whose answer was lost.
+/// What is done about an item whose request left and whose answer was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lost {
-    /// A read: nothing has changed, it is asked again.
-    Nothing,
-    /// A write that can be looked up before it is made again.
-    LookedUp,
+pub(crate) enum LostAnswer {
+    /// A read has changed nothing: it is made again.
+    AskAgain,
+    /// A write is looked up before it is made again.
+    LookUp,
     /// A write that can be made again without harm.
-    Repeated,
+    SendAgain,
 }
 
 /// How a window behaves.
@@ -69,7 +69,7 @@ pub(crate) struct Rules {
     /// How many requests a call may have unanswered, at least and at most.
     pub(crate) depth: (usize, usize),
     pub(crate) acknowledged: Acknowledged,
-    pub(crate) lost: Lost,
+    pub(crate) lost_answer: LostAnswer,
     /// How long an answer is, in bytes, as long as none has been seen; 0: it is not worth counting.
     pub(crate) answer_len: usize,
     /// Whether anything is sent again, or looked up, after a fault.
@@ -145,7 +145,7 @@ pub(crate) struct Window<E, O> {
     /// Which are `InDoubt`, in the order in which they were sent.
     in_doubt: BTreeSet<(Loss, u64)>,
     /// When items were taken: from this index on, at this time or later.
-    taken: VecDeque<(u64, Waited)>,
+    taken_at: VecDeque<(u64, Waited)>,
     calls: u64,
     sent: u64,
     resent: u64,
@@ -184,7 +184,7 @@ impl<E, O> Window<E, O> {
             ready: VecDeque::new(),
             resting: BTreeSet::new(),
             in_doubt: BTreeSet::new(),
-            taken: VecDeque::new(),
+            taken_at: VecDeque::new(),
             calls: 0,
             sent: 0,
             resent: 0,
@@ -271,13 +271,13 @@ impl<E, O> Window<E, O> {
     }
 
     /// Notes that the items that are taken next are taken at this time.
-    pub(crate) fn taking_at(&mut self, time: Waited) {
+    pub(crate) fn note_time(&mut self, time: Waited) {
         let next = self.next_index();
-        match self.taken.back_mut() {
+        match self.taken_at.back_mut() {
             // Nothing was taken since.
             Some((from, last)) if *from == next => *last = time,
             Some((_, last)) if *last == time => {}
-            _ => self.taken.push_back((next, time)),
+            _ => self.taken_at.push_back((next, time)),
         }
     }
 
@@ -588,11 +588,11 @@ impl<E, O> Window<E, O> {
             self.first += 1;
         }
         while self
-            .taken
+            .taken_at
             .get(1)
             .is_some_and(|(from, _)| *from <= self.first)
         {
-            self.taken.pop_front();
+            self.taken_at.pop_front();
         }
         self.held -= 1;
         self.bytes -= slot.bytes;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::Lost;
+use super::LostAnswer;
 use super::suspects::Failure;
 use crate::error::{Error, ErrorKind};
 use crate::verdict;
@@ -127,7 +127,7 @@ impl<E, O> Slot<E, O> {
     }
 
     /// Its error, when its tries are over.
-    pub(super) fn failure(&self, lost: Lost) -> Error {
+    pub(super) fn failure(&self, lost: LostAnswer) -> Error {
         let kind = self.kind_of_loss();
         let Some(trouble) = self.trouble.as_ref() else {
             return Error::new(kind, "the call broke");
@@ -136,7 +136,7 @@ impl<E, O> Slot<E, O> {
             return Error::new(kind, "the call broke");
         };
         // The server has said what it makes of this item, and it was looked up where it can be.
-        let named = trouble.named && (!trouble.is_in_doubt() || lost == Lost::Repeated);
+        let named = trouble.named && (!trouble.is_in_doubt() || lost == LostAnswer::SendAgain);
         let kind = if named {
             verdict::kind_of_record(status)
         } else {

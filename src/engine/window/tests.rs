@@ -45,7 +45,7 @@ const PUSH: Rules = Rules {
     bytes: usize::MAX,
     depth: (usize::MAX, usize::MAX),
     acknowledged: Acknowledged::EachItem,
-    lost: Lost::LookedUp,
+    lost_answer: LostAnswer::LookUp,
     answer_len: 0,
     retries: false,
     max_attempts: 1,
@@ -66,7 +66,7 @@ fn segments(items: usize) -> TestWindow {
     with(Rules {
         items,
         acknowledged: Acknowledged::WholeCall,
-        lost: Lost::Repeated,
+        lost_answer: LostAnswer::SendAgain,
         ..PUSH
     })
 }
@@ -810,7 +810,7 @@ fn answers_count_in_the_windows_bytes_and_the_next_are_expected_to_be_as_long() 
         items: 100,
         bytes: 1000,
         answer_len: 100,
-        lost: Lost::Nothing,
+        lost_answer: LostAnswer::AskAgain,
         retries: true,
         max_attempts: 3,
         ..PUSH
@@ -962,9 +962,9 @@ fn an_item_that_was_given_up_is_not_mistaken_for_the_one_behind_it() {
     let second = Duration::from_secs(1);
     let at = |seconds| Waited::of(seconds * second);
     let mut window = retrying(8);
-    window.taking_at(at(0));
+    window.note_time(at(0));
     window.take_all(0..2);
-    window.taking_at(at(5));
+    window.note_time(at(5));
     window.take_all(2..4);
     window.send();
     assert_eq!(window.expires_at(10 * second), Some(at(10)));
@@ -988,14 +988,14 @@ fn polls_that_take_nothing_leave_no_marks() {
     let at = |seconds| Waited::of(seconds * second);
     let mut window = retrying(8);
     for time in 0..100 {
-        window.taking_at(at(time));
+        window.note_time(at(time));
     }
     window.take(0, 1);
     for time in 100..200 {
-        window.taking_at(at(time));
+        window.note_time(at(time));
     }
     window.take(1, 1);
-    assert_eq!(window.taken.len(), 2);
+    assert_eq!(window.taken_at.len(), 2);
     assert_eq!(window.expires_at(second), Some(at(100)));
     window.expire(at(100), second, None);
     assert_eq!(window.results(), [(0, 0, Err(ErrorKind::NotSent))]);
