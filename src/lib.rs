@@ -112,6 +112,11 @@ pub mod server;
 mod stats;
 mod verdict;
 
+// It holds nothing but text. Its recipes need the embedded store.
+#[cfg(any(doc, all(doctest, feature = "server")))]
+#[doc = include_str!("cookbook.md")]
+pub mod cookbook {}
+
 pub use tonic::{Code, Status};
 
 pub use crate::breaker::CircuitBreaker;
