@@ -36,11 +36,12 @@
 //!
 //! Items may also be pairs `(item, T)`: the tag `T` comes back with the result. Each method has a
 //! `*_with` form that takes [`Options`]. For a single item there are methods on the [`Client`].
+//! The [`cookbook`] has recipes for pipelines.
 //!
 //! # What every adapter promises
 //!
 //! 1. Exactly one result for each input item, with its index, in input order unless
-//!    [`Options::unordered`] says otherwise; and it is true.
+//!    [`Options::unordered`] says otherwise; and it is true, if the server keeps to the protocol.
 //! 2. A bad record fails alone. A DIR server ends a call at its first error; the adapter gives
 //!    that error to the record it belongs to, opens a new call and goes on with those after it.
 //!    Nothing that was answered is sent again, but for one item where it has to tell an outage from
@@ -53,8 +54,9 @@
 //!    items are.
 //! 5. An item is taken only when there is room in the window ([`Options::window`], in items and
 //!    bytes), so a slow server or a paused consumer stops the input.
-//! 6. Dropped is cancelled: its calls are reset on the wire at once. A stream that is read to its end
-//!    does not reset a call that the server ends, too.
+//! 6. Dropped is cancelled: its calls are reset on the wire, without ever looking finished; at once,
+//!    unless HTTP/2's flow control has not one byte to spare, and then with the server's next window
+//!    update. A stream that is read to its end does not reset a call that the server ends, too.
 //!    Beside these ends there are [`finish`](Adapter::finish), [`drain`](Adapter::drain) and
 //!    [`into_remainder`](Adapter::into_remainder).
 //! 7. `next()` is cancel-safe: no result is lost in a `select!`.
@@ -87,6 +89,10 @@
 //! - `server`: an embedded store to try things out and to test against, with faults on demand.
 //! - `gzip`, `zstd`: [`Compression`] of calls, for slow lines. `zstd` is a C library.
 //!
+//! # What it does not do
+//!
+#![doc = include_str!("limits.md")]
+//!
 //! [`Stream`]: futures_core::Stream
 //! [`FusedStream`]: futures_core::FusedStream
 
@@ -111,6 +117,11 @@ mod retry;
 pub mod server;
 mod stats;
 mod verdict;
+
+// It holds nothing but text. Its recipes need the embedded store.
+#[cfg(any(doc, all(doctest, feature = "server")))]
+#[doc = include_str!("cookbook.md")]
+pub mod cookbook {}
 
 pub use tonic::{Code, Status};
 

@@ -8,6 +8,7 @@ pub mod line;
 pub mod measure;
 pub mod ours;
 pub mod peers;
+pub mod plot;
 pub mod scenarios;
 pub mod store;
 pub mod table;

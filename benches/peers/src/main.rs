@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use peers::peers::Settings;
 use peers::ways::{self, Runner};
-use peers::{child, scenarios, store, table};
+use peers::{child, plot, scenarios, store, table};
 
 const HELP: &str = "\
 This crate beside its peers, and in the scenarios that it is made for.
@@ -13,11 +13,13 @@ This crate beside its peers, and in the scenarios that it is made for.
   peers        only the peers
   scenarios    only the scenarios
   check        only what is no timing, allocations and memory: to miss an aim is an error
+  plot         draws figures.svg anew from figures.csv, which `--save` has written
 
 Options:
   --rounds N   how often each way is measured [default: 5]
   --records N  with how many records [default: 50000]
   --quick      each path once, in seconds: the figures mean nothing then
+  --save       writes the times of the peers into figures.csv, and draws figures.svg from them
   --help       this text
 ";
 
@@ -47,6 +49,7 @@ fn main() -> anyhow::Result<()> {
             scenarios::memory::large(url, count.parse()?)
         }
         ["check"] => check(),
+        ["plot"] => plot::draw_saved(),
         _ => bench(&words),
     }
 }
@@ -66,7 +69,7 @@ fn print_aims(aims: &[table::Aim]) {
 }
 
 fn bench(arguments: &[&str]) -> anyhow::Result<()> {
-    let (mut peers, mut scenarios, mut quick) = (false, false, false);
+    let (mut peers, mut scenarios, mut quick, mut save) = (false, false, false, false);
     let (mut rounds, mut records) = (None, None);
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
@@ -83,6 +86,7 @@ fn bench(arguments: &[&str]) -> anyhow::Result<()> {
             "peers" => peers = true,
             "scenarios" => scenarios = true,
             "--quick" => quick = true,
+            "--save" => save = true,
             "--rounds" => rounds = number()?,
             "--records" => records = number()?,
             "--help" | "-h" => {
@@ -93,6 +97,8 @@ fn bench(arguments: &[&str]) -> anyhow::Result<()> {
         }
     }
     let all = !peers && !scenarios;
+    let has_figures = (peers || all) && !quick;
+    ensure!(has_figures || !save, "such a run has no figures to save");
     let mut aims = Vec::new();
     let mut failed = false;
     let measured = (peers || all)
@@ -120,6 +126,9 @@ fn bench(arguments: &[&str]) -> anyhow::Result<()> {
         measured.print();
         failed = measured.failed();
         aims.extend(measured.aims());
+        if save && !failed {
+            plot::save(&measured.figures())?;
+        }
     }
     aims.extend(reached.into_iter().flatten());
     print_aims(&aims);

@@ -13,7 +13,7 @@ use anyhow::{bail, ensure};
 use crate::measure::{Cost, median};
 use crate::table::{self, Aim};
 use crate::ways::{Operation, Way};
-use crate::{child, input, store};
+use crate::{child, input, plot, store};
 
 pub struct Settings {
     pub rounds: usize,
@@ -255,6 +255,19 @@ impl Peers {
              takes: the strings of a lookup. Their bytes are of all, so what a pull receives is \
              among them.\n"
         );
+    }
+
+    /// The medians of all ways that were measured, as `plot` keeps them.
+    pub fn figures(&self) -> String {
+        let mut figures = format!("{}\n", plot::HEAD);
+        for case in cases() {
+            let (operation, threads, way) = case;
+            if let Ok((cpu, wall)) = self.cost(case) {
+                let (operation, way) = (operation.name(), way.name());
+                figures += &format!("{operation},{threads},{way},{cpu:.2},{wall:.2}\n");
+            }
+        }
+        figures
     }
 
     fn row(&self, case: Case) -> Vec<String> {

@@ -152,7 +152,7 @@ pub(super) fn aims(sizes: &Sizes) -> anyhow::Result<Vec<Aim>> {
             )
             .await?
         };
-        let window = Options::DEFAULT_WINDOW.get() as f64;
+        let window = Options::DEFAULT_WINDOW as f64;
         let by_window = window / round_trip.as_secs_f64();
 
         let mut aims = Vec::new();
