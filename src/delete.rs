@@ -11,6 +11,7 @@ use crate::error::{Error, Failed};
 use crate::item::{Tagged, ToCid};
 use crate::options::Options;
 use crate::record_ref as refs;
+use crate::single::{once, only};
 
 /// What [`delete_from`](DeleteExt::delete_from) yields for each ref of type `R`.
 pub type DeleteResult<R, T = ()> = Result<Deleted<T>, Failed<R, T>>;
@@ -126,6 +127,43 @@ pub trait DeleteExt: Stream + Sized {
 }
 
 impl<S: Stream> DeleteExt for S {}
+
+impl Client {
+    /// Deletes one record, as [`delete_from`](DeleteExt::delete_from) does with the default [`Options`].
+    ///
+    /// It is a call of its own. For more than a few records, use the adapter.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let cid = client.push(record).await?.cid;
+    /// client.delete(cid).await?;
+    /// assert!(client.lookup(cid).await.is_err());
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of `delete_from`. Deleting what is not there is a success.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future resets the call. The record may or may not be deleted.
+    ///
+    /// # Panics
+    ///
+    /// When it is polled outside of a tokio runtime with its timers enabled.
+    pub async fn delete<R: ToCid>(&self, item: R) -> DeleteResult<R> {
+        only(once(item).delete_from(self)).await
+    }
+}
 
 struct Delete<R> {
     refs: PhantomData<fn(R)>,

@@ -109,6 +109,7 @@ mod record_ref;
 mod retry;
 #[cfg(feature = "server")]
 pub mod server;
+mod single;
 mod stats;
 mod verdict;
 

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Failed};
 use crate::item::{Tagged, ToCid};
 use crate::options::Options;
 use crate::record_ref as refs;
+use crate::single::{once, only};
 
 /// What [`lookup_in`](LookupExt::lookup_in) yields for each ref of type `R`.
 pub type LookupResult<R, T = ()> = Result<Found<T>, Failed<R, T>>;
@@ -130,6 +131,42 @@ pub trait LookupExt: Stream + Sized {
 }
 
 impl<S: Stream> LookupExt for S {}
+
+impl Client {
+    /// Looks up one record, as [`lookup_in`](LookupExt::lookup_in) does with the default [`Options`].
+    ///
+    /// It is a call of its own. For more than a few records, use the adapter.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let cid = client.push(record).await?.cid;
+    /// assert_eq!(client.lookup(cid).await?.schema_version, "1.0.0");
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of `lookup_in`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future resets the call. Nothing is changed on the server.
+    ///
+    /// # Panics
+    ///
+    /// When it is polled outside of a tokio runtime with its timers enabled.
+    pub async fn lookup<R: ToCid>(&self, item: R) -> LookupResult<R> {
+        only(once(item).lookup_in(self)).await
+    }
+}
 
 struct Lookup<R> {
     verify: bool,

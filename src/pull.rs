@@ -12,6 +12,7 @@ use crate::item::{Tagged, ToCid};
 use crate::options::Options;
 use crate::record::Record;
 use crate::record_ref as refs;
+use crate::single::{once, only};
 
 /// What [`pull_from`](PullExt::pull_from) yields for each ref of type `R`.
 pub type PullResult<R, T = ()> = Result<Pulled<T>, Failed<R, T>>;
@@ -128,6 +129,42 @@ pub trait PullExt: Stream + Sized {
 }
 
 impl<S: Stream> PullExt for S {}
+
+impl Client {
+    /// Pulls one record, as [`pull_from`](PullExt::pull_from) does with the default [`Options`].
+    ///
+    /// It is a call of its own. For more than a few records, use the adapter.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let cid = client.push(record.clone()).await?.cid;
+    /// assert_eq!(client.pull(cid).await?.record, record);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of `pull_from`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future resets the call. Nothing is changed on the server.
+    ///
+    /// # Panics
+    ///
+    /// When it is polled outside of a tokio runtime with its timers enabled.
+    pub async fn pull<R: ToCid>(&self, item: R) -> PullResult<R> {
+        only(once(item).pull_from(self)).await
+    }
+}
 
 struct Pull<R> {
     verify: bool,

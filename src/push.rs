@@ -10,6 +10,7 @@ use crate::item::Tagged;
 use crate::options::Options;
 use crate::record::{MAX_RECORD_LEN, Record};
 use crate::record_ref as refs;
+use crate::single::{once, only};
 
 /// What [`push_to`](PushExt::push_to) yields for each record.
 pub type PushResult<T = ()> = Result<Pushed<T>, Failed<Record, T>>;
@@ -137,6 +138,46 @@ pub trait PushExt: Stream + Sized {
 }
 
 impl<S: Stream> PushExt for S {}
+
+impl Client {
+    /// Pushes one record, as [`push_to`](PushExt::push_to) does with the default [`Options`].
+    ///
+    /// It is a call of its own. For more than a few records, use the adapter.
+    ///
+    /// Where the server fails without saying whose fault it is (`Internal`), the other pushes of this client
+    /// tell, as under [`Retry`](crate::Retry). If there were none, that takes two minutes. To wait for
+    /// nothing, use `push_to_with` and [`Retry::off`](crate::Retry::off).
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let cid = record.cid()?;
+    /// assert_eq!(client.push(record).await?.cid, cid);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of `push_to`. The record comes back in the error.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future resets the call. The record may or may not be stored.
+    ///
+    /// # Panics
+    ///
+    /// When it is polled outside of a tokio runtime with its timers enabled.
+    pub async fn push(&self, record: Record) -> PushResult {
+        only(once(record).push_to(self)).await
+    }
+}
 
 struct Push {
     verify: bool,
