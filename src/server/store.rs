@@ -257,6 +257,36 @@ impl Store {
         self.inner.faults.inject(fault);
     }
 
+    /// The injected faults that are not used up, in the order in which they were injected.
+    ///
+    /// A fault that is set to happen several [`times`](Fault::times) is among them until the last,
+    /// with the number of times that are left.
+    ///
+    /// A test that ends with this shows that what it was to survive has happened:
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use agntcy_dir_stream::server::{Fault, Method, Store};
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::new();
+    /// store.inject(Fault::cut().on(Method::Push));
+    /// store.inject(Fault::cut().on(Method::Delete));
+    ///
+    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// store.client().push(record).await?;
+    ///
+    /// let pending = store.pending_faults();
+    /// assert_eq!(pending.len(), 1, "nothing was deleted: {pending:?}");
+    /// # Ok(())
+    /// # }
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    #[must_use]
+    pub fn pending_faults(&self) -> Vec<Fault> {
+        self.inner.faults.pending()
+    }
+
     /// The calls that the store has seen, the oldest first: at most the last 10,000.
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {
