@@ -28,6 +28,52 @@ pub struct Deleted<T = ()> {
     pub cid: Cid,
 }
 
+impl Deleted {
+    /// A result for tests of your own pipeline, without a tag.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use agntcy_dir_stream::{Deleted, Error, ErrorKind, Failed};
+    /// use futures::{Stream, StreamExt, stream};
+    ///
+    /// /// What is to be tested: the rows that can go, since their record is gone.
+    /// async fn gone(results: impl Stream<Item = DeleteResult<Cid, u32>>) -> Vec<u32> {
+    ///     let gone = results.filter_map(|result| std::future::ready(result.ok()));
+    ///     gone.map(|deleted| deleted.tag).collect().await
+    /// }
+    ///
+    /// # futures::executor::block_on(async {
+    /// let cid = r#"{"name": "a"}"#.parse::<Record>()?.cid()?;
+    /// let deleted = Deleted::new(0, cid).with_tag(7);
+    /// let error = Error::new(ErrorKind::OutcomeUnknown, "the call broke");
+    /// let failed = Failed::new(1, cid, error).with_tag(8);
+    ///
+    /// assert_eq!(gone(stream::iter([Ok(deleted), Err(failed)])).await, [7]);
+    /// # Ok::<_, Error>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn new(index: u64, cid: Cid) -> Self {
+        Self {
+            index,
+            tag: (),
+            cid,
+        }
+    }
+}
+
+impl<T> Deleted<T> {
+    /// The same with another tag.
+    #[must_use]
+    pub fn with_tag<U>(self, tag: U) -> Deleted<U> {
+        Deleted {
+            index: self.index,
+            tag,
+            cid: self.cid,
+        }
+    }
+}
+
 /// Deletes a stream of refs.
 pub trait DeleteExt: Stream + Sized {
     /// Deletes the record of each ref of this stream from the store behind `client`.

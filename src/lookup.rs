@@ -35,6 +35,63 @@ pub struct Found<T = ()> {
     pub created_at: String,
 }
 
+impl Found {
+    /// A result for tests of your own pipeline, without a tag and with empty metadata.
+    ///
+    /// The other fields can be set afterwards.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use agntcy_dir_stream::{Error, ErrorKind, Failed, Found};
+    /// use futures::{Stream, StreamExt, stream};
+    ///
+    /// /// What is to be tested: how many records follow an old schema.
+    /// async fn old(results: impl Stream<Item = LookupResult<Cid>>) -> usize {
+    ///     let old = results.filter(|result| {
+    ///         let is_old = result.as_ref().is_ok_and(|found| found.schema_version.starts_with("0."));
+    ///         std::future::ready(is_old)
+    ///     });
+    ///     old.count().await
+    /// }
+    ///
+    /// # futures::executor::block_on(async {
+    /// let cid = r#"{"name": "a"}"#.parse::<Record>()?.cid()?;
+    /// let mut found = Found::new(0, cid);
+    /// found.schema_version = "0.8.0".to_owned();
+    /// let missing = Failed::new(1, cid, Error::new(ErrorKind::NotFound, "no such record"));
+    ///
+    /// assert_eq!(old(stream::iter([Ok(found), Err(missing)])).await, 1);
+    /// # Ok::<_, Error>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn new(index: u64, cid: Cid) -> Self {
+        Self {
+            index,
+            tag: (),
+            cid,
+            annotations: BTreeMap::new(),
+            schema_version: String::new(),
+            created_at: String::new(),
+        }
+    }
+}
+
+impl<T> Found<T> {
+    /// The same with another tag.
+    #[must_use]
+    pub fn with_tag<U>(self, tag: U) -> Found<U> {
+        Found {
+            index: self.index,
+            tag,
+            cid: self.cid,
+            annotations: self.annotations,
+            schema_version: self.schema_version,
+            created_at: self.created_at,
+        }
+    }
+}
+
 /// Looks up a stream of refs.
 pub trait LookupExt: Stream + Sized {
     /// Looks up each ref of this stream in the store behind `client`, over one call at

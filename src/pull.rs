@@ -31,6 +31,57 @@ pub struct Pulled<T = ()> {
     pub record: Record,
 }
 
+impl Pulled {
+    /// A result for tests of your own pipeline, without a tag. Whether `record` has this CID is not
+    /// checked.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use agntcy_dir_stream::{Error, ErrorKind, Failed, Pulled};
+    /// use futures::{Stream, TryStreamExt, stream};
+    ///
+    /// /// What is to be tested: the names of all records, or the first error.
+    /// async fn names(results: impl Stream<Item = PullResult<Cid>>) -> Result<Vec<String>, Error> {
+    ///     let named = results.map_ok(|pulled| pulled.record.name().unwrap_or("?").to_owned());
+    ///     Ok(named.try_collect().await?)
+    /// }
+    ///
+    /// # futures::executor::block_on(async {
+    /// let record: Record = r#"{"name": "a"}"#.parse()?;
+    /// let cid = record.cid()?;
+    /// let pulled = Pulled::new(0, cid, record);
+    /// let missing = Failed::new(1, cid, Error::new(ErrorKind::NotFound, "no such record"));
+    ///
+    /// assert_eq!(names(stream::iter([Ok(pulled.clone())])).await?, ["a"]);
+    /// let error = names(stream::iter([Ok(pulled), Err(missing)])).await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::NotFound);
+    /// # Ok::<_, Error>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn new(index: u64, cid: Cid, record: Record) -> Self {
+        Self {
+            index,
+            tag: (),
+            cid,
+            record,
+        }
+    }
+}
+
+impl<T> Pulled<T> {
+    /// The same with another tag.
+    #[must_use]
+    pub fn with_tag<U>(self, tag: U) -> Pulled<U> {
+        Pulled {
+            index: self.index,
+            tag,
+            cid: self.cid,
+            record: self.record,
+        }
+    }
+}
+
 /// Pulls a stream of refs.
 pub trait PullExt: Stream + Sized {
     /// Pulls the record of each ref of this stream from the store behind `client`, over one call at

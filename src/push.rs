@@ -33,6 +33,59 @@ pub struct Pushed<T = ()> {
     pub already_stored: bool,
 }
 
+impl Pushed {
+    /// A result for tests of your own pipeline: a record that was not there before, without a tag.
+    ///
+    /// The other fields can be set afterwards.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use agntcy_dir_stream::{Error, ErrorKind, Failed, Pushed};
+    /// use futures::{Stream, StreamExt, stream};
+    ///
+    /// /// What is to be tested: the files whose records are new in the directory.
+    /// async fn new_files(results: impl Stream<Item = PushResult<&'static str>>) -> Vec<&'static str> {
+    ///     let new = results.filter_map(async |result| result.ok().filter(|pushed| !pushed.already_stored));
+    ///     new.map(|pushed| pushed.tag).collect().await
+    /// }
+    ///
+    /// # futures::executor::block_on(async {
+    /// let cid = r#"{"name": "a"}"#.parse::<Record>()?.cid()?;
+    /// let new = Pushed::new(0, cid).with_tag("a.json");
+    /// let mut old = Pushed::new(1, cid).with_tag("b.json");
+    /// old.already_stored = true;
+    /// let error = Error::new(ErrorKind::Rejected, "no schema version");
+    /// let bad = Failed::new(2, Record::default(), error).with_tag("c.json");
+    ///
+    /// let results = stream::iter([Ok(new), Ok(old), Err(bad)]);
+    /// assert_eq!(new_files(results).await, ["a.json"]);
+    /// # Ok::<_, Error>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn new(index: u64, cid: Cid) -> Self {
+        Self {
+            index,
+            tag: (),
+            cid,
+            already_stored: false,
+        }
+    }
+}
+
+impl<T> Pushed<T> {
+    /// The same with another tag.
+    #[must_use]
+    pub fn with_tag<U>(self, tag: U) -> Pushed<U> {
+        Pushed {
+            index: self.index,
+            tag,
+            cid: self.cid,
+            already_stored: self.already_stored,
+        }
+    }
+}
+
 /// Pushes a stream of records.
 pub trait PushExt: Stream + Sized {
     /// Pushes each record of this stream to the store behind `client`, over one call at
