@@ -119,7 +119,7 @@ pub use crate::breaker::CircuitBreaker;
 pub use crate::cid::Cid;
 pub use crate::client::{Client, Compression};
 pub use crate::delete::{DeleteExt, DeleteResult, Deleted};
-pub use crate::engine::{Adapter, ItemResult, Leftover, Remainder};
+pub use crate::engine::{Adapter, BoxAdapter, ItemResult, Leftover, Remainder};
 pub use crate::error::{Error, ErrorKind, Failed};
 pub use crate::item::{Tagged, ToCid};
 pub use crate::lookup::{Found, LookupExt, LookupResult};

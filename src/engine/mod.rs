@@ -10,7 +10,7 @@ mod remainder;
 mod tick;
 mod window;
 
-pub use self::adapter::Adapter;
+pub use self::adapter::{Adapter, BoxAdapter};
 pub(crate) use self::driver::drive;
 pub(crate) use self::nodes::{Method, Methods};
 pub(crate) use self::operation::Operation;
