@@ -6,7 +6,7 @@ use crate::cid::Cid;
 use crate::client::Client;
 use crate::engine::{Acknowledged, Adapter, Lost, Method, Methods, Operation, drive};
 use crate::error::{Error, ErrorKind, Failed};
-use crate::item::Tagged;
+use crate::item::PushItem;
 use crate::options::Options;
 use crate::record::{MAX_RECORD_LEN, Record};
 use crate::record_ref as refs;
@@ -170,7 +170,7 @@ pub trait PushExt: Stream + Sized {
         client: &Client,
     ) -> Adapter<Self, impl Stream<Item = PushResult<T>> + use<Self, T>>
     where
-        Self::Item: Tagged<Input = Record, Tag = T>,
+        Self::Item: PushItem<T>,
     {
         // Not by way of the other method: `drive` says why.
         let options = Options::new();
@@ -184,7 +184,7 @@ pub trait PushExt: Stream + Sized {
         options: &Options,
     ) -> Adapter<Self, impl Stream<Item = PushResult<T>> + use<Self, T>>
     where
-        Self::Item: Tagged<Input = Record, Tag = T>,
+        Self::Item: PushItem<T>,
     {
         drive("push", self, Push::new(options), client, options)
     }
