@@ -11,6 +11,7 @@ use crate::error::{Error, Failed};
 use crate::item::{Tagged, ToCid};
 use crate::options::Options;
 use crate::record_ref;
+use crate::single::{once, only};
 
 /// What [`delete_from`](DeleteExt::delete_from) yields for each ref of type `R`.
 pub type DeleteResult<R, T = ()> = Result<Deleted<T>, Failed<R, T>>;
@@ -25,6 +26,52 @@ pub struct Deleted<T = ()> {
     pub tag: T,
     /// The CID that is gone, whether or not it was there before.
     pub cid: Cid,
+}
+
+impl Deleted {
+    /// A result for tests of your own pipeline, without a tag.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use agntcy_dir_stream::{Deleted, Error, ErrorKind, Failed};
+    /// use futures::{Stream, StreamExt, stream};
+    ///
+    /// /// What is to be tested: the rows that can go, since their record is gone.
+    /// async fn gone(results: impl Stream<Item = DeleteResult<Cid, u32>>) -> Vec<u32> {
+    ///     let gone = results.filter_map(|result| std::future::ready(result.ok()));
+    ///     gone.map(|deleted| deleted.tag).collect().await
+    /// }
+    ///
+    /// # futures::executor::block_on(async {
+    /// let cid = r#"{"name": "a"}"#.parse::<Record>()?.cid()?;
+    /// let deleted = Deleted::new(0, cid).with_tag(7);
+    /// let error = Error::new(ErrorKind::OutcomeUnknown, "the call broke");
+    /// let failed = Failed::new(1, cid, error).with_tag(8);
+    ///
+    /// assert_eq!(gone(stream::iter([Ok(deleted), Err(failed)])).await, [7]);
+    /// # Ok::<_, Error>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn new(index: u64, cid: Cid) -> Self {
+        Self {
+            index,
+            tag: (),
+            cid,
+        }
+    }
+}
+
+impl<T> Deleted<T> {
+    /// The same with another tag.
+    #[must_use]
+    pub fn with_tag<U>(self, tag: U) -> Deleted<U> {
+        Deleted {
+            index: self.index,
+            tag,
+            cid: self.cid,
+        }
+    }
 }
 
 /// Deletes a stream of refs.
@@ -126,6 +173,43 @@ pub trait DeleteExt: Stream + Sized {
 }
 
 impl<S: Stream> DeleteExt for S {}
+
+impl Client {
+    /// Deletes one record, as [`delete_from`](DeleteExt::delete_from) does with the default [`Options`].
+    ///
+    /// It is a call of its own. For more than a few records, use the adapter.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let cid = client.push(record).await?.cid;
+    /// client.delete(cid).await?;
+    /// assert!(client.lookup(cid).await.is_err());
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of `delete_from`. Deleting what is not there is a success.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future resets the call. The record may or may not be deleted.
+    ///
+    /// # Panics
+    ///
+    /// When it is polled outside of a tokio runtime with its timers enabled.
+    pub async fn delete<R: ToCid>(&self, item: R) -> DeleteResult<R> {
+        only(once(item).delete_from(self)).await
+    }
+}
 
 struct Delete<R> {
     refs: PhantomData<fn(R)>,

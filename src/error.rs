@@ -268,7 +268,27 @@ enum Cause {
 }
 
 impl Error {
-    pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+    /// An error for tests of your own pipeline, which says what is wrong in words.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use agntcy_dir_stream::{Error, ErrorKind, Failed};
+    /// use futures::{Stream, StreamExt, stream};
+    ///
+    /// /// What is to be tested: whether to wake somebody up.
+    /// async fn is_refused(results: impl Stream<Item = PushResult>) -> bool {
+    ///     let denied = |result: PushResult| result.is_err_and(|failed| failed.kind() == ErrorKind::Denied);
+    ///     results.any(|result| std::future::ready(denied(result))).await
+    /// }
+    ///
+    /// # futures::executor::block_on(async {
+    /// let failed = |kind| Err(Failed::new(0, Record::default(), Error::new(kind, "by hand")));
+    /// assert!(is_refused(stream::iter([failed(ErrorKind::NotSent), failed(ErrorKind::Denied)])).await);
+    /// assert!(!is_refused(stream::iter([failed(ErrorKind::NotSent)])).await);
+    /// # });
+    /// ```
+    #[must_use]
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Inner {
             kind,
             message: message.into(),
@@ -281,18 +301,37 @@ impl Error {
         Self::new(kind, "").with_status(status)
     }
 
-    /// With the last that the server or the transport said.
-    pub(crate) fn with_status(mut self, status: Arc<Status>) -> Self {
-        self.0.cause = Cause::Status(status);
+    /// The same with a gRPC status behind it, as the last that the server or the transport said. It takes
+    /// the place of a source. Its words stand behind the message; with an empty message, alone.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::{Code, Error, ErrorKind, Status};
+    ///
+    /// /// What is to be tested: whether the server has too much to do.
+    /// fn is_overload(error: &Error) -> bool {
+    ///     error.status().is_some_and(|status| status.code() == Code::ResourceExhausted)
+    /// }
+    ///
+    /// let status = Status::resource_exhausted("too many calls");
+    /// let error = Error::new(ErrorKind::NotSent, "no answer in 10 s").with_status(status);
+    /// assert!(is_overload(&error));
+    /// assert_eq!(error.to_string(), "not sent: no answer in 10 s: too many calls");
+    /// ```
+    #[must_use]
+    pub fn with_status(mut self, status: impl Into<Arc<Status>>) -> Self {
+        self.0.cause = Cause::Status(status.into());
         self
     }
 
     /// An item that must not be sent, and why: for implementors of [`ToCid`](crate::ToCid).
+    #[must_use]
     pub fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Invalid, message)
     }
 
-    pub(crate) fn with_source(mut self, source: impl Into<Source>) -> Self {
+    /// The same with a [source](StdError::source), in place of a status.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.cause = Cause::Other(source.into());
         self
     }
@@ -405,7 +444,58 @@ pub struct Failed<I, T = ()> {
     pub error: Error,
 }
 
+impl<I> Failed<I> {
+    /// A result for tests of your own pipeline: an item that never left (no `attempts`), without a tag.
+    ///
+    /// The other fields can be set afterwards.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use agntcy_dir_stream::{Error, ErrorKind, Failed};
+    /// use futures::{Stream, StreamExt, stream};
+    ///
+    /// /// What is to be tested: what a later run is to push again.
+    /// async fn later(results: impl Stream<Item = PushResult>) -> Vec<Record> {
+    ///     let failed = results.filter_map(|result| std::future::ready(result.err()));
+    ///     let later = failed.filter(|failed| std::future::ready(!failed.error.is_of_item()));
+    ///     later.map(|failed| failed.input).collect().await
+    /// }
+    ///
+    /// # futures::executor::block_on(async {
+    /// let [bad, good]: [Record; 2] = [r#"{"name": "a"}"#.parse()?, r#"{"name": "b"}"#.parse()?];
+    /// let refused = Failed::new(0, bad, Error::new(ErrorKind::Rejected, "no schema version"));
+    /// let mut lost = Failed::new(1, good.clone(), Error::new(ErrorKind::OutcomeUnknown, "the call broke"));
+    /// lost.attempts = 1;
+    ///
+    /// assert_eq!(later(stream::iter([Err(refused), Err(lost)])).await, [good]);
+    /// # Ok::<_, Error>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn new(index: u64, input: I, error: Error) -> Self {
+        Self {
+            index,
+            input,
+            tag: (),
+            attempts: 0,
+            error,
+        }
+    }
+}
+
 impl<I, T> Failed<I, T> {
+    /// The same with another tag.
+    #[must_use]
+    pub fn with_tag<U>(self, tag: U) -> Failed<I, U> {
+        Failed {
+            index: self.index,
+            input: self.input,
+            tag,
+            attempts: self.attempts,
+            error: self.error,
+        }
+    }
+
     /// What went wrong, as a class: short for `self.error.kind()`.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -516,7 +606,7 @@ mod tests {
     fn display_has_the_reason_and_the_last_words() {
         let error = Error::new(ErrorKind::OutcomeUnknown, "no answer in 10 s");
         assert_eq!(error.to_string(), "outcome unknown: no answer in 10 s");
-        let error = error.with_status(Status::unavailable("no upstream").into());
+        let error = error.with_status(Status::unavailable("no upstream"));
         assert_eq!(
             error.to_string(),
             "outcome unknown: no answer in 10 s: no upstream"

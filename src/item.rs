@@ -29,6 +29,13 @@ use crate::record::Record;
 /// let row = Row { id: 7, cid: "oops".into() };
 /// assert_eq!(row.to_cid().unwrap_err().to_string(), "invalid: `oops` is not a CID");
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a ref: it gives no CID",
+    label = "items are refs, or `(ref, tag)`",
+    note = "a ref is a `Cid`, its text, a `Record`, or a type of yours that implements `ToCid`",
+    note = "`Result` items: handle the errors first, as in `.filter_map(async |item| item.ok())`",
+    note = "items with a tag: the ref comes first, as in `.map(|(tag, cid)| (cid, tag))`; several tags are one, `(cid, (a, b))`"
+)]
 pub trait ToCid {
     /// The CID.
     ///
@@ -98,6 +105,13 @@ impl<R: ToCid + ?Sized> ToCid for Arc<R> {
 /// The tag is whatever should come back with the result: an acknowledgement handle, a file name, a
 /// row id. There is no bound on it, and nothing is cloned. For all there is to tag, this trait is
 /// implemented already.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither a ref nor `(ref, tag)`",
+    label = "items are refs, or `(ref, tag)`",
+    note = "a ref is a `Cid`, its text, a `Record`, or a type of yours that implements `ToCid`",
+    note = "`Result` items: handle the errors first, as in `.filter_map(async |item| item.ok())`",
+    note = "items with a tag: the ref comes first, as in `.map(|(tag, cid)| (cid, tag))`; several tags are one, `(cid, (a, b))`"
+)]
 pub trait Tagged: sealed::Sealed {
     /// A [`Record`] for a push, a ref for the others.
     type Input;
@@ -125,6 +139,24 @@ impl<I: ToCid, T> Tagged for (I, T) {
         self
     }
 }
+
+/// An item of a push: a [`Record`], or a record with a tag, `(Record, T)`.
+///
+/// It says the same as `Tagged<Input = Record, Tag = T>`, and lets the compiler say what to write in place
+/// of other items.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be pushed: it is neither a `Record` nor `(Record, tag)`",
+    label = "items are `Record`, or `(Record, tag)`",
+    note = "`Result` items: handle the errors first, as in `.filter_map(async |item| item.ok())`",
+    note = "JSON text: `text.parse::<Record>()`; `serde_json::Value`: `Record::try_from(value)`; a type of yours: `Record::from_serialize(&value)`",
+    note = "items with a tag: the record comes first, as in `.map(|(tag, record)| (record, tag))`; several tags are one, `(record, (a, b))`",
+    note = "borrowed records: `.map(Record::clone)`, which copies no data"
+)]
+pub trait PushItem<T>: Tagged<Input = Record, Tag = T> {}
+
+impl PushItem<()> for Record {}
+
+impl<T> PushItem<T> for (Record, T) {}
 
 mod sealed {
     use super::ToCid;

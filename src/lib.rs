@@ -96,6 +96,9 @@
 //! [`Stream`]: futures_core::Stream
 //! [`FusedStream`]: futures_core::FusedStream
 
+// On docs.rs, what a feature brings is marked with its name.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod breaker;
 mod cid;
 mod client;
@@ -115,6 +118,7 @@ mod record_ref;
 mod retry;
 #[cfg(feature = "server")]
 pub mod server;
+mod single;
 mod stats;
 mod verdict;
 
@@ -129,9 +133,9 @@ pub use crate::breaker::CircuitBreaker;
 pub use crate::cid::Cid;
 pub use crate::client::{Client, Compression};
 pub use crate::delete::{DeleteExt, DeleteResult, Deleted};
-pub use crate::engine::{Adapter, ItemResult, Leftover, Remainder};
+pub use crate::engine::{Adapter, BoxAdapter, ItemResult, Leftover, Remainder};
 pub use crate::error::{Error, ErrorKind, Failed};
-pub use crate::item::{Tagged, ToCid};
+pub use crate::item::{PushItem, Tagged, ToCid};
 pub use crate::lookup::{Found, LookupExt, LookupResult};
 pub use crate::options::Options;
 pub use crate::pull::{PullExt, PullResult, Pulled};

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Failed};
 use crate::item::{Tagged, ToCid};
 use crate::options::Options;
 use crate::record_ref;
+use crate::single::{once, only};
 
 /// What [`lookup_in`](LookupExt::lookup_in) yields for each ref of type `R`.
 pub type LookupResult<R, T = ()> = Result<Found<T>, Failed<R, T>>;
@@ -32,6 +33,63 @@ pub struct Found<T = ()> {
     pub schema_version: String,
     /// When the record was made, as the server writes it: RFC 3339 by convention, unchecked.
     pub created_at: String,
+}
+
+impl Found {
+    /// A result for tests of your own pipeline, without a tag and with empty metadata.
+    ///
+    /// The other fields can be set afterwards.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use agntcy_dir_stream::{Error, ErrorKind, Failed, Found};
+    /// use futures::{Stream, StreamExt, stream};
+    ///
+    /// /// What is to be tested: how many records follow an old schema.
+    /// async fn old(results: impl Stream<Item = LookupResult<Cid>>) -> usize {
+    ///     let old = results.filter(|result| {
+    ///         let is_old = result.as_ref().is_ok_and(|found| found.schema_version.starts_with("0."));
+    ///         std::future::ready(is_old)
+    ///     });
+    ///     old.count().await
+    /// }
+    ///
+    /// # futures::executor::block_on(async {
+    /// let cid = r#"{"name": "a"}"#.parse::<Record>()?.cid()?;
+    /// let mut found = Found::new(0, cid);
+    /// found.schema_version = "0.8.0".to_owned();
+    /// let missing = Failed::new(1, cid, Error::new(ErrorKind::NotFound, "no such record"));
+    ///
+    /// assert_eq!(old(stream::iter([Ok(found), Err(missing)])).await, 1);
+    /// # Ok::<_, Error>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn new(index: u64, cid: Cid) -> Self {
+        Self {
+            index,
+            tag: (),
+            cid,
+            annotations: BTreeMap::new(),
+            schema_version: String::new(),
+            created_at: String::new(),
+        }
+    }
+}
+
+impl<T> Found<T> {
+    /// The same with another tag.
+    #[must_use]
+    pub fn with_tag<U>(self, tag: U) -> Found<U> {
+        Found {
+            index: self.index,
+            tag,
+            cid: self.cid,
+            annotations: self.annotations,
+            schema_version: self.schema_version,
+            created_at: self.created_at,
+        }
+    }
 }
 
 /// Looks up a stream of refs.
@@ -130,6 +188,42 @@ pub trait LookupExt: Stream + Sized {
 }
 
 impl<S: Stream> LookupExt for S {}
+
+impl Client {
+    /// Looks up one record, as [`lookup_in`](LookupExt::lookup_in) does with the default [`Options`].
+    ///
+    /// It is a call of its own. For more than a few records, use the adapter.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let cid = client.push(record).await?.cid;
+    /// assert_eq!(client.lookup(cid).await?.schema_version, "1.0.0");
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of `lookup_in`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future resets the call. Nothing is changed on the server.
+    ///
+    /// # Panics
+    ///
+    /// When it is polled outside of a tokio runtime with its timers enabled.
+    pub async fn lookup<R: ToCid>(&self, item: R) -> LookupResult<R> {
+        only(once(item).lookup_in(self)).await
+    }
+}
 
 struct Lookup<R> {
     verify: bool,

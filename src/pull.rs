@@ -12,6 +12,7 @@ use crate::item::{Tagged, ToCid};
 use crate::options::Options;
 use crate::record::Record;
 use crate::record_ref;
+use crate::single::{once, only};
 
 /// What [`pull_from`](PullExt::pull_from) yields for each ref of type `R`.
 pub type PullResult<R, T = ()> = Result<Pulled<T>, Failed<R, T>>;
@@ -28,6 +29,57 @@ pub struct Pulled<T = ()> {
     pub cid: Cid,
     /// The record.
     pub record: Record,
+}
+
+impl Pulled {
+    /// A result for tests of your own pipeline, without a tag. Whether `record` has this CID is not
+    /// checked.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use agntcy_dir_stream::{Error, ErrorKind, Failed, Pulled};
+    /// use futures::{Stream, TryStreamExt, stream};
+    ///
+    /// /// What is to be tested: the names of all records, or the first error.
+    /// async fn names(results: impl Stream<Item = PullResult<Cid>>) -> Result<Vec<String>, Error> {
+    ///     let named = results.map_ok(|pulled| pulled.record.name().unwrap_or("?").to_owned());
+    ///     Ok(named.try_collect().await?)
+    /// }
+    ///
+    /// # futures::executor::block_on(async {
+    /// let record: Record = r#"{"name": "a"}"#.parse()?;
+    /// let cid = record.cid()?;
+    /// let pulled = Pulled::new(0, cid, record);
+    /// let missing = Failed::new(1, cid, Error::new(ErrorKind::NotFound, "no such record"));
+    ///
+    /// assert_eq!(names(stream::iter([Ok(pulled.clone())])).await?, ["a"]);
+    /// let error = names(stream::iter([Ok(pulled), Err(missing)])).await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::NotFound);
+    /// # Ok::<_, Error>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn new(index: u64, cid: Cid, record: Record) -> Self {
+        Self {
+            index,
+            tag: (),
+            cid,
+            record,
+        }
+    }
+}
+
+impl<T> Pulled<T> {
+    /// The same with another tag.
+    #[must_use]
+    pub fn with_tag<U>(self, tag: U) -> Pulled<U> {
+        Pulled {
+            index: self.index,
+            tag,
+            cid: self.cid,
+            record: self.record,
+        }
+    }
 }
 
 /// Pulls a stream of refs.
@@ -128,6 +180,42 @@ pub trait PullExt: Stream + Sized {
 }
 
 impl<S: Stream> PullExt for S {}
+
+impl Client {
+    /// Pulls one record, as [`pull_from`](PullExt::pull_from) does with the default [`Options`].
+    ///
+    /// It is a call of its own. For more than a few records, use the adapter.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let cid = client.push(record.clone()).await?.cid;
+    /// assert_eq!(client.pull(cid).await?.record, record);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of `pull_from`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future resets the call. Nothing is changed on the server.
+    ///
+    /// # Panics
+    ///
+    /// When it is polled outside of a tokio runtime with its timers enabled.
+    pub async fn pull<R: ToCid>(&self, item: R) -> PullResult<R> {
+        only(once(item).pull_from(self)).await
+    }
+}
 
 struct Pull<R> {
     verify: bool,

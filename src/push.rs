@@ -6,10 +6,11 @@ use crate::cid::Cid;
 use crate::client::Client;
 use crate::engine::{Acknowledged, Adapter, LostAnswer, Method, Methods, Operation, drive};
 use crate::error::{Error, ErrorKind, Failed};
-use crate::item::Tagged;
+use crate::item::PushItem;
 use crate::options::Options;
 use crate::record::{MAX_RECORD_LEN, Record};
 use crate::record_ref;
+use crate::single::{once, only};
 
 /// What [`push_to`](PushExt::push_to) yields for each record.
 pub type PushResult<T = ()> = Result<Pushed<T>, Failed<Record, T>>;
@@ -30,6 +31,59 @@ pub struct Pushed<T = ()> {
     /// A server over a registry answers to a record that it has as to a new one, which does not
     /// show here.
     pub already_stored: bool,
+}
+
+impl Pushed {
+    /// A result for tests of your own pipeline: a record that was not there before, without a tag.
+    ///
+    /// The other fields can be set afterwards.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use agntcy_dir_stream::{Error, ErrorKind, Failed, Pushed};
+    /// use futures::{Stream, StreamExt, stream};
+    ///
+    /// /// What is to be tested: the files whose records are new in the directory.
+    /// async fn new_files(results: impl Stream<Item = PushResult<&'static str>>) -> Vec<&'static str> {
+    ///     let new = results.filter_map(async |result| result.ok().filter(|pushed| !pushed.already_stored));
+    ///     new.map(|pushed| pushed.tag).collect().await
+    /// }
+    ///
+    /// # futures::executor::block_on(async {
+    /// let cid = r#"{"name": "a"}"#.parse::<Record>()?.cid()?;
+    /// let new = Pushed::new(0, cid).with_tag("a.json");
+    /// let mut old = Pushed::new(1, cid).with_tag("b.json");
+    /// old.already_stored = true;
+    /// let error = Error::new(ErrorKind::Rejected, "no schema version");
+    /// let bad = Failed::new(2, Record::default(), error).with_tag("c.json");
+    ///
+    /// let results = stream::iter([Ok(new), Ok(old), Err(bad)]);
+    /// assert_eq!(new_files(results).await, ["a.json"]);
+    /// # Ok::<_, Error>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn new(index: u64, cid: Cid) -> Self {
+        Self {
+            index,
+            tag: (),
+            cid,
+            already_stored: false,
+        }
+    }
+}
+
+impl<T> Pushed<T> {
+    /// The same with another tag.
+    #[must_use]
+    pub fn with_tag<U>(self, tag: U) -> Pushed<U> {
+        Pushed {
+            index: self.index,
+            tag,
+            cid: self.cid,
+            already_stored: self.already_stored,
+        }
+    }
 }
 
 /// Pushes a stream of records.
@@ -116,7 +170,7 @@ pub trait PushExt: Stream + Sized {
         client: &Client,
     ) -> Adapter<Self, impl Stream<Item = PushResult<T>> + use<Self, T>>
     where
-        Self::Item: Tagged<Input = Record, Tag = T>,
+        Self::Item: PushItem<T>,
     {
         // Not by way of the other method: `drive` says why.
         let options = Options::new();
@@ -130,13 +184,53 @@ pub trait PushExt: Stream + Sized {
         options: &Options,
     ) -> Adapter<Self, impl Stream<Item = PushResult<T>> + use<Self, T>>
     where
-        Self::Item: Tagged<Input = Record, Tag = T>,
+        Self::Item: PushItem<T>,
     {
         drive("push", self, Push::new(options), client, options)
     }
 }
 
 impl<S: Stream> PushExt for S {}
+
+impl Client {
+    /// Pushes one record, as [`push_to`](PushExt::push_to) does with the default [`Options`].
+    ///
+    /// It is a call of its own. For more than a few records, use the adapter.
+    ///
+    /// Where the server fails without saying whose fault it is (`Internal`), the other pushes of this client
+    /// tell, as under [`Retry`](crate::Retry). If there were none, that takes two minutes. To wait for
+    /// nothing, use `push_to_with` and [`Retry::off`](crate::Retry::off).
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let cid = record.cid()?;
+    /// assert_eq!(client.push(record).await?.cid, cid);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of `push_to`. The record comes back in the error.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future resets the call. The record may or may not be stored.
+    ///
+    /// # Panics
+    ///
+    /// When it is polled outside of a tokio runtime with its timers enabled.
+    pub async fn push(&self, record: Record) -> PushResult {
+        only(once(record).push_to(self)).await
+    }
+}
 
 struct Push {
     verify: bool,

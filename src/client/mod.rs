@@ -5,7 +5,6 @@ mod connect;
 mod connection;
 mod greeting;
 mod node;
-mod single;
 mod transport;
 
 use std::fmt;

@@ -16,32 +16,123 @@ use crate::stats::{Monitor, Stats, Summary};
 /// How many results are handed out in a row before the task's other work gets a turn.
 const RESULTS_IN_A_ROW: u32 = 128;
 
-/// Stream for the `push_to`, `pull_from`, `lookup_in` and `delete_from` methods: one result for
-/// each item of the input, in input order unless
-/// [`Options::unordered`](crate::Options::unordered) says otherwise.
+/// The stream that `push_to`, `pull_from`, `lookup_in` and `delete_from` return: one result for each
+/// item of the input.
 ///
-/// - It does nothing until it is polled, and spawns no task: the input is polled in place.
-/// - Dropping it resets the call on the wire at once and drops the input; it needs no runtime.
-/// - It is `Send` whenever the input and its items are, and borrows what the input borrows. It is
-///   `Unpin`, whatever the input is.
-/// - [`size_hint`](Stream::size_hint) is what the input promised at the start, less what was
-///   handed out.
-/// - After each 128 results in a row without a wait, one poll yields to the task's scheduler.
+/// - It does nothing until it is polled. It spawns no task: the input is polled in place.
+/// - It is `Send` if the input and its items are. It borrows what the input borrows. It is `Unpin`,
+///   whatever the input is.
+/// - [`size_hint`](Stream::size_hint) is what the input promised at the start, less what was handed out.
+/// - After 128 results in a row without a wait, one poll yields to the task's scheduler.
 ///
-/// Its type has no name. To keep one in a struct, take a [`monitor`](Self::monitor) and box it:
-/// `Pin<Box<dyn Stream<Item = PushResult> + Send>>`.
+/// # Order
+///
+/// Results come in input order, unless [`Options::unordered`] is on. An item that waits for another try
+/// holds back the results behind it. It holds back nothing else: the items behind it are sent and
+/// answered meanwhile.
+///
+/// # Errors
+///
+/// Errors are items: the stream goes on after each. A `try_*` combinator stops at the first error, and
+/// drops the adapter. What each error says of the server is told at [`ErrorKind`](crate::ErrorKind).
+///
+/// # Cancel safety
+///
+/// `next()` can be dropped, as in a `select!`: no result is lost.
+///
+/// Dropping the adapter resets its calls on the wire at once, and drops the input. It needs no runtime
+/// for that. Items that were taken and whose results were not yielded may or may not have been carried
+/// out. They are at most a window ([`Options::window`]). A pull or lookup changes nothing on the server.
+///
+/// # Panics
+///
+/// It panics when it is polled outside of a tokio runtime with its timers enabled.
+///
+/// If the input panics, the panic passes through, and the adapter must not be polled again.
+///
+/// # Recovery
+///
+/// A server ends a call at the first item that it refuses. That item gets the server's status, and a new
+/// call goes on with the items behind it. What was answered is not sent again, but for an item that has to
+/// tell an outage from items at fault ([`Retry`](crate::Retry)).
+///
+/// When a call breaks, stalls, or ends with answers missing, what has no answer is tried again after a
+/// wait. [`Retry`](crate::Retry) says what is tried again, how often and for how long.
+/// [`CircuitBreaker`](crate::CircuitBreaker) says what happens while the server is away. When the server
+/// refuses the caller, all remaining items get that error.
+///
+/// # Ends
+///
+/// The natural end is that of the input, when its last item has its result. A call that the server does
+/// not end within 5 seconds of that is reset. The other ends are [`finish`](Self::finish),
+/// [`drain`](Self::drain), [`into_remainder`](Self::into_remainder), and the drop.
 ///
 /// # Between two polls
 ///
-/// Only the transport moves: requests that are queued leave, answers wait in its buffers. No input
-/// is taken, no timer looked at, no call opened or handed over. [`Retry::timeout`],
-/// [`Options::stall_after`] and [`CircuitBreaker::give_up_after`] do not count that time, but the age
-/// of a call and the deadline of [`drain`](Self::drain) do. After minutes without a poll a server or
-/// proxy may have cut the call, which is recovered from like any other fault.
+/// Only the transport moves: requests that are queued leave, and answers wait in its buffers. The adapter
+/// takes no input, looks at no timer, and opens no call.
+///
+/// [`Retry::timeout`], [`Options::stall_after`] and [`CircuitBreaker::give_up_after`] do not count that
+/// time. The age of a call and the deadline of [`drain`](Self::drain) do. After minutes without a poll a
+/// server or proxy may have cut the call. The adapter recovers from that as from any other fault.
+///
+/// # Its type
+///
+/// `G` is a generator, which has no name. A function returns an adapter as an `impl` type:
+///
+/// ```
+/// use agntcy_dir_stream::prelude::*;
+/// use futures::{Stream, StreamExt, stream};
+///
+/// fn pulled(client: &Client, cids: Vec<Cid>) -> impl Stream<Item = PullResult<Cid>> + use<> {
+///     stream::iter(cids).pull_from(client)
+/// }
+/// ```
+///
+/// In a struct's field, [`erase`](Self::erase) gives it a name, [`BoxAdapter`]. The methods of an adapter
+/// stay:
+///
+/// ```
+/// use agntcy_dir_stream::prelude::*;
+/// use agntcy_dir_stream::{BoxAdapter, Stats};
+/// use futures::stream::{self, BoxStream, StreamExt};
+///
+/// struct Import {
+///     results: BoxAdapter<'static, BoxStream<'static, Record>, PushResult>,
+/// }
+///
+/// impl Import {
+///     fn new(client: &Client, records: Vec<Record>) -> Self {
+///         let records = stream::iter(records).boxed();
+///         Self { results: records.push_to(client).erase() }
+///     }
+///
+///     fn stats(&self) -> Stats {
+///         self.results.stats()
+///     }
+/// }
+/// ```
+///
+/// Where a stream is all that is needed, any box of a stream will do. A [`monitor`](Self::monitor), taken
+/// before, still tells the counts:
+///
+/// ```
+/// use agntcy_dir_stream::prelude::*;
+/// use agntcy_dir_stream::Monitor;
+/// use futures::stream::{BoxStream, StreamExt};
+///
+/// fn deleted<'a>(
+///     client: &Client,
+///     cids: BoxStream<'a, Cid>,
+/// ) -> (Monitor, BoxStream<'a, DeleteResult<Cid>>) {
+///     let results = cids.delete_from(client);
+///     (results.monitor(), results.boxed())
+/// }
+/// ```
 ///
 /// # In spawned tasks
 ///
-/// An adapter may borrow what its input borrows, and a task that is spawned may keep one while it waits:
+/// An adapter may borrow what its input borrows, and a spawned task may keep one while it waits:
 ///
 /// ```
 /// use agntcy_dir_stream::prelude::*;
@@ -61,10 +152,10 @@ const RESULTS_IN_A_ROW: u32 = 128;
 /// # }
 /// ```
 ///
-/// Some combinators of `futures` keep items of the stream before them (`filter`, `chunks`, `buffered`,
-/// `buffer_unordered`). Where that has a closure over borrowed items, the compiler does not see that the
-/// whole is `Send`, and says "implementation of `FnOnce` is not general enough". It says so without an
-/// adapter, too. What helps is a box between the two:
+/// Some combinators of `futures` keep items of the stream before them: `filter`, `chunks`, `buffered`,
+/// `buffer_unordered`. If that stream has a closure over borrowed items, the compiler does not see that the
+/// whole is `Send`. It says "implementation of `FnOnce` is not general enough", with or without an
+/// adapter. A box between the two helps:
 ///
 /// ```
 /// use agntcy_dir_stream::prelude::*;
@@ -100,23 +191,15 @@ const RESULTS_IN_A_ROW: u32 = 128;
 ///
 /// Or let the stream own its items: `stream::iter(cids.to_vec())`.
 ///
-/// # Ends
-///
-/// The natural end is that of the input, when its last item has its result; a call that the server
-/// does not end within 5 seconds of that is reset. Beside it there are [`finish`](Self::finish),
-/// [`drain`](Self::drain), [`into_remainder`](Self::into_remainder), and the drop.
-///
 /// [`Retry::timeout`]: crate::Retry::timeout
 /// [`Options::stall_after`]: crate::Options::stall_after
+/// [`Options::unordered`]: crate::Options::unordered
+/// [`Options::window`]: crate::Options::window
 /// [`CircuitBreaker::give_up_after`]: crate::CircuitBreaker::give_up_after
-///
-/// # Panics
-///
-/// When it is polled outside of a tokio runtime with its timers enabled.
 #[must_use = "streams do nothing unless polled"]
 pub struct Adapter<S, G>
 where
-    G: Stream<Item: ItemResult>,
+    G: Stream<Item: ItemResult> + ?Sized,
 {
     /// The generator, on the heap so that the adapter can be moved and taken apart.
     results: Pin<Box<G>>,
@@ -128,6 +211,14 @@ where
     in_a_row: u32,
     ended: bool,
 }
+
+/// An [`Adapter`] whose generator is erased, over an input `S`, with results `R`. [`Adapter::erase`] makes
+/// it. Like `BoxStream`, it is `Send`, if `S` and `R` are.
+///
+/// It has a name where `S` has one: an input with closures is boxed first. `R` is one of
+/// [`PushResult`](crate::PushResult), [`PullResult`](crate::PullResult),
+/// [`LookupResult`](crate::LookupResult) and [`DeleteResult`](crate::DeleteResult).
+pub type BoxAdapter<'a, S, R> = Adapter<S, dyn Stream<Item = R> + Send + 'a>;
 
 impl<S, G> Adapter<S, G>
 where
@@ -150,6 +241,47 @@ where
         }
     }
 
+    /// The same adapter by a type that can be written: see [`BoxAdapter`]. It costs no allocation.
+    ///
+    /// It is for adapters that are `Send`. One that is not can be boxed as a plain stream.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use agntcy_dir_stream::BoxAdapter;
+    /// use futures::stream::{self, Empty, StreamExt};
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let mut results: BoxAdapter<'_, Empty<Record>, PushResult> =
+    ///     stream::empty().push_to(&client).erase();
+    /// assert!(results.next().await.is_none());
+    /// assert_eq!(results.stats().taken, 0);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    pub fn erase<'a>(self) -> BoxAdapter<'a, S, G::Item>
+    where
+        G: Send + 'a,
+    {
+        Adapter {
+            results: self.results,
+            shared: self.shared,
+            method: self.method,
+            expected: self.expected,
+            handed_out: self.handed_out,
+            in_a_row: self.in_a_row,
+            ended: self.ended,
+        }
+    }
+}
+
+impl<S, G> Adapter<S, G>
+where
+    G: Stream<Item: ItemResult> + ?Sized,
+{
     /// What it has done so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -270,7 +402,7 @@ where
 
 impl<S, G> Stream for Adapter<S, G>
 where
-    G: Stream<Item: ItemResult>,
+    G: Stream<Item: ItemResult> + ?Sized,
 {
     type Item = G::Item;
 
@@ -311,7 +443,7 @@ where
 
 impl<S, G> FusedStream for Adapter<S, G>
 where
-    G: Stream<Item: ItemResult>,
+    G: Stream<Item: ItemResult> + ?Sized,
 {
     fn is_terminated(&self) -> bool {
         self.ended
@@ -320,7 +452,7 @@ where
 
 impl<S, G> fmt::Debug for Adapter<S, G>
 where
-    G: Stream<Item: ItemResult>,
+    G: Stream<Item: ItemResult> + ?Sized,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Adapter")

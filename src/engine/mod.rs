@@ -11,7 +11,7 @@ mod tick;
 mod waited;
 mod window;
 
-pub use self::adapter::Adapter;
+pub use self::adapter::{Adapter, BoxAdapter};
 pub(crate) use self::driver::drive;
 pub(crate) use self::nodes::{Method, Methods};
 pub(crate) use self::operation::Operation;

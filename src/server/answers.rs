@@ -2,7 +2,7 @@
 
 use tonic::Status;
 
-use super::store::{AlreadyStored, Inner, Validation};
+use super::inner::{AlreadyStored, Inner, Validation};
 use crate::cid::Cid;
 use crate::proto::core::{RecordMeta, RecordRef, RecordReferrer, ReferrerRef};
 use crate::proto::store::{

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -12,17 +11,18 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::sync::watch;
+use tokio::time::sleep;
 use tonic::codegen::Service as _;
 
 use super::body::{AnswerBody, RequestBody};
 use super::call::{End, Method};
+use super::control::Control;
 use super::encoding;
 use super::gate::{Gate, Pace};
+use super::inner::Inner;
 use super::live::Live;
 use super::service::Service;
-use super::store::Inner;
 
 /// What a client may send ahead in one call, in bytes. A Go server begins with 64 KiB and widens it
 /// up to 16 MiB as it finds the line to be long; this one is fixed, at about a thousand records.
@@ -47,57 +47,6 @@ const GOING: Duration = Duration::from_secs(10);
 /// How long nothing may come before the client is asked whether it is there. It has hyper's 20
 /// seconds to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
-
-/// What a call can do to its connection.
-#[derive(Default)]
-pub(super) struct Control {
-    cut: Notify,
-    go_away: Notify,
-    calls: AtomicUsize,
-    /// A call was opened or has ended.
-    changed: Notify,
-}
-
-impl Control {
-    /// Breaks it, once what was handed to it before has been written.
-    pub(super) fn cut(&self) {
-        self.cut.notify_one();
-    }
-
-    /// Takes no further call.
-    pub(super) fn go_away(&self) {
-        self.go_away.notify_one();
-    }
-
-    pub(super) fn opened(&self) {
-        self.calls.fetch_add(1, Ordering::AcqRel);
-        self.changed.notify_waiters();
-    }
-
-    pub(super) fn ended(&self) {
-        self.calls.fetch_sub(1, Ordering::AcqRel);
-        self.changed.notify_waiters();
-    }
-
-    fn calls(&self) -> usize {
-        self.calls.load(Ordering::Acquire)
-    }
-
-    /// Waits until there was no call for so long, or for ever. Each change wakes its task.
-    async fn idle(&self, limit: Option<Duration>) {
-        loop {
-            let changed = self.changed.notified();
-            match limit {
-                Some(limit) if self.calls() == 0 => {
-                    if timeout(limit, changed).await.is_err() {
-                        return;
-                    }
-                }
-                _ => changed.await,
-            }
-        }
-    }
-}
 
 /// Serves a connection to its end. When `stop` turns true, the calls that run are finished, and
 /// no other is taken. With `idle`, the same where there was no call for so long, and what says
@@ -174,8 +123,8 @@ pub(super) async fn serve(
             biased;
             // An error here is a client that is gone or speaks something else.
             _ = served => return,
-            () = control.cut.notified() => return,
-            () = control.go_away.notified() => connection.as_mut().graceful_shutdown(),
+            () = control.was_cut() => return,
+            () = control.was_told_to_go() => connection.as_mut().graceful_shutdown(),
             () = stopped(&mut stop), if !stopping => {
                 stopping = true;
                 going = true;

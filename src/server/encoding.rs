@@ -5,7 +5,6 @@ use tonic::Status;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 
-use super::service::Service;
 use crate::proto::store::store_service_server::StoreServiceServer;
 
 /// Those that it knows.
@@ -34,13 +33,13 @@ pub(super) fn is_compressed(metadata: &MetadataMap) -> bool {
     encoding.is_some_and(|encoding| encoding != "identity")
 }
 
-pub(super) fn accept(service: StoreServiceServer<Service>) -> StoreServiceServer<Service> {
+pub(super) fn accept<S>(service: StoreServiceServer<S>) -> StoreServiceServer<S> {
     let known = KNOWN.iter().map(|(_, encoding)| *encoding);
     known.fold(service, StoreServiceServer::accept_compressed)
 }
 
 /// tonic chooses by what the client accepts, for all answers of a call.
-pub(super) fn answer(service: StoreServiceServer<Service>) -> StoreServiceServer<Service> {
+pub(super) fn answer<S>(service: StoreServiceServer<S>) -> StoreServiceServer<S> {
     let known = KNOWN.iter().map(|(_, encoding)| *encoding);
     known.fold(service, StoreServiceServer::send_compressed)
 }

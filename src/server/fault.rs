@@ -13,7 +13,7 @@ use crate::cid::Cid;
 ///
 /// A constructor says what happens, the methods when. A fault happens once, at the first request
 /// that fits all that was said; then it is used up. Of several that fit, the first injected
-/// happens.
+/// happens. [`Store::pending_faults`](super::Store::pending_faults) gives those that wait still.
 ///
 /// ```
 /// use agntcy_dir_stream::server::{Fault, Method};
@@ -167,6 +167,13 @@ impl Faults {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.push(fault);
         self.count.store(waiting.len(), Ordering::Release);
+    }
+
+    /// Those that wait, in the order in which they were injected.
+    pub(super) fn pending(&self) -> Vec<Fault> {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let pending = waiting.iter().filter(|fault| fault.times > 0);
+        pending.cloned().collect()
     }
 
     /// What happens at this request; `is_for` tells whether it is for a record.

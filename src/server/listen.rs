@@ -10,12 +10,12 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::connection;
-use super::store::{Inner, Store};
+use super::inner::Inner;
 
 /// How long to wait when no connection can be accepted, as with no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A store that is being served: [`Store::listen`]. Dropped, it closes the port and breaks all
+/// A store that is being served: [`Store::listen`](super::Store::listen). Dropped, it closes the port and breaks all
 /// connections.
 #[derive(Debug)]
 #[must_use = "dropping it ends the serving"]
@@ -56,11 +56,11 @@ impl Drop for Serving {
     }
 }
 
-pub(super) async fn listen(store: &Store, address: impl ToSocketAddrs) -> io::Result<Serving> {
+pub(super) async fn listen(store: &Arc<Inner>, address: impl ToSocketAddrs) -> io::Result<Serving> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     let (stop, stopped) = watch::channel(false);
-    let acceptor = tokio::spawn(accept(Arc::clone(&store.inner), listener, stopped));
+    let acceptor = tokio::spawn(accept(Arc::clone(store), listener, stopped));
     Ok(Serving {
         address,
         stop,

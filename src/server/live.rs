@@ -7,7 +7,7 @@ use tonic::Status;
 
 use super::budget::{Budget, Share};
 use super::call::Running;
-use super::connection::Control;
+use super::control::Control;
 
 /// What a call takes by itself, in bytes: its task, its stream, and the buffers that tonic gives it.
 const CALL: usize = 16 << 10;

@@ -11,14 +11,14 @@ use tokio::io::DuplexStream;
 use tokio::sync::watch;
 
 use super::connection;
-use super::store::{Inner, Store};
+use super::inner::Inner;
 use crate::client::{Client, Connection};
 
 /// What a pipe holds in each direction, in bytes.
 const PIPE: usize = 64 << 10;
 
-pub(super) fn client(store: &Store) -> Client {
-    let pipes = Pipes(Arc::clone(&store.inner));
+pub(super) fn client(store: &Arc<Inner>) -> Client {
+    let pipes = Pipes(Arc::clone(store));
     let connection = Connection::new(Uri::from_static("http://store.in.memory"), pipes);
     Client::over(Arc::new(connection))
 }

@@ -133,7 +133,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::super::budget::Budget;
-    use super::super::connection::Control;
+    use super::super::control::Control;
     use super::*;
 
     fn messages(max: usize) -> (Arc<Budget>, Messages) {

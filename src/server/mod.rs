@@ -36,15 +36,28 @@
 //! # }
 //! ```
 
+// The files stand in layers; each uses only those above it.
+//
+// 1. content, call (the log), fault, budget, gate, encoding, control
+// 2. inner: what all connections of a store share
+// 3. answers: what the store says to each request
+// 4. live, messages, body: a call that runs, and what comes and goes in it
+// 5. service: how a call runs
+// 6. connection
+// 7. listen, memory: where connections come from
+// 8. store: the public face
+
 mod answers;
 mod body;
 mod budget;
 mod call;
 mod connection;
 mod content;
+mod control;
 mod encoding;
 mod fault;
 mod gate;
+mod inner;
 mod listen;
 mod live;
 mod memory;
@@ -56,5 +69,6 @@ mod tests;
 
 pub use self::call::{Call, End, Method};
 pub use self::fault::Fault;
+pub use self::inner::{AlreadyStored, Validation};
 pub use self::listen::Serving;
-pub use self::store::{AlreadyStored, Builder, Store, Validation};
+pub use self::store::{Builder, Store};

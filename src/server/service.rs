@@ -8,11 +8,11 @@ use tokio::task::yield_now;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::call::{End, Handling, Running};
-use super::connection::Control;
+use super::control::Control;
 use super::encoding;
 use super::fault::What;
+use super::inner::Inner;
 use super::live::Live;
-use super::store::Inner;
 use crate::cid::Cid;
 use crate::proto::core::{RecordMeta, RecordRef};
 use crate::proto::store::store_service_server::{StoreService, StoreServiceServer};

@@ -11,6 +11,7 @@ use super::budget::Budget;
 use super::call::{Call, Hook, Log};
 use super::content::Content;
 use super::fault::{Fault, Faults};
+use super::inner::{AlreadyStored, Inner, Validate, Validation};
 use super::listen::{self, Serving};
 use super::memory;
 use crate::cid::Cid;
@@ -35,47 +36,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 #[derive(Clone)]
 pub struct Store {
     pub(super) inner: Arc<Inner>,
-}
-
-pub(super) struct Inner {
-    pub(super) content: Content,
-    pub(super) faults: Faults,
-    pub(super) log: Arc<Log>,
-    pub(super) validate: Option<Box<Validate>>,
-    pub(super) already_stored: AlreadyStored,
-    pub(super) max_calls: u32,
-    pub(super) max_connections: usize,
-    pub(super) idle_timeout: Duration,
-    pub(super) budget: Arc<Budget>,
-    pub(super) compresses: bool,
-}
-
-type Validate = dyn Fn(&Record) -> Validation + Send + Sync;
-
-/// What a validator says of a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Validation {
-    /// The record is good.
-    Pass,
-    /// The record is bad, for these reasons. The push ends with `InvalidArgument`.
-    Refuse(Vec<String>),
-    /// The validator itself failed, for this reason. The push ends with `Internal`
-    /// `failed to validate record: …`, as when a real server cannot reach its schema service. A
-    /// reason that ends in `HTTP 503` reads as an outage, one in `HTTP 404` as a schema version that
-    /// nobody serves: see [`Verdict`](crate::Verdict).
-    Fail(String),
-}
-
-/// What the store answers to a push of a record that it has already. Real servers differ.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum AlreadyStored {
-    /// `Internal`, which ends the call: a real server over a local folder, its default.
-    #[default]
-    Error,
-    /// The record's CID, as for a new record: a real server over a registry.
-    Ref,
 }
 
 /// Sets a [`Store`] up: [`Store::builder`].
@@ -229,7 +189,7 @@ impl Store {
     /// connection of its own, which is made with the first call and again when it breaks.
     #[must_use]
     pub fn client(&self) -> Client {
-        memory::client(self)
+        memory::client(&self.inner)
     }
 
     /// Serves this store on a TCP address, such as `127.0.0.1:8888`, or `127.0.0.1:0` for any
@@ -242,7 +202,7 @@ impl Store {
     ///
     /// Those of binding the address.
     pub async fn listen(&self, address: impl ToSocketAddrs) -> io::Result<Serving> {
-        listen::listen(self, address).await
+        listen::listen(&self.inner, address).await
     }
 
     /// How many records there are.
@@ -295,6 +255,36 @@ impl Store {
     /// Has a fault wait for its request.
     pub fn inject(&self, fault: Fault) {
         self.inner.faults.inject(fault);
+    }
+
+    /// The injected faults that are not used up, in the order in which they were injected.
+    ///
+    /// A fault that is set to happen several [`times`](Fault::times) is among them until the last,
+    /// with the number of times that are left.
+    ///
+    /// A test that ends with this shows that what it was to survive has happened:
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use agntcy_dir_stream::server::{Fault, Method, Store};
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::new();
+    /// store.inject(Fault::cut().on(Method::Push));
+    /// store.inject(Fault::cut().on(Method::Delete));
+    ///
+    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// store.client().push(record).await?;
+    ///
+    /// let pending = store.pending_faults();
+    /// assert_eq!(pending.len(), 1, "nothing was deleted: {pending:?}");
+    /// # Ok(())
+    /// # }
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    #[must_use]
+    pub fn pending_faults(&self) -> Vec<Fault> {
+        self.inner.faults.pending()
     }
 
     /// The calls that the store has seen, the oldest first: at most the last 10,000.

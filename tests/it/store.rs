@@ -292,8 +292,15 @@ async fn faults_happen_where_they_were_asked_for() {
     assert_eq!(answers.len(), 3);
 
     store.inject(Fault::wrong_answer().at(1).times(2));
+    store.inject(Fault::stall().on(Method::Delete).times(0));
     let (answers, end) = foreign.refs::<Record>(Method::Pull, &refs).await;
     end.unwrap();
+    let pending = format!("{:?}", store.pending_faults());
+    assert!(
+        pending.contains("Wrong") && pending.contains("times: 1"),
+        "{pending}"
+    );
+    assert_eq!(store.pending_faults().len(), 1, "what is left of the two");
     assert_eq!(answers[0], record(0));
     assert_ne!(answers[1], record(1));
     let (answers, end) = foreign.refs::<Text>(Method::Lookup, &refs).await;
@@ -320,4 +327,6 @@ async fn faults_happen_where_they_were_asked_for() {
     assert!(std::error::Error::source(&status).is_some(), "{status:?}");
     assert!(answers <= 2);
     assert_eq!(store.len(), 2);
+
+    assert_eq!(format!("{:?}", store.pending_faults()), "[]");
 }

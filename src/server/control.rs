@@ -1,0 +1,68 @@
+//! What a call can do to its connection, and the connection's count of its calls.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+/// What a call can do to its connection.
+#[derive(Default)]
+pub(super) struct Control {
+    cut: Notify,
+    go_away: Notify,
+    calls: AtomicUsize,
+    /// A call was opened or has ended.
+    changed: Notify,
+}
+
+impl Control {
+    /// Breaks it, once what was handed to it before has been written.
+    pub(super) fn cut(&self) {
+        self.cut.notify_one();
+    }
+
+    /// Takes no further call.
+    pub(super) fn go_away(&self) {
+        self.go_away.notify_one();
+    }
+
+    /// Waits until a call cuts it.
+    pub(super) async fn was_cut(&self) {
+        self.cut.notified().await;
+    }
+
+    /// Waits until a call has it go away.
+    pub(super) async fn was_told_to_go(&self) {
+        self.go_away.notified().await;
+    }
+
+    pub(super) fn opened(&self) {
+        self.calls.fetch_add(1, Ordering::AcqRel);
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn ended(&self) {
+        self.calls.fetch_sub(1, Ordering::AcqRel);
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Acquire)
+    }
+
+    /// Waits until there was no call for so long, or for ever. Each change wakes its task.
+    pub(super) async fn idle(&self, limit: Option<Duration>) {
+        loop {
+            let changed = self.changed.notified();
+            match limit {
+                Some(limit) if self.calls() == 0 => {
+                    if timeout(limit, changed).await.is_err() {
+                        return;
+                    }
+                }
+                _ => changed.await,
+            }
+        }
+    }
+}
