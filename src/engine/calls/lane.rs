@@ -18,16 +18,16 @@ use crate::engine::waited::Waited;
 use crate::engine::window::flight::{End, EndedBy, Flight};
 use crate::options::Options;
 
-/// How long the transport may take to open a call before it counts as held up: the server may allow
-/// no more than run.
+/// How long the transport may take to start a call before the call counts as delayed. The server may allow no more
+/// calls than run.
 const LATE: Duration = Duration::from_millis(250);
 
 pub(crate) struct Lane<R, A> {
     pub(crate) flight: Flight,
     pub(crate) route: Route,
-    /// What had happened on its node when it last proved that the node is there.
+    /// The last incident on its node when it had its latest answer, or was opened.
     pub(crate) seen: Incident,
-    /// Before its first request left.
+    /// A moment before its first request left.
     pub(crate) left: Moment,
     /// Requests on their way from the window to the call; empty between polls.
     pub(crate) batch: VecDeque<R>,
@@ -47,13 +47,13 @@ pub(crate) struct Lane<R, A> {
     probe: Option<Probe>,
 }
 
-/// How far the transport is with opening it.
+/// Whether the transport has started a call, which it does by asking for the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Start {
     Pending,
-    /// It should have asked for the requests by now.
+    /// It should have started by now.
     Delayed,
-    /// It has asked for the requests.
+    /// It has started.
     Done,
 }
 
@@ -111,7 +111,7 @@ where
         self.call.send(&mut self.batch);
     }
 
-    /// Sends nothing more by it. Its end is awaited from now on.
+    /// Half-closes the call: it carries no more items, and has to end.
     pub(crate) fn close(&mut self, waited: Waited) {
         if !self.call.is_finished() {
             self.call.finish();
@@ -123,7 +123,7 @@ where
         self.call.is_finished()
     }
 
-    /// Whether the transport has asked for its requests; if not, the task is woken when it does.
+    /// Whether the transport has started the call. If not, the task is woken when it does.
     pub(crate) fn is_started(&mut self, cx: &Context<'_>) -> bool {
         if self.start != Start::Done && self.call.is_started(cx) {
             self.start = Start::Done;
@@ -131,20 +131,19 @@ where
         self.was_started()
     }
 
-    /// The same, as far as it was noticed. (It is not, where there is one lane at most.)
+    /// Whether [`is_started`](Self::is_started) has been true. Where there is one lane at most, nobody asks that.
     pub(crate) fn was_started(&self) -> bool {
         self.start == Start::Done
     }
 
-    /// Others had answers, or it is late.
+    /// Other calls had answers before this one was started, or it is late.
     pub(crate) fn mark_delayed(&mut self) {
         if self.start == Start::Pending {
             self.start = Start::Delayed;
         }
     }
 
-    /// Whether the transport has not asked for its requests though it should have, as where the
-    /// server allows no further call.
+    /// Whether the transport should have started the call and has not, as where the server allows no further call.
     pub(crate) fn is_delayed(&self) -> bool {
         self.start == Start::Delayed
     }
@@ -159,7 +158,7 @@ where
         event
     }
 
-    /// When the transport should have asked for its requests.
+    /// When the transport should have started the call, if it has not.
     pub(crate) fn late_at(&self) -> Option<Waited> {
         self.opened
             .checked_add(LATE)
@@ -181,9 +180,9 @@ where
         is_due(self.stalls_at(limit, waits_for_connection))
     }
 
-    /// When it will have made no progress for `limit`, as far as
-    /// answers go. One that has carried nothing has nothing to make progress with, unless it
-    /// `waits_for_connection`. One that is closed has to end, whatever it has carried.
+    /// When it will have made no progress for `limit`, if no answer comes. A call that has carried nothing cannot make
+    /// progress, so it does not stall, unless it `waits_for_connection`. A call that is half-closed has to end,
+    /// whatever it has carried.
     pub(crate) fn stalls_at(
         &self,
         limit: Option<Duration>,
@@ -221,8 +220,8 @@ where
         self.hands_over_at().is_some_and(|at| at <= now)
     }
 
-    /// One that has carried nothing is not old, for else it never would. And one that waits for its
-    /// place is not: another would only wait behind it.
+    /// A call that has carried nothing is not replaced, or it never would carry anything. Nor is a call that waits to be
+    /// started: the next one would only wait behind it.
     fn hands_over_at(&self) -> Option<Instant> {
         let waits = self.may_wait && !self.was_started();
         self.ages_at.filter(|_| !waits && !self.flight.is_unused())
@@ -234,8 +233,8 @@ where
         self.seen = seen;
     }
 
-    /// Takes back what the transport has not taken: that did not leave, and will not. Returns how many
-    /// requests it has taken.
+    /// Takes back the requests that the transport has not taken. They did not leave, and will not. Returns how many
+    /// requests the transport has taken.
     pub(crate) fn retract(&self) -> usize {
         self.call.retract()
     }
@@ -255,7 +254,7 @@ where
         self.call.way().waits_for()
     }
 
-    /// Its connection is silent, and may be dead without knowing it: calls to come take another.
+    /// Has later calls take another connection, since this one is silent and may be dead.
     pub(crate) fn leave_connection(&self) {
         self.transport.leave(self.call.way());
     }

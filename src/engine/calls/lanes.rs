@@ -20,12 +20,12 @@ pub(crate) struct Lanes<R, A> {
     turn: usize,
     /// How many events it has had in a row.
     in_a_row: u32,
-    /// Whether there is one that the transport has not opened.
+    /// Whether there is a lane that the transport has not started.
     is_starting: bool,
 }
 
-/// How many events in a row one lane may have before the others have their turn: results that are
-/// handed out as they come would else be those of one lane alone.
+/// How many events in a row one lane may have before the others have their turn. Else results that are handed out as
+/// they come could be those of one lane alone.
 const IN_A_ROW: u32 = 64;
 
 /// The lane that has the least to do.
@@ -88,8 +88,8 @@ where
         self.lanes.iter().filter_map(stalls_at).min()
     }
 
-    /// One that has made no progress for `limit`, and whether that is a fault: not where it has carried
-    /// nothing and it is the server's limit that it waits for.
+    /// A lane that has made no progress for `limit`, and whether that is a fault. It is none where the lane has carried
+    /// nothing and waits for the server's limit.
     pub(crate) fn take_stalled(
         &mut self,
         waited: Waited,
@@ -106,12 +106,12 @@ where
         None
     }
 
-    /// Whether it is not the server's limit that this lane waits for.
+    /// Whether this lane waits for a connection, and not for the server's limit.
     fn waits_for_connection(&self, lane: &Lane<R, A>) -> bool {
         self.is_starting && !lane.was_started() && !self.has_started(lane.route)
     }
 
-    /// Whether the transport has opened a lane on this connection.
+    /// Whether the transport has started a lane on this connection.
     fn has_started(&self, route: Route) -> bool {
         let mut on_it = self.lanes.iter().filter(|lane| lane.route == route);
         on_it.any(Lane::was_started)
@@ -126,10 +126,10 @@ where
         self.lanes.clear();
     }
 
-    /// Those that have carried nothing, and that the transport has not opened, are of no use when
-    /// another call is wanted more, or none. They wait for others to end, and end at once when they
-    /// are opened; where there are no others, they wait for a connection, and are dropped. (If it is
-    /// the calls of other adapters that they wait for, the server sees an empty call that is reset.)
+    /// Closes the lanes that have carried nothing and that the transport has not started: another call is wanted more, or
+    /// none is. Where other lanes run on the connection, they are half-closed and end as soon as they are started. Where
+    /// none does, they wait for a connection, and are dropped. (If they wait for calls of other adapters, the server
+    /// sees an empty call that is reset.)
     pub(crate) fn close_unstarted(&mut self, cx: &Context<'_>, waited: Waited) {
         if !self.is_starting {
             return;
@@ -155,8 +155,8 @@ where
         self.limit.opens_at()
     }
 
-    /// How many calls a connection carries. One beyond what the server allows waits in the transport
-    /// until another has ended, so there is at most one that the transport has not opened.
+    /// How many calls a connection carries. A call beyond what the server allows waits in the transport until another has
+    /// ended, so there is at most one that the transport has not started.
     pub(crate) fn load(&self, route: Route) -> Load {
         let opens = |lane: &Lane<R, A>| !lane.was_started() && !lane.is_finished();
         let is_starting = self
@@ -176,8 +176,8 @@ where
         on_it.count()
     }
 
-    /// Notices which lanes the transport has opened. Whether there is a new one: then what it has not
-    /// taken of the others goes to those.
+    /// Notices which lanes the transport has started. Returns whether there is a new one: then requests that wait in
+    /// other lanes are better sent by that.
     pub(crate) fn poll_started(&mut self, cx: &Context<'_>) -> bool {
         if !self.is_starting {
             return false;
@@ -190,8 +190,8 @@ where
         any_new
     }
 
-    /// The lane to carry the next item; with `unused`, one that has carried nothing. Those that the
-    /// transport has not opened carry nothing while there are others, for they may have to wait.
+    /// The lane to carry the next item; with `unused`, one that has carried nothing. A lane that the transport has not
+    /// started is passed over while there are others, since it may have to wait.
     pub(crate) fn least(&self, unused: bool) -> Option<Least> {
         let any_started = self.lanes.iter().any(Lane::was_started);
         let mut least: Option<Least> = None;
@@ -218,8 +218,8 @@ where
         least
     }
 
-    /// How many of `window` items one lane may have unanswered: its share, so that those that are
-    /// opened first, or are slow, do not take it all.
+    /// How many of `window` items one lane may have unanswered. Each lane has its share, so that those that are opened
+    /// first, or are slow, do not take all.
     pub(crate) fn share(&self, window: usize) -> usize {
         let lanes = if self.is_starting && self.lanes.iter().any(Lane::is_delayed) {
             let started = self.lanes.iter().filter(|lane| lane.was_started());
@@ -230,8 +230,8 @@ where
         window.div_ceil(lanes)
     }
 
-    /// Whether there will be more lanes in a moment: it does not take a round trip where there is a
-    /// connection. Then few items are handed out, so that all have their part.
+    /// Whether there will be more lanes in a moment. Where there is a connection, a lane starts without a round trip. So
+    /// only few items are handed out until then.
     pub(crate) fn is_growing(&self) -> bool {
         let are_more = self.lanes.len() < self.limit.calls();
         let opens = |lane: &Lane<R, A>| {
@@ -269,7 +269,7 @@ where
         self.in_a_row = 0;
     }
 
-    /// When one should have been opened by the transport.
+    /// When the transport should have started the first lane that it has not.
     pub(crate) fn late_at(&self) -> Option<Waited> {
         if !self.is_starting {
             return None;
@@ -285,7 +285,7 @@ where
         }
     }
 
-    /// A lane has an answer; `seen` is what had happened on its node by then.
+    /// A lane has an answer. `seen` is the last incident on its node.
     pub(crate) fn note_answer(
         &mut self,
         place: usize,
@@ -310,8 +310,8 @@ where
         }
     }
 
-    /// Whether the server may have refused this lane, which is gone, because others run: they have
-    /// had answers, it had none, and so many were never seen to run side by side.
+    /// Whether the server may have refused this lane, which is removed already, because others run: others have had
+    /// answers, this one had none, and so many were never seen to run side by side.
     pub(crate) fn is_refused(&self, lane: &Lane<R, A>) -> bool {
         let runs = |lane: &Lane<R, A>| lane.flight.answers() > 0;
         let is_beside = |other: &Lane<R, A>| other.route.node == lane.route.node && runs(other);
@@ -320,7 +320,7 @@ where
             && self.lanes.iter().any(is_beside)
     }
 
-    /// The server has refused a lane, which is gone.
+    /// The server has refused a lane, which is removed already.
     pub(crate) fn refused(&mut self, now: Instant, wait: impl Fn(u32) -> Duration) {
         self.limit.refused_beside(self.lanes.len(), now, wait);
     }

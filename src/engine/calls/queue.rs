@@ -102,7 +102,7 @@ impl<R> Outgoing<R> {
         wake(queue);
     }
 
-    /// Takes back what the transport has not transmitted. Returns how many requests it has.
+    /// Takes back the requests that the transport has not taken. Returns how many it has.
     pub(super) fn retract(&self) -> usize {
         let mut queue = lock(&self.queue);
         queue.requests.clear();
@@ -270,7 +270,7 @@ where
         let this = self.project();
         let frame = this.body.poll_frame(cx);
         if !this.rest.is_empty() {
-            // It was asked since the call may be cancelled.
+            // The transport asks again, since the call may be cancelled.
             match frame {
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
                 Poll::Ready(Some(Ok(_))) => {

@@ -9,15 +9,15 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::engine::waited::Waited;
 
-/// Counts the time between a poll that found nothing to do and the next poll, and what such polls
-/// take: not the time in which the consumer works on a result.
+/// Counts the time between a poll that found nothing to do and the next poll, and the time that such polls take. Time
+/// in which the consumer works on a result does not count.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
     waited: Waited,
-    /// Since when it waits, and until when at most: if the consumer stops polling, what goes on
-    /// beyond the timer is not waiting.
+    /// Since when it waits, and until when at most. If the consumer stops polling, time beyond the timer does not
+    /// count.
     waits: Option<(Instant, Option<Instant>)>,
-    /// When the poll began that goes on, if it followed one that found nothing to do.
+    /// When the current poll began, if it followed one that found nothing to do.
     polled: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
@@ -67,15 +67,15 @@ impl Clock {
             return Poll::Pending;
         };
         let sleep = self.sleep.get_or_insert_with(|| {
-            // In words of ours: tokio's own name neither the adapter nor what to do.
+            // tokio's own words name neither the adapter nor what to do.
             assert!(
                 Handle::try_current().is_ok(),
                 "an adapter waits, and is not polled in a tokio runtime"
             );
             Box::pin(sleep_until(deadline))
         });
-        // A timer that goes off too early costs one poll, and to set it anew for every wait costs
-        // more: deadlines mostly move away with each answer.
+        // Most answers move the deadline away. To set the timer anew for each costs more than one poll that comes
+        // too early.
         if deadline < sleep.deadline() || sleep.is_elapsed() {
             sleep.as_mut().reset(deadline);
         }

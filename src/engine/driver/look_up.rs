@@ -18,10 +18,10 @@ use crate::item::Tagged;
 use crate::record_ref;
 use crate::verdict::Verdict;
 
-/// It carries what it has to, and is closed at once.
+/// A call that looks up. It carries all that was in doubt when it was opened, and is half-closed at once.
 pub(super) struct LookUp {
     pub(super) lane: Lane<record_ref::Request, record_ref::Answer>,
-    /// Which records it asks for, without those that have their answer. `None`: it cannot be told.
+    /// The CIDs of the records that have no answer yet. `None` is a record that has no CID.
     keys: VecDeque<Option<Cid>>,
 }
 
@@ -61,7 +61,7 @@ where
         while let Some(entry) = self.window.look_up_next(&mut lane.flight) {
             keys.push_back(key(&self.operation, entry));
         }
-        // Where there is no key the server refuses the request.
+        // The server refuses the request of a record that has no CID.
         lane.batch = keys.iter().copied().map(record_ref::Request).collect();
         self.shared.counters.calls.add(1);
         self.shared.counters.lookup_calls.add(1);
@@ -70,7 +70,7 @@ where
         self.look_up = Some(LookUp { lane, keys });
     }
 
-    /// Takes its next event in. Whether what waits is with the calls that go on.
+    /// Handles the next event of the call. The result is as in [`poll_calls`](Self::poll_calls).
     pub(super) fn poll_look_up(&mut self, cx: &mut Context<'_>, waited: Waited) -> Poll<bool> {
         let Some(look_up) = &mut self.look_up else {
             return Poll::Pending;
@@ -94,7 +94,7 @@ where
         let answered = record_ref::cid_of(&answer.cid).ok();
         let key = keys.pop_front().flatten();
         if self.window.is_awaited(&lane.flight) && (key.is_none() || key != answered) {
-            // Nothing can be told from that.
+            // Such an answer shows nothing about the item.
             let words = Status::data_loss("the lookup answered with another record");
             let end = lane.abandon(EndedBy::Disorder, words);
             self.look_up_ended(end, Some(Verdict::Record));
@@ -106,7 +106,7 @@ where
         }
         let (canary, operation, left) = (&mut self.canary, &self.operation, lane.left);
         let expected = self.window.looked_up(&mut lane.flight, |entry| {
-            // To push it again tells as much as to push another.
+            // A record that was found is as good a canary as one that was pushed now.
             if !canary.is_known() {
                 super::keep(canary, operation, entry, left);
             }
@@ -123,7 +123,7 @@ where
         expected
     }
 
-    /// It is over. `verdict` is what that says, if it is not the status that tells.
+    /// The call is over. A `verdict` stands in place of that of its status.
     fn look_up_ended(&mut self, end: End, verdict: Option<Verdict>) {
         let Some(LookUp { lane, .. }) = self.look_up.take() else {
             return;
@@ -135,7 +135,7 @@ where
         if is_at_canary && ended.verdict == Some(Verdict::Record) {
             self.canary.not_found();
         }
-        // What it did not find out about it is not found out this time.
+        // If the canary has no answer by now, it stays unknown until the next failure.
         self.canary.look_up_ended();
         let wait = self.nodes.wait(now, ended.failure());
         let cause = match self.window.look_up_ended(&lane.flight, &ended, wait) {
@@ -147,7 +147,7 @@ where
         self.fault(now, cause, ended.end.status, (lane.route, lane.seen));
     }
 
-    /// Ends it if it has made no progress. Whether it has not.
+    /// Ends the call if it has made no progress. Returns whether it did.
     pub(super) fn drop_stalled_look_up(&mut self, waited: Waited) -> bool {
         let limit = self.limits.stall;
         let Some(LookUp { lane, .. }) = &mut self.look_up else {

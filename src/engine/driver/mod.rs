@@ -35,8 +35,8 @@ use crate::stats::Counters;
 /// gets a turn.
 const TAKEN_AT_ONCE: usize = 256;
 
-/// How many events of calls and timers are taken in before the task's other work gets a turn: an
-/// answer to an item that was given up, say, makes no result.
+/// How many events of calls and timers are handled before the task's other work gets a turn. Not each event makes a
+/// result: an answer to an item that was given up makes none.
 const EVENTS_AT_ONCE: usize = 1024;
 
 type Outcome<O, T> = Result<<O as Operation>::Success<T>, Failed<<O as Operation>::Input, T>>;
@@ -154,23 +154,23 @@ where
     /// No more input is taken, and by then all is given up.
     drains_until: Option<Instant>,
     stopped: bool,
-    /// The first that was handed out without an answer.
+    /// The first item that was handed out without an answer.
     first_unanswered: u64,
     window: Window<Entry<O, T>, O::Output>,
     /// The calls that do the work.
     lanes: Lanes<O::Request, O::Answer>,
     /// The call that looks up what became of items whose answer was lost.
     look_up: Option<LookUp>,
-    /// What has succeeded, to be checked again.
+    /// An item that has succeeded, to be sent again.
     canary: Canary<O::Request>,
-    /// While calls delete, or are about to, and since when.
+    /// While calls delete, or are about to: what keeps canaries away, and since when.
     deletes: Option<(Deletes, Instant)>,
     nodes: Nodes,
     /// How many events may still be taken in before the task's other work gets a turn.
     budget: usize,
     /// When a call that is wanted might be opened.
     gate_opens: Option<Instant>,
-    /// By when calls that are of no use any more have to be over.
+    /// By when calls have to end that carry nothing any more.
     ends_by: Option<Instant>,
     clock: Clock,
 }
@@ -183,10 +183,9 @@ where
 {
     /// Works until the window has a result to hand out, or all is done (`None`).
     ///
-    /// Answers that are there are taken before the input is asked for more, so that new requests
-    /// leave in batches and not one for each answer; but the line must not run dry, so an input
-    /// is asked first when half the window is free. Answers are also taken before any timer is
-    /// looked at: what has come has come in time.
+    /// Answers that have come are handled before the input is asked for more, so that new requests leave in batches and
+    /// not one for each answer. But calls must not run out of requests, so the input is asked first when half of the
+    /// window is free. Answers are also handled before timers: an answer that has come has come in time.
     fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Option<Out<O, T>>> {
         self.clock.resume();
         match self.shared.order() {
@@ -205,7 +204,7 @@ where
                 return Poll::Ready(Some(settled));
             }
             if self.budget == 0 {
-                // A server that always has something to say must not keep time from passing.
+                // A server that always has an answer ready must not keep timers from being looked at.
                 return self.give_way(cx);
             }
             if !filled && self.window.is_half_empty() {
@@ -214,13 +213,13 @@ where
                 continue;
             }
             if let Poll::Ready(goes_on) = self.poll_calls(cx) {
-                // What an ended call leaves waiting has to be sent again.
+                // Items of a call that has ended may have to be sent again.
                 filled &= goes_on;
                 came = true;
                 self.budget = self.budget.saturating_sub(1);
                 continue;
             }
-            // What has come made room in its call, though it may have made none in the window.
+            // An answer makes room in its call, though it may have made none in the window.
             if !filled || std::mem::take(&mut came) && self.window.has_waiting() {
                 filled = true;
                 self.fill(cx);
@@ -264,7 +263,7 @@ where
         let mut left = TAKEN_AT_ONCE;
         let mut interrupted = false;
         let now = Instant::now();
-        // An input and a server that are always ready leave no time for timers.
+        // Timers may not have been looked at for long, if the input and the server are always ready.
         self.window.wake(now);
         self.window.success(self.nodes.learn());
         if self.takes_input() {
@@ -291,7 +290,7 @@ where
         if self.canary.is_under_way() && !self.lanes.has_canary() {
             self.canary.is_over();
         }
-        // What has no time left is not sent.
+        // An item whose time is up is not sent.
         self.expire(self.clock.waited());
         self.gate_opens = None;
         self.look_up(cx, now);

@@ -15,11 +15,11 @@ use crate::engine::window::{Acknowledged, End, Ended, EndedBy, Evidence, LostAns
 use crate::item::Tagged;
 use crate::verdict::{self, Verdict};
 
-/// How many times in a row a node may fail at items, with no success between, before that is taken
-/// for an outage though there are others to try.
+/// How many times in a row a node may fail at items, with no success between, before that counts as an outage though
+/// there are other items to try.
 const UNPROVED: u32 = 64;
 
-/// How many bytes of answers count as one event more in what is done in one poll.
+/// So many bytes of an answer count as one event more, in what is handled in one poll.
 const BYTES_OF_EVENT: usize = 4 << 10;
 
 impl<S, O, T> Driver<S, O, T>
@@ -28,7 +28,7 @@ where
     S::Item: Tagged<Input = O::Input, Tag = T>,
     O: Operation,
 {
-    /// Takes the next event of a call in. Whether what waits is with the calls that go on.
+    /// Handles the next event of a call. `false`: items may wait again that a call had, and have to be sent.
     pub(super) fn poll_calls(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let waited = self.clock.waited();
         if let Poll::Ready(goes_on) = self.poll_look_up(cx, waited) {
@@ -69,7 +69,7 @@ where
     fn answer(&mut self, place: usize, answer: O::Answer) -> bool {
         let operation = &self.operation;
         let lane = self.lanes.get(place);
-        // One for each call is enough, and costs little.
+        // To keep one item of each call as the canary is enough, and costs little.
         let is_first = O::LOST_ANSWER != LostAnswer::SendAgain && lane.flight.answers() == 0;
         let is_canary = is_first && lane.flight.is_at_canary();
         let (canary, budget, left) = (&mut self.canary, &mut self.budget, lane.left);
@@ -103,7 +103,8 @@ where
         true
     }
 
-    /// The server does not keep to the protocol: what it says next in this call could be anybody's.
+    /// The server does not keep to the protocol. Nothing shows which item its next answer would belong to, so the call
+    /// is dropped.
     fn out_of_step(&mut self, place: usize, words: &'static str) {
         let lane = self.lanes.remove(place);
         let end = lane.abandon(EndedBy::Disorder, Status::data_loss(words));
@@ -114,7 +115,7 @@ where
             if lane.flight.is_unused() {
                 self.opened_in_vain(now);
             }
-            // The server is there, so that the next call may be made at once, but not one after the other.
+            // The server has answered, so the next call may be opened at once. If that goes on, there are waits.
             self.fault(now, Cause::Named, end.status, (lane.route, lane.seen));
         }
     }
@@ -133,7 +134,7 @@ where
         }
     }
 
-    /// Whether what has succeeded may be checked for again.
+    /// Whether an item that has succeeded may be sent again.
     fn may_ask(&self) -> bool {
         self.nodes.retry().is_on()
             && (O::LOST_ANSWER == LostAnswer::AskAgain || self.window.looks_up())
@@ -156,7 +157,7 @@ where
         let mut ended = self.judge(end, lane.route);
         let now = ended.evidence.now;
         let status = ended.end.status.clone();
-        // Whatever it ended with, it was not for what it carried.
+        // Whether the call ended for another reason than what it carried.
         let is_vain = ended.verdict == Some(Verdict::Transient) || !lane.is_finished();
         let never_started = lane.flight.is_unused() && !lane.was_started() && is_vain;
         let is_refused = self.lanes.is_refused(&lane);
@@ -207,8 +208,8 @@ where
         self.fault(now, cause, status, (lane.route, lane.seen));
     }
 
-    /// A call has ended before it carried anything. Without retries no fault makes the next one wait, so
-    /// there are no more lanes than those that run, for a while.
+    /// A call has ended before it carried anything. Without retries no fault makes the next call wait, so for a while
+    /// no more lanes are opened than those that run.
     fn opened_in_vain(&mut self, now: Instant) {
         if !self.nodes.retry().is_on() && !self.lanes.is_empty() {
             self.lane_refused(now);
@@ -220,8 +221,8 @@ where
         self.lanes.refused(now, |times| retry.wait_after(times));
     }
 
-    /// The server has failed at an item. Whether that is an outage, other items tell: as long as there
-    /// is one to try or under way, or the canary, nothing waits and the breaker does not count it.
+    /// The server has failed at an item. Other items show whether that is an outage. As long as there is one to try, one
+    /// in flight, or the canary, nothing waits and the breaker does not count the failure.
     fn failed_at_item(
         &mut self,
         now: Instant,
@@ -277,7 +278,7 @@ pub(super) fn keep<O: Operation, T>(
         .expect("only what was checked is sent");
     let key = match O::LOST_ANSWER {
         LostAnswer::LookUp => match key(operation, entry) {
-            // What cannot be looked up is not sent again.
+            // A record that cannot be looked up must not be pushed again.
             None => return,
             key => key,
         },

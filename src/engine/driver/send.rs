@@ -16,10 +16,10 @@ use crate::engine::waited::Waited;
 use crate::engine::window::Acknowledged;
 use crate::item::Tagged;
 
-/// How often a delete looks whether a record that is pushed again has its answer.
+/// How often a delete looks whether a canary that is in flight has its answer.
 const CANARY_TIME: Duration = Duration::from_millis(5);
 
-/// How long it waits for that at most: the adapter that pushes may be one that nobody polls now.
+/// How long a delete waits for that at most. Nobody may be polling the adapter that has sent the canary.
 const MOST_OF_CANARY: Duration = Duration::from_secs(5);
 
 impl<S, O, T> Driver<S, O, T>
@@ -93,7 +93,7 @@ where
         let mut may_open = true;
         while self.window.has_waiting() {
             if self.window.is_stuck() && self.canary.is_to_be_looked_up() {
-                // It will tell more than what is left.
+                // The canary will show more than the items that are left.
                 return;
             }
             let alone = self.window.wants_to_be_alone();
@@ -119,7 +119,7 @@ where
                 return;
             }
             let canary = self.canary_for(least.place);
-            // As long as it has the least to do, it is not checked again who has.
+            // The lane takes items until another one has less to do.
             let items = match may_open && self.lanes.has_room(now) {
                 true => 1,
                 false => room.min((least.next_load - least.load).max(1)),
@@ -171,7 +171,7 @@ where
             return false;
         };
         let ages_at = self.limits.age.and_then(|age| {
-            // Earlier by up to a tenth, so that calls do not all turn at once.
+            // Earlier by up to a tenth, so that calls are not all replaced at once.
             now.checked_add(age - age.mul_f64(0.1 * fastrand::f64()))
         });
         let setup = self.setup(route, probe, ages_at);
@@ -182,7 +182,7 @@ where
         true
     }
 
-    /// Whether no record is being pushed again that could come behind its delete.
+    /// Whether no canary is in flight that could be stored again behind its delete.
     fn may_delete(&mut self, now: Instant) -> bool {
         let apart = self.nodes.apart();
         let (deletes, since) = self.deletes.get_or_insert_with(|| (apart.delete(), now));
@@ -193,7 +193,7 @@ where
         may_begin
     }
 
-    /// Hands a lane of the node with the most over to a node that has come back.
+    /// Closes a lane of the node with the most lanes, if a node has come back that should have it.
     fn rebalance(&mut self, now: Instant) {
         let lanes = &self.lanes;
         if lanes.iter().any(Lane::is_finished) {
@@ -235,8 +235,7 @@ where
             Acknowledged::EachItem => {
                 !self.takes_input() && self.look_up.is_none() && !self.window.has_unsent()
             }
-            // The answer comes when the segment is closed, so it closes when nothing more is at
-            // hand.
+            // The server answers when the call is half-closed, so it is as soon as no more items are ready.
             Acknowledged::WholeCall => !more_is_ready,
         };
         let over = over || self.window.is_refusing();

@@ -17,8 +17,7 @@ use crate::engine::window::EndedBy;
 use crate::error::ErrorKind;
 use crate::item::Tagged;
 
-/// How long the end of a call is awaited when all that it carried has its result: a call that is
-/// read to its end is not reset.
+/// How long a call may take to end when all items have their results. A call that has ended by itself is not reset.
 const END_TIME: Duration = Duration::from_secs(5);
 
 impl<S, O, T> Driver<S, O, T>
@@ -85,7 +84,7 @@ where
         done
     }
 
-    /// Gives up the items whose time is up. Whether there were any.
+    /// Gives up the items whose time is up. Returns whether there were any.
     pub(super) fn expire(&mut self, waited: Waited) -> bool {
         let time = self.limits.time;
         let is_due = self.window.expires_at(time).is_some_and(|at| at <= waited);
@@ -114,7 +113,7 @@ where
         self.nodes.gives_up_at(waited, wants)
     }
 
-    /// By when calls have to be over, if all that they carried has its result.
+    /// By when calls have to end, if all items have their results.
     fn ends_by(&mut self, now: Instant) -> Option<Instant> {
         let is_over = !self.takes_input() && self.window.is_empty() && !self.is_done();
         if !is_over {

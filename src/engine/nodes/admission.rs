@@ -38,24 +38,24 @@ pub(crate) struct Admission {
     failures: (u32, Tick),
 }
 
-/// What a fault was met by.
+/// What a fault shows about the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Cause {
-    /// Whatever has carried nothing, or only looks up.
+    /// Nothing about its work: the call had carried nothing, or was one that looks up.
     Line,
-    /// A call that was to do the work, and has broken without an answer.
+    /// It may not work: the call carried items, and has broken without an answer.
     Work,
-    /// The server's own word on an item: it is there, but does not do this work.
+    /// It does not work: it said itself that it has failed at an item.
     Named,
 }
 
-/// How many faults there were in all. Calls that ran side by side break side by side: a fault of a
-/// call that has proved nothing since the last one is the same, and not another in a row.
+/// How many faults there were in all. Calls that run side by side break together. So the fault of a call that has
+/// had no answer since the last fault is the same incident, and does not count as another fault in a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Incident(u64);
 
-/// The longest wait after the server failed at an item in its own words, unless the first wait that was
-/// asked for is longer: it is there, so the next item may be tried soon, and this one has its own wait.
+/// The longest wait after the server said itself that it has failed at an item, unless the shortest backoff is
+/// longer. The server can be reached, so the next item may be tried soon; the failed one has a wait of its own.
 const WAIT_OF_NAMED: Duration = Duration::from_millis(250);
 
 /// The longest wait that one adapter can put on the other adapters of its client.
@@ -107,7 +107,7 @@ impl Admission {
         permit
     }
 
-    /// Whether a call may be opened that is none of need, to see whether the node is there again.
+    /// Whether a call may be opened now, without opening it.
     pub(crate) fn may_open(&self, now: Instant) -> bool {
         let rate = self.rate.as_ref();
         self.hold.is_none_or(|hold| hold <= now)
@@ -115,9 +115,9 @@ impl Admission {
             && self.breaker.may_permit(now)
     }
 
-    /// Whether the server is believed to be away, so that no more is taken than a probe needs. The
-    /// task is woken when it is there again. One that is there and fails may do so at what was taken,
-    /// and not at what is to come.
+    /// Whether the server is believed to be away, so that no more is taken from the input than a probe needs. The task
+    /// is woken when it is there again. A server that can be reached and fails is not away: it may fail at the items
+    /// that were taken, and not at those to come.
     pub(crate) fn is_shut(&self, cx: &Context<'_>) -> bool {
         self.retry.is_on() && self.breaker.watch(cx) && self.worst != Cause::Named
     }
@@ -137,8 +137,8 @@ impl Admission {
         self.note_alive();
     }
 
-    /// When the latest item was sent that has succeeded here, by whichever adapter. What that ends is
-    /// over.
+    /// When the latest item was sent that has succeeded here, for whichever adapter of the client. If that was since
+    /// the server last failed, the node recovers.
     pub(crate) fn learn(&mut self) -> Tick {
         let proved = self.proof.latest();
         if self.in_a_row > 0 && self.worst == Cause::Named && proved >= self.faulted {
@@ -155,7 +155,8 @@ impl Admission {
         };
     }
 
-    /// How many times in a row it has: no item that was sent since the first of them has succeeded.
+    /// How many times in a row the server has failed at items. No item that was sent since the first of these failures has
+    /// succeeded.
     pub(crate) fn failures(&self) -> u32 {
         let (failures, first) = self.failures;
         match self.proof.latest() < first {
@@ -183,8 +184,8 @@ impl Admission {
         self.hold = None;
     }
 
-    /// A lookup was answered. That shows that the server is there; whether it does its work, only
-    /// what it has done shows, as far as the answers are lost and it does not say itself that it fails.
+    /// A lookup was answered, which shows that the server can be reached. It shows that the server works only if it
+    /// found what was to be done (`is_done`), and the server has not said itself that it fails.
     pub(crate) fn looked_up(&mut self, is_done: bool) {
         match self.worst {
             Cause::Line => self.note_alive(),
@@ -193,8 +194,8 @@ impl Admission {
         }
     }
 
-    /// A call has met a fault of the moment; `seen` is what had happened when it last proved that the
-    /// server is there, or was opened.
+    /// A call has met a fault. `seen` is the incident that was the last when the call had its latest answer, or was
+    /// opened.
     pub(crate) fn fault(&mut self, now: Instant, cause: Cause, status: &Status, seen: Incident) {
         if !self.retry.is_on() {
             return;
@@ -205,7 +206,7 @@ impl Admission {
             self.faulted = Tick::of_failure();
         }
         if seen < self.incident {
-            // The same incident, but the server may have more to say of it.
+            // It is the same incident, but this status may ask for a longer wait.
             if let Some(Pushback::After(wait)) = hints::of(status).filter(|_| !is_named) {
                 self.hold = self.hold.max(Some(later(now, wait)));
             }
@@ -219,7 +220,7 @@ impl Admission {
             return;
         }
         let wait = match hints::of(status) {
-            // The first time the server has its way; then it can make the wait longer, not shorter.
+            // The first time the server's word is taken. Then it can make the wait longer, and not shorter.
             Some(Pushback::After(wait)) if !is_named && is_first => wait,
             Some(Pushback::After(wait)) if !is_named => {
                 wait.max(self.backoff.next().unwrap_or_default())
@@ -246,7 +247,7 @@ pub(crate) fn shortest_wait(calls: u32) -> Duration {
     Duration::from_millis(1 << calls.saturating_sub(1).min(DOUBLED))
 }
 
-/// What does not fit into a clock is for ever, as far as anybody here will see.
+/// A time that does not fit into a clock is a year from now.
 pub(crate) fn later(now: Instant, wait: Duration) -> Instant {
     now.checked_add(wait).unwrap_or(now + A_YEAR)
 }

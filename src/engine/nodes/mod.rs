@@ -89,8 +89,8 @@ impl Nodes {
         &mut self.nodes[node].admission
     }
 
-    /// When the latest item was sent that has succeeded on any node, by whichever adapter. What that
-    /// ends is over.
+    /// When the latest item was sent that has succeeded on any node, for whichever adapter of the client. Nodes for which
+    /// that ends an outage recover.
     pub(crate) fn learn(&mut self) -> Tick {
         let nodes = self.nodes.iter_mut();
         nodes
@@ -116,7 +116,7 @@ impl Nodes {
         self.nodes[node].admission.failures() >= IN_DOUBT
     }
 
-    /// Whether any is.
+    /// Whether any node has.
     pub(crate) fn has_doubtful(&self) -> bool {
         (0..self.nodes.len()).any(|node| self.is_doubtful(node))
     }
@@ -164,8 +164,7 @@ impl Nodes {
         (0..all).map(move |step| (self.first + step) % all)
     }
 
-    /// The node with the most calls, if one that may have a call has so few that it should have one of
-    /// those.
+    /// The node with the most calls, if another node may have a call and has at least two fewer.
     pub(crate) fn overloaded(
         &self,
         now: Instant,
@@ -215,13 +214,12 @@ impl Nodes {
         }
     }
 
-    /// An item has its result: it goes on, however slowly.
+    /// An item has its result, so the time after which open breakers are given up starts anew.
     pub(crate) fn progress(&mut self) {
         self.open_since = None;
     }
 
-    /// When open breakers are given up. One who wants nothing has
-    /// nothing to give up.
+    /// When open breakers are given up. An adapter that `wants` no call does not wait for them.
     pub(crate) fn gives_up_at(&mut self, waited: Waited, wants: bool) -> Option<Waited> {
         if !wants || !self.retry.is_on() || !self.are_open() {
             self.open_since = None;

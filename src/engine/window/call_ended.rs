@@ -21,8 +21,7 @@ const LOOKED_UP: u32 = 16;
 pub(super) struct Left {
     /// The items that it carried to the server, which have no answer.
     pub(super) items: Vec<Unanswered>,
-    /// The request that the server was at: that of an item, or the canary's, though the item may have
-    /// been given up meanwhile.
+    /// The request that the server was at. It may be the canary's, or that of an item that was given up meanwhile.
     at: Option<Unanswered>,
 }
 
@@ -37,7 +36,7 @@ impl Left {
         self.at.as_ref().is_some_and(Unanswered::is_canary)
     }
 
-    /// What an end says that leaves this behind, and `missing` where it says OK.
+    /// The verdict and status of an end that leaves this behind. Where the end says OK, the status says `missing`.
     pub(super) fn judge(&self, ended: &Ended, missing: &str) -> (Verdict, Arc<Status>) {
         let Some((verdict, status)) = ended.failure() else {
             return (Verdict::Transient, Arc::new(Status::unavailable(missing)));
@@ -101,13 +100,13 @@ impl<E, O> Window<E, O> {
         wait: impl Fn(u32) -> Option<Instant>,
     ) -> Report {
         if !flight.is_awaited() {
-            // Nobody's: the next call will tell more.
+            // Its status is about no item. If there is a fault, the next call meets it, too.
             return Report::Quiet;
         }
         let missing = "the server ended the call with answers missing";
         let (mut verdict, status) = left.judge(ended, missing);
         if verdict == Verdict::Record && self.too_long(&left.items, &status) == Err(()) {
-            // It is longer than any: another's answer is lost.
+            // The message that was too long is none of these, so that its answer was lost.
             verdict = Verdict::Transient;
         }
         if verdict == Verdict::Caller {
@@ -129,7 +128,7 @@ impl<E, O> Window<E, O> {
                 }
                 report
             }
-            // At an item that was given up meanwhile, or at the canary.
+            // The server was at the canary, or at an item that was given up meanwhile.
             (Verdict::Record | Verdict::Attempt, _) => {
                 self.requeue_all(&left.items);
                 if verdict == Verdict::Record {
@@ -150,16 +149,16 @@ impl<E, O> Window<E, O> {
         }
     }
 
-    /// What was sent behind the request that the server ended the call at was sent in vain.
+    /// Tells the depth how many requests were sent in vain: those behind the one at which the server ended the call.
     fn note_depth(&mut self, flight: &Flight, left: &Left, verdict: Verdict, status: &Status) {
         if verdict == Verdict::Attempt && verdict::is_already_stored(status) {
             // What is behind it is looked up before it is sent again.
             return;
         }
         let at_one = usize::from(verdict != Verdict::Transient);
-        // A server that is away says nothing of how long calls live.
+        // A server that is away does not show how long calls live.
         let is_told = left.at.is_some() && (at_one > 0 || flight.answers() > 0);
-        // Nor does an item that was the last of its call since the server had failed at it before.
+        // Nor does an item at which the server had failed before: it was sent as the last of its call.
         let is_suspect = |slot: &mut super::Slot<E, O>| slot.last_failure().is_some();
         let alone = left.items.len() == 1 && self.slot(left.items[0].index).is_some_and(is_suspect);
         if is_told && !alone {
@@ -180,7 +179,7 @@ impl<E, O> Window<E, O> {
         let mut evidence = ended.evidence;
         let is_stored = verdict::is_already_stored(status);
         if is_stored {
-            // It has judged this item, just now.
+            // To say that, the server must have looked at this item, just now.
             evidence.proved = Tick::now();
         }
         let max_attempts = self.rules.max_attempts;
@@ -198,19 +197,19 @@ impl<E, O> Window<E, O> {
         let exhausted = trouble.exhausted;
         let is_first = last.is_none() && evidence.failures < LOOKED_UP;
         if self.rules.retries && (is_stored || is_first || exhausted) {
-            // The server may have failed at it because it has it.
+            // The server may have failed at it because it is stored already.
             self.lost(&[at], flight.number);
         }
         self.retry(at.index);
         if is_stored {
-            // The server does its work, whatever is to be done about this item.
+            // The server works, whatever becomes of this item.
             self.succeeded(flight.would_prove(flight.answers() + 1))
         } else {
             Report::FailedAtItem
         }
     }
 
-    /// The call broke, at an item to which that may be due.
+    /// The call broke. `at` is the item that the server was at, which may be the cause.
     pub(super) fn broke(
         &mut self,
         flight: &Flight,
@@ -232,7 +231,7 @@ impl<E, O> Window<E, O> {
             trouble.tries += 1;
             let until = wait(trouble.tries);
             trouble.alone = trouble.tries + 1 >= max_attempts;
-            // The first that breaks under it need not be its fault, so it keeps its place.
+            // That one call broke need not be the item's fault, so it does not wait for its next attempt.
             trouble.rest = until.filter(|_| trouble.tries > 1);
             trouble.exhausted = until.is_none()
                 || trouble.tries >= max_attempts && (flight.is_single() || max_attempts == 1);
@@ -274,8 +273,8 @@ impl<E, O> Window<E, O> {
         self.settle(refused, Err(Error::from_status(kind, Arc::clone(status))));
     }
 
-    /// Which of `left` the server found too long, if that is what it said: the first where it said
-    /// something else.
+    /// Which of `left` the server found too long. The first, where it said something else; an error, where it is none of
+    /// them.
     fn too_long(&mut self, left: &[Unanswered], status: &Status) -> Result<usize, ()> {
         let Some(said) = verdict::oversize(status) else {
             return Ok(0);
@@ -312,7 +311,8 @@ impl<E, O> Window<E, O> {
         }
     }
 
-    /// As far as can be known it is not done: it is sent again, unless it has had its tries.
+    /// Sends an item again which, as far as is known, was not carried out; or gives it its error, if it has had its
+    /// attempts.
     pub(super) fn send_again(&mut self, index: u64) {
         let Rules {
             retries,
@@ -348,7 +348,7 @@ impl<E, O> Window<E, O> {
         }
     }
 
-    /// Without retries, what a broken call did not take fails with it.
+    /// Without retries, a call that breaks fails the items that its transport had not taken, too.
     fn fail_unsent(&mut self, flight: &Flight, status: &Arc<Status>) {
         let lost = self.rules.lost_answer;
         for Unanswered { index, .. } in flight.unanswered(0) {

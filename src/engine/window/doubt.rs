@@ -34,7 +34,7 @@ impl<E, O> Window<E, O> {
         ended: &Ended,
         wait: impl Fn(u32) -> Option<Instant>,
     ) -> Report {
-        // Whom the server was at, though it may have been given up meanwhile.
+        // The item that the server was at. It may have been given up meanwhile.
         let at = flight
             .unanswered(ended.end.transmitted)
             .find(|item| item.was_transmitted);
@@ -95,9 +95,9 @@ impl<E, O> Window<E, O> {
         self.rules.lost_answer == LostAnswer::LookUp && self.rules.retries && !self.cannot_look_up
     }
 
-    /// These stood behind a record that is stored already. Whoever pushes one again mostly pushes
-    /// many again, and each would end a call and have what is behind it sent in vain. So they are
-    /// looked up before they are sent, and so is what is taken from now on, until one is missing.
+    /// `behind` are the items that stood behind a record that is stored already. Whoever pushes one record again
+    /// often pushes many again, and each of them would end a call. So these items are looked up before they are
+    /// sent, and so are the items that are taken from now on, until one is found to be missing.
     pub(super) fn expect_stored(&mut self, behind: &[Unanswered], call: u64) {
         if !self.looks_up() {
             return;
@@ -108,10 +108,10 @@ impl<E, O> Window<E, O> {
         }
     }
 
-    /// The same for an item that is taken while it is expected.
+    /// Has an item looked up that is taken while records are expected to be stored.
     pub(super) fn guess_next(&mut self, index: u64) {
         if let Some(call) = self.expects_stored {
-            // Behind all that the call itself has carried.
+            // A place behind all items that the call itself has carried.
             self.guess(index, call, (1 << 32) + index);
         }
     }
@@ -128,7 +128,7 @@ impl<E, O> Window<E, O> {
         self.doubt(index);
     }
 
-    /// What is only expected to be stored is sent: a lookup that fails is worse than a call that ends.
+    /// Sends the items that were only expected to be stored. A lookup that fails costs more than a call that ends.
     fn stop_guessing(&mut self) {
         self.expects_stored = None;
         let guesses = self.in_doubt.iter().filter(|(loss, _)| loss.is_guess);
@@ -151,7 +151,7 @@ impl<E, O> Window<E, O> {
         self.doubt_no_more(behind);
     }
 
-    /// These are not there, as far as can be told.
+    /// These items are not stored, as far as is known: they are sent again.
     fn doubt_no_more(&mut self, items: Vec<(Loss, u64)>) {
         for (_, index) in items {
             if let Some(trouble) = &mut self.live(index).trouble {
@@ -166,7 +166,7 @@ impl<E, O> Window<E, O> {
             .is_some_and(|slot| matches!(slot.state, State::LookedUp))
     }
 
-    /// It is to be looked up.
+    /// Has an item looked up whose answer was lost.
     pub(super) fn doubt(&mut self, index: u64) {
         let loss = self.live(index).lost();
         let loss = loss.expect("an item is in doubt when its answer was lost");

@@ -33,8 +33,8 @@ impl<E, O> Window<E, O> {
         self.fail_rest(true);
     }
 
-    /// Gives up the items that were taken `time` before `now` or earlier. `last` is the last fault of
-    /// all: what keeps those waiting that have met none.
+    /// Gives up the items that were taken `time` before `now` or earlier. `last` is the last fault of the adapter: the
+    /// cause that is given to items which have met none themselves.
     pub(crate) fn expire(&mut self, now: Waited, time: Duration, last: Option<&Arc<Status>>) {
         while let Some((from, taken)) = self.taken_at.front().copied()
             && taken.checked_add(time).is_some_and(|end| end <= now)
@@ -52,7 +52,7 @@ impl<E, O> Window<E, O> {
         }
     }
 
-    /// Gives up all that has no result. `last` is the last fault of all.
+    /// Gives up all items that have no result. `last` is as in [`expire`](Self::expire).
     pub(crate) fn give_up_all(&mut self, reason: &str, last: Option<&Arc<Status>>) {
         for index in self.first..self.next_index() {
             self.give_up(index, reason, last);
@@ -67,7 +67,7 @@ impl<E, O> Window<E, O> {
         match slot.state {
             State::Settled(_) => return,
             State::Sent if lost != LostAnswer::AskAgain => {
-                // Its call may still get to it.
+                // The server may still carry it out.
                 slot.trouble.get_or_insert_default().may_have_landed = true;
             }
             _ => {}

@@ -26,7 +26,7 @@ pub(crate) struct Flight {
     answered: usize,
     /// When the latest request left that has an answer, or earlier.
     proves: Tick,
-    /// From which of its requests on they left later, and when.
+    /// The first request that left later than that, and when it left.
     left: Option<(usize, Tick)>,
 }
 
@@ -95,7 +95,7 @@ impl Flight {
 
     pub(crate) fn carry(&mut self, index: u64) {
         let now = Tick::now();
-        // One mark at a time is enough: the next comes when this one has its answer.
+        // One mark at a time is enough. The next is made when this one has its answer.
         if self.left.is_none() && self.proves < now {
             self.left = Some((self.sent(), now));
         }
@@ -123,7 +123,7 @@ impl Flight {
         self.is_at_canary() && transmitted > self.answered
     }
 
-    /// It carries nothing behind what it has.
+    /// Lets the call carry no more items.
     pub(crate) fn close_behind(&mut self) {
         self.limit = self.sent();
     }
@@ -133,7 +133,7 @@ impl Flight {
         self.answered + self.items.len()
     }
 
-    /// Whom the next answer belongs to.
+    /// Notes an answer. Returns the item that it belongs to.
     pub(crate) fn land(&mut self) -> Option<u64> {
         let index = self.items.pop_front()?;
         self.answered += 1;
@@ -142,7 +142,7 @@ impl Flight {
         Some(index)
     }
 
-    /// Whom the next answer will belong to.
+    /// The item that the next answer will belong to.
     pub(crate) fn next(&self) -> Option<u64> {
         self.items.front().copied()
     }

@@ -3,8 +3,8 @@
 //! A plain state machine with no I/O and no clock. The driver tells it what happened, and asks it
 //! what to send and what to hand out, so every order of events can be tested without a network.
 //!
-//! Here is how items go in, are sent and answered, and go out; the modules below have what happens
-//! to them when something breaks.
+//! This file has the way of an item when all goes well. The modules below have what happens to it when something
+//! breaks.
 
 mod call_ended;
 mod depth;
@@ -46,7 +46,7 @@ const WINDOWS_AHEAD: usize = 8;
 pub(crate) enum Acknowledged {
     /// The N-th answer is the N-th request's.
     EachItem,
-    /// One answer at the end is everybody's, so a call carries a bounded segment of the input.
+    /// One answer at the end is for all requests of the call, so a call carries a bounded segment of the input.
     WholeCall,
 }
 
@@ -70,7 +70,7 @@ pub(crate) struct Rules {
     pub(crate) depth: (usize, usize),
     pub(crate) acknowledged: Acknowledged,
     pub(crate) lost_answer: LostAnswer,
-    /// How long an answer is, in bytes, as long as none has been seen; 0: it is not worth counting.
+    /// How long an answer is taken to be, in bytes, before the first has come. 0: answers are not counted.
     pub(crate) answer_len: usize,
     /// Whether anything is sent again, or looked up, after a fault.
     pub(crate) retries: bool,
@@ -84,7 +84,7 @@ pub(crate) struct Ended {
     pub(crate) end: End,
     /// What the status says; `None` where it is OK.
     pub(crate) verdict: Option<Verdict>,
-    /// Whether it was the call that was not wanted, whatever it carried: others run.
+    /// Whether the server has refused the call because others run, whatever it carried.
     pub(crate) is_of_call: bool,
     pub(crate) evidence: Evidence,
 }
@@ -94,13 +94,13 @@ pub(crate) struct Ended {
 pub(crate) enum Report {
     /// Nothing.
     Quiet,
-    /// It is there.
+    /// It has answered.
     Alive,
-    /// It does its work: it has done what it was asked for at this time.
+    /// It works: a request has succeeded that was sent at this time.
     Works(Tick),
-    /// It failed at an item, which may be at fault itself. The others can go on at once.
+    /// It failed at an item. The item may be at fault, so the others can go on at once.
     FailedAtItem,
-    /// It failed at what it has done before.
+    /// It failed at an item that has succeeded before, so the node is at fault.
     Fails,
     /// The call broke.
     Broke,
@@ -121,7 +121,7 @@ pub(crate) struct Unsettled<E> {
     pub(crate) index: u64,
     pub(crate) entry: E,
     pub(crate) attempts: u32,
-    /// Whether it left and what became of it is not known.
+    /// Whether it was sent, and may have been carried out.
     pub(crate) is_in_doubt: bool,
 }
 
@@ -138,7 +138,7 @@ pub(crate) struct Window<E, O> {
     bytes: usize,
     /// No slot below this index is `Waiting`.
     unsent: u64,
-    /// Which have a result, as it came. Only where results are handed out as they come.
+    /// Which have a result, in the order in which the results came. Empty where results are handed out in input order.
     ready: VecDeque<u64>,
     /// Which are `Resting`, and until when.
     resting: BTreeSet<(Instant, u64)>,
@@ -158,11 +158,12 @@ pub(crate) struct Window<E, O> {
     in_flight: usize,
     /// How long the next answer will be, in bytes, as far as can be told from those before.
     answer_len: usize,
-    /// Whether the server does not let us look up.
+    /// Whether the server refuses lookups.
     cannot_look_up: bool,
-    /// The call that found a record to be stored already, while the others are expected to be, too.
+    /// The call that ended at a record that was stored already. Until one is found that is not, those behind it are
+    /// expected to be stored, too.
     expects_stored: Option<u64>,
-    /// Why no further item is sent at all.
+    /// Why nothing is sent any more.
     refused: Option<(ErrorKind, Arc<Status>)>,
 }
 
@@ -223,7 +224,7 @@ impl<E, O> Window<E, O> {
             || self.bytes_to_come().saturating_add(self.answer_len) <= self.rules.bytes
     }
 
-    /// Whether so much of the window is free that the line could run dry.
+    /// Whether half of the window is free, so that the calls may soon have nothing to carry.
     pub(crate) fn is_half_empty(&self) -> bool {
         self.has_room()
             && self.held <= self.rules.items / 2
@@ -234,7 +235,7 @@ impl<E, O> Window<E, O> {
         self.held == 0
     }
 
-    /// Whether items are only taken to be failed: nothing is sent any more.
+    /// Whether nothing is sent any more: items are taken only to be given their error.
     pub(crate) fn is_refusing(&self) -> bool {
         self.refused.is_some()
     }
@@ -369,8 +370,8 @@ impl<E, O> Window<E, O> {
         self.suspects.success(tick);
     }
 
-    /// Whether only items are left at which the server has failed with no success since: nothing that is
-    /// left to be sent tells an outage from records that are at fault.
+    /// Whether all items that are left are ones at which the server has failed, with no success since. Then
+    /// nothing that could be sent shows whether it is an outage or the records are at fault.
     pub(crate) fn is_stuck(&mut self) -> bool {
         self.in_flight == 0
             && !self.suspects.is_empty()
@@ -456,7 +457,7 @@ impl<E, O> Window<E, O> {
         Some(&self.live(index).entry)
     }
 
-    /// The call that was to carry an item never had it.
+    /// The transport has not taken the item's request, so the item was not sent.
     fn take_back(&mut self, index: u64) {
         let slot = self.live(index);
         slot.attempts -= 1;
@@ -477,9 +478,9 @@ impl<E, O> Window<E, O> {
         }
     }
 
-    /// For a probe: the last of those that wait with the fewest faults, since an item that breaks every
-    /// call must not be the only one to try with, and bad ones often come in a row. Those at which the
-    /// server has failed come last, in turn. And whether it is one of these.
+    /// The item that a probe sends, and whether the server has failed at it before. An item that breaks every call
+    /// must not be the only one that is tried, and bad items often come in a row: so it is the last of those with the
+    /// fewest faults. Items at which the server has failed are tried when there is no other, in turn.
     fn least_tried(&mut self) -> Option<(u64, bool)> {
         let waiting = (self.first..).zip(&self.slots).filter_map(|(index, slot)| {
             let slot = slot.as_ref()?;
@@ -513,7 +514,7 @@ impl<E, O> Window<E, O> {
     }
 
     /// An answer of a call that does the work: `judge` makes its item's outcome of it, and `len` says
-    /// how long that is in bytes. `None`: it is nobody's, for the call has nothing unanswered.
+    /// how long that is in bytes. `None`: the call has no item that waits for an answer.
     pub(crate) fn answer(
         &mut self,
         flight: &mut Flight,
@@ -523,10 +524,10 @@ impl<E, O> Window<E, O> {
         let index = flight.land()?;
         self.depth.answered();
         let Some(slot) = self.slot(index) else {
-            // Of the canary, or of an item that was given up: the server does its work all the same.
+            // It answers the canary, or an item that was given up. Both show that the server works.
             return Some(self.succeeded(flight.proves()));
         };
-        // One that was given up meanwhile has its result.
+        // An item that was given up meanwhile has its result.
         if !matches!(slot.state, State::Sent) {
             return Some(Report::Alive);
         }
@@ -545,14 +546,14 @@ impl<E, O> Window<E, O> {
         Some(self.succeeded(flight.proves()))
     }
 
-    /// The server does its work: so it did when this was asked for.
+    /// The server works: a request has succeeded that was sent at `tick`.
     fn succeeded(&mut self, tick: Tick) -> Report {
         self.suspects.success(tick);
         Report::Works(tick)
     }
 
-    /// An answer of a call that looks up: `judge` makes its item's outcome of it. `false`: it is
-    /// nobody's.
+    /// An answer of a call that looks up: `judge` makes its item's outcome of it. `false`: the call has no item that
+    /// waits for an answer.
     pub(crate) fn looked_up(
         &mut self,
         flight: &mut Flight,

@@ -4,17 +4,17 @@
 use std::collections::BTreeMap;
 
 /// A call that was refused as a whole says that one of its items is at fault, and not which. Its items are its
-/// *suspects*: they are sent again in halves, until the one stands alone.
+/// *candidates*: they are sent again in halves, until the one stands alone.
 #[derive(Debug)]
 pub(super) struct Segments {
     /// How many items a call may carry. It doubles with each call that succeeds.
     limit: usize,
     /// More items than that took too long.
     longest: usize,
-    /// Refused calls whose item was not found yet, and how many suspects each still has.
+    /// Refused calls whose item was not found yet, and how many candidates each still has.
     refused: BTreeMap<u64, usize>,
-    /// The suspects, and the call in which each was refused last.
-    suspects: BTreeMap<u64, u64>,
+    /// The candidates, and the call in which each was refused last.
+    candidates: BTreeMap<u64, u64>,
 }
 
 impl Segments {
@@ -23,31 +23,31 @@ impl Segments {
             limit: usize::MAX,
             longest: usize::MAX,
             refused: BTreeMap::new(),
-            suspects: BTreeMap::new(),
+            candidates: BTreeMap::new(),
         }
     }
 
-    /// How many items a call may carry whose first is `item`: half of the suspects, if it is one.
+    /// How many items a call may carry whose first is `item`: half of the candidates, if it is one.
     pub(super) fn size(&self, item: u64) -> usize {
-        let call = self.suspects.get(&item);
-        let suspects = call.and_then(|call| self.refused.get(call));
-        let half = suspects.map_or(usize::MAX, |suspects| (suspects / 2).max(1));
+        let call = self.candidates.get(&item);
+        let candidates = call.and_then(|call| self.refused.get(call));
+        let half = candidates.map_or(usize::MAX, |candidates| (candidates / 2).max(1));
         self.limit.min(self.longest).min(half)
     }
 
     /// Whether `item` may be the one that a refused call was refused for.
-    pub(super) fn is_suspect(&self, item: u64) -> bool {
-        let call = self.suspects.get(&item);
+    pub(super) fn is_candidate(&self, item: u64) -> bool {
+        let call = self.candidates.get(&item);
         call.is_some_and(|call| self.refused.contains_key(call))
     }
 
-    /// `call` was refused as a whole, and carried `items`. Where these are suspects of an earlier call, its
+    /// `call` was refused as a whole, and carried `items`. Where these are candidates of an earlier call, its
     /// item is among them.
     pub(super) fn refused(&mut self, call: u64, items: impl Iterator<Item = u64>) {
         let mut count = 0;
         for item in items {
             count += 1;
-            if let Some(earlier) = self.suspects.insert(item, call) {
+            if let Some(earlier) = self.candidates.insert(item, call) {
                 self.refused.remove(&earlier);
             }
         }
@@ -59,7 +59,7 @@ impl Segments {
     /// A call was refused that carried `item` alone: it is the one. Where one is refused the next may be, as
     /// when the server's storage is down, so the next calls carry one item, too.
     pub(super) fn found(&mut self, item: Option<u64>) {
-        if let Some(call) = item.and_then(|item| self.suspects.get(&item)) {
+        if let Some(call) = item.and_then(|item| self.candidates.get(&item)) {
             self.refused.remove(call);
         }
         self.limit = 1;
@@ -67,17 +67,17 @@ impl Segments {
 
     /// `item` has its result.
     pub(super) fn settled(&mut self, item: u64) {
-        if let Some(call) = self.suspects.remove(&item)
-            && let Some(suspects) = self.refused.get_mut(&call)
+        if let Some(call) = self.candidates.remove(&item)
+            && let Some(candidates) = self.refused.get_mut(&call)
         {
-            *suspects -= 1;
-            if *suspects == 0 {
+            *candidates -= 1;
+            if *candidates == 0 {
                 self.refused.remove(&call);
             }
         }
     }
 
-    /// A call has succeeded that carried no suspect.
+    /// A call has succeeded that carried no candidate.
     pub(super) fn succeeded(&mut self) {
         self.limit = self.limit.saturating_mul(2);
     }
@@ -101,10 +101,10 @@ mod tests {
         for item in 0..98 {
             segments.settled(item);
         }
-        assert!(segments.is_suspect(98));
+        assert!(segments.is_candidate(98));
         assert_eq!(segments.size(98), 1);
         segments.found(Some(98));
-        assert!(!segments.is_suspect(99), "the one was found");
+        assert!(!segments.is_candidate(99), "the one was found");
         assert_eq!(segments.size(99), 1);
         segments.succeeded();
         segments.succeeded();
@@ -117,14 +117,14 @@ mod tests {
         segments.refused(1, 0..8);
         segments.refused(2, 0..4);
         assert_eq!(segments.size(0), 2);
-        assert!(!segments.is_suspect(4));
+        assert!(!segments.is_candidate(4));
         assert_eq!(segments.size(4), usize::MAX);
         segments.refused(3, 2..4);
-        assert!(!segments.is_suspect(0) && segments.is_suspect(2));
+        assert!(!segments.is_candidate(0) && segments.is_candidate(2));
     }
 
     #[test]
-    fn a_call_that_carried_nothing_has_no_suspects() {
+    fn a_call_that_carried_nothing_has_no_candidates() {
         let mut segments = Segments::new();
         segments.refused(1, 0..0);
         assert_eq!(segments.size(0), usize::MAX);

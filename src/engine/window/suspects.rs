@@ -1,10 +1,11 @@
 //! Items at which the server failed without saying whose fault that is.
 //!
-//! Such a failure says one of two things: this record cannot be judged, or what judges records is
-//! away. Only other items tell the two apart. So a failure counts against its item only if another
-//! item, of any adapter of the client, was sent since the item failed before, and has succeeded: in an
-//! outage none does, and no item is failed for it. An item that has failed is sent behind the others, and nothing is sent behind one that has
-//! failed twice.
+//! Such a failure means one of two things: the server cannot judge this record, or what judges records is
+//! away. Only other items show which it is. So a failure counts against its item only if another item, of any
+//! adapter of the client, was sent after the item's last failure and has succeeded. In an outage none succeeds,
+//! so no item gets its error for that.
+//!
+//! An item that has failed is sent behind the others, and nothing is sent behind an item that has failed twice.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use tokio::time::Instant;
 
 use crate::engine::tick::Tick;
 
-/// How long the server has to fail at an item before that is taken for the item's fault, where nothing
-/// succeeds and so nothing tells a bad record from an outage.
+/// How long the server has to fail at an item before the item gets its error, where nothing succeeds that would
+/// show whether it is an outage.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The last failure of an item.
@@ -22,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(super) struct Failure {
     /// When it failed.
     at: Tick,
-    /// When the first of its failures was with no success of another between.
+    /// When the first of its failures was since another item has succeeded.
     first: Instant,
 }
 
@@ -31,9 +32,9 @@ pub(super) struct Failure {
 pub(super) enum Blame {
     /// Nothing: it may be an outage.
     Open,
-    /// It is one of its tries.
+    /// The item is at fault. It was one of its attempts.
     Try,
-    /// It has gone on for too long.
+    /// It has gone on for too long, so it was the last attempt.
     Last,
 }
 
@@ -41,7 +42,7 @@ pub(super) enum Blame {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Evidence {
     pub(crate) now: Instant,
-    /// Whether there is something to ask for again, so that time need not tell.
+    /// Whether there is a canary, so that the item need not be given up for time.
     pub(crate) tells: bool,
     /// When the latest item was sent that has succeeded there.
     pub(crate) proved: Tick,
@@ -62,7 +63,7 @@ struct Suspect {
     index: u64,
     /// When it failed.
     at: Tick,
-    /// How many requests are sent before it has waited for long enough.
+    /// It is sent at the latest when the window has sent so many requests.
     due: u64,
 }
 
@@ -112,8 +113,8 @@ impl Suspects {
         self.queue.front().map(|suspect| suspect.index)
     }
 
-    /// The first, if another item was sent since it failed, and has succeeded: so its next try tells whose fault it
-    /// is. While there are `others` to send it lets them go first, but not for ever.
+    /// The first, if another item has succeeded that was sent since it failed: then its next attempt shows whose fault
+    /// it is. While there are `others` to send it waits behind them, until `due`.
     pub(super) fn first_ready(&self, others: bool, sent: u64) -> Option<u64> {
         let first = self.queue.front()?;
         let is_ready = first.at <= self.proved && (!others || first.due <= sent);

@@ -26,7 +26,7 @@ impl<E, O> Window<E, O> {
             }
             let mut suspected = false;
             for item in items {
-                suspected |= self.segments.is_suspect(item.index);
+                suspected |= self.segments.is_candidate(item.index);
                 let outcome = done(&self.live(item.index).entry);
                 self.settle(item.index, outcome);
             }
