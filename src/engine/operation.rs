@@ -42,7 +42,7 @@ pub(crate) trait Operation {
     /// wire.
     fn check(&self, input: &Self::Input) -> Result<Self::Checked, Error>;
 
-    /// The request for a checked input. Checked again for a resend, so it should cost little.
+    /// The request for a checked input. It is made anew for a resend, so it should cost little.
     fn request(&self, input: &Self::Input, checked: &Self::Checked) -> Self::Request;
 
     /// What `answer` means for the input it answers.
