@@ -36,8 +36,8 @@ use crate::error::ErrorKind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// Of the first record that has no answer: a server works in order and stops at its first
-    /// error. Final for that record; the others go on.
+    /// The first record that has no answer: a server works in order and stops at its first error. It is
+    /// final for that record. The others go on.
     Record,
     /// One attempt at the first record that has no answer. The server failed at it and does not say whose
     /// fault that is. It may be the record, an outage behind the server, or a record that is stored already.

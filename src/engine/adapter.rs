@@ -33,8 +33,8 @@ const RESULTS_IN_A_ROW: u32 = 128;
 ///
 /// # Errors
 ///
-/// Errors are items: the stream goes on after each. A `try_*` combinator stops at the first error, and
-/// drops the adapter. What each error says of the server is told at [`ErrorKind`](crate::ErrorKind).
+/// Errors are items: the stream goes on after each. A combinator such as `try_for_each` stops at the first
+/// error, and drops the adapter with it. What each error says of the server is told at [`ErrorKind`](crate::ErrorKind).
 ///
 /// # Cancel safety
 ///
