@@ -21,20 +21,24 @@ const PROBE_TIME: Duration = Duration::from_secs(60);
 /// that nobody polls now.
 const TURN: Duration = Duration::from_secs(1);
 
-/// When the adapters of a client stop knocking at a server that is not there.
+/// When the adapters of a client stop asking a server that is away.
 ///
-/// After so many faults in a row ([`Verdict::Transient`](crate::Verdict::Transient)), with no answer between
-/// them, the breaker opens. That the server fails at an item
-/// ([`Verdict::Attempt`](crate::Verdict::Attempt)) counts as a fault only where nothing succeeds: when
-/// it fails at what it has done before, or at 64 items in a row, or when there is no other to try.
-/// While it is open no adapter of this client takes anything from its input, and no call is opened
-/// but one probe at a time, which carries a single item, after a wait that grows as
-/// [`Retry::backoff`](crate::Retry::backoff) says, and up to a minute. Adapters take turns with it. If the
-/// server is there but answers with `Internal`, input is taken as far as the window goes, probes wait at
-/// most 250 ms (or the first wait, if that is longer), and each carries an item that was tried least, or
-/// one that had succeeded before, since the items may be at fault. Any answer closes the breaker, and
-/// all go on, but for that to a lookup that an adapter makes by itself after calls that broke, if it
-/// finds nothing: the next might break, too. Calls that run are left alone.
+/// The breaker opens after so many faults in a row ([`Verdict::Transient`](crate::Verdict::Transient)), with
+/// no answer between them. A failure of the server at an item ([`Verdict::Attempt`](crate::Verdict::Attempt))
+/// counts as a fault only where nothing succeeds: when the server fails at what it has done before, or at
+/// 64 items in a row, or when there is no other item to try.
+///
+/// While it is open, no adapter of this client takes anything from its input. One probe at a time is sent:
+/// a call that carries a single item. Before each there is a wait, which grows as
+/// [`Retry::backoff`](crate::Retry::backoff) says, up to a minute. Adapters take turns with it.
+///
+/// If the server is there but answers with `Internal`, the items may be at fault. So input is taken as far
+/// as the window goes, probes wait at most 250 ms (or the first wait, if that is longer), and each carries
+/// an item that was tried least, or one that had succeeded before.
+///
+/// Any answer closes the breaker, and all go on. One answer does not: that to a lookup that an adapter makes
+/// by itself after calls that broke, if it finds nothing. The next call might break, too. Calls that run
+/// are left alone.
 ///
 /// Each node of a client has its own ([`Client::with_nodes_of`](crate::Client::with_nodes_of)): while
 /// one is open, calls go to the others, and all this is so when all are. Calls that break together
@@ -104,10 +108,10 @@ impl CircuitBreaker {
     /// [`Retry::timeout`](crate::Retry::timeout) is another limit, and the shorter one ends the wait: to
     /// outlast an outage, raise both. Any result starts the time anew, a failure too.
     ///
-    /// Then all that remains fails, with the last fault as the cause: what was never sent, and all
-    /// that the input still has, as [`CircuitOpen`](crate::ErrorKind::CircuitOpen); what may have
-    /// landed as [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown). Time in which the consumer works on a
-    /// result does not count.
+    /// Then all that remains fails, with the last fault as the cause. What was never sent, and all that the
+    /// input still has, is [`CircuitOpen`](crate::ErrorKind::CircuitOpen). What may have landed is
+    /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown). The time in which the consumer works on a result
+    /// does not count.
     pub const fn give_up_after(mut self, time: Option<Duration>) -> Self {
         self.give_up_after = time;
         self

@@ -107,45 +107,25 @@ pub trait DeleteExt: Stream + Sized {
     /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
     /// ```
     ///
-    /// # Order
-    ///
-    /// Results come in input order, unless [`Options::unordered`] says otherwise. A ref that waits
-    /// for another try holds back the results behind it, and nothing else.
+    /// Order, cancel safety and panics are told at [`Adapter`].
     ///
     /// # Errors
     ///
-    /// Errors are items; the stream goes on after each. `try_*` combinators stop at the first
-    /// one, and stopping drops the call. A ref is [`Invalid`](crate::ErrorKind::Invalid), and never sent,
-    /// if it gives no CID. A segment that the server refuses is halved until the failing ref
-    /// stands alone, which gets the server's status; the others are deleted. What each error says
-    /// of the server is told at [`ErrorKind`](crate::ErrorKind).
-    ///
-    /// # Cancel safety
-    ///
-    /// `next()` loses nothing when it is dropped, as in a `select!`. Dropping the stream resets
-    /// its calls at once; refs whose results were not yielded may or may not be deleted, at most a
-    /// window of them.
+    /// A ref is [`Invalid`](crate::ErrorKind::Invalid), and never sent, if it gives no CID. A segment that
+    /// the server refuses is halved until the failing ref stands alone. That one gets the server's status,
+    /// and the others are deleted.
     ///
     /// # Recovery
     ///
-    /// A delete can be sent again without harm, so a segment whose call breaks, stalls, or ends
-    /// without its acknowledgement is sent again after a wait. A ref is deleted only when a call
-    /// that carried it has been acknowledged. When the server refuses the caller, all remaining
-    /// refs say so.
+    /// A delete can be sent again without harm. So a segment whose call breaks, stalls, or ends without its
+    /// acknowledgement is sent again after a wait. A ref is deleted only when a call that carried it has
+    /// been acknowledged.
     ///
-    /// [`Retry`](crate::Retry) says what is tried again, how often and for how long, and
-    /// [`CircuitBreaker`](crate::CircuitBreaker) what happens while the server is away. In the end
-    /// a ref that has no acknowledgement is [`NotSent`](crate::ErrorKind::NotSent) if it never left, and
-    /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) if it did.
-    ///
-    /// A ref at which the server fails without saying whose fault it is (`Internal`) gets its error when
-    /// others tell that it is not an outage ([`Retry`](crate::Retry)); the last such refs of a stream,
-    /// with nothing left to tell, after two minutes.
-    ///
-    /// # Panics
-    ///
-    /// If the input panics, the panic passes through, and the stream must not be polled again. It
-    /// also panics when polled outside of a tokio runtime with its timers enabled.
+    /// In the end a ref that has no acknowledgement is [`NotSent`](crate::ErrorKind::NotSent) if it never
+    /// left, and [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) if it did. A ref at which the server
+    /// fails without saying whose fault it is (`Internal`) gets its error when others tell that it is not an
+    /// outage. The last such refs of a stream, with nothing left to tell, get theirs after two minutes
+    /// ([`Retry`](crate::Retry)). [`Adapter`] tells the rest.
     fn delete_from<R, T>(
         self,
         client: &Client,
@@ -159,6 +139,25 @@ pub trait DeleteExt: Stream + Sized {
     }
 
     /// [`delete_from`](Self::delete_from) with [`Options`].
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use futures::stream;
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let cid = client.push(record).await?.cid;
+    ///
+    /// let options = Options::new().window(64);
+    /// let results = stream::iter([cid]).delete_from_with(&client, &options);
+    /// assert_eq!(results.finish().await.stats.succeeded, 1);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
     fn delete_from_with<R, T>(
         self,
         client: &Client,

@@ -234,17 +234,20 @@ pub(crate) fn in_words(status: &Status) -> String {
 
 /// The error of one item, or of connecting.
 ///
-/// One word wide. [`kind`](Self::kind) is for matching, and `Display` for reading: it has the
-/// server's own words where the server spoke. All words are cut behind 4 KiB, and what would start another line, control
-/// a terminal or turn the text round is escaped there (`\n`, `\u{1b}`), in a server's words as in
-/// those of a text that is no CID, or of a key. [`status`](Self::status) gives the
-/// whole gRPC status as it came, and [`source`](StdError::source) the cause behind it, such as a refused
-/// connection. `Display` does not repeat its source: that begins behind the words of the status,
-/// unless there is nothing behind them. The status's own source has what is wrapped around it, too.
+/// It is one word wide. [`kind`](Self::kind) is for matching, and `Display` for reading.
 ///
-/// The error of an item that was given up, since its time was up, the adapter was drained, or the
-/// circuit was open, has the last fault of this item, or else of its adapter; where there was none, and
-/// all calls wait for their connection, that connection.
+/// `Display` has the server's own words where the server spoke. All words are cut behind 4 KiB. What would
+/// start another line, control a terminal or turn the text round is escaped (`\n`, `\u{1b}`): in a server's
+/// words, in a text that is no CID, and in a key.
+///
+/// [`status`](Self::status) gives the whole gRPC status as it came. [`source`](StdError::source) gives the
+/// cause behind it, such as a refused connection. `Display` does not repeat its source: that begins behind
+/// the words of the status, unless there is nothing behind them. The status's own source has what is
+/// wrapped around it, too.
+///
+/// An item may be given up: its time was up, the adapter was drained, or the circuit was open. Its error
+/// has the last fault of this item, or else of its adapter. If there was none, and all calls wait for their
+/// connection, the error names that connection.
 ///
 /// ```
 /// use agntcy_dir_stream::{ErrorKind, Record};
@@ -436,9 +439,9 @@ pub struct Failed<I, T = ()> {
     pub input: I,
     /// The tag it came with.
     pub tag: T,
-    /// How many calls have carried it, whoever's fault it was that they ended; behind refused
-    /// records it is carried again without a fault. 0: it never left. (What
-    /// [`Retry::max_attempts`](crate::Retry::max_attempts) limits is another count.)
+    /// How many calls have carried it. A call that ends at a refused record counts, too: the items behind
+    /// that are carried again. 0: it never left. [`Retry::max_attempts`](crate::Retry::max_attempts) limits
+    /// another count.
     pub attempts: u32,
     /// Why.
     pub error: Error,

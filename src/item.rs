@@ -33,7 +33,7 @@ use crate::record::Record;
     message = "`{Self}` is not a ref: it gives no CID",
     label = "items are refs, or `(ref, tag)`",
     note = "a ref is a `Cid`, its text, a `Record`, or a type of yours that implements `ToCid`",
-    note = "`Result` items: handle the errors first, as in `.filter_map(async |item| item.ok())`",
+    note = "`Result` items: take the stream apart first, as in `.filter_map(async |item| item.inspect_err(report).ok())`",
     note = "items with a tag: the ref comes first, as in `.map(|(tag, cid)| (cid, tag))`; several tags are one, `(cid, (a, b))`"
 )]
 pub trait ToCid {
@@ -109,7 +109,7 @@ impl<R: ToCid + ?Sized> ToCid for Arc<R> {
     message = "`{Self}` is neither a ref nor `(ref, tag)`",
     label = "items are refs, or `(ref, tag)`",
     note = "a ref is a `Cid`, its text, a `Record`, or a type of yours that implements `ToCid`",
-    note = "`Result` items: handle the errors first, as in `.filter_map(async |item| item.ok())`",
+    note = "`Result` items: take the stream apart first, as in `.filter_map(async |item| item.inspect_err(report).ok())`",
     note = "items with a tag: the ref comes first, as in `.map(|(tag, cid)| (cid, tag))`; several tags are one, `(cid, (a, b))`"
 )]
 pub trait Tagged: sealed::Sealed {
@@ -144,10 +144,32 @@ impl<I: ToCid, T> Tagged for (I, T) {
 ///
 /// It says the same as `Tagged<Input = Record, Tag = T>`, and lets the compiler say what to write in place
 /// of other items.
+///
+/// A source that can fail gives `Result`s. These are taken apart first: errors aside, records in.
+///
+/// ```
+/// use agntcy_dir_stream::prelude::*;
+/// use futures::{StreamExt, stream};
+///
+/// # #[cfg(feature = "server")]
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = agntcy_dir_stream::server::Store::new().client();
+/// let texts = stream::iter([r#"{"name": "a", "schema_version": "1.0.0"}"#, "no JSON"]);
+/// let parsed = texts.map(|text| text.parse::<Record>());
+///
+/// let report = |error: &_| eprintln!("{error}");
+/// let records = parsed.filter_map(async |item| item.inspect_err(report).ok());
+/// let summary = records.push_to(&client).finish().await;
+/// assert_eq!((summary.stats.taken, summary.stats.succeeded), (1, 1));
+/// # Ok(())
+/// # }
+/// # #[cfg(feature = "server")]
+/// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be pushed: it is neither a `Record` nor `(Record, tag)`",
     label = "items are `Record`, or `(Record, tag)`",
-    note = "`Result` items: handle the errors first, as in `.filter_map(async |item| item.ok())`",
+    note = "`Result` items: take the stream apart first, as in `.filter_map(async |item| item.inspect_err(report).ok())`",
     note = "JSON text: `text.parse::<Record>()`; `serde_json::Value`: `Record::try_from(value)`; a type of yours: `Record::from_serialize(&value)`",
     note = "items with a tag: the record comes first, as in `.map(|(tag, record)| (record, tag))`; several tags are one, `(record, (a, b))`",
     note = "borrowed records: `.map(Record::clone)`, which copies no data"

@@ -7,8 +7,8 @@ use crate::retry::Retry;
 /// How an adapter works: the size of its window, over how many calls, what it checks, how hard it
 /// tries, and how long its calls live.
 ///
-/// Given to the `*_with` form of each adapter; a plain value, so nothing can change once a
-/// stream runs.
+/// It is given to the `*_with` form of each adapter. It is a plain value: a stream that runs keeps the
+/// options that it was made with.
 ///
 /// ```
 /// use agntcy_dir_stream::Options;
@@ -79,9 +79,9 @@ impl Options {
     /// How many items may be taken from the input and not yet have their result handed out.
     ///
     /// It bounds memory, and how far all calls together run ahead of the answers: a window of 1 waits
-    /// for each answer before the next item is taken. Enough is what the server answers in a round
-    /// trip. With several [`calls`](Self::calls) each has its part, and what waits for its turn in
-    /// the order of results is in it, too. For a delete it is also the largest segment, which is
+    /// for each answer before the next item is taken. As many items as the server answers in a round trip
+    /// are enough. With several [`calls`](Self::calls) each has its part of the window. Results that wait
+    /// for their turn in the order are in the window, too. For a delete it is also the largest segment, which is
     /// acknowledged as a whole.
     ///
     /// # Panics
@@ -138,12 +138,14 @@ impl Options {
     /// A connection that makes no progress may be dead without knowing it, so a client that made it
     /// itself makes another for the calls to come.
     ///
-    /// Progress is any answer, and any bytes that go out or come in; what goes out counts in pieces of
-    /// 128 KiB, and may be noticed only when this time is up: so a call whose last requests have left and
-    /// that is silent since may be dropped after twice the time. The time counts only while something is in flight and the adapter waits for it, not
-    /// while the consumer works on a result. It must be longer than the server takes for one record. A
-    /// delete is acknowledged by the whole segment that a call carries: one that takes longer is sent
-    /// again in halves.
+    /// Progress is any answer, and any bytes that go out or come in. What goes out counts in pieces of
+    /// 128 KiB, and may be noticed only when this time is up. So a call whose last requests have left, and
+    /// that is silent since, may be dropped after twice the time.
+    ///
+    /// The time counts only while something is in flight and the adapter waits for it. The time in which
+    /// the consumer works on a result does not count. It must be longer than the server takes for one
+    /// record. A delete is acknowledged by the whole segment that a call carries: a segment that takes
+    /// longer is sent again in halves.
     ///
     /// # Panics
     ///
@@ -157,9 +159,9 @@ impl Options {
         self
     }
 
-    /// How long a call may live, once it has carried an item, before another takes over: it is closed, its answers are read to
-    /// the end, and the next items get a new one. Nothing is lost or sent again, and no try is
-    /// spent. Default: 4 minutes; `None`: for ever. Each call's age is shortened at random by up to a
+    /// How long a call may live, once it has carried an item, before another takes over. It is closed, its
+    /// answers are read to the end, and the next items get a new call. Nothing is lost or sent again, and no
+    /// try is spent. Default: 4 minutes; `None`: for ever. Each call's age is shortened at random by up to a
     /// tenth, so that adapters do not all turn at once.
     ///
     /// A DIR server tells a connection to go away after 30 minutes, and cuts what still runs on it 5

@@ -116,42 +116,21 @@ pub trait PullExt: Stream + Sized {
     /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
     /// ```
     ///
-    /// # Order
-    ///
-    /// Results come in input order, unless [`Options::unordered`] says otherwise. A ref that waits
-    /// for another try holds back the results behind it, and nothing else: they are asked for and
-    /// answered meanwhile.
+    /// Order, cancel safety and panics are told at [`Adapter`].
     ///
     /// # Errors
     ///
-    /// Errors are items; the stream goes on after each. `try_*` combinators stop at the first
-    /// one, and stopping drops the call. A ref is [`Invalid`](ErrorKind::Invalid), and never sent,
-    /// if it gives no CID; [`NotFound`](ErrorKind::NotFound) if the store has no such record; and
-    /// [`Mismatch`](ErrorKind::Mismatch) if what the server sent does not hash to the CID asked
-    /// for (see [`Options::verify`]).
-    ///
-    /// # Cancel safety
-    ///
-    /// `next()` loses nothing when it is dropped, as in a `select!`. Dropping the stream resets
-    /// its calls at once. A pull changes nothing on the server.
+    /// A ref is [`Invalid`](ErrorKind::Invalid), and never sent, if it gives no CID. It is
+    /// [`NotFound`](ErrorKind::NotFound) if the store has no such record. It is a
+    /// [`Mismatch`](ErrorKind::Mismatch) if what the server sent does not hash to the CID asked for (see
+    /// [`Options::verify`]).
     ///
     /// # Recovery
     ///
-    /// A server ends a call at its first missing record. That ref gets the server's status, and a
-    /// new call goes on with those after it; nothing that was answered is asked again. When the
-    /// server refuses the caller, all remaining refs say so.
-    ///
-    /// When a call breaks, stalls, or ends with answers missing, what has no answer is asked again
-    /// after a wait. A ref at which the server fails with `Internal` is tried again behind the others,
-    /// which tell whether it is the record's fault or an outage. [`Retry`](crate::Retry) says what is tried again, how often and
-    /// for how long, and [`CircuitBreaker`](crate::CircuitBreaker) what happens while the server is
-    /// away. In the end a ref that has no answer is [`NotSent`](ErrorKind::NotSent) or
-    /// [`Unavailable`](ErrorKind::Unavailable).
-    ///
-    /// # Panics
-    ///
-    /// If the input panics, the panic passes through, and the stream must not be polled again. It
-    /// also panics when polled outside of a tokio runtime with its timers enabled.
+    /// A ref that has no answer is asked for again. One at which the server fails with `Internal` is tried
+    /// again behind the others, which tell whether the record is at fault or there is an outage. In the
+    /// end a ref that has no answer is [`NotSent`](ErrorKind::NotSent) or
+    /// [`Unavailable`](ErrorKind::Unavailable). [`Adapter`] tells the rest.
     fn pull_from<R, T>(
         self,
         client: &Client,
@@ -166,6 +145,26 @@ pub trait PullExt: Stream + Sized {
     }
 
     /// [`pull_from`](Self::pull_from) with [`Options`].
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use futures::{StreamExt, stream};
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let cid = client.push(record).await?.cid;
+    ///
+    /// let options = Options::new().verify(false);
+    /// let results = stream::iter([cid]).pull_from_with(&client, &options);
+    /// let results: Vec<_> = results.collect().await;
+    /// assert_eq!(results[0].as_ref().unwrap().record.name(), Some("a"));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
     fn pull_from_with<R, T>(
         self,
         client: &Client,

@@ -118,53 +118,30 @@ pub trait PushExt: Stream + Sized {
     /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
     /// ```
     ///
-    /// # Order
-    ///
-    /// Results come in input order, unless [`Options::unordered`] says otherwise. A record that
-    /// waits for another try holds back the results behind it, and nothing else: they are sent and
-    /// answered meanwhile.
+    /// Order, cancel safety and panics are told at [`Adapter`].
     ///
     /// # Errors
     ///
-    /// Errors are items; the stream goes on after each. `try_*` combinators stop at the first
-    /// one, and stopping drops the call. A record is [`Invalid`](ErrorKind::Invalid), and never
-    /// sent, if it has no data, is longer than [`MAX_RECORD_LEN`], or is malformed; it is
-    /// [`Rejected`](ErrorKind::Rejected) or [`ServerFailed`](ErrorKind::ServerFailed) in the server's own
-    /// words; and [`Mismatch`](ErrorKind::Mismatch) if the CID that the server answers is not the
-    /// record's own. (Malformed records and wrong CIDs are found while [`Options::verify`] is on,
-    /// as it is by default.) What each says of the server is told at [`ErrorKind`].
-    ///
-    /// # Cancel safety
-    ///
-    /// `next()` loses nothing when it is dropped, as in a `select!`. Dropping the stream resets
-    /// its calls at once; records whose results were not yielded may or may not be stored, at most
-    /// a window of them.
+    /// A record is [`Invalid`](ErrorKind::Invalid), and never sent, if it has no data, is longer than
+    /// [`MAX_RECORD_LEN`], or is malformed. It is [`Rejected`](ErrorKind::Rejected) or
+    /// [`ServerFailed`](ErrorKind::ServerFailed) in the server's own words. It is a
+    /// [`Mismatch`](ErrorKind::Mismatch) if the CID that the server answers is not the record's own.
+    /// Malformed records and wrong CIDs are found while [`Options::verify`] is on, as it is by default.
     ///
     /// # Recovery
     ///
-    /// A server ends a call at its first bad record. That record gets the server's status, and a
-    /// new call goes on with those after it; nothing that was answered is sent again, unless it is to
-    /// tell an outage from a record's fault ([`Retry`](crate::Retry)). When the server refuses the
-    /// caller, all remaining records say so.
+    /// When a call breaks, stalls, or ends with answers missing, the records that it carried are looked up
+    /// by their CIDs, in one call. Those that are there are successes, marked as
+    /// [`already_stored`](Pushed::already_stored). The others are sent again after a wait.
     ///
-    /// When a call breaks, stalls, or ends with answers missing, the records that it carried are
-    /// looked up by their CIDs, in one call. Those that are there are successes, marked as
-    /// [`already_stored`](Pushed::already_stored); the others are sent again after a wait. A record
-    /// at which the server fails with `Internal` is looked up too, since the server may have it, and
-    /// is tried again behind the others, which tell whether it is the record's fault or an outage. Where
-    /// the server has it ("already exists"), those behind are looked up before they are sent, until one
-    /// is missing.
+    /// A record at which the server fails with `Internal` is looked up too, since the server may have it.
+    /// It is tried again behind the others, which tell whether the record is at fault or there is an
+    /// outage. If the server has it ("already exists"), those behind are looked up before they are sent,
+    /// until one is missing.
     ///
-    /// [`Retry`](crate::Retry) says what is tried again, how often and for how long, and
-    /// [`CircuitBreaker`](crate::CircuitBreaker) what happens while the server is away. In the end
-    /// a record that has no answer is [`NotSent`](ErrorKind::NotSent) if it never left, and
-    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) if a broken call had carried it and no lookup found it: the
-    /// server may still have been at it.
-    ///
-    /// # Panics
-    ///
-    /// If the input panics, the panic passes through, and the stream must not be polled again. It
-    /// also panics when polled outside of a tokio runtime with its timers enabled.
+    /// In the end a record that has no answer is [`NotSent`](ErrorKind::NotSent) if it never left. It is
+    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) if a broken call had carried it and no lookup found it:
+    /// the server may still have been at it. [`Adapter`] tells the rest.
     fn push_to<T>(
         self,
         client: &Client,
@@ -178,6 +155,25 @@ pub trait PushExt: Stream + Sized {
     }
 
     /// [`push_to`](Self::push_to) with [`Options`].
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use futures::stream;
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let records = stream::iter(vec![record; 10]);
+    ///
+    /// let options = Options::new().calls(2).unordered(true);
+    /// let results = records.push_to_with(&client, &options);
+    /// assert_eq!(results.finish().await.stats.succeeded, 10);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
     fn push_to_with<T>(
         self,
         client: &Client,

@@ -16,48 +16,58 @@ type Classify = dyn Fn(&Status) -> Verdict + Send + Sync;
 /// What is retried:
 ///
 /// - Items whose call broke before their answer came ([`Verdict::Transient`]), and only those: what
-///   was answered is never sent again. A pull or lookup is asked again, a delete sent again. A push
-///   is looked up first, by its CID: found is a success
-///   ([`Pushed::already_stored`](crate::Pushed::already_stored)), missing is sent again.
+///   was answered is never sent again. A pull or lookup is asked again, and a delete is sent again. A push
+///   is looked up first, by its CID. If it is found, it is a success
+///   ([`Pushed::already_stored`](crate::Pushed::already_stored)). If not, it is sent again.
 /// - The one item at which the server failed without saying whose fault it is
 ///   ([`Verdict::Attempt`]), while the others go on. A push is looked up after its first failure and
 ///   before it is failed, since a server may answer so to a record that it has.
 /// - A call that could not be opened, that made no progress
 ///   ([`Options::stall_after`](crate::Options::stall_after)), or that ended OK with answers missing.
 ///
-/// What is not: a record that the server refused, a ref that it does not have, what never was fit
-/// to be sent, an answer that does not match, a caller who is not let in.
+/// What is not retried: a record that the server refused, a ref that it does not have, an item that was
+/// found bad before it was sent, an answer that does not match, a caller who is refused.
 ///
-/// How:
+/// # Attempts
 ///
-/// - A fault costs a try only for the item that the server was at, the first without an answer, and
-///   only if its request had left. So a server that cannot be reached costs no tries.
-/// - An item at its last try is sent alone, so that one that breaks each call it is in cannot hold
-///   up the others. Then it gets its error.
-/// - Where the server fails at an item, it may be the item or an outage, and only other items tell. So
-///   such a failure counts against the item only if another one, of the same operation, was sent to
-///   that node after the item failed before, and has succeeded: in an outage none does, and no item is
-///   failed for it. While others succeed, its tries follow each other after 0.5, 1, 2, … up to 50 ms,
-///   then it gets its error. Whatever adapter of the client, or of its clones, has sent the other one.
-/// - If only such items are left, or two came in a row, one that has succeeded is asked for again, to
-///   tell: a pull or lookup of the same ref, a push of the same record, by whichever adapter of the
-///   client; the client keeps the last. A record is looked up before (at most 5 seconds, where its call has
-///   to wait), unless a request that left within the last second has shown that it is there. So what
-///   somebody else deletes in that time can come back. While this client deletes nothing is pushed
-///   again, and its deletes wait for what is, at most 5 seconds. A delete asks for nothing again.
-/// - Where nothing has succeeded yet, nothing tells, and an item gets its error when the server has
-///   failed at it for two minutes. So do the last refs of a delete, when all others are deleted.
+/// - A fault costs an attempt only for the item that the server was at: the first without an answer, and
+///   only if its request had left. So a server that cannot be reached costs no attempts.
+/// - An item at its last attempt is sent alone, so that an item that breaks each call cannot hold up the
+///   others. Then it gets its error.
+///
+/// # Bad item or outage
+///
+/// - Where the server fails at an item, it may be the item or an outage. Only other items tell. So such a
+///   failure counts against the item only if another one, of the same operation, was sent to that node after
+///   the item failed before, and has succeeded. The other one may be of any adapter of the client or of its
+///   clones. In an outage none succeeds, and no item is failed for it. While others succeed, the item's
+///   tries follow each other after 0.5, 1, 2, … up to 50 ms, then it gets its error.
+/// - If only such items are left, or two came in a row, an item that has succeeded is asked for again, to
+///   tell: a pull or lookup of the same ref, a push of the same record. It may be of any adapter of the
+///   client. The client keeps the last.
+/// - Before such a push, the record is looked up (for at most 5 seconds, where its call has to wait), unless
+///   a request that left within the last second has shown that it is there. So what somebody else deletes in
+///   that time can come back. While this client deletes, nothing is pushed again, and its deletes wait for
+///   such a push for at most 5 seconds. A delete asks for nothing again.
+/// - Where nothing has succeeded yet, nothing tells. Then an item gets its error when the server has failed
+///   at it for two minutes. The last refs of a delete, when all others are deleted, wait as long.
 /// - A server that takes what it has and fails at all else, as one that cannot write may do, cannot be
 ///   told from bad records: those records get their errors.
-/// - Waits double from the first of [`backoff`](Self::backoff) up to the longest, each lengthened at
-///   random by up to its own length. A server's own word comes first: `grpc-retry-pushback-ms`,
-///   `google.rpc.RetryInfo`, `retry-after` in seconds; "never", in the first of these, is the end of
-///   the item's tries. After several faults in a row it makes the wait longer, and not shorter.
-///   Answers set the waits back to the first; a connection that can be made does not, nor, behind calls
-///   that broke, a lookup that finds nothing. After a connection that was told to go away, the first retry is at once.
-///   While the server is there and says that it fails, a wait is no longer than 250 ms, or than the first
+///
+/// # Waits
+///
+/// - Waits double from the first of [`backoff`](Self::backoff) up to the longest. Each is lengthened at
+///   random by up to its own length. Answers set them back to the first. A connection that can be made does
+///   not, and a lookup that finds nothing, behind calls that broke, does not.
+/// - A server's own word comes first: `grpc-retry-pushback-ms`, `google.rpc.RetryInfo`, `retry-after` in
+///   seconds. "Never", in the first of these, ends the item's tries. After several faults in a row the
+///   server's word makes the wait longer, and not shorter.
+/// - After a connection that was told to go away, the first retry is at once.
+/// - While the server is there and says that it fails, a wait is no longer than 250 ms, or than the first
 ///   wait if that is longer.
 /// - When faults come in a row, the client's [`CircuitBreaker`](crate::CircuitBreaker) takes over.
+///
+/// # Time
 ///
 /// How long each thing may take; whichever comes first ends it:
 ///
@@ -123,10 +133,11 @@ impl Retry {
     /// the circuit breaker is not heeded. When a call breaks, the items in it fail, each with
     /// what is known of it, and the ones behind them get a new call at once.
     ///
-    /// What stood behind a refused record is still carried by the next call, and the limits in
-    /// time and the judgement still hold. A record that is stored already is
-    /// [`ServerFailed`](crate::ErrorKind::ServerFailed) then, where the server answers so. What is set on it
-    /// afterwards does not turn retries on again.
+    /// What stood behind a refused record is still carried by the next call. [`timeout`](Self::timeout) and
+    /// [`classify`](Self::classify) still apply. A record that is stored already is
+    /// [`ServerFailed`](crate::ErrorKind::ServerFailed), if the server answers so. Setting
+    /// [`max_attempts`](Self::max_attempts) or [`backoff`](Self::backoff) afterwards does not turn retries on
+    /// again.
     pub const fn off() -> Self {
         let mut off = Self::new();
         off.is_on = false;
@@ -160,8 +171,8 @@ impl Retry {
     /// How long an item may take in all, from the moment it is taken from the input. Default: 10
     /// minutes; [`Duration::MAX`] is no limit, and zero sends nothing.
     ///
-    /// Only the time in which the adapter waits for the server counts, not the time in which the
-    /// consumer works on a result. An item whose time is up and that never left is
+    /// The time counts only while the adapter waits for the server. The time in which the consumer works
+    /// on a result does not count. When the time of an item is up and it never left, it is
     /// [`NotSent`](crate::ErrorKind::NotSent), and will not be sent. One that left and has no
     /// answer is [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) for a push or delete,
     /// [`Unavailable`](crate::ErrorKind::Unavailable) for a pull or lookup.

@@ -30,22 +30,24 @@ pub struct Stats {
     pub already_stored: u64,
     /// Results handed out that were a failure.
     pub failed: u64,
-    /// Items in the window: taken, and their result not handed out. Those of an adapter that was dropped stay
-    /// in this count; those that [`into_remainder`](crate::Adapter::into_remainder) gave back do not.
+    /// Items in the window: they were taken, and their results were not handed out. Items of an adapter that
+    /// was dropped stay in this count. Items that
+    /// [`into_remainder`](crate::Adapter::into_remainder) gave back do not.
     pub in_window: u64,
     /// Every item below this index has been answered, and its result handed out: stored, refused, or
-    /// whatever else is settled. Here a later run may resume, by skipping so many items of the same
-    /// input.
+    /// settled in another way. A later run may resume here: it skips so many items of the same input.
     ///
     /// An item that failed without an answer ([`NotSent`](ErrorKind::NotSent),
     /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown), [`Unavailable`](ErrorKind::Unavailable),
     /// [`CircuitOpen`](ErrorKind::CircuitOpen), [`Denied`](ErrorKind::Denied),
     /// [`Unsupported`](ErrorKind::Unsupported)) keeps this at its index, so that a later run has it
-    /// again. Handed out is not processed: behind a buffer of your own, count for yourself.
+    /// again. A result that was handed out may not be processed yet: if you buffer results, count those that
+    /// you have processed.
     pub answered_below: u64,
-    /// Requests handed to calls, each time they were. Those that a call has not sent count until it
-    /// gives them back: while it waits for its connection that is all of them, and they no longer count
-    /// when there is none. A call that breaks later may not have sent all.
+    /// Requests handed to calls. One that is handed over twice counts twice. A request that its call has not
+    /// sent counts until the call gives it back. While a call waits for its connection, it has sent none of
+    /// its requests; when there is no connection, they no longer count. A call that breaks later may not have
+    /// sent all.
     pub sent: u64,
     /// Of these, requests for an item that had been sent before: after a fault, or behind a
     /// refused record.

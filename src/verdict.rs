@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 
 use crate::error::ErrorKind;
 
-/// Whom the status that ended a call is about: a record, a try of it, the moment, or everything.
+/// Whom the status that ended a call is about: a record, one attempt at a record, nobody, or the caller.
 /// [`Verdict::of`] is the judgement that every adapter
 /// uses unless [`Retry::classify`](crate::Retry::classify) brings another.
 ///
@@ -36,17 +36,18 @@ use crate::error::ErrorKind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// Of the first record that has no answer: a server works in order and stops at its first
-    /// error. Final for that record; the others go on.
+    /// The first record that has no answer: a server works in order and stops at its first error. It is
+    /// final for that record. The others go on.
     Record,
-    /// Of this try of the first record that has no answer: the server failed at it and does not
-    /// say whose fault that is. It may be the record, an outage behind the server, or a record
-    /// that is stored already. It is tried again, and how the others fare tells which it is
-    /// ([`Retry`](crate::Retry)).
+    /// One attempt at the first record that has no answer. The server failed at it and does not say whose
+    /// fault that is. It may be the record, an outage behind the server, or a record that is stored already.
+    /// It is tried again, and how the others fare tells which it is ([`Retry`](crate::Retry)).
     Attempt,
-    /// Of the moment: nobody is named. What has no answer is sent again after a wait.
+    /// Nobody: the status names no record and no caller, as when a connection breaks. What has no answer is
+    /// sent again after a wait.
     Transient,
-    /// Of the whole: who asks, or what is asked, is refused. All remaining items say so.
+    /// The caller, or the method: who asks, or what is asked, is refused. All remaining items get this
+    /// error.
     Caller,
 }
 

@@ -33,8 +33,8 @@ const RESULTS_IN_A_ROW: u32 = 128;
 ///
 /// # Errors
 ///
-/// Errors are items: the stream goes on after each. A `try_*` combinator stops at the first error, and
-/// drops the adapter. What each error says of the server is told at [`ErrorKind`](crate::ErrorKind).
+/// Errors are items: the stream goes on after each. A combinator such as `try_for_each` stops at the first
+/// error, and drops the adapter with it. What each error says of the server is told at [`ErrorKind`](crate::ErrorKind).
 ///
 /// # Cancel safety
 ///
@@ -283,12 +283,49 @@ where
     G: Stream<Item: ItemResult> + ?Sized,
 {
     /// What it has done so far.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use futures::{StreamExt, stream};
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let mut results = stream::iter([record]).push_to(&client);
+    /// assert_eq!(results.stats().taken, 0);
+    /// results.next().await;
+    /// assert_eq!(results.stats().succeeded, 1);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.counters.stats()
     }
 
     /// A handle to look at it from elsewhere, as when it is moved into a combinator.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use futures::{StreamExt, stream};
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let results = stream::iter([record]).push_to(&client);
+    /// let monitor = results.monitor();
+    /// let pushed = results.filter(|result| std::future::ready(result.is_ok()));
+    /// assert_eq!(pushed.count().await, 1);
+    /// assert_eq!(monitor.stats().succeeded, 1);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
     #[must_use]
     pub fn monitor(&self) -> Monitor {
         Monitor(Arc::clone(&self.shared.counters))
@@ -382,6 +419,25 @@ where
     /// handed out. Nothing further is sent, and the call is reset.
     ///
     /// It can be called at any time: before the first poll, and after the end.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use futures::{StreamExt, stream};
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let mut results = stream::iter(vec![record; 10]).push_to(&client);
+    /// results.next().await;
+    /// let left = results.into_remainder();
+    /// let taken = left.unread.len() + left.unsent.len() + left.unanswered.len();
+    /// assert_eq!((taken, left.next_index, left.input_ended), (9, 10, true));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
     ///
     /// # Panics
     ///

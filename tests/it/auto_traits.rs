@@ -4,9 +4,10 @@ use std::rc::Rc;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::{
-    CircuitBreaker, Compression, Deleted, Error, ErrorKind, Failed, FirstFailure, Found, Leftover,
-    Monitor, Pulled, Pushed, Remainder, Retry, Stats, Summary, Verdict,
+    BoxAdapter, CircuitBreaker, Compression, Deleted, Error, ErrorKind, Failed, FirstFailure,
+    Found, Leftover, Monitor, Pulled, Pushed, Remainder, Retry, Stats, Summary, Verdict,
 };
+use futures::stream::FusedStream;
 use futures::{Stream, StreamExt, stream};
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -37,6 +38,10 @@ type Records = stream::Empty<Record>;
 type Tagged = stream::Empty<(Record, Rc<()>)>;
 assert_impl_all!(Remainder<Records, PushResult>: Send, Sync, Unpin, std::fmt::Debug);
 assert_not_impl_any!(Remainder<Tagged, PushResult<Rc<()>>>: Send, Sync);
+assert_impl_all!(BoxAdapter<'static, Records, PushResult>: Send, Unpin, FusedStream, std::fmt::Debug);
+assert_not_impl_any!(BoxAdapter<'static, Records, PushResult>: Sync);
+assert_not_impl_any!(BoxAdapter<'static, Tagged, PushResult>: Send);
+assert_not_impl_any!(BoxAdapter<'static, Records, PushResult<Rc<()>>>: Send);
 
 fn is_send<T: Send>(_: &T) {}
 
@@ -71,6 +76,8 @@ fn an_adapter_is_send_exactly_when_its_input_is() {
     assert!(Ask(&sends.clone().pull_from(&client)).is_send());
     assert!(Ask(&sends.clone().lookup_in(&client)).is_send());
     assert!(Ask(&sends.clone().delete_from(&client)).is_send());
+    assert!(Ask(&sends.clone().push_to(&client).erase()).is_send());
+    assert!(Ask(&sends.clone().push_to(&client).erase().finish()).is_send());
     assert!(Ask(&sends.push_to(&client).finish()).is_send());
 
     let stays = stream::empty::<(Record, Rc<()>)>();
@@ -99,9 +106,10 @@ fn _spawned(client: Client, records: Vec<Record>) {
     });
 }
 
-/// It can be kept in a struct: boxed, since a generator has no name.
+/// It can be kept in a struct: erased, or boxed as a plain stream.
 struct _Pipeline<'a> {
-    results: std::pin::Pin<Box<dyn Stream<Item = PushResult> + Send + 'a>>,
+    erased: BoxAdapter<'a, stream::BoxStream<'a, Record>, PushResult>,
+    boxed: stream::BoxStream<'a, PushResult>,
 }
 
 /// It can be moved, whatever its input is.

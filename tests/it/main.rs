@@ -15,6 +15,8 @@ mod conformance;
 mod connect;
 mod ends;
 #[cfg(feature = "server")]
+mod erased;
+#[cfg(feature = "server")]
 mod faults;
 #[cfg(feature = "server")]
 mod foreign;
