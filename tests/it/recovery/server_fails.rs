@@ -1,0 +1,274 @@
+//! An item at which the server fails: whose fault it is, and when the item gets its error.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn internal_is_settled_then_tried_again_and_the_others_go_on() {
+    let options = Options::new().retry(tries(3));
+    let (client, peer) = scripted();
+    let (records, input) = mpsc::unbounded();
+    let mut results = input.push_to_with(&client, &options);
+    for number in 0..2 {
+        records.unbounded_send(record(number)).unwrap();
+    }
+    let mut call = next_call(&mut results, &peer).await;
+    call.records();
+    call.end(Code::Internal, "validator: HTTP 503");
+    // The other leaves at once, and this one is looked up.
+    waits(&mut results);
+    let (mut look_up, mut call) = (peer.call(), peer.call());
+    assert_eq!((look_up.path.as_str(), call.path.as_str()), (LOOKUP, PUSH));
+    assert_eq!(look_up.refs(), [cid(&record(0)).to_string()]);
+    assert_eq!(numbers(&mut call), [1]);
+    call.answer_cid(cid(&record(1)));
+    look_up.end(Code::NotFound, "");
+    waits(&mut results);
+    assert_eq!(results.stats().succeeded, 0, "results keep their order");
+
+    // After its wait it goes out again by the call that runs; the validator is back.
+    advance(SECOND).await;
+    waits(&mut results);
+    assert_eq!(numbers(&mut call), [0]);
+    call.answer_cid(cid(&record(0)));
+    let pushed = next(&mut results).unwrap();
+    assert_eq!((pushed.index, pushed.already_stored), (0, false));
+    assert_eq!(next(&mut results).unwrap().index, 1);
+    assert!(peer.try_call().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn internal_of_a_record_that_is_there_is_a_success() {
+    for (code, message) in [
+        (Code::Internal, "failed to push record: already exists"),
+        (Code::AlreadyExists, "there"),
+        (Code::Internal, "the disk is full"),
+    ] {
+        let (mut results, peer, mut call) = pushing(1, Options::new()).await;
+        call.records();
+        call.end(code, message);
+        let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
+        look_up.refs();
+        look_up.answer_cid(cid(&record(0)));
+        look_up.end(Code::Ok, "");
+        let pushed = next(&mut results).unwrap();
+        assert!(pushed.already_stored, "{message}");
+        assert_eq!(pushed.cid, cid(&record(0)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn internal_is_that_records_error_when_its_tries_are_over() {
+    let options = Options::new().retry(tries(3));
+    let (client, peer) = scripted();
+    let (records, input) = mpsc::unbounded();
+    let mut results = input.push_to_with(&patient(client), &options);
+    records.unbounded_send(record(0)).unwrap();
+    for other in 1..=3 {
+        let mut call = next_call_of(&mut results, &peer, PUSH).await;
+        if other > 1 {
+            // The server does its work on another.
+            assert_eq!(call.store_all(), 1);
+            advance(SECOND / 10).await;
+            waits(&mut results);
+        }
+        assert_eq!(numbers(&mut call), [0]);
+        call.end(Code::Internal, "the disk is full");
+        records.unbounded_send(record(other)).unwrap();
+        if other != 2 {
+            // The first time, and before it is failed.
+            let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
+            look_up.refs();
+            look_up.end(Code::NotFound, "");
+        }
+    }
+    drop(records);
+    let failed = next(&mut results).unwrap_err();
+    assert_eq!(
+        (failed.attempts, failed.kind()),
+        (3, ErrorKind::ServerFailed)
+    );
+    assert!(failed.to_string().contains("the disk is full"), "{failed}");
+    assert_eq!(next(&mut results).unwrap().index, 1);
+    assert_eq!(next(&mut results).unwrap().index, 2);
+}
+
+/// Nothing else is left to be tried, so what has succeeded is asked for again, if it is still there.
+#[tokio::test(start_paused = true)]
+async fn what_has_succeeded_is_asked_for_again_to_tell_whose_fault_it_is() {
+    let text = |number| cid(&record(number)).to_string();
+    for is_there in [true, false] {
+        let (client, peer) = scripted();
+        let (records, input) = mpsc::unbounded();
+        let mut results = input.push_to(&patient(client));
+        records.unbounded_send(record(0)).unwrap();
+        let mut call = next_call_of(&mut results, &peer, PUSH).await;
+        call.store_all();
+        assert!(next(&mut results).is_ok());
+        advance(5 * SECOND).await;
+        records.unbounded_send(record(1)).unwrap();
+        waits(&mut results);
+        assert_eq!(numbers(&mut call), [1]);
+        call.end(Code::Internal, "no");
+        let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
+        assert_eq!(look_up.refs(), [text(0), text(1)]);
+        if is_there {
+            look_up.answer_cid(text(0));
+        }
+        look_up.end(Code::NotFound, "");
+        if !is_there {
+            let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
+            assert_eq!(look_up.refs(), [text(1)]);
+            look_up.end(Code::NotFound, "");
+        }
+        let mut call = next_call_of(&mut results, &peer, PUSH).await;
+        let sent = numbers(&mut call);
+        assert_eq!(sent, if is_there { vec![0, 1] } else { vec![1] });
+        // The answer to what was asked for again makes no result.
+        for number in sent {
+            call.answer_cid(text(number as usize));
+        }
+        assert_eq!(next(&mut results).unwrap().index, 1);
+        waits(&mut results);
+        assert_eq!(results.stats().succeeded, 2);
+    }
+}
+
+/// The server says so itself, and nothing in it says whose fault it is: a pull changes nothing, so it is
+/// asked for again at once.
+#[tokio::test(start_paused = true)]
+async fn a_pull_asks_again_for_what_it_has_had() {
+    let (client, peer) = scripted();
+    let (refs, input) = mpsc::unbounded();
+    let mut results = input.pull_from(&patient(client));
+    for number in 0..2 {
+        refs.unbounded_send(cid(&record(number))).unwrap();
+    }
+    let mut call = next_call(&mut results, &peer).await;
+    call.refs();
+    call.answer(&record(0));
+    call.end(Code::Internal, "no");
+    assert!(next(&mut results).is_ok());
+    for tries in 2..=5 {
+        let mut call = next_call(&mut results, &peer).await;
+        let asked = call.refs();
+        assert_eq!(asked, [0, 1].map(|number| cid(&record(number)).to_string()));
+        call.answer(&record(0));
+        call.end(Code::Internal, "no");
+        assert_eq!(results.stats().faults, tries - 1);
+    }
+    let failed = next(&mut results).unwrap_err();
+    assert_eq!(
+        (failed.kind(), failed.attempts),
+        (ErrorKind::ServerFailed, 5)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_retries_nothing_is_asked_for_again() {
+    let (client, peer) = scripted();
+    let refs = stream::iter((0..6).map(|number| cid(&record(number))));
+    let options = Options::new().retry(Retry::off());
+    let mut results = refs.pull_from_with(&client, &options);
+    let mut asked = Vec::new();
+    for number in 0..5 {
+        let mut call = next_call(&mut results, &peer).await;
+        asked.push(call.refs().len());
+        if number == 0 {
+            call.answer(&record(0));
+            call.end(Code::Internal, "no");
+            assert!(next(&mut results).is_ok());
+        } else {
+            call.end(Code::Internal, "no");
+        }
+        assert_eq!(
+            next(&mut results).unwrap_err().kind(),
+            ErrorKind::ServerFailed
+        );
+    }
+    assert_eq!(asked, [6, 4, 3, 2, 1]);
+    assert!(matches!(poll(&mut results), Poll::Ready(None)));
+}
+
+/// Nothing tells whether it is the record or the server.
+#[tokio::test(start_paused = true)]
+async fn an_item_that_fails_where_nothing_else_is_tried_has_two_minutes() {
+    let (client, peer) = scripted();
+    let records = stream::iter([record(0)]);
+    let options = Options::new().retry(tries(3));
+    let mut results = records.push_to_with(&patient(client), &options);
+    let start = Instant::now();
+    let mut calls = 0;
+    while start.elapsed() < Duration::from_secs(110) {
+        let mut call = next_call_of(&mut results, &peer, PUSH).await;
+        assert_eq!(numbers(&mut call), [0]);
+        call.end(Code::Internal, "the disk is full");
+        if calls == 0 {
+            let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
+            look_up.refs();
+            look_up.end(Code::NotFound, "");
+        }
+        calls += 1;
+    }
+    assert!((200..600).contains(&calls), "{calls} calls");
+    let mut call = next_call_of(&mut results, &peer, PUSH).await;
+    assert_eq!(call.store_all(), 1);
+    assert_eq!(next(&mut results).unwrap().index, 0);
+}
+
+/// Bad records that the server does not call bad must not take good ones with them.
+#[tokio::test(start_paused = true)]
+async fn records_at_which_the_server_fails_do_not_fail_the_ones_behind_them() {
+    for (bad, size) in [(3, 1), (4, 4), (15, 1024)] {
+        let (client, peer) = scripted();
+        let records = stream::iter((0..bad + 10).map(record));
+        let mut results = records.push_to_with(&client, &window(size));
+        let is_bad = |number: u64| number < bad as u64;
+        let mut calls: Vec<PeerCall> = Vec::new();
+        let mut seen = Vec::new();
+        loop {
+            match poll(&mut results) {
+                Poll::Ready(Some(result)) => {
+                    seen.push(result);
+                    continue;
+                }
+                Poll::Ready(None) => break,
+                Poll::Pending => calls.extend(peer.try_call()),
+            }
+            let mut running = Vec::new();
+            for mut call in calls {
+                if call.path == LOOKUP {
+                    call.refs();
+                    call.end(Code::NotFound, "");
+                    continue;
+                }
+                let sent = numbers(&mut call);
+                let good = sent.iter().take_while(|number| !is_bad(**number));
+                for number in good.clone() {
+                    call.answer_cid(cid(&record(*number as usize)));
+                }
+                if good.count() < sent.len() {
+                    call.end(Code::Internal, "something is wrong with it");
+                } else if call.is_half_closed() {
+                    call.end(Code::Ok, "");
+                } else {
+                    running.push(call);
+                }
+            }
+            calls = running;
+            advance(Duration::from_millis(100)).await;
+        }
+        for (number, result) in seen.into_iter().enumerate() {
+            match result {
+                Ok(_) => assert!(!is_bad(number as u64), "{number}"),
+                Err(failed) => {
+                    assert_eq!(
+                        failed.kind(),
+                        ErrorKind::ServerFailed,
+                        "{bad} in {size}: {failed}"
+                    );
+                    assert!(is_bad(number as u64), "{failed}");
+                }
+            }
+        }
+    }
+}
