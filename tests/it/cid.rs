@@ -7,7 +7,7 @@ use data_encoding::BASE64;
 use prost::Message as _;
 use serde::Deserialize;
 
-use crate::support::{cid, example_records, nested, record};
+use crate::support::records::{cid, example_records, nested, record};
 
 /// A Record message, and what DIR's reference implementation in Go makes of it. Nothing in
 /// `canonical` and `cid`: it has no CID for it.
@@ -138,10 +138,7 @@ fn cids_compare_hash_order_and_travel() {
 /// A push and a pull take the CID of each record.
 #[test]
 fn the_cid_of_a_record_of_usual_size_allocates_nothing() {
-    let records: Vec<Record> = example_records()
-        .into_iter()
-        .map(|(_, text)| text.parse().unwrap())
-        .collect();
+    let records = example_records();
     let mut none = 0;
     for record in &records {
         let used = allocation_counter::measure(|| _ = record.cid().unwrap());

@@ -16,14 +16,10 @@ mod connect;
 mod ends;
 #[cfg(feature = "server")]
 mod faults;
-#[cfg(feature = "server")]
-mod foreign;
-mod ill_will;
+mod hostile_servers;
 #[cfg(feature = "server")]
 mod lanes;
 mod must_not_compile;
-#[cfg(feature = "server")]
-mod neighbours;
 mod options;
 #[cfg(feature = "server")]
 mod pipeline;
@@ -31,6 +27,8 @@ mod real;
 mod record;
 mod recovery;
 mod routes;
+#[cfg(feature = "server")]
+mod shared_client;
 #[cfg(target_os = "linux")]
 mod soak;
 #[cfg(feature = "server")]

@@ -9,7 +9,10 @@ use prost_types::Struct;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
-use crate::support::{cases, invalid, nested};
+use crate::support::clock::runtime;
+use crate::support::properties::cases;
+use crate::support::records::nested;
+use crate::support::results::invalid;
 
 /// All kinds of what a type may have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -278,11 +281,7 @@ fn typed() -> impl Strategy<Value = Typed> {
 fn pulled(record: &Record) -> Record {
     let store = agntcy_dir_stream::server::Store::new();
     let cid = store.insert(record.clone()).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(store.client().pull(cid)).unwrap().record
+    runtime().block_on(store.client().pull(cid)).unwrap().record
 }
 
 /// The record of `text` by each way that takes what others take.
@@ -651,17 +650,9 @@ fn memory(record: &Record, read: impl FnOnce(&Record)) -> f64 {
     used.bytes_max as f64 / record.encoded_len() as f64
 }
 
-fn varint(mut number: usize, out: &mut Vec<u8>) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
 fn field(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut out = vec![tag];
-    varint(content.len(), &mut out);
+    prost::encoding::encode_varint(content.len() as u64, &mut out);
     out.extend_from_slice(content);
     out
 }

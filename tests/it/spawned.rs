@@ -11,16 +11,8 @@ use agntcy_dir_stream::server::Store;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 
-use crate::support::{cid, record};
-
-/// A store with some records, and their CIDs.
-fn stored() -> (Store, Client, Vec<Cid>) {
-    let store = Store::new();
-    let cids = (0..5).map(|number| store.insert(record(number)).unwrap());
-    let cids = cids.collect();
-    let client = store.client();
-    (store, client, cids)
-}
+use crate::support::records::{cid, record};
+use crate::support::stores::store_with;
 
 async fn push(client: &Client, records: &[Record]) -> usize {
     let mut results = stream::iter(records.iter().cloned()).push_to(client);
@@ -60,7 +52,8 @@ async fn delete(client: &Client, cids: &[Cid]) -> usize {
 
 #[tokio::test]
 async fn borrowed_items() {
-    let (store, client, cids) = stored();
+    let (store, cids) = store_with(5);
+    let client = store.client();
     let task = tokio::spawn(async move {
         assert_eq!(pull(&client, &cids).await, 5);
         assert_eq!(look_up(&client, &cids).await, 5);
@@ -98,7 +91,8 @@ async fn pull_strs(client: &Client, texts: &[&str]) -> usize {
 
 #[tokio::test]
 async fn borrowed_texts() {
-    let (_store, client, cids) = stored();
+    let (store, cids) = store_with(5);
+    let client = store.client();
     let task = tokio::spawn(async move {
         let texts: Vec<_> = cids.iter().map(Cid::to_string).collect();
         assert_eq!(pull_texts(&client, &texts).await.len(), 5);
@@ -209,7 +203,8 @@ where
 
 #[tokio::test]
 async fn tags_boxes_and_closures() {
-    let (_store, client, cids) = stored();
+    let (store, cids) = store_with(5);
+    let client = store.client();
     let task = tokio::spawn(async move {
         let rows: Vec<_> = cids
             .iter()
@@ -271,7 +266,8 @@ async fn ends(client: &Client, cids: &[Cid]) {
 
 #[tokio::test]
 async fn chains_and_ends() {
-    let (_store, client, cids) = stored();
+    let (store, cids) = store_with(5);
+    let client = store.client();
     let other = Store::new();
     let to = other.client();
     let task = tokio::spawn(async move {
@@ -301,7 +297,8 @@ async fn a_handler_of_a_service() {
         }
         Ok(found + pull(&client, &cids).await)
     }
-    let (_store, client, mut cids) = stored();
+    let (store, mut cids) = store_with(5);
+    let client = store.client();
     cids.push(cid(&record(9)));
     let answer = tokio::spawn(handler(count)(client, cids)).await.unwrap();
     assert_eq!(answer, Ok(10));

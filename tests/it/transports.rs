@@ -3,7 +3,7 @@
 //! bounded time, and no calls are opened in vain without a wait. There is no network here, only a
 //! service that does what the case says, under a paused clock.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::task::{Context, Poll};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::{CircuitBreaker, Code, ErrorKind, Failed, Monitor, Retry};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures::{FutureExt, Stream, StreamExt, stream};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -21,7 +21,13 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 use tonic::body::Body;
 
-use crate::support::{Seen, Text, cases, cid, framed, on_paused_clock, read_all, record};
+use crate::support::clock::{SECOND, on_paused_clock};
+use crate::support::messages::{
+    DELETE, LOOKUP, PULL, PUSH, RecordRef, framed, grpc_response, take_message, trailers,
+};
+use crate::support::properties::cases;
+use crate::support::records::{cid, number_with_cid, record};
+use crate::support::results::{Seen, read_all};
 
 const MOST_ITEMS: usize = 60;
 
@@ -95,8 +101,6 @@ struct Tries {
     time: Duration,
     waits: (Duration, Duration),
 }
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// How long the end of the calls may take once all results are there.
 const END: Duration = Duration::from_secs(5);
@@ -413,16 +417,6 @@ static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
     known.collect()
 });
 
-static NUMBERS: LazyLock<HashMap<String, usize>> = LazyLock::new(|| {
-    let cids = KNOWN.iter().map(|known| known.cid.to_string());
-    cids.zip(0..).collect()
-});
-
-const PUSH: &str = "/agntcy.dir.store.v1.StoreService/Push";
-const PULL: &str = "/agntcy.dir.store.v1.StoreService/Pull";
-const LOOKUP: &str = "/agntcy.dir.store.v1.StoreService/Lookup";
-const DELETE: &str = "/agntcy.dir.store.v1.StoreService/Delete";
-
 /// The transport and the server behind it.
 #[derive(Clone)]
 struct Server {
@@ -666,7 +660,7 @@ impl Call {
                 self.send_message(&match self.method {
                     PULL => nobody.record.encode_to_vec(),
                     DELETE => Vec::new(),
-                    _ => text(&nobody.cid),
+                    _ => RecordRef::new(nobody.cid).encode_to_vec(),
                 });
                 self.serve(usize::MAX, Duration::ZERO).await.map(|_| ())
             }
@@ -705,13 +699,8 @@ impl Call {
             };
             let data = frame.map_err(|_| IsReset)?.into_data();
             self.bytes.extend_from_slice(&data.unwrap());
-            while self.bytes.len() >= 5 {
-                let len = (&self.bytes[1..5]).get_u32() as usize;
-                if self.bytes.len() < 5 + len {
-                    break;
-                }
-                let message = self.bytes.split_to(5 + len).split_off(5);
-                self.take(message.freeze());
+            while let Some((_, message)) = take_message(&mut self.bytes) {
+                self.take(message);
             }
         }
     }
@@ -720,9 +709,9 @@ impl Call {
     fn take(&mut self, message: Bytes) {
         let cid = match self.method {
             PUSH => cid(&Record::decode(message).unwrap()).to_string(),
-            _ => Text::decode(message).unwrap().cid,
+            _ => RecordRef::decode(message).unwrap().cid,
         };
-        let number = NUMBERS[&cid];
+        let number = number_with_cid(&cid);
         self.taken.push_back(number);
         let mut state = self.server.state();
         state.progress();
@@ -757,7 +746,7 @@ impl Call {
                 return false;
             }
             PULL => self.send_message(&record.encode_to_vec()),
-            _ => self.send_message(&text(cid)),
+            _ => self.send_message(&RecordRef::new(cid).encode_to_vec()),
         }
         true
     }
@@ -777,26 +766,17 @@ impl Call {
     }
 
     fn end(&mut self, code: Code) {
-        let mut trailers = http::HeaderMap::new();
-        trailers.insert("grpc-status", (code as i32).into());
-        trailers.insert("grpc-message", http::HeaderValue::from_static("fault"));
-        self.send(Ok(Frame::trailers(trailers)));
+        self.send(Ok(Frame::trailers(trailers(code, "fault"))));
     }
 
     /// As on a Go server, the head goes out with what comes first.
     fn send(&mut self, frame: Frames) {
         if let Some(head) = self.head.take() {
-            let response = http::Response::builder().header("content-type", "application/grpc");
             // An error is a client that is gone, here as below.
-            let _ = head.send(response);
+            let _ = head.send(grpc_response());
         }
         let _ = self.frames.send(frame);
     }
-}
-
-fn text(cid: &Cid) -> Vec<u8> {
-    let cid = cid.to_string();
-    Text { cid }.encode_to_vec()
 }
 
 /// Fails where it is polled again and again and no time passes.

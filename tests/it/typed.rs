@@ -20,7 +20,7 @@ use serde::de::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::support::cases;
+use crate::support::properties::cases;
 
 #[derive(Debug, PartialEq, Deserialize)]
 struct Fields {

@@ -1,13 +1,30 @@
 //! How often an item is tried, and the waits between its attempts.
 
-use super::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use agntcy_dir_stream::prelude::*;
+use agntcy_dir_stream::{ErrorKind, Retry, Status, Verdict};
+use futures::stream;
+use tokio::time::{Instant, advance};
+use tonic::Code;
+
+use super::{pushing, without_breaker};
+use crate::support::clock::SECOND;
+use crate::support::messages::{PUSH, trailers};
+use crate::support::peer::{next_call, next_call_of, scripted};
+use crate::support::polling::{assert_ended, assert_pending, next, poll};
+use crate::support::records::{cid, cids, record, records};
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_accepts_and_resets_at_once_does_not_spin() {
     let (client, peer) = scripted();
-    let client = patient(client);
+    let client = without_breaker(client);
     let refs = stream::iter([cid(&record(0))]);
-    let mut results = refs.pull_from_with(&client, &Options::new().retry(tries(8)));
+    let mut results =
+        refs.pull_from_with(&client, &Options::new().retry(Retry::new().max_attempts(8)));
     let start = Instant::now();
     let mut times = Vec::new();
     let failed = loop {
@@ -38,9 +55,8 @@ async fn a_server_that_accepts_and_resets_at_once_does_not_spin() {
 #[tokio::test(start_paused = true)]
 async fn answers_set_the_waits_back() {
     let (client, peer) = scripted();
-    let client = patient(client);
-    let refs = stream::iter((0..100).map(|n| cid(&record(n))));
-    let mut results = refs.pull_from_with(&client, &window(2));
+    let client = without_breaker(client);
+    let mut results = cids(100).pull_from_with(&client, &Options::new().window(2));
     for number in 0..20 {
         let before = Instant::now();
         let mut call = next_call(&mut results, &peer).await;
@@ -59,26 +75,25 @@ async fn answers_set_the_waits_back() {
 #[tokio::test(start_paused = true)]
 async fn a_server_says_when_to_come_back_and_that_it_wants_no_more() {
     let (client, peer) = scripted();
-    let client = patient(client);
-    let trailers = |millis: &str| {
-        let mut trailers = http::HeaderMap::new();
+    let client = without_breaker(client);
+    let busy = |millis: &str| {
+        let mut trailers = trailers(Code::Unavailable, "busy");
         trailers.insert("grpc-retry-pushback-ms", millis.parse().unwrap());
         trailers
     };
-    let refs = stream::iter((0..2).map(|n| cid(&record(n))));
-    let mut results = refs.pull_from(&client);
+    let mut results = cids(2).pull_from(&client);
     let mut call = next_call(&mut results, &peer).await;
     call.refs();
-    call.end_with(Code::Unavailable, "busy", trailers("20000"));
-    waits(&mut results);
+    call.end_with(busy("20000"));
+    assert_pending(&mut results);
     advance(Duration::from_millis(19_900)).await;
-    waits(&mut results);
+    assert_pending(&mut results);
     assert!(peer.try_call().is_none(), "it was asked to wait for 20 s");
     advance(Duration::from_millis(200)).await;
-    waits(&mut results);
+    assert_pending(&mut results);
     let mut call = peer.call();
     assert_eq!(call.refs().len(), 2);
-    call.end_with(Code::Unavailable, "go away", trailers("-1"));
+    call.end_with(busy("-1"));
     let failed = next(&mut results).unwrap_err();
     assert_eq!((failed.index, failed.kind()), (0, ErrorKind::Unavailable));
     let mut call = next_call(&mut results, &peer).await;
@@ -94,12 +109,12 @@ async fn a_page_of_a_proxy_is_a_fault_of_the_moment_with_its_retry_after() {
     let mut call = next_call(&mut results, &peer).await;
     call.refs();
     call.end_with_page(502, &[("retry-after", "30")]);
-    waits(&mut results);
+    assert_pending(&mut results);
     advance(29 * SECOND).await;
-    waits(&mut results);
+    assert_pending(&mut results);
     assert!(peer.try_call().is_none());
     advance(2 * SECOND).await;
-    waits(&mut results);
+    assert_pending(&mut results);
     let mut call = peer.call();
     call.refs();
     call.end_with_page(200, &[]);
@@ -137,7 +152,7 @@ async fn the_judgement_can_be_replaced() {
     let failed = next(&mut results).unwrap_err();
     assert_eq!((failed.index, failed.kind()), (0, ErrorKind::ServerFailed));
     let mut call = next_call_of(&mut results, &peer, PUSH).await;
-    assert_eq!(numbers(&mut call), [1]);
+    assert_eq!(call.numbers(), [1]);
     assert_eq!(judged.load(Ordering::Relaxed), 1);
 }
 
@@ -152,16 +167,16 @@ async fn off_is_one_word() {
     let failed = next(&mut results).unwrap_err();
     assert_eq!((failed.index, failed.kind()), (1, ErrorKind::ServerFailed));
     // The one behind it is carried on, and at once.
-    waits(&mut results);
+    assert_pending(&mut results);
     let mut call = peer.call();
-    assert_eq!(numbers(&mut call), [2]);
+    assert_eq!(call.numbers(), [2]);
     call.end(Code::Unavailable, "away");
     let failed = next(&mut results).unwrap_err();
     assert_eq!(
         (failed.index, failed.kind()),
         (2, ErrorKind::OutcomeUnknown)
     );
-    assert!(matches!(poll(&mut results), Poll::Ready(None)));
+    assert_ended(&mut results);
     assert!(peer.try_call().is_none(), "nothing is looked up");
 }
 
@@ -171,24 +186,23 @@ async fn no_wait_at_all_leaves_the_task_its_turn() {
     let options = Options::new()
         .stall_after(Some(Duration::from_nanos(1)))
         .retry(Retry::new().backoff(Duration::ZERO, Duration::ZERO));
-    let mut results = stream::iter([record(0)]).push_to_with(&patient(client), &options);
+    let mut results = stream::iter([record(0)]).push_to_with(&without_breaker(client), &options);
     // It returns.
-    waits(&mut results);
+    assert_pending(&mut results);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_rested_item_is_sent_though_there_is_always_a_result() {
     let (client, peer) = scripted();
-    let options = window(64).unordered(true);
-    let records = stream::iter((0..5_000).map(record));
-    let mut results = records.push_to_with(&patient(client), &options);
+    let options = Options::new().window(64).unordered(true);
+    let records = records(5_000);
+    let mut results = records.push_to_with(&without_breaker(client), &options);
     let mut call = next_call_of(&mut results, &peer, PUSH).await;
     call.records();
     call.end(Code::Internal, "no");
-    waits(&mut results);
-    let (mut look_up, mut call) = (peer.call(), peer.call());
-    look_up.refs();
-    look_up.end(Code::NotFound, "");
+    assert_pending(&mut results);
+    let (look_up, mut call) = (peer.call(), peer.call());
+    look_up.find_nothing();
     let mut seen = 0;
     loop {
         let records = call.records();

@@ -1,17 +1,38 @@
 //! The circuit breaker that the adapters of a client share.
 
-use super::*;
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::task::Poll;
+
+use agntcy_dir_stream::prelude::*;
+use agntcy_dir_stream::{CircuitBreaker, ErrorKind, Retry};
+use futures::channel::mpsc;
+use futures::{Stream, StreamExt, stream};
+use tokio::time::{Instant, advance};
+use tonic::Code;
+
+use super::{break_calls, serve_until_result, with_hasty_breaker};
+use crate::support::clock::SECOND;
+use crate::support::messages::PUSH;
+use crate::support::peer::{next_call, next_call_of, scripted};
+use crate::support::polling::{assert_pending, counted, next, poll};
+use crate::support::records::{cid, cids, number_with_cid, record, records};
+
+fn counted_cids(taken: &Cell<usize>) -> impl Stream<Item = Cid> + Unpin {
+    counted(taken).map(|record| cid(&record))
+}
 
 #[tokio::test(start_paused = true)]
 async fn an_open_breaker_stops_the_input_and_sends_one_item_at_a_time() {
     let (client, peer) = scripted();
-    let taken = std::cell::Cell::new(0);
-    let mut results = counted(&taken).pull_from_with(&client, &window(10));
-    waits(&mut results);
+    let taken = Cell::new(0);
+    let mut results = counted_cids(&taken).pull_from_with(&client, &Options::new().window(10));
+    assert_pending(&mut results);
     assert_eq!(taken.get(), 10);
     break_calls(&mut results, &peer, 3).await;
 
-    let mut carried = std::collections::BTreeSet::new();
+    let mut carried = BTreeSet::new();
     for _ in 0..4 {
         let mut probe = next_call(&mut results, &peer).await;
         let refs = probe.refs();
@@ -19,7 +40,7 @@ async fn an_open_breaker_stops_the_input_and_sends_one_item_at_a_time() {
         carried.extend(refs);
         assert!(probe.is_half_closed());
         advance(5 * SECOND).await;
-        waits(&mut results);
+        assert_pending(&mut results);
         assert!(peer.try_call().is_none(), "one probe at a time");
         probe.break_off();
     }
@@ -27,11 +48,10 @@ async fn an_open_breaker_stops_the_input_and_sends_one_item_at_a_time() {
     assert_eq!(taken.get(), 10, "the input is left alone");
 
     let mut probe = next_call(&mut results, &peer).await;
-    let asked: Cid = probe.refs()[0].parse().unwrap();
-    let number = (1..=10).find(|n| cid(&record(*n)) == asked).unwrap();
+    let number = number_with_cid(&probe.refs()[0]);
     probe.answer(&record(number));
     probe.end(Code::Ok, "");
-    waits(&mut results);
+    assert_pending(&mut results);
     assert_eq!(peer.call().refs().len(), 9, "all go on at once");
 }
 
@@ -40,9 +60,11 @@ async fn an_open_breaker_gives_up_after_its_time_with_an_error_of_its_own() {
     let (client, peer) = scripted();
     let breaker = CircuitBreaker::new().give_up_after(Some(60 * SECOND));
     let client = client.with_breaker(breaker);
-    let taken = std::cell::Cell::new(0);
-    let input = counted(&taken).take(30);
-    let options = window(10).retry(tries(100));
+    let taken = Cell::new(0);
+    let input = counted_cids(&taken).take(30);
+    let options = Options::new()
+        .window(10)
+        .retry(Retry::new().max_attempts(100));
     let mut results = input.pull_from_with(&client, &options);
     let start = Instant::now();
     let mut kinds = Vec::new();
@@ -74,8 +96,8 @@ async fn an_open_breaker_gives_up_after_its_time_with_an_error_of_its_own() {
 async fn a_write_in_doubt_is_unknown_when_the_breaker_gives_up() {
     let (client, peer) = scripted();
     let client = client.with_breaker(CircuitBreaker::new().give_up_after(Some(60 * SECOND)));
-    let options = Options::new().retry(tries(100));
-    let mut results = stream::iter((0..2).map(record)).push_to_with(&client, &options);
+    let options = Options::new().retry(Retry::new().max_attempts(100));
+    let mut results = records(2).push_to_with(&client, &options);
     let mut call = next_call(&mut results, &peer).await;
     call.records();
     call.break_off();
@@ -92,9 +114,9 @@ async fn a_write_in_doubt_is_unknown_when_the_breaker_gives_up() {
 #[tokio::test(start_paused = true)]
 async fn refused_records_never_open_the_breaker() {
     let (client, peer) = scripted();
-    let mut results = stream::iter((0..20).map(record)).push_to(&client);
+    let mut results = records(20).push_to(&client);
     for _ in 0..20 {
-        waits(&mut results);
+        assert_pending(&mut results);
         let mut call = peer.call();
         call.records();
         call.end(Code::InvalidArgument, "no");
@@ -109,9 +131,9 @@ async fn adapters_of_one_client_share_the_breaker_and_go_on_together() {
     let mut one = refs(0).pull_from(&client);
     break_calls(&mut one, &peer, 3).await;
     // The other finds it open. It may take what a probe needs, and no more.
-    let taken = std::cell::Cell::new(0);
+    let taken = Cell::new(0);
     let (waker, wakes) = futures_test::task::new_count_waker();
-    let mut two = counted(&taken).pull_from(&client.clone());
+    let mut two = counted_cids(&taken).pull_from(&client.clone());
     let mut cx = std::task::Context::from_waker(&waker);
     assert!(Pin::new(&mut two).poll_next(&mut cx).is_pending());
     assert_eq!(taken.get(), 1);
@@ -128,7 +150,7 @@ async fn adapters_of_one_client_share_the_breaker_and_go_on_together() {
     let before = wakes.get();
     probe.answer(&record(1));
     probe.end(Code::Ok, "");
-    waits(&mut one);
+    assert_pending(&mut one);
     let ones = peer.try_call();
     assert!(wakes.get() > before, "the other is woken");
     assert!(Pin::new(&mut two).poll_next(&mut cx).is_pending());
@@ -151,18 +173,18 @@ async fn a_probe_whose_adapter_is_dropped_leaves_the_way_to_others() {
     let mut two = refs().pull_from(&client);
     break_calls(&mut one, &peer, 3).await;
     let probe = next_call(&mut one, &peer).await;
-    waits(&mut two);
+    assert_pending(&mut two);
     assert!(peer.try_call().is_none());
     drop(one);
     drop(probe);
-    waits(&mut two);
+    assert_pending(&mut two);
     assert!(peer.try_call().is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_nobody_polls_does_not_hold_up_other_adapters() {
     let (client, peer) = scripted();
-    let client = hasty(client);
+    let client = with_hasty_breaker(client);
     let refs = stream::iter([cid(&record(0)), cid(&record(1))]);
     let mut one = refs.pull_from(&client);
     break_calls(&mut one, &peer, 1).await;
@@ -170,7 +192,7 @@ async fn a_probe_that_nobody_polls_does_not_hold_up_other_adapters() {
     // From here on nobody polls it.
     let mut two = stream::iter([cid(&record(2))]).pull_from(&client);
     let start = Instant::now();
-    let result = served_well(&mut two, &peer, 600).await;
+    let result = serve_until_result(&mut two, &peer, 600).await;
     result.expect("it goes on by itself").unwrap();
     assert!(start.elapsed() <= 61 * SECOND, "{:?}", start.elapsed());
     drop(probe);
@@ -180,25 +202,24 @@ async fn a_probe_that_nobody_polls_does_not_hold_up_other_adapters() {
 #[tokio::test(start_paused = true)]
 async fn adapters_in_a_chain_over_one_client_do_not_wait_for_each_other() {
     let (client, peer) = scripted();
-    let client = hasty(client);
-    let refs = stream::iter((0..3).map(|number| cid(&record(number))));
+    let client = with_hasty_breaker(client);
+    let refs = cids(3);
     let options = Options::new().unordered(true);
     let pulled = refs
         .pull_from_with(&client, &options)
         .map(|pulled| pulled.unwrap().record);
-    let mut results = pulled.push_to_with(&client, &window(1));
+    let mut results = pulled.push_to_with(&client, &Options::new().window(1));
     break_calls(&mut results, &peer, 1).await;
     let mut probe = next_call(&mut results, &peer).await;
-    let asked = probe.refs().remove(0);
-    let asked = (0..3).map(record).find(|r| cid(r).to_string() == asked);
-    probe.answer(&asked.unwrap());
+    let number = number_with_cid(&probe.refs()[0]);
+    probe.answer(&record(number));
     let mut push = next_call_of(&mut results, &peer, PUSH).await;
     assert_eq!(push.records().len(), 1);
     // Nobody reads the end of the probe: the window of the push is full.
     probe.end(Code::Ok, "");
     push.break_off();
     let start = Instant::now();
-    let result = served_well(&mut results, &peer, 600).await;
+    let result = serve_until_result(&mut results, &peer, 600).await;
     result.expect("they go on").unwrap();
     assert!(start.elapsed() < 10 * SECOND, "{:?}", start.elapsed());
 }
@@ -209,15 +230,15 @@ async fn an_adapter_with_nothing_to_send_does_not_give_up() {
     let client = client.with_breaker(CircuitBreaker::new().threshold(1));
     let (refs, input) = mpsc::unbounded();
     let mut idle = input.pull_from(&client);
-    waits(&mut idle);
+    assert_pending(&mut idle);
     let mut other = stream::iter([cid(&record(0))]).pull_from(&client);
     break_calls(&mut other, &peer, 1).await;
     drop(other);
     for _ in 0..400 {
-        waits(&mut idle);
+        assert_pending(&mut idle);
         advance(SECOND).await;
     }
     refs.unbounded_send(cid(&record(5))).unwrap();
-    let result = served_well(&mut idle, &peer, 60).await;
+    let result = serve_until_result(&mut idle, &peer, 60).await;
     result.expect("the server is back").unwrap();
 }

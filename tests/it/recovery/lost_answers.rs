@@ -1,11 +1,26 @@
 //! Answers that were lost: what became of their items is looked up, and the rest is sent again.
 
-use super::*;
+use std::task::Poll;
+use std::time::Duration;
+
+use agntcy_dir_stream::prelude::*;
+use agntcy_dir_stream::{ErrorKind, Retry};
+use futures::channel::mpsc;
+use futures::stream;
+use tokio::time::advance;
+use tonic::Code;
+
+use super::{next_lookup_finds_nothing, pushing, without_breaker};
+use crate::support::clock::SECOND;
+use crate::support::messages::{LOOKUP, PUSH};
+use crate::support::peer::{next_call, next_call_of, scripted};
+use crate::support::polling::{assert_ended, assert_pending, next, poll};
+use crate::support::records::{cid, cids, record, records, sized};
 
 #[tokio::test(start_paused = true)]
 async fn a_push_whose_answer_was_lost_is_looked_up_before_it_is_sent_again() {
     let (mut results, peer, mut call) = pushing(5, Options::new()).await;
-    assert_eq!(numbers(&mut call), [0, 1, 2, 3, 4]);
+    assert_eq!(call.numbers(), [0, 1, 2, 3, 4]);
     call.answer_cid(cid(&record(0)));
     call.break_off();
     assert!(!next(&mut results).unwrap().already_stored);
@@ -27,11 +42,7 @@ async fn a_push_whose_answer_was_lost_is_looked_up_before_it_is_sent_again() {
     }
 
     let mut call = next_call_of(&mut results, &peer, PUSH).await;
-    assert_eq!(
-        numbers(&mut call),
-        [3, 4],
-        "what is not there, and only that"
-    );
+    assert_eq!(call.numbers(), [3, 4], "what is not there, and only that");
     call.answer_cid(cid(&record(3)));
     call.answer_cid(cid(&record(4)));
     call.end(Code::Ok, "");
@@ -39,13 +50,13 @@ async fn a_push_whose_answer_was_lost_is_looked_up_before_it_is_sent_again() {
         let pushed = next(&mut results).unwrap();
         assert_eq!((pushed.index, pushed.already_stored), (number, false));
     }
-    assert!(matches!(poll(&mut results), Poll::Ready(None)));
+    assert_ended(&mut results);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_the_transport_never_took_needs_no_lookup() {
     let (client, peer) = scripted();
-    let mut results = stream::iter((0..3).map(record)).push_to(&client);
+    let mut results = records(3).push_to(&client);
     let call = next_call(&mut results, &peer).await;
     // It has read nothing.
     call.break_off();
@@ -101,7 +112,7 @@ async fn answers_that_came_count_before_the_end_does() {
     for _ in 0..3 {
         assert!(!next(&mut results).unwrap().already_stored);
     }
-    assert!(matches!(poll(&mut results), Poll::Ready(None)));
+    assert_ended(&mut results);
     assert!(peer.try_call().is_none(), "nothing was left to retry");
 }
 
@@ -116,7 +127,7 @@ async fn an_ok_end_with_answers_missing_is_a_fault() {
     assert_eq!(look_up.refs().len(), 1);
     look_up.end(Code::NotFound, "");
     let mut call = next_call_of(&mut results, &peer, PUSH).await;
-    assert_eq!(numbers(&mut call), [1]);
+    assert_eq!(call.numbers(), [1]);
 }
 
 /// The server says it is the record's neighbour's fault: the answers before an oversize message are
@@ -124,7 +135,7 @@ async fn an_ok_end_with_answers_missing_is_a_fault() {
 #[tokio::test(start_paused = true)]
 async fn a_message_that_is_too_long_for_the_server_is_found_by_its_length() {
     let (client, peer) = scripted();
-    let long = crate::support::sized(5_000);
+    let long = sized(5_000);
     let input = [record(0), record(1), long.clone(), record(3)];
     let mut results = stream::iter(input).push_to(&client);
     let mut call = next_call(&mut results, &peer).await;
@@ -166,7 +177,7 @@ async fn a_message_that_is_too_long_for_the_server_is_found_by_its_length() {
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_settled_is_unknown() {
     // The caller may push, but not look up.
-    let options = Options::new().retry(tries(1));
+    let options = Options::new().retry(Retry::new().max_attempts(1));
     let (mut results, peer, mut call) = pushing(2, options).await;
     call.records();
     call.break_off();
@@ -181,14 +192,14 @@ async fn what_cannot_be_settled_is_unknown() {
     assert!(failed.error.may_have_landed());
     // The one behind it was not the first victim, so it has its try left.
     let mut call = next_call_of(&mut results, &peer, PUSH).await;
-    assert_eq!(numbers(&mut call), [1]);
+    assert_eq!(call.numbers(), [1]);
     call.answer_cid(cid(&record(1)));
     assert_eq!(next(&mut results).unwrap().index, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lookup_that_answers_with_another_record_settles_nothing() {
-    let options = Options::new().retry(tries(1));
+    let options = Options::new().retry(Retry::new().max_attempts(1));
     let (mut results, peer, mut call) = pushing(1, options).await;
     call.records();
     call.break_off();
@@ -222,9 +233,11 @@ async fn a_record_without_a_cid_cannot_be_looked_up() {
     let (client, peer) = scripted();
     // A Value of no kind has no canonical form.
     let odd = <Record as prost::Message>::decode(&b"\x0a\x07\x0a\x05\x0a\x01a\x12\x00"[..]);
-    let options = Options::new().verify(false).retry(tries(1));
+    let options = Options::new()
+        .verify(false)
+        .retry(Retry::new().max_attempts(1));
     let input = stream::iter([odd.unwrap()]);
-    let mut results = input.push_to_with(&patient(client), &options);
+    let mut results = input.push_to_with(&without_breaker(client), &options);
     let mut call = next_call_of(&mut results, &peer, PUSH).await;
     assert_eq!(call.records().len(), 1);
     call.break_off();
@@ -240,8 +253,7 @@ async fn a_record_without_a_cid_cannot_be_looked_up() {
 #[tokio::test(start_paused = true)]
 async fn a_delete_in_a_call_that_was_refused_as_a_whole_may_be_done() {
     let (client, peer) = scripted();
-    let refs = stream::iter((0..2).map(|number| cid(&record(number))));
-    let mut results = refs.delete_from(&client);
+    let mut results = cids(2).delete_from(&client);
     let mut call = next_call(&mut results, &peer).await;
     assert_eq!(call.refs().len(), 2);
     // For the second, say.
@@ -257,23 +269,21 @@ async fn a_delete_in_a_call_that_was_refused_as_a_whole_may_be_done() {
 async fn lookups_are_made_in_the_order_of_sending() {
     let (client, peer) = scripted();
     let (records, input) = mpsc::unbounded();
-    let mut results = input.push_to(&patient(client));
+    let mut results = input.push_to(&without_breaker(client));
     records.unbounded_send(record(0)).unwrap();
     // The second time that a call breaks at 0, it rests.
     for _ in 0..2 {
         let mut call = next_call_of(&mut results, &peer, PUSH).await;
         call.records();
         call.break_off();
-        let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
-        look_up.refs();
-        look_up.end(Code::NotFound, "");
+        next_lookup_finds_nothing(&mut results, &peer).await;
     }
     // While 0 rests, 1 goes out; then 0, by the same call.
     records.unbounded_send(record(1)).unwrap();
     let mut call = next_call_of(&mut results, &peer, PUSH).await;
     advance(SECOND).await;
-    waits(&mut results);
-    assert_eq!(numbers(&mut call), [1, 0]);
+    assert_pending(&mut results);
+    assert_eq!(call.numbers(), [1, 0]);
     // The server has stored 1, and breaks at 0.
     call.break_off();
     let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
@@ -281,5 +291,5 @@ async fn lookups_are_made_in_the_order_of_sending() {
     look_up.answer_cid(cid(&record(1)));
     look_up.end(Code::NotFound, "");
     let mut call = next_call_of(&mut results, &peer, PUSH).await;
-    assert_eq!(numbers(&mut call), [0], "1 is there");
+    assert_eq!(call.numbers(), [0], "1 is there");
 }

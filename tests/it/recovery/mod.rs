@@ -9,67 +9,30 @@ mod server_fails;
 mod stalls;
 mod timeouts;
 
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashSet;
 use std::task::Poll;
 use std::time::Duration;
 
+use agntcy_dir_stream::CircuitBreaker;
 use agntcy_dir_stream::prelude::*;
-use agntcy_dir_stream::{CircuitBreaker, ErrorKind, Retry, Status, Verdict};
-use futures::channel::mpsc;
-use futures::{Stream, StreamExt, stream};
-use tokio::time::{Instant, advance};
+use futures::Stream;
+use tokio::time::advance;
 use tonic::Code;
 
-use crate::support::{Peer, PeerCall, cid, next, poll, record, scripted, window};
+use crate::support::clock::SECOND;
+use crate::support::messages::{LOOKUP, PUSH};
+use crate::support::peer::{Peer, PeerCall, next_call, next_call_of, scripted};
+use crate::support::polling::{assert_pending, poll};
+use crate::support::records::{cid, number_with_cid, record, records};
 
-const PUSH: &str = "/agntcy.dir.store.v1.StoreService/Push";
-const LOOKUP: &str = "/agntcy.dir.store.v1.StoreService/Lookup";
-
-const SECOND: Duration = Duration::from_secs(1);
-
-fn tries(tries: u32) -> Retry {
-    Retry::new().max_attempts(tries)
-}
-
-/// A breaker that opens late enough not to be seen.
-fn patient(client: Client) -> Client {
+fn without_breaker(client: Client) -> Client {
     client.with_breaker(CircuitBreaker::off())
 }
 
-fn waits<S: Stream + Unpin>(stream: &mut S) {
-    assert!(poll(stream).is_pending(), "a result came early");
-}
-
-/// Polls over the waits between tries, up to the next call.
-async fn next_call<S: Stream + Unpin>(results: &mut S, peer: &Peer) -> PeerCall {
-    for _ in 0..10_000 {
-        waits(results);
-        if let Some(call) = peer.try_call() {
-            return call;
-        }
-        advance(Duration::from_millis(50)).await;
-    }
-    panic!("no call was opened in 500 s");
-}
-
-/// Like [`next_call`], for a call of this method.
-async fn next_call_of<S: Stream + Unpin>(results: &mut S, peer: &Peer, path: &str) -> PeerCall {
-    let call = next_call(results, peer).await;
-    assert_eq!(call.path, path);
-    call
-}
-
-fn numbers(call: &mut PeerCall) -> Vec<u64> {
-    let number = |record: &Record| -> u64 {
-        let value = serde_json::Value::try_from(record).unwrap();
-        let number = value["number"].as_f64().unwrap();
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let number = number as u64;
-        number
-    };
-    call.records().iter().map(number).collect()
+/// With a breaker that opens at the first fault and never gives up.
+fn with_hasty_breaker(client: Client) -> Client {
+    let breaker = CircuitBreaker::new().threshold(1);
+    client.with_breaker(breaker.give_up_after(None))
 }
 
 /// A push that has sent these records in its first call.
@@ -78,17 +41,15 @@ async fn pushing(
     options: Options,
 ) -> (impl Stream<Item = PushResult> + Unpin, Peer, PeerCall) {
     let (client, peer) = scripted();
-    let mut results = stream::iter((0..count).map(record)).push_to_with(&patient(client), &options);
+    let mut results = records(count).push_to_with(&without_breaker(client), &options);
     let call = next_call_of(&mut results, &peer, PUSH).await;
     (results, peer, call)
 }
 
-/// An input that counts what is taken.
-fn counted(taken: &std::cell::Cell<usize>) -> impl Stream<Item = Cid> + Unpin {
-    stream::repeat_with(|| {
-        taken.set(taken.get() + 1);
-        cid(&record(taken.get()))
-    })
+/// The next call is a lookup. It finds nothing.
+async fn next_lookup_finds_nothing<S: Stream + Unpin>(results: &mut S, peer: &Peer) {
+    let look_up = next_call_of(results, peer, LOOKUP).await;
+    look_up.find_nothing();
 }
 
 /// Breaks the next `faults` calls.
@@ -98,11 +59,11 @@ async fn break_calls<S: Stream + Unpin>(results: &mut S, peer: &Peer, faults: us
         call.refs();
         call.break_off();
     }
-    waits(results);
+    assert_pending(results);
 }
 
-/// Serves all calls well until a result is there, or for so many seconds.
-async fn served_well<S: Stream + Unpin>(
+/// Serves all calls well until there is a result, for at most so many seconds.
+async fn serve_until_result<S: Stream + Unpin>(
     results: &mut S,
     peer: &Peer,
     seconds: u64,
@@ -121,8 +82,7 @@ async fn served_well<S: Stream + Unpin>(
                 call.refs().iter().for_each(|text| call.answer_cid(text));
             } else {
                 for text in call.refs() {
-                    let asked = (0..200).map(record).find(|r| cid(r).to_string() == text);
-                    call.answer(&asked.unwrap());
+                    call.answer(&record(number_with_cid(&text)));
                 }
             }
             if call.is_half_closed() {
@@ -132,13 +92,78 @@ async fn served_well<S: Stream + Unpin>(
             }
         }
         calls = running;
-        advance(Duration::from_millis(100)).await;
+        advance(SECOND / 10).await;
     }
     None
 }
 
-/// A breaker that opens at the first fault, and waits for ever.
-fn hasty(client: Client) -> Client {
-    let breaker = CircuitBreaker::new().threshold(1);
-    client.with_breaker(breaker.give_up_after(None))
+/// What a server does when it comes to a record.
+enum At {
+    Store,
+    BreakOff,
+    Fail,
+}
+
+/// Serves a push to its end. The server works on the records one after the other, and tells by lookups what it has
+/// stored. Returns the results, and the records that came in each chunk.
+async fn serve_push<S: Stream + Unpin>(
+    results: &mut S,
+    peer: &Peer,
+    at: impl Fn(&Record) -> At,
+) -> (Vec<S::Item>, Vec<Vec<Record>>) {
+    let mut seen = Vec::new();
+    let mut calls: Vec<PeerCall> = Vec::new();
+    let mut stored = HashSet::new();
+    let mut items = Vec::new();
+    loop {
+        match poll(results) {
+            Poll::Ready(Some(item)) => {
+                items.push(item);
+                continue;
+            }
+            Poll::Ready(None) => return (items, seen),
+            Poll::Pending => {}
+        }
+        calls.extend(peer.try_call());
+        let mut running = Vec::new();
+        'calls: for mut call in calls {
+            if call.path == LOOKUP {
+                for text in call.refs() {
+                    if !stored.contains(&text) {
+                        call.end(Code::NotFound, "");
+                        continue 'calls;
+                    }
+                    call.answer_cid(text);
+                }
+            } else {
+                let records = call.records();
+                if !records.is_empty() {
+                    seen.push(records.clone());
+                }
+                for record in records {
+                    match at(&record) {
+                        At::Store => {
+                            stored.insert(cid(&record).to_string());
+                            call.answer_cid(cid(&record));
+                        }
+                        At::BreakOff => {
+                            call.break_off();
+                            continue 'calls;
+                        }
+                        At::Fail => {
+                            call.end(Code::Internal, "something is wrong with it");
+                            continue 'calls;
+                        }
+                    }
+                }
+            }
+            if call.is_half_closed() {
+                call.end(Code::Ok, "");
+            } else {
+                running.push(call);
+            }
+        }
+        calls = running;
+        advance(Duration::from_millis(20)).await;
+    }
 }

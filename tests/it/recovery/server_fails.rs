@@ -1,10 +1,24 @@
 //! An item at which the server fails: whose fault it is, and when the item gets its error.
 
-use super::*;
+use std::time::Duration;
+
+use agntcy_dir_stream::prelude::*;
+use agntcy_dir_stream::{ErrorKind, Retry};
+use futures::channel::mpsc;
+use futures::stream;
+use tokio::time::{Instant, advance};
+use tonic::Code;
+
+use super::{At, next_lookup_finds_nothing, pushing, serve_push, without_breaker};
+use crate::support::clock::SECOND;
+use crate::support::messages::{LOOKUP, PUSH};
+use crate::support::peer::{next_call, next_call_of, scripted};
+use crate::support::polling::{assert_ended, assert_pending, next};
+use crate::support::records::{cid, cids, number_of, record};
 
 #[tokio::test(start_paused = true)]
 async fn internal_is_settled_then_tried_again_and_the_others_go_on() {
-    let options = Options::new().retry(tries(3));
+    let options = Options::new().retry(Retry::new().max_attempts(3));
     let (client, peer) = scripted();
     let (records, input) = mpsc::unbounded();
     let mut results = input.push_to_with(&client, &options);
@@ -15,20 +29,20 @@ async fn internal_is_settled_then_tried_again_and_the_others_go_on() {
     call.records();
     call.end(Code::Internal, "validator: HTTP 503");
     // The other leaves at once, and this one is looked up.
-    waits(&mut results);
+    assert_pending(&mut results);
     let (mut look_up, mut call) = (peer.call(), peer.call());
     assert_eq!((look_up.path.as_str(), call.path.as_str()), (LOOKUP, PUSH));
     assert_eq!(look_up.refs(), [cid(&record(0)).to_string()]);
-    assert_eq!(numbers(&mut call), [1]);
+    assert_eq!(call.numbers(), [1]);
     call.answer_cid(cid(&record(1)));
     look_up.end(Code::NotFound, "");
-    waits(&mut results);
+    assert_pending(&mut results);
     assert_eq!(results.stats().succeeded, 0, "results keep their order");
 
     // After its wait it goes out again by the call that runs; the validator is back.
     advance(SECOND).await;
-    waits(&mut results);
-    assert_eq!(numbers(&mut call), [0]);
+    assert_pending(&mut results);
+    assert_eq!(call.numbers(), [0]);
     call.answer_cid(cid(&record(0)));
     let pushed = next(&mut results).unwrap();
     assert_eq!((pushed.index, pushed.already_stored), (0, false));
@@ -58,10 +72,10 @@ async fn internal_of_a_record_that_is_there_is_a_success() {
 
 #[tokio::test(start_paused = true)]
 async fn internal_is_that_records_error_when_its_tries_are_over() {
-    let options = Options::new().retry(tries(3));
+    let options = Options::new().retry(Retry::new().max_attempts(3));
     let (client, peer) = scripted();
     let (records, input) = mpsc::unbounded();
-    let mut results = input.push_to_with(&patient(client), &options);
+    let mut results = input.push_to_with(&without_breaker(client), &options);
     records.unbounded_send(record(0)).unwrap();
     for other in 1..=3 {
         let mut call = next_call_of(&mut results, &peer, PUSH).await;
@@ -69,16 +83,14 @@ async fn internal_is_that_records_error_when_its_tries_are_over() {
             // The server does its work on another.
             assert_eq!(call.store_all(), 1);
             advance(SECOND / 10).await;
-            waits(&mut results);
+            assert_pending(&mut results);
         }
-        assert_eq!(numbers(&mut call), [0]);
+        assert_eq!(call.numbers(), [0]);
         call.end(Code::Internal, "the disk is full");
         records.unbounded_send(record(other)).unwrap();
         if other != 2 {
             // The first time, and before it is failed.
-            let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
-            look_up.refs();
-            look_up.end(Code::NotFound, "");
+            next_lookup_finds_nothing(&mut results, &peer).await;
         }
     }
     drop(records);
@@ -99,15 +111,15 @@ async fn what_has_succeeded_is_asked_for_again_to_tell_whose_fault_it_is() {
     for is_there in [true, false] {
         let (client, peer) = scripted();
         let (records, input) = mpsc::unbounded();
-        let mut results = input.push_to(&patient(client));
+        let mut results = input.push_to(&without_breaker(client));
         records.unbounded_send(record(0)).unwrap();
         let mut call = next_call_of(&mut results, &peer, PUSH).await;
         call.store_all();
         assert!(next(&mut results).is_ok());
         advance(5 * SECOND).await;
         records.unbounded_send(record(1)).unwrap();
-        waits(&mut results);
-        assert_eq!(numbers(&mut call), [1]);
+        assert_pending(&mut results);
+        assert_eq!(call.numbers(), [1]);
         call.end(Code::Internal, "no");
         let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
         assert_eq!(look_up.refs(), [text(0), text(1)]);
@@ -121,14 +133,14 @@ async fn what_has_succeeded_is_asked_for_again_to_tell_whose_fault_it_is() {
             look_up.end(Code::NotFound, "");
         }
         let mut call = next_call_of(&mut results, &peer, PUSH).await;
-        let sent = numbers(&mut call);
+        let sent = call.numbers();
         assert_eq!(sent, if is_there { vec![0, 1] } else { vec![1] });
         // The answer to what was asked for again makes no result.
         for number in sent {
-            call.answer_cid(text(number as usize));
+            call.answer_cid(text(number));
         }
         assert_eq!(next(&mut results).unwrap().index, 1);
-        waits(&mut results);
+        assert_pending(&mut results);
         assert_eq!(results.stats().succeeded, 2);
     }
 }
@@ -139,7 +151,7 @@ async fn what_has_succeeded_is_asked_for_again_to_tell_whose_fault_it_is() {
 async fn a_pull_asks_again_for_what_it_has_had() {
     let (client, peer) = scripted();
     let (refs, input) = mpsc::unbounded();
-    let mut results = input.pull_from(&patient(client));
+    let mut results = input.pull_from(&without_breaker(client));
     for number in 0..2 {
         refs.unbounded_send(cid(&record(number))).unwrap();
     }
@@ -166,7 +178,7 @@ async fn a_pull_asks_again_for_what_it_has_had() {
 #[tokio::test(start_paused = true)]
 async fn without_retries_nothing_is_asked_for_again() {
     let (client, peer) = scripted();
-    let refs = stream::iter((0..6).map(|number| cid(&record(number))));
+    let refs = cids(6);
     let options = Options::new().retry(Retry::off());
     let mut results = refs.pull_from_with(&client, &options);
     let mut asked = Vec::new();
@@ -186,7 +198,7 @@ async fn without_retries_nothing_is_asked_for_again() {
         );
     }
     assert_eq!(asked, [6, 4, 3, 2, 1]);
-    assert!(matches!(poll(&mut results), Poll::Ready(None)));
+    assert_ended(&mut results);
 }
 
 /// Nothing tells whether it is the record or the server.
@@ -194,18 +206,16 @@ async fn without_retries_nothing_is_asked_for_again() {
 async fn an_item_that_fails_where_nothing_else_is_tried_has_two_minutes() {
     let (client, peer) = scripted();
     let records = stream::iter([record(0)]);
-    let options = Options::new().retry(tries(3));
-    let mut results = records.push_to_with(&patient(client), &options);
+    let options = Options::new().retry(Retry::new().max_attempts(3));
+    let mut results = records.push_to_with(&without_breaker(client), &options);
     let start = Instant::now();
     let mut calls = 0;
     while start.elapsed() < Duration::from_secs(110) {
         let mut call = next_call_of(&mut results, &peer, PUSH).await;
-        assert_eq!(numbers(&mut call), [0]);
+        assert_eq!(call.numbers(), [0]);
         call.end(Code::Internal, "the disk is full");
         if calls == 0 {
-            let mut look_up = next_call_of(&mut results, &peer, LOOKUP).await;
-            look_up.refs();
-            look_up.end(Code::NotFound, "");
+            next_lookup_finds_nothing(&mut results, &peer).await;
         }
         calls += 1;
     }
@@ -221,52 +231,23 @@ async fn records_at_which_the_server_fails_do_not_fail_the_ones_behind_them() {
     for (bad, size) in [(3, 1), (4, 4), (15, 1024)] {
         let (client, peer) = scripted();
         let records = stream::iter((0..bad + 10).map(record));
-        let mut results = records.push_to_with(&client, &window(size));
-        let is_bad = |number: u64| number < bad as u64;
-        let mut calls: Vec<PeerCall> = Vec::new();
-        let mut seen = Vec::new();
-        loop {
-            match poll(&mut results) {
-                Poll::Ready(Some(result)) => {
-                    seen.push(result);
-                    continue;
-                }
-                Poll::Ready(None) => break,
-                Poll::Pending => calls.extend(peer.try_call()),
-            }
-            let mut running = Vec::new();
-            for mut call in calls {
-                if call.path == LOOKUP {
-                    call.refs();
-                    call.end(Code::NotFound, "");
-                    continue;
-                }
-                let sent = numbers(&mut call);
-                let good = sent.iter().take_while(|number| !is_bad(**number));
-                for number in good.clone() {
-                    call.answer_cid(cid(&record(*number as usize)));
-                }
-                if good.count() < sent.len() {
-                    call.end(Code::Internal, "something is wrong with it");
-                } else if call.is_half_closed() {
-                    call.end(Code::Ok, "");
-                } else {
-                    running.push(call);
-                }
-            }
-            calls = running;
-            advance(Duration::from_millis(100)).await;
-        }
-        for (number, result) in seen.into_iter().enumerate() {
+        let mut results = records.push_to_with(&client, &Options::new().window(size));
+        let is_bad = |number: usize| number < bad;
+        let at = |record: &Record| match is_bad(number_of(record)) {
+            true => At::Fail,
+            false => At::Store,
+        };
+        let (results, _) = serve_push(&mut results, &peer, at).await;
+        for (number, result) in results.into_iter().enumerate() {
             match result {
-                Ok(_) => assert!(!is_bad(number as u64), "{number}"),
+                Ok(_) => assert!(!is_bad(number), "{number}"),
                 Err(failed) => {
                     assert_eq!(
                         failed.kind(),
                         ErrorKind::ServerFailed,
                         "{bad} in {size}: {failed}"
                     );
-                    assert!(is_bad(number as u64), "{failed}");
+                    assert!(is_bad(number), "{failed}");
                 }
             }
         }

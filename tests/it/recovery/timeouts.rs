@@ -1,13 +1,26 @@
 //! The time that an item has: what becomes of it when that is over.
 
-use super::*;
+use std::task::Poll;
+use std::time::Duration;
+
+use agntcy_dir_stream::prelude::*;
+use agntcy_dir_stream::{ErrorKind, Retry};
+use futures::stream;
+use tokio::time::{Instant, advance};
+use tonic::Code;
+
+use super::{break_calls, pushing, serve_until_result, with_hasty_breaker, without_breaker};
+use crate::support::clock::SECOND;
+use crate::support::peer::{next_call, scripted};
+use crate::support::polling::{assert_ended, assert_pending, next, poll};
+use crate::support::records::{cid, record, records};
 
 #[tokio::test(start_paused = true)]
 async fn an_item_whose_time_is_up_and_that_never_left_is_not_sent_and_never_lands() {
     let options = Options::new().retry(Retry::new().timeout(10 * SECOND));
     let (client, peer) = scripted();
-    let client = patient(client);
-    let mut results = stream::iter((0..2).map(record)).push_to_with(&client, &options);
+    let client = without_breaker(client);
+    let mut results = records(2).push_to_with(&client, &options);
     let start = Instant::now();
     let failed = loop {
         match poll(&mut results) {
@@ -26,7 +39,7 @@ async fn an_item_whose_time_is_up_and_that_never_left_is_not_sent_and_never_land
     assert_eq!(failed.kind(), ErrorKind::NotSent);
     // The server comes back too late.
     for _ in 0..1000 {
-        assert!(matches!(poll(&mut results), Poll::Ready(None)));
+        assert_ended(&mut results);
         assert!(peer.try_call().is_none());
         advance(SECOND).await;
     }
@@ -36,9 +49,9 @@ async fn an_item_whose_time_is_up_and_that_never_left_is_not_sent_and_never_land
 async fn an_item_whose_time_is_up_in_flight_is_unknown_and_its_late_answer_nobodys() {
     let retry = Retry::new().timeout(10 * SECOND);
     let (mut results, _peer, mut call) = pushing(2, Options::new().retry(retry)).await;
-    assert_eq!(numbers(&mut call), [0, 1]);
+    assert_eq!(call.numbers(), [0, 1]);
     advance(9 * SECOND).await;
-    waits(&mut results);
+    assert_pending(&mut results);
     advance(2 * SECOND).await;
     for index in 0..2 {
         let failed = next(&mut results).unwrap_err();
@@ -47,11 +60,11 @@ async fn an_item_whose_time_is_up_in_flight_is_unknown_and_its_late_answer_nobod
             (index, ErrorKind::OutcomeUnknown)
         );
     }
-    waits(&mut results);
+    assert_pending(&mut results);
     call.answer_cid(cid(&record(0)));
     call.answer_cid(cid(&record(1)));
     call.end(Code::Ok, "");
-    assert!(matches!(poll(&mut results), Poll::Ready(None)));
+    assert_ended(&mut results);
 }
 
 #[tokio::test(start_paused = true)]
@@ -60,7 +73,7 @@ async fn the_time_of_a_consumer_at_work_does_not_count() {
         .retry(Retry::new().timeout(10 * SECOND))
         .stall_after(Some(5 * SECOND));
     let (mut results, _peer, mut call) = pushing(3, options).await;
-    assert_eq!(numbers(&mut call), [0, 1, 2]);
+    assert_eq!(call.numbers(), [0, 1, 2]);
     for number in 0..3 {
         call.answer_cid(cid(&record(number)));
         assert_eq!(next(&mut results).unwrap().index, number as u64);
@@ -68,22 +81,22 @@ async fn the_time_of_a_consumer_at_work_does_not_count() {
         advance(3600 * SECOND).await;
     }
     call.end(Code::Ok, "");
-    assert!(matches!(poll(&mut results), Poll::Ready(None)));
+    assert_ended(&mut results);
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_wait_is_too_long_for_a_clock() {
     let (client, peer) = scripted();
-    let client = hasty(client);
+    let client = with_hasty_breaker(client);
     let mut results = stream::iter([cid(&record(0))]).pull_from(&client);
     let mut call = next_call(&mut results, &peer).await;
     call.refs();
     call.end_with_page(503, &[("retry-after", "18446744073709551615")]);
-    waits(&mut results);
+    assert_pending(&mut results);
     // Others of the client are not kept waiting for that.
     advance(61 * SECOND).await;
     let mut other = stream::iter([cid(&record(1))]).pull_from(&client);
-    let result = served_well(&mut other, &peer, 60).await;
+    let result = serve_until_result(&mut other, &peer, 60).await;
     result.expect("it asks for itself").unwrap();
 
     let waits_for_ever = Retry::new().backoff(Duration::MAX, Duration::MAX);
@@ -95,7 +108,7 @@ async fn no_wait_is_too_long_for_a_clock() {
     let mut results = stream::iter([cid(&record(0))]).pull_from_with(&client, &options);
     break_calls(&mut results, &peer, 1).await;
     advance(3600 * SECOND).await;
-    waits(&mut results);
+    assert_pending(&mut results);
     assert!(peer.try_call().is_none());
 }
 
@@ -113,9 +126,9 @@ async fn a_stream_whose_results_are_out_ends_though_the_server_is_silent() {
         next(&mut results).unwrap_err().kind(),
         ErrorKind::OutcomeUnknown
     );
-    waits(&mut results);
+    assert_pending(&mut results);
     advance(6 * SECOND).await;
-    assert!(matches!(poll(&mut results), Poll::Ready(None)));
+    assert_ended(&mut results);
 }
 
 #[tokio::test(start_paused = true)]
@@ -128,6 +141,6 @@ async fn a_refusal_is_no_fault_though_its_item_was_given_up() {
     advance(11 * SECOND).await;
     next(&mut results).unwrap_err();
     call.end(Code::InvalidArgument, "no");
-    assert!(matches!(poll(&mut results), Poll::Ready(None)));
+    assert_ended(&mut results);
     assert_eq!(results.stats().faults, 0);
 }
