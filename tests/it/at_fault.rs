@@ -27,8 +27,7 @@ const WAIT_OF_ONE: Duration = Duration::from_millis(20);
 /// How many requests the server may work on for each bad record, lookups among them.
 const REQUESTS_OF_ONE: u32 = 16;
 
-/// The line's own ticks: a run without a bad record takes no paused time at all, but a timer goes
-/// off up to a millisecond late.
+/// A timer goes off up to a millisecond late. Apart from that, a run without a bad record takes no paused time.
 const TICKS: Duration = Duration::from_millis(5);
 
 /// The adapter comes back so long after the end of an outage, at the latest.

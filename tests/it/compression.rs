@@ -39,8 +39,8 @@ fn decompressed(encoding: &str, message: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// A record of seven random bits in each byte, and all but as much on the wire: an eighth can be
-/// taken away, and the rest of its compressed form added.
+/// A record of random ASCII text of this length. Each byte has seven random bits, so compression can save an
+/// eighth at most, less what the compressed form adds.
 fn random(len: usize) -> Record {
     let mut random = fastrand::Rng::with_seed(len as u64);
     let fill: String = std::iter::repeat_with(|| char::from(random.u8(..128)))
@@ -57,7 +57,7 @@ fn header<'a>(call: &'a PeerCall, name: &str) -> Option<&'a str> {
         .map(|value| value.to_str().unwrap())
 }
 
-/// Each message of a call by itself: its flag, and what it is without its compression.
+/// The messages that have come: the flag of each, and its bytes without compression.
 fn read(call: &mut PeerCall, encoding: &str) -> (Vec<u8>, Vec<Vec<u8>>) {
     let messages = call.messages().into_iter();
     let read = |(flag, message): (u8, Bytes)| match flag {
@@ -140,7 +140,8 @@ async fn only_calls_with_records_say_that_they_are_compressed() {
     }
 }
 
-/// It is no missing method, and no fault: each record says it, in the server's words.
+/// Here the code `Unimplemented` is about no method, and it is no fault. Each record's error has the server's
+/// words.
 #[tokio::test]
 async fn a_server_that_does_not_know_the_encoding_is_quoted() {
     for (compression, name) in ALL {
@@ -185,7 +186,7 @@ async fn an_answer_that_cannot_be_decompressed_fails_its_item_alone() {
     assert_eq!(next(&mut results).unwrap().record, record(2));
 }
 
-/// A bomb of zeros: 1 KiB for each MiB.
+/// A compression bomb: more than 16 MiB of zeros in less than 32 KiB.
 #[cfg(feature = "gzip")]
 #[tokio::test]
 async fn an_answer_that_is_too_long_when_it_is_decompressed_fails_its_item_alone() {
@@ -204,8 +205,7 @@ async fn an_answer_that_is_too_long_when_it_is_decompressed_fails_its_item_alone
     assert_eq!(failed.kind(), ErrorKind::Mismatch);
 }
 
-/// The gate stands outside of the compression: the server reads nothing, and the transport sits on
-/// what it has.
+/// The server reads nothing, so the transport holds requests back. It must see a drop all the same.
 #[tokio::test]
 async fn a_drop_with_a_full_flow_control_window_is_a_reset() {
     for (compression, _) in ALL {
@@ -256,7 +256,7 @@ mod over_tcp {
     }
 
     impl Counts {
-        /// Since the last time.
+        /// What has gone by since the last time.
         fn take(&self) -> (usize, usize) {
             let take = |count: &AtomicUsize| count.swap(0, Ordering::Relaxed);
             (take(&self.to), take(&self.from))

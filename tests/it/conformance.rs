@@ -64,7 +64,7 @@ impl Server {
     }
 }
 
-/// Everything. The checks count on the records of those before them.
+/// Runs all checks. Each may rely on the records of those before it.
 async fn conforms(url: &str) {
     let server = Server::at(url).await;
     soon(server.client.push(record(0))).await.unwrap();

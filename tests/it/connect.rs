@@ -96,7 +96,7 @@ fn a_runtime_that_ends_disturbs_no_call_in_another() {
     }
 }
 
-/// A server that says this, whatever it is told, and closes.
+/// The URL of a server that answers each connection with these words, and closes it.
 async fn server_that_says(words: &'static [u8]) -> String {
     let (listener, url) = listener().await;
     tokio::spawn(async move {

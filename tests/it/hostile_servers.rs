@@ -1,5 +1,5 @@
-//! Servers that mean harm, or have lost their mind: what they can cost is bounded in polls, bytes
-//! and calls, and each item has its result in the time that the options give.
+//! Servers that mean harm or are broken: what they can cost is bounded in polls, bytes and calls, and each
+//! item has its result in the time that the options give.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::support::peer::scripted;
 use crate::support::polling::{assert_pending, next, poll};
 use crate::support::records::{cid, cids, record, records};
 
-/// What it answers to each call, at once, whatever it is asked; and how many calls there were.
+/// A server that answers each call at once with what `answer` gives. It counts the calls.
 #[derive(Clone)]
 struct Server<F> {
     answer: F,
@@ -186,7 +186,7 @@ async fn time_passes_though_the_server_always_has_something_to_say() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn metadata_that_are_too_long_are_their_own_items_error() {
+async fn an_answer_with_too_long_metadata_fails_its_item_alone() {
     let (client, peer) = scripted();
     let mut results = cids(3).lookup_in(&client);
     assert_pending(&mut results);

@@ -171,7 +171,7 @@ async fn a_finished_stream_resets_none_of_its_calls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_all_calls_are_reset() {
+async fn a_drop_resets_all_calls() {
     let store = slow_store(5 * MILLI);
     let mut results = records(1_000).push_to_with(&store.client(), &Options::new().calls(8));
     for _ in 0..20 {
@@ -286,7 +286,7 @@ async fn a_node_that_fails_is_set_aside_and_comes_back() {
     assert!(bad.len() > 5_000, "{} and {}", good.len(), bad.len());
 }
 
-/// A node that nobody answers at keeps nobody from using the others, even with one call.
+/// A node where nobody answers does not keep a client from using the others, even with a single call.
 #[tokio::test]
 async fn a_node_that_is_not_there_is_gone_around() {
     let store = Store::new();
@@ -428,7 +428,8 @@ async fn an_item_goes_to_the_lane_with_the_least_to_do() {
     assert_eq!(second.records(), []);
 }
 
-/// What comes makes room in its call, though it makes none in the window.
+/// An answer makes room in its call, even if its result has to wait for another and so makes no room in the
+/// window.
 #[tokio::test(start_paused = true)]
 async fn a_lane_goes_on_while_the_head_is_slow() {
     let second = Duration::from_secs(1);
@@ -441,9 +442,9 @@ async fn a_lane_goes_on_while_the_head_is_slow() {
     assert!(start.elapsed() < 12 * second, "{:?}", start.elapsed());
 }
 
-/// A record that breaks each call it is in has its tries, and does not make the lanes fewer.
+/// A record that breaks each of its calls uses up its attempts. No other lane is closed for it.
 #[tokio::test(start_paused = true)]
-async fn a_poison_record_is_charged_and_the_other_lanes_go_on() {
+async fn a_record_that_breaks_its_calls_uses_up_its_attempts_and_the_other_lanes_go_on() {
     for status in [Status::unavailable("no"), Status::deadline_exceeded("no")] {
         let store = Store::new();
         let poison = cid(&record(77));
@@ -484,7 +485,7 @@ async fn a_lane_that_waits_in_the_transport_leaves_its_connection_alone() {
 
 /// Lookups and items at their last try need calls of their own, where the server allows no more.
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_long_for_a_call_of_its_own() {
+async fn lookups_and_last_attempts_do_not_wait_long_for_calls_of_their_own() {
     for (allowed, connections, lanes) in [(1, 1, 1), (1, 2, 4), (1, 3, 3), (2, 2, 6)] {
         let store = Store::builder().max_calls(allowed).build();
         for number in (0..400).filter(|number| number % 7 == 3) {
@@ -512,7 +513,7 @@ async fn nobody_waits_long_for_a_call_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_not_there_is_not_knocked_at_over_and_over() {
+async fn a_node_that_is_not_there_is_not_tried_over_and_over() {
     for (lanes, connections) in [(1, 1), (2, 1), (4, 1), (8, 4)] {
         let (good, dead) = (slow_store(5 * MILLI), Store::new());
         dead.inject(Fault::no_connection().times(u64::MAX));
@@ -526,7 +527,7 @@ async fn a_node_that_is_not_there_is_not_knocked_at_over_and_over() {
     }
 }
 
-/// Nodes that allow few calls have few, and the calls of others are not closed for them.
+/// A node that allows few calls gets few. No calls of other nodes are closed for that.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_allows_fewer_calls_has_fewer() {
     let few = Store::builder().max_calls(1).build();
@@ -536,7 +537,7 @@ async fn a_node_that_allows_fewer_calls_has_fewer() {
     assert!(stats.calls < 12, "{stats}");
 }
 
-/// It takes calls, and never asks for what they carry.
+/// The node takes calls, and never reads what they carry.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_hangs_holds_up_nobody_for_long() {
     let store = slow_store(50 * MILLI);

@@ -89,7 +89,7 @@ async fn half_are_missing_and_the_other_half_found() {
     assert!(store.is_empty());
 }
 
-/// Each costs a call that the server ends and resets: no side may take that for an attack.
+/// Each bad record costs a call that the server ends and resets. Neither side may take that for an attack.
 #[tokio::test]
 async fn thousands_of_bad_records_are_fine_on_one_connection() {
     let store = Store::new();
@@ -326,7 +326,7 @@ async fn a_failing_delete_is_singled_out() {
     assert_eq!(store.len(), 1);
 }
 
-/// As when an import is run again: each of these ends a call of the server.
+/// An import that is run again pushes such records. The server ends a call at each of them.
 #[tokio::test]
 async fn records_that_are_stored_are_pushed_again_at_little_cost() {
     let (store, _) = store_with(10_000);
@@ -408,8 +408,8 @@ async fn seven_bad_deletes_of_ten_thousand_are_singled_out() {
     assert!(calls <= 10 + 7 * 2 * 11, "{calls} calls");
 }
 
-/// Items are taken a few hundred at a time, and a segment is closed when the window is full,
-/// however the two fall together.
+/// Items are taken a few hundred at a time, and a segment is closed when the window is full. The two may fall
+/// together in any way.
 #[tokio::test]
 async fn deletes_of_every_length_end() {
     let store = Store::new();

@@ -14,7 +14,7 @@ use crate::support::properties::cases;
 use crate::support::records::nested;
 use crate::support::results::invalid;
 
-/// All kinds of what a type may have.
+/// A type with a field of each kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Typed {
     signed: i64,
@@ -276,7 +276,7 @@ fn typed() -> impl Strategy<Value = Typed> {
         )
 }
 
-/// What a store gives back that was given the record.
+/// The record as a store gives it back.
 #[cfg(feature = "server")]
 fn pulled(record: &Record) -> Record {
     let store = agntcy_dir_stream::server::Store::new();
@@ -284,7 +284,7 @@ fn pulled(record: &Record) -> Record {
     runtime().block_on(store.client().pull(cid)).unwrap().record
 }
 
-/// The record of `text` by each way that takes what others take.
+/// The record of `text` by each lenient way to read it, with the name of the way.
 fn lenient(text: &str) -> Vec<(&'static str, Result<Record, Error>)> {
     let record = Record::from_json(text);
     let mut ways = vec![
@@ -657,7 +657,8 @@ fn field(tag: u8, content: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Its digits as 64 bits lie in the middle of two 32-bit floats, and it is not the even one.
+/// Read as a 64-bit float, the digits of such a number lie in the middle between two 32-bit floats. It is not
+/// the even one of them.
 #[test]
 fn each_32_bit_float_comes_back() {
     for bits in [0x15ae_43fd, 0x95ae_43fd] {

@@ -158,7 +158,7 @@ fn a_delete_does_not_wait_for_ever_for_an_adapter_that_nobody_polls() {
     });
 }
 
-/// Reads change nothing, so that deletes have nothing to do with them.
+/// A pull changes nothing, so it does not have to wait for deletes.
 #[test]
 fn a_delete_that_rests_keeps_no_pull_from_telling_an_outage() {
     on_paused_clock(async {
@@ -181,7 +181,8 @@ fn a_delete_that_rests_keeps_no_pull_from_telling_an_outage() {
     });
 }
 
-/// However long it takes, as long as nothing else ends it.
+/// The record that has succeeded fails now as well. So this is an outage, and the other record is tried until
+/// it is over.
 #[test]
 fn a_record_alone_outlives_an_outage_that_another_shows() {
     on_paused_clock(async {
@@ -198,7 +199,8 @@ fn a_record_alone_outlives_an_outage_that_another_shows() {
     });
 }
 
-/// Its deletes are not polled on, so that nothing may be pushed again.
+/// A delete is open, and nobody polls it. Until it is done no record may be pushed again, so nothing tells an
+/// outage from a bad record.
 #[test]
 fn a_delete_that_rests_leaves_a_bad_record_its_two_minutes() {
     on_paused_clock(async {
@@ -247,7 +249,8 @@ fn deletes_are_not_overtaken_by_what_is_pushed_again() {
     }
 }
 
-/// Those that are stored are found by lookups, and tell as much as those that are not.
+/// In the second run the good records are stored already. Lookups find them, which shows as well that the
+/// server works.
 #[test]
 fn bad_records_take_no_time_where_all_others_are_stored() {
     for (count, window) in [(2, 16), (50, 16), (300, 16), (300, 1024)] {
@@ -269,7 +272,7 @@ fn bad_records_take_no_time_where_all_others_are_stored() {
     }
 }
 
-/// Nothing tells that from an outage until one of those behind is tried.
+/// A window of bad records looks like an outage until a record behind it is tried.
 #[test]
 fn good_records_behind_a_window_of_bad_ones_are_found() {
     for bad in [20, 70] {
@@ -301,7 +304,7 @@ fn where_all_records_are_bad_each_gets_its_own_error() {
 proptest! {
     #![proptest_config(cases(60))]
 
-    /// Each adapter has some of the records, the bad ones first where that is worst.
+    /// Each adapter has some of the records. If they are sorted, the bad ones come first, which is the worst order.
     #[test]
     fn adapters_side_by_side_learn_from_each_other(
         mut adapters in prop::collection::vec(prop::collection::vec(any::<bool>(), 1..20), 2..6),

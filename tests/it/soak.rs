@@ -45,7 +45,7 @@ async fn store() -> (Child, String) {
     (process, address)
 }
 
-/// What has been done to the line.
+/// What the proxy has done to its connections.
 #[derive(Debug, Default)]
 struct Done {
     cuts: AtomicU64,
@@ -118,7 +118,7 @@ fn resident() -> u64 {
     kib << 10
 }
 
-/// Watches the indexes of results go by: each is a success, in order, and memory stays flat.
+/// Reads the indexes of results: each is a success, they are in order, and memory stays flat.
 async fn watch<E: std::fmt::Display>(
     what: &str,
     mut results: impl Stream<Item = Result<u64, E>> + Unpin,

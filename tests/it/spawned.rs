@@ -51,7 +51,7 @@ async fn delete(client: &Client, cids: &[Cid]) -> usize {
 }
 
 #[tokio::test]
-async fn borrowed_items() {
+async fn adapters_over_borrowed_items_run_in_a_spawned_task() {
     let (store, cids) = store_with(5);
     let client = store.client();
     let task = tokio::spawn(async move {
@@ -90,7 +90,7 @@ async fn pull_strs(client: &Client, texts: &[&str]) -> usize {
 }
 
 #[tokio::test]
-async fn borrowed_texts() {
+async fn adapters_over_borrowed_texts_run_in_a_spawned_task() {
     let (store, cids) = store_with(5);
     let client = store.client();
     let task = tokio::spawn(async move {
@@ -145,7 +145,7 @@ async fn filtered_iterator(client: &Client, cids: &[Cid], wanted: &[bool]) -> us
     count(&mut results).await
 }
 
-/// One in a stream, which borrows something else.
+/// A closure in a stream of borrowed items. It borrows something else.
 async fn filtered_stream(client: &Client, cids: &[Cid], unwanted: &Cid) -> usize {
     let items = stream::iter(cids).filter(|cid| std::future::ready(*cid != unwanted));
     let mut results = items.map(|cid| (cid, 1)).pull_from(client);
@@ -202,7 +202,7 @@ where
 }
 
 #[tokio::test]
-async fn tags_boxes_and_closures() {
+async fn adapters_with_tags_boxes_and_closures_run_in_a_spawned_task() {
     let (store, cids) = store_with(5);
     let client = store.client();
     let task = tokio::spawn(async move {
@@ -249,7 +249,7 @@ async fn copy(from: &Client, to: &Client, cids: &[Cid]) -> usize {
     copied
 }
 
-/// All the ends.
+/// Adapters that are finished, drained and taken apart.
 async fn ends(client: &Client, cids: &[Cid]) {
     let summary = stream::iter(cids).lookup_in(client).finish().await;
     assert_eq!(summary.stats.succeeded, 5);
@@ -265,7 +265,7 @@ async fn ends(client: &Client, cids: &[Cid]) {
 }
 
 #[tokio::test]
-async fn chains_and_ends() {
+async fn chained_and_stopped_adapters_run_in_a_spawned_task() {
     let (store, cids) = store_with(5);
     let client = store.client();
     let other = Store::new();
@@ -278,8 +278,8 @@ async fn chains_and_ends() {
     assert_eq!(other.len(), 5);
 }
 
-/// As frameworks ask it of a handler: a future that is `Send` and lives for as long as it likes. What `axum` asks
-/// beside that is about the arguments and the answer.
+/// What frameworks ask of a handler: a future that is `Send` and borrows nothing. What `axum` asks beside that
+/// is about the arguments and the answer.
 fn handler<F, Answer>(handler: fn(Client, Vec<Cid>) -> F) -> fn(Client, Vec<Cid>) -> F
 where
     F: Future<Output = Result<Answer, Infallible>> + Send + 'static,
@@ -288,7 +288,7 @@ where
 }
 
 #[tokio::test]
-async fn a_handler_of_a_service() {
+async fn a_service_handler_can_use_an_adapter() {
     async fn count(client: Client, cids: Vec<Cid>) -> Result<usize, Infallible> {
         let mut found = 0;
         let mut results = stream::iter(&cids).lookup_in(&client);

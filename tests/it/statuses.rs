@@ -97,7 +97,7 @@ fn client_of_nobody() -> Client {
     ))
 }
 
-/// The step of the transport that fails.
+/// The error of the transport's step that failed.
 #[derive(Debug)]
 struct Connect(io::Error);
 
@@ -113,7 +113,7 @@ impl std::error::Error for Connect {
     }
 }
 
-/// Display, and its sources behind it, as reporters of errors print them.
+/// The words of an error with its causes behind them, as error reporters print them.
 fn report(error: &Error) -> String {
     let mut report = error.to_string();
     for cause in causes(error) {
@@ -349,7 +349,7 @@ async fn an_answer_that_is_longer_than_any_cid_is_a_mismatch_of_its_item() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_found_out_may_have_long_metadata() {
+async fn a_lookup_of_a_lost_push_may_have_long_metadata() {
     let (client, peer) = scripted();
     let mut results = pin!(stream::iter([record(0)]).push_to(&client));
     assert_pending(&mut results);

@@ -105,7 +105,7 @@ async fn many_small_requests_may_wait_unread() {
 }
 
 #[tokio::test]
-async fn many_resets_are_no_attack() {
+async fn many_resets_do_not_close_the_connection() {
     let store = Store::new();
     let serving = listen(&store).await;
     let mut connection = raw_connection(&serving).await;
@@ -128,7 +128,7 @@ async fn many_resets_are_no_attack() {
 }
 
 #[tokio::test]
-async fn what_is_no_method_is_unimplemented() {
+async fn an_unknown_method_is_unimplemented() {
     let store = Store::new();
     let (foreign, _serving) = ForeignClient::of(&store).await;
     let mut grpc = Grpc::new(foreign.channel.clone());

@@ -23,7 +23,7 @@ use crate::support::stores::{ended_calls, listen, serve};
 
 const MIB: usize = 1 << 20;
 
-/// A client like any other has its record stored, and finds it.
+/// Another client can push a record and find it.
 async fn assert_serves(serving: &Serving) {
     let client = soon(Client::connect(serving.url())).await.unwrap();
     let pushed = soon(client.push(record(1))).await.unwrap();
@@ -59,7 +59,7 @@ fn lookup_headers() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn calls_that_are_reset_at_once_end_one_and_all() {
+async fn each_call_that_is_reset_at_once_ends() {
     const CALLS: usize = 20_000;
     let ended = Arc::new((AtomicUsize::new(0), Notify::new()));
     let count = Arc::clone(&ended);
@@ -88,7 +88,7 @@ async fn calls_that_are_reset_at_once_end_one_and_all() {
 
 const ROOM: usize = 32 * MIB;
 
-/// Calls of a client that does with them what it likes.
+/// The open calls of a client that means harm.
 #[derive(Default)]
 struct Calls {
     connections: Vec<h2::client::SendRequest<Bytes>>,
@@ -97,7 +97,7 @@ struct Calls {
 }
 
 impl Calls {
-    /// Opens so many over one more connection, and sends so much in each.
+    /// Opens this many calls over one more connection, and sends these bytes in each.
     async fn open(&mut self, serving: &Serving, calls: usize, sent: &Bytes) {
         let mut connection = raw_connection(serving).await;
         for _ in 0..calls {
@@ -113,7 +113,7 @@ impl Calls {
         self.connections.push(connection);
     }
 
-    /// Waits until so many were refused.
+    /// Waits until this many calls were refused.
     async fn refused(&mut self, calls: usize) {
         let mut ends: FuturesUnordered<_> = self.answers.drain(..).collect();
         for _ in 0..calls {
@@ -163,7 +163,7 @@ async fn messages_that_are_only_announced_keep_nobody_out() {
     );
 }
 
-/// Opens calls that each pull a record of 4 MiB, and takes nothing of it.
+/// Opens calls that each pull a record of 4 MiB, and reads no answer.
 async fn pull_and_take_nothing(
     store: &Store,
     serving: &Serving,

@@ -31,20 +31,20 @@ use crate::support::results::{Seen, read_all};
 
 const MOST_ITEMS: usize = 60;
 
-/// What one call comes to.
+/// What the transport and the server do with one call.
 #[derive(Clone, Debug, PartialEq)]
 enum Behaviour {
-    /// Each request is answered after so long, and the call ends OK after the last.
+    /// Each request is answered after this time. The call ends with OK after the last.
     Good(Duration),
-    /// No request is taken, and nothing comes.
+    /// No request is taken, and no answer comes.
     Hung,
-    /// All requests are taken, and nothing comes.
+    /// All requests are taken, and no answer comes.
     Deaf { carries_out: bool },
-    /// As hung for so long, then good.
+    /// Hung for this time, then good.
     Late(Duration),
-    /// It cannot be opened.
+    /// The call cannot be opened.
     Refused,
-    /// So many requests are answered, and then it ends so: at once, or at the next request.
+    /// This many requests are answered. Then the call ends, at once or when the next request comes.
     Ends {
         answers: usize,
         at_next: bool,
@@ -52,16 +52,16 @@ enum Behaviour {
     },
     /// Each request is answered twice.
     Twice,
-    /// One answer comes before there is a request, and then it is good.
+    /// One answer comes before there is a request. After that the call is good.
     Unasked,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 enum End {
-    /// Nothing is taken any more, and nothing comes.
+    /// No more requests are taken, and no more answers come.
     Hung,
     Status(Code),
-    /// The transport breaks it off, maybe after the request that it was at was carried out.
+    /// The transport breaks the call off. The request that it was at may have been carried out.
     Reset {
         carries_out: bool,
     },
@@ -70,11 +70,11 @@ enum End {
 #[derive(Clone, Debug)]
 struct Case {
     items: usize,
-    /// Of the calls in their order.
+    /// What happens to the calls, in their order.
     behaviours: Vec<Behaviour>,
-    /// Whether the last is that of all calls to come. Else they begin again with the first.
+    /// Whether all later calls do as the last one. Else the list begins again.
     last_stays: bool,
-    /// How long the transport takes to open a call, or not to.
+    /// How long the transport takes to open a call, or to fail at that.
     opens_after: Duration,
     /// How many calls may run at once, as HTTP/2 limits its streams: others wait.
     limit: Option<usize>,
@@ -86,11 +86,11 @@ struct Case {
     stall_after: Option<Duration>,
     idle_close: Option<Duration>,
     max_call_age: Option<Duration>,
-    /// After how many faults it opens, and when it is given up.
+    /// After how many faults the breaker opens, and after how long it gives up.
     breaker: Option<(u32, Option<Duration>)>,
     /// How long the input takes for each fifth item, and the consumer for each third result.
     pauses: (Duration, Duration),
-    /// Of what is random in the adapter.
+    /// The seed of what is random in the adapter.
     seed: u64,
 }
 
@@ -327,7 +327,7 @@ impl Case {
         behaviours[place].clone()
     }
 
-    /// Whether what goes wrong does so for a few calls only, and there are tries and time for more.
+    /// Whether only a few calls go wrong, and there are attempts and time for more.
     fn has_to_heal(&self) -> bool {
         let (last, before) = self.behaviours.split_last().unwrap();
         let is_of_moment = |behaviour: &Behaviour| match behaviour {
@@ -402,7 +402,7 @@ impl Case {
     }
 }
 
-/// What the cases are about, and one more that is in none.
+/// The records of the cases, and one more that is in no case.
 struct Known {
     record: Record,
     cid: Cid,
@@ -434,9 +434,9 @@ struct Inner {
 struct State {
     /// The numbers of the records that are there.
     stored: HashSet<usize>,
-    /// Those that the transport has taken for the method.
+    /// The numbers of those that the transport has taken for the method.
     taken: HashSet<usize>,
-    /// Those whose delete was acknowledged.
+    /// The numbers of those whose delete was acknowledged.
     acknowledged: HashSet<usize>,
     began: Instant,
     calls: u32,
@@ -571,7 +571,7 @@ struct IsReset;
 struct Call {
     server: Server,
     method: &'static str,
-    /// Or only of lookups on the way.
+    /// Whether the call carries the items. Else it looks up what became of them.
     is_of_items: bool,
     requests: Body,
     bytes: BytesMut,
@@ -670,7 +670,7 @@ impl Call {
         }
     }
 
-    /// Answers so many requests, as a good server does. Whether the call goes on.
+    /// Answers this many requests, as a good server does. Returns whether the call goes on.
     async fn serve(&mut self, answers: usize, delay: Duration) -> Result<bool, IsReset> {
         for _ in 0..answers {
             let Some(number) = self.next().await? else {
@@ -705,7 +705,7 @@ impl Call {
         }
     }
 
-    /// The transport has a request.
+    /// The transport takes a request.
     fn take(&mut self, message: Bytes) {
         let cid = match self.method {
             PUSH => cid(&Record::decode(message).unwrap()).to_string(),
@@ -779,7 +779,7 @@ impl Call {
     }
 }
 
-/// Fails where it is polled again and again and no time passes.
+/// Fails if the stream is polled 10,000 times while no time passes.
 struct NoSpin<S> {
     stream: S,
     now: Instant,
@@ -1030,7 +1030,7 @@ fn calm(items: usize, behaviours: Vec<Behaviour>) -> Case {
     }
 }
 
-/// The only call that may run is deaf at the end, so what is asked beside the items has no answer.
+/// The only call that may run takes requests and never answers, so lookups have no answer either.
 #[test]
 fn a_push_whose_items_have_their_results_has_an_end() {
     let ends = Behaviour::Ends {
@@ -1078,7 +1078,7 @@ fn a_closed_call_that_waits_for_its_turn_is_no_fault() {
     look_up(&case);
 }
 
-/// A call is old as soon as it has carried an item, and the server lets one run.
+/// A call is old as soon as it has carried an item, and the server runs one call at a time.
 #[test]
 fn a_call_that_waits_for_its_place_is_not_old() {
     for is_on in [true, false] {

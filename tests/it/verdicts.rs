@@ -34,7 +34,7 @@ mod rows {
     use crate::support::records::{cid, from_json, records, sized};
     use crate::support::stores::calls_of;
 
-    /// A store whose validator does as a record's name says, and is down while told so.
+    /// A store whose validator does what a record's name says. While `is_down` is set, it fails at each record.
     fn store(is_down: &Arc<AtomicBool>) -> Store {
         let is_down = Arc::clone(is_down);
         Store::builder()
@@ -53,7 +53,7 @@ mod rows {
             .build()
     }
 
-    /// Each bad record stands between two good ones, which must not feel it.
+    /// Each bad record stands between two good ones, which must be stored.
     #[tokio::test(start_paused = true)]
     async fn each_row_of_the_table_has_its_result() {
         let store = store(&Arc::default());
@@ -195,8 +195,8 @@ enum Act {
     Reset(Reason),
     /// Ends the connection at once.
     GoAway(Reason),
-    /// Ends the connection as a server does whose age limit is reached.
-    GoAwayAtLeisure,
+    /// Ends the connection gracefully, as a server does at its age limit.
+    GracefulGoAway,
     /// Drops the connection without a word.
     Drop,
     Page(u16),
@@ -239,7 +239,7 @@ async fn serve(socket: tokio::net::TcpStream, act: Arc<Mutex<Option<Act>>>) {
                 respond.send_reset(reason);
             }
             Some(Act::GoAway(reason)) => connection.abrupt_shutdown(reason),
-            Some(Act::GoAwayAtLeisure) => {
+            Some(Act::GracefulGoAway) => {
                 connection.graceful_shutdown();
                 tokio::spawn(answer(body, respond));
             }
@@ -333,7 +333,7 @@ async fn pull(client: &Client) -> (Vec<Option<ErrorKind>>, Vec<(Code, Verdict)>)
 }
 
 #[tokio::test]
-async fn what_the_transport_shows_is_of_the_moment_whatever_its_code() {
+async fn a_failure_of_the_transport_is_transient_whatever_its_code() {
     let acts = [
         Act::Reset(Reason::INTERNAL_ERROR),
         Act::Reset(Reason::REFUSED_STREAM),
@@ -366,8 +366,8 @@ async fn what_the_transport_shows_is_of_the_moment_whatever_its_code() {
 }
 
 #[tokio::test]
-async fn a_connection_that_ends_at_leisure_is_no_fault_of_its_calls() {
-    let client = soon(Client::connect(server(Act::GoAwayAtLeisure).await))
+async fn a_graceful_goaway_is_no_fault_of_its_calls() {
+    let client = soon(Client::connect(server(Act::GracefulGoAway).await))
         .await
         .unwrap();
     let (kinds, judged) = pull(&client).await;
@@ -385,7 +385,7 @@ async fn a_connection_that_ends_at_leisure_is_no_fault_of_its_calls() {
 }
 
 #[tokio::test]
-async fn an_answer_that_cannot_be_read_is_its_records() {
+async fn an_answer_that_cannot_be_read_fails_only_its_record() {
     let client = soon(Client::connect(server(Act::Garbage).await))
         .await
         .unwrap();
@@ -395,7 +395,7 @@ async fn an_answer_that_cannot_be_read_is_its_records() {
 }
 
 #[tokio::test]
-async fn who_is_turned_away_is_told_for_all() {
+async fn a_caller_that_is_refused_is_told_so_for_each_item() {
     for (act, kind) in [
         (Act::Page(401), ErrorKind::Denied),
         (Act::Page(403), ErrorKind::Denied),
@@ -412,7 +412,7 @@ async fn who_is_turned_away_is_told_for_all() {
 
 /// All validation errors of a record come in one message.
 #[tokio::test]
-async fn a_status_of_100_kb_is_its_records_with_our_settings_and_a_fault_without() {
+async fn a_status_of_100_kb_fails_only_its_record_with_our_settings_and_is_a_fault_without() {
     let act = Act::Status(Code::InvalidArgument, 100_000);
     let client = soon(Client::connect(server(act).await)).await.unwrap();
     let (kinds, judged) = pull(&client).await;
@@ -434,7 +434,7 @@ async fn a_status_of_100_kb_is_its_records_with_our_settings_and_a_fault_without
     assert!(!judged.is_empty());
 }
 
-/// A status that a layer around the channel makes is that layer's word, however it is wrapped.
+/// A layer around the channel can make a status of its own. Its code counts even if another error wraps it.
 #[test]
 fn a_wrapped_status_is_judged_by_its_code() {
     #[derive(Debug)]

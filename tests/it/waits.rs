@@ -124,7 +124,7 @@ async fn a_quiet_call_that_grows_old_is_closed_and_not_reset() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_acknowledgement_before_the_end_of_a_delete_is_none() {
+async fn an_acknowledgement_before_the_end_of_a_delete_does_not_count() {
     let (client, peer) = scripted();
     let mut results = cids(1_000).delete_from_with(&client, &Options::new().window(1_000));
     assert_pending(&mut results);

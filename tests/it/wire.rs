@@ -51,7 +51,7 @@ async fn a_drop_while_the_call_is_open_is_a_reset() {
     assert_eq!(call.end(false).await, RequestEnd::Reset(Reason::CANCEL));
 }
 
-/// The server reads nothing, so the transport holds requests back, and sits on them.
+/// The server reads nothing, so the transport holds requests back.
 #[tokio::test]
 async fn a_drop_with_a_full_flow_control_window_is_a_reset() {
     for headers in [false, true] {
@@ -87,7 +87,7 @@ async fn a_drop_with_a_full_flow_control_window_is_a_reset() {
     }
 }
 
-/// A record that is longer than a window leaves in pieces: the transport waits with one in hand.
+/// A record that is longer than the flow-control window leaves in pieces. The transport waits with one of them.
 #[tokio::test]
 async fn a_drop_in_the_middle_of_a_long_record_is_a_reset() {
     for stuck in [true, false] {
@@ -141,7 +141,7 @@ async fn a_drop_of_a_half_closed_call_is_a_reset() {
     }
 }
 
-/// A delete is done when its requests have ended, so an end that is not meant would be the worst.
+/// A server carries deletes out when the requests end. If a drop looked like an end, records would be lost.
 #[tokio::test]
 async fn a_dropped_delete_is_a_reset() {
     let (client, mut calls) = raw_server().await;

@@ -53,7 +53,7 @@ async fn a_server_that_accepts_and_resets_at_once_does_not_spin() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_set_the_waits_back() {
+async fn an_answer_starts_the_backoff_anew() {
     let (client, peer) = scripted();
     let client = without_breaker(client);
     let mut results = cids(100).pull_from_with(&client, &Options::new().window(2));
@@ -103,7 +103,7 @@ async fn a_server_says_when_to_come_back_and_that_it_wants_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_of_a_proxy_is_a_fault_of_the_moment_with_its_retry_after() {
+async fn a_page_of_a_proxy_is_transient_and_its_retry_after_is_kept() {
     let (client, peer) = scripted();
     let mut results = stream::iter([cid(&record(0))]).pull_from(&client);
     let mut call = next_call(&mut results, &peer).await;
@@ -136,7 +136,7 @@ async fn a_page_of_a_proxy_is_a_fault_of_the_moment_with_its_retry_after() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_judgement_can_be_replaced() {
+async fn a_caller_can_give_verdicts_of_its_own() {
     let judged = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&judged);
     let retry = Retry::new().classify(move |status: &Status| {
@@ -157,7 +157,7 @@ async fn the_judgement_can_be_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn off_is_one_word() {
+async fn without_retries_each_item_is_sent_once() {
     let options = Options::new().retry(Retry::off());
     let (mut results, peer, mut call) = pushing(3, options).await;
     call.records();
@@ -181,7 +181,7 @@ async fn off_is_one_word() {
 }
 
 #[tokio::test]
-async fn no_wait_at_all_leaves_the_task_its_turn() {
+async fn without_any_wait_a_poll_returns_all_the_same() {
     let (client, _peer) = scripted();
     let options = Options::new()
         .stall_after(Some(Duration::from_nanos(1)))
@@ -192,7 +192,7 @@ async fn no_wait_at_all_leaves_the_task_its_turn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rested_item_is_sent_though_there_is_always_a_result() {
+async fn an_item_is_sent_again_though_there_is_always_a_result() {
     let (client, peer) = scripted();
     let options = Options::new().window(64).unordered(true);
     let records = records(5_000);

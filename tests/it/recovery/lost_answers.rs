@@ -130,8 +130,8 @@ async fn an_ok_end_with_answers_missing_is_a_fault() {
     assert_eq!(call.numbers(), [1]);
 }
 
-/// The server says it is the record's neighbour's fault: the answers before an oversize message are
-/// lost with it.
+/// A server that gets a message which is too long fails the call, and the answers to the records before it are
+/// lost. So the status alone does not tell which record it is about.
 #[tokio::test(start_paused = true)]
 async fn a_message_that_is_too_long_for_the_server_is_found_by_its_length() {
     let (client, peer) = scripted();
@@ -175,7 +175,7 @@ async fn a_message_that_is_too_long_for_the_server_is_found_by_its_length() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_settled_is_unknown() {
+async fn an_outcome_that_cannot_be_looked_up_is_unknown() {
     // The caller may push, but not look up.
     let options = Options::new().retry(Retry::new().max_attempts(1));
     let (mut results, peer, mut call) = pushing(2, options).await;
@@ -264,7 +264,7 @@ async fn a_delete_in_a_call_that_was_refused_as_a_whole_may_be_done() {
     );
 }
 
-/// What was behind another in the call is told by the order of sending, not of the input.
+/// A record is behind another in a call if it was sent after it, whatever their order in the input.
 #[tokio::test(start_paused = true)]
 async fn lookups_are_made_in_the_order_of_sending() {
     let (client, peer) = scripted();

@@ -42,7 +42,7 @@ async fn a_record_that_breaks_every_call_is_sent_alone_then_gets_its_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_poisonous_records_hold_up_nobody() {
+async fn many_records_that_break_their_calls_hold_up_no_other() {
     let (client, peer) = scripted();
     let mut results = records(200).push_to(&client);
     let poison: Vec<_> = (0..200).step_by(10).map(record).collect();

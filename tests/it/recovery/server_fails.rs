@@ -17,7 +17,7 @@ use crate::support::polling::{assert_ended, assert_pending, next};
 use crate::support::records::{cid, cids, number_of, record};
 
 #[tokio::test(start_paused = true)]
-async fn internal_is_settled_then_tried_again_and_the_others_go_on() {
+async fn after_an_internal_error_a_record_is_looked_up_then_sent_again_and_the_others_go_on() {
     let options = Options::new().retry(Retry::new().max_attempts(3));
     let (client, peer) = scripted();
     let (records, input) = mpsc::unbounded();
@@ -51,7 +51,7 @@ async fn internal_is_settled_then_tried_again_and_the_others_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn internal_of_a_record_that_is_there_is_a_success() {
+async fn an_internal_error_of_a_record_that_is_stored_is_a_success() {
     for (code, message) in [
         (Code::Internal, "failed to push record: already exists"),
         (Code::AlreadyExists, "there"),
@@ -71,7 +71,7 @@ async fn internal_of_a_record_that_is_there_is_a_success() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn internal_is_that_records_error_when_its_tries_are_over() {
+async fn an_internal_error_is_the_records_own_when_its_attempts_are_used_up() {
     let options = Options::new().retry(Retry::new().max_attempts(3));
     let (client, peer) = scripted();
     let (records, input) = mpsc::unbounded();
@@ -106,7 +106,7 @@ async fn internal_is_that_records_error_when_its_tries_are_over() {
 
 /// Nothing else is left to be tried, so what has succeeded is asked for again, if it is still there.
 #[tokio::test(start_paused = true)]
-async fn what_has_succeeded_is_asked_for_again_to_tell_whose_fault_it_is() {
+async fn a_record_that_has_succeeded_is_asked_for_again_to_tell_whose_fault_it_is() {
     let text = |number| cid(&record(number)).to_string();
     for is_there in [true, false] {
         let (client, peer) = scripted();
@@ -145,8 +145,8 @@ async fn what_has_succeeded_is_asked_for_again_to_tell_whose_fault_it_is() {
     }
 }
 
-/// The server says so itself, and nothing in it says whose fault it is: a pull changes nothing, so it is
-/// asked for again at once.
+/// The status does not say whose fault it is. A pull changes nothing, so what has succeeded is asked for again
+/// at once.
 #[tokio::test(start_paused = true)]
 async fn a_pull_asks_again_for_what_it_has_had() {
     let (client, peer) = scripted();
@@ -225,7 +225,7 @@ async fn an_item_that_fails_where_nothing_else_is_tried_has_two_minutes() {
     assert_eq!(next(&mut results).unwrap().index, 0);
 }
 
-/// Bad records that the server does not call bad must not take good ones with them.
+/// The server fails at bad records and does not call them bad. The good ones behind them must not fail.
 #[tokio::test(start_paused = true)]
 async fn records_at_which_the_server_fails_do_not_fail_the_ones_behind_them() {
     for (bad, size) in [(3, 1), (4, 4), (15, 1024)] {

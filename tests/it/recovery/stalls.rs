@@ -167,7 +167,7 @@ async fn an_idle_call_that_is_refused_fails_nobody() {
     next(&mut results).unwrap();
 }
 
-/// The transport takes requests from a thread of its own, in the middle of everything.
+/// Here the transport takes requests in a thread of its own, at any moment.
 #[tokio::test]
 async fn what_is_not_sent_was_not_taken_even_while_a_call_is_dropped() {
     let input: Vec<Record> = (0..300).map(|n| sized(33_000 + n)).collect();

@@ -16,7 +16,7 @@ use crate::support::polling::{assert_ended, assert_pending, next, poll};
 use crate::support::records::{cid, record, records};
 
 #[tokio::test(start_paused = true)]
-async fn an_item_whose_time_is_up_and_that_never_left_is_not_sent_and_never_lands() {
+async fn an_item_that_times_out_before_it_left_is_not_sent_later() {
     let options = Options::new().retry(Retry::new().timeout(10 * SECOND));
     let (client, peer) = scripted();
     let client = without_breaker(client);
@@ -46,7 +46,7 @@ async fn an_item_whose_time_is_up_and_that_never_left_is_not_sent_and_never_land
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_item_whose_time_is_up_in_flight_is_unknown_and_its_late_answer_nobodys() {
+async fn an_item_that_times_out_in_flight_is_unknown_and_its_late_answer_is_ignored() {
     let retry = Retry::new().timeout(10 * SECOND);
     let (mut results, _peer, mut call) = pushing(2, Options::new().retry(retry)).await;
     assert_eq!(call.numbers(), [0, 1]);
@@ -113,7 +113,7 @@ async fn no_wait_is_too_long_for_a_clock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_whose_results_are_out_ends_though_the_server_is_silent() {
+async fn a_stream_that_has_given_all_results_ends_though_the_server_is_silent() {
     let (client, peer) = scripted();
     let options = Options::new()
         .stall_after(None)
