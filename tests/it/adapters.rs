@@ -1,7 +1,7 @@
 //! The adapters, poll by poll, against a peer that does what the test says.
 
 use std::cell::{Cell, RefCell};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -12,33 +12,10 @@ use futures::{FutureExt, Stream, StreamExt, stream};
 use futures_test::stream::StreamTestExt;
 use tonic::Code;
 
-use crate::support::{PeerCall, Text, cid, context, record, scripted, sized, window};
-
-/// Each item is sent once: what a broken call makes of it is its result.
-fn once() -> Options {
-    Options::new().retry(Retry::off())
-}
-
-fn poll<S: Stream>(stream: &mut Pin<&mut S>) -> Poll<Option<S::Item>> {
-    stream.as_mut().poll_next(&mut context())
-}
-
-/// Takes the results that are there.
-fn ready<S: Stream>(stream: &mut Pin<&mut S>) -> Vec<S::Item> {
-    let mut items = Vec::new();
-    while let Poll::Ready(Some(item)) = poll(stream) {
-        items.push(item);
-    }
-    items
-}
-
-/// An endless or finite input of records that counts what was taken.
-fn counted(taken: &Cell<usize>) -> impl Stream<Item = Record> {
-    stream::repeat_with(|| {
-        taken.set(taken.get() + 1);
-        record(taken.get())
-    })
-}
+use crate::support::messages::{PUSH, RecordMeta, RecordRef};
+use crate::support::peer::{PeerCall, scripted};
+use crate::support::polling::{assert_ended, assert_pending, counted, next, poll, ready};
+use crate::support::records::{cid, record, records, sized};
 
 #[tokio::test(start_paused = true)]
 async fn an_adapter_that_is_never_polled_does_nothing() {
@@ -53,7 +30,7 @@ async fn an_adapter_that_is_never_polled_does_nothing() {
 async fn an_empty_input_opens_no_call() {
     let (client, peer) = scripted();
     let mut results = pin!(stream::empty::<Record>().push_to(&client));
-    assert!(matches!(poll(&mut results), Poll::Ready(None)));
+    assert_ended(&mut results);
     assert!(results.is_terminated());
     assert!(peer.try_call().is_none());
 }
@@ -62,18 +39,18 @@ async fn an_empty_input_opens_no_call() {
 async fn an_input_that_waits_opens_no_call() {
     let (client, peer) = scripted();
     let mut results = pin!(stream::pending::<Record>().push_to(&client));
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     assert!(peer.try_call().is_none());
 }
 
 #[tokio::test(start_paused = true)]
 async fn records_leave_before_response_headers_come_and_together() {
     let (client, peer) = scripted();
-    let mut results = pin!(stream::iter((0..10).map(record)).push_to(&client));
-    assert!(poll(&mut results).is_pending());
+    let mut results = pin!(records(10).push_to(&client));
+    assert_pending(&mut results);
 
     let mut call = peer.call();
-    assert_eq!(call.path, "/agntcy.dir.store.v1.StoreService/Push");
+    assert_eq!(call.path, PUSH);
     assert_eq!(call.chunks(), 1, "ready records leave in one chunk");
     assert_eq!(call.store_all(), 10);
     assert!(call.is_half_closed());
@@ -89,7 +66,7 @@ async fn records_leave_before_response_headers_come_and_together() {
     assert_eq!(pushed.len(), 10);
     assert!(!results.is_terminated(), "the call has not ended");
     call.end(Code::Ok, "");
-    assert!(matches!(poll(&mut results), Poll::Ready(None)));
+    assert_ended(&mut results);
     assert!(results.is_terminated());
     assert!(matches!(poll(&mut results), Poll::Ready(None)), "fused");
 }
@@ -102,14 +79,14 @@ async fn what_is_sent_in_one_poll_wakes_the_transport_once() {
     let options = Options::new().in_flight(all, all);
     let mut results = pin!(input.push_to_with(&client, &options));
     records.unbounded_send(record(0)).unwrap();
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     assert_eq!(call.records().len(), 1);
     let before = call.wakes();
     for number in 1..100 {
         records.unbounded_send(record(number)).unwrap();
     }
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     assert_eq!(call.wakes(), before + 1);
     assert_eq!(call.records().len(), 99);
 }
@@ -147,11 +124,11 @@ async fn no_more_than_a_window_is_taken_ahead() {
         let (client, peer) = scripted();
         let taken = Cell::new(0);
         let all = usize::MAX;
-        let options = window(size).in_flight(all, all);
+        let options = Options::new().window(size).in_flight(all, all);
         let mut results = pin!(counted(&taken).push_to_with(&client, &options));
         // An always-ready input is taken from in several polls.
         for _ in 0..3 {
-            assert!(poll(&mut results).is_pending());
+            assert_pending(&mut results);
         }
         assert_eq!(
             taken.get(),
@@ -165,7 +142,7 @@ async fn no_more_than_a_window_is_taken_ahead() {
             assert!(matches!(poll(&mut results), Poll::Ready(Some(Ok(_)))));
             assert!(taken.get() <= handed_out + size, "{} taken", taken.get());
         }
-        assert!(poll(&mut results).is_pending());
+        assert_pending(&mut results);
         assert_eq!(taken.get(), 20 + size, "and room is used again");
     }
 }
@@ -177,7 +154,7 @@ async fn the_window_counts_bytes_too() {
     let len = record(1).encoded_len();
     let options = Options::new().window_bytes(3 * len);
     let mut results = pin!(counted(&taken).push_to_with(&client, &options));
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     assert_eq!(taken.get(), 3);
     assert_eq!(peer.call().records().len(), 3);
 }
@@ -186,8 +163,8 @@ async fn the_window_counts_bytes_too() {
 async fn a_consumer_that_pauses_stops_the_input() {
     let (client, peer) = scripted();
     let taken = Cell::new(0);
-    let mut results = pin!(counted(&taken).push_to_with(&client, &window(4)));
-    assert!(poll(&mut results).is_pending());
+    let mut results = pin!(counted(&taken).push_to_with(&client, &Options::new().window(4)));
+    assert_pending(&mut results);
     let mut call = peer.call();
     call.store_all();
     assert_eq!(taken.get(), 4, "answers alone take nothing");
@@ -197,17 +174,17 @@ async fn a_consumer_that_pauses_stops_the_input() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_record_fails_alone() {
     let (client, peer) = scripted();
-    let mut results = pin!(stream::iter((0..5).map(record)).push_to(&client));
-    assert!(poll(&mut results).is_pending());
+    let mut results = pin!(records(5).push_to(&client));
+    assert_pending(&mut results);
     let mut call = peer.call();
     assert_eq!(call.records().len(), 5);
     call.answer_cid(cid(&record(0)));
     call.answer_cid(cid(&record(1)));
     call.end(Code::InvalidArgument, "record validation failed: [name]");
 
-    assert_eq!(poll_index(&mut results), 0);
-    assert_eq!(poll_index(&mut results), 1);
-    let failed = next_ready(&mut results).unwrap_err();
+    assert_eq!(next(&mut results).unwrap().index, 0);
+    assert_eq!(next(&mut results).unwrap().index, 1);
+    let failed = next(&mut results).unwrap_err();
     assert_eq!(failed.index, 2);
     assert_eq!(failed.attempts, 1);
     assert_eq!(failed.input, record(2));
@@ -217,7 +194,7 @@ async fn a_refused_record_fails_alone() {
         "item 2: refused by the server: record validation failed: [name]"
     );
 
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     assert_eq!(
         call.records(),
@@ -232,33 +209,22 @@ async fn a_refused_record_fails_alone() {
     assert!(peer.try_call().is_none());
 }
 
-fn next_ready<S: Stream>(results: &mut Pin<&mut S>) -> S::Item {
-    match poll(results) {
-        Poll::Ready(Some(result)) => result,
-        _ => panic!("no result is ready"),
-    }
-}
-
-fn poll_index(results: &mut Pin<&mut impl Stream<Item = PushResult>>) -> u64 {
-    next_ready(results).unwrap().index
-}
-
 #[tokio::test(start_paused = true)]
 async fn bad_input_never_reaches_the_wire_and_disturbs_nobody() {
     let (client, peer) = scripted();
     let refs = ["", "no CID", &cid(&record(1)).to_string()].map(str::to_owned);
     let mut results = pin!(stream::iter(refs).lookup_in(&client));
-    let failed = next_ready(&mut results).unwrap_err();
+    let failed = next(&mut results).unwrap_err();
     assert_eq!((failed.index, failed.attempts), (0, 0));
     assert_eq!(failed.kind(), ErrorKind::Invalid);
-    let failed = next_ready(&mut results).unwrap_err();
+    let failed = next(&mut results).unwrap_err();
     assert_eq!(failed.input, "no CID");
     assert!(failed.to_string().contains("no CID"), "{failed}");
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     assert_eq!(call.refs(), [cid(&record(1)).to_string()]);
     call.answer_cid(cid(&record(1)));
-    assert_eq!(next_ready(&mut results).unwrap().index, 2);
+    assert_eq!(next(&mut results).unwrap().index, 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -268,17 +234,17 @@ async fn a_record_without_data_or_over_the_limit_is_not_sent() {
     let (fits, over) = (sized(4 << 20), sized((4 << 20) + 1));
 
     let mut results = pin!(stream::iter([empty, over, fits.clone()]).push_to(&client));
-    let failed = next_ready(&mut results).unwrap_err();
+    let failed = next(&mut results).unwrap_err();
     assert_eq!(
         failed.to_string(),
         "item 0: invalid: the record has no data"
     );
-    let failed = next_ready(&mut results).unwrap_err();
+    let failed = next(&mut results).unwrap_err();
     assert_eq!(
         failed.to_string(),
         "item 1: invalid: the record is 4194305 bytes long, 4194304 is the limit"
     );
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     assert_eq!(peer.call().records(), [fits]);
 }
 
@@ -289,21 +255,21 @@ async fn a_cid_that_does_not_match_is_an_error_unless_it_is_not_looked_at() {
         let (client, peer) = scripted();
         let input = stream::iter([record(0)]);
         let mut pushed = pin!(input.clone().push_to_with(&client, &options));
-        assert!(poll(&mut pushed).is_pending());
+        assert_pending(&mut pushed);
         peer.call().answer_cid(cid(&record(1)));
-        let result = next_ready(&mut pushed);
+        let result = next(&mut pushed);
         assert_eq!(result.map(|p| p.index).map_err(|f| f.kind()), expected);
 
         let mut pulled = pin!(input.clone().pull_from_with(&client, &options));
-        assert!(poll(&mut pulled).is_pending());
+        assert_pending(&mut pulled);
         peer.call().answer(&record(1));
-        let result = next_ready(&mut pulled);
+        let result = next(&mut pulled);
         assert_eq!(result.map(|p| p.index).map_err(|f| f.kind()), expected);
 
         let mut found = pin!(input.lookup_in_with(&client, &options));
-        assert!(poll(&mut found).is_pending());
+        assert_pending(&mut found);
         peer.call().answer_cid(cid(&record(1)));
-        let result = next_ready(&mut found);
+        let result = next(&mut found);
         assert_eq!(result.map(|p| p.index).map_err(|f| f.kind()), expected);
     }
 }
@@ -322,11 +288,11 @@ async fn a_tag_of_any_type_comes_back_with_the_result() {
         ),
     ]);
     let mut results = pin!(input.push_to(&client));
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     peer.call().answer_cid(cid(&record(0)));
-    let pushed = next_ready(&mut results).unwrap();
+    let pushed = next(&mut results).unwrap();
     pushed.tag.0.set(1);
-    let failed = next_ready(&mut results).err().unwrap();
+    let failed = next(&mut results).err().unwrap();
     failed.tag.0.set(failed.tag.0.get() + 1);
     assert_eq!(acknowledged.get(), 2);
 }
@@ -336,11 +302,11 @@ async fn a_delete_is_reported_only_when_its_call_is_acknowledged() {
     let (client, peer) = scripted();
     let refs = [cid(&record(0)), cid(&record(1))];
     let mut results = pin!(stream::iter(refs).delete_from(&client));
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     assert_eq!(call.refs(), refs.map(|cid| cid.to_string()));
     assert!(call.is_half_closed());
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     call.answer(&());
     assert!(poll(&mut results).is_pending(), "the status is not there");
     call.end(Code::Ok, "");
@@ -353,12 +319,12 @@ async fn a_delete_is_reported_only_when_its_call_is_acknowledged() {
 async fn a_delete_without_acknowledgement_is_not_a_success() {
     let (client, peer) = scripted();
     let refs = stream::iter([cid(&record(0))]);
-    let mut results = pin!(refs.delete_from_with(&client, &once()));
-    assert!(poll(&mut results).is_pending());
+    let mut results = pin!(refs.delete_from_with(&client, &Options::new().retry(Retry::off())));
+    assert_pending(&mut results);
     let mut call = peer.call();
     call.chunks();
     call.end(Code::Ok, "");
-    let failed = next_ready(&mut results).unwrap_err();
+    let failed = next(&mut results).unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::OutcomeUnknown);
     assert_eq!(failed.attempts, 1);
 }
@@ -369,12 +335,12 @@ async fn a_segment_closes_when_the_input_waits() {
     let (refs, input) = futures::channel::mpsc::unbounded();
     let mut results = pin!(input.delete_from(&client));
     refs.unbounded_send(cid(&record(0))).unwrap();
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     assert_eq!(call.refs().len(), 1);
     assert!(call.is_half_closed(), "or its result would never come");
     refs.unbounded_send(cid(&record(1))).unwrap();
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     assert!(peer.try_call().is_none(), "one segment at a time");
     call.answer(&());
     call.end(Code::Ok, "");
@@ -386,18 +352,18 @@ async fn a_segment_closes_when_the_input_waits() {
 async fn without_retries_a_broken_transport_fails_the_window_and_the_next_items_get_a_new_call() {
     let (client, peer) = scripted();
     let (records, input) = futures::channel::mpsc::unbounded();
-    let mut results = pin!(input.push_to_with(&client, &once()));
+    let mut results = pin!(input.push_to_with(&client, &Options::new().retry(Retry::off())));
     for number in 0..3 {
         records.unbounded_send(record(number)).unwrap();
     }
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     call.chunks();
     call.answer_cid(cid(&record(0)));
-    assert_eq!(poll_index(&mut results), 0);
+    assert_eq!(next(&mut results).unwrap().index, 0);
     call.break_off();
     for index in 1..3 {
-        let failed = next_ready(&mut results).unwrap_err();
+        let failed = next(&mut results).unwrap_err();
         assert_eq!(
             (failed.index, failed.kind()),
             (index, ErrorKind::OutcomeUnknown)
@@ -405,19 +371,20 @@ async fn without_retries_a_broken_transport_fails_the_window_and_the_next_items_
         assert!(failed.error.may_have_landed());
     }
     records.unbounded_send(record(3)).unwrap();
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     assert_eq!(call.store_all(), 1);
-    assert_eq!(poll_index(&mut results), 3);
+    assert_eq!(next(&mut results).unwrap().index, 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_fails_to_open_sent_nothing() {
     let (client, peer) = scripted();
-    let mut results = pin!(stream::iter([record(0)]).push_to_with(&client, &once()));
-    assert!(poll(&mut results).is_pending());
+    let mut results =
+        pin!(stream::iter([record(0)]).push_to_with(&client, &Options::new().retry(Retry::off())));
+    assert_pending(&mut results);
     peer.call().break_off();
-    let failed = next_ready(&mut results).unwrap_err();
+    let failed = next(&mut results).unwrap_err();
     assert_eq!((failed.kind(), failed.attempts), (ErrorKind::NotSent, 0));
     let source = std::error::Error::source(&failed).expect("the transport's word");
     assert!(source.to_string().contains("the peer is gone"), "{source}");
@@ -426,9 +393,8 @@ async fn a_call_that_fails_to_open_sent_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_caller_is_told_for_every_item() {
     let (client, peer) = scripted();
-    let records = stream::iter((0..50).map(record));
-    let mut results = pin!(records.push_to_with(&client, &window(4)));
-    assert!(poll(&mut results).is_pending());
+    let mut results = pin!(records(50).push_to_with(&client, &Options::new().window(4)));
+    assert_pending(&mut results);
     peer.call().end(Code::Unauthenticated, "no token");
     let results = ready(&mut results);
     assert_eq!(results.len(), 50);
@@ -447,16 +413,16 @@ async fn a_server_that_answers_what_nobody_asked_is_left() {
     let (records, input) = futures::channel::mpsc::unbounded();
     let mut results = pin!(input.push_to(&client));
     records.unbounded_send(record(0)).unwrap();
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     call.store_all();
     call.answer_cid(cid(&record(0)));
     assert_eq!(ready(&mut results).len(), 1);
     assert!(call.is_reset());
     records.unbounded_send(record(1)).unwrap();
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     assert_eq!(peer.call().store_all(), 1);
-    assert_eq!(poll_index(&mut results), 1);
+    assert_eq!(next(&mut results).unwrap().index, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -475,11 +441,12 @@ async fn a_drop_is_a_reset_and_never_an_end() {
     for (case, act) in cases {
         let (client, peer) = scripted();
         let taken = Cell::new(0);
-        let mut results = Box::pin(counted(&taken).push_to_with(&client, &window(3)));
-        assert!(results.as_mut().poll_next(&mut context()).is_pending());
+        let mut results =
+            Box::pin(counted(&taken).push_to_with(&client, &Options::new().window(3)));
+        assert_pending(&mut results);
         let mut call = peer.call();
         act(&mut call);
-        let _ = results.as_mut().poll_next(&mut context());
+        let _ = poll(&mut results);
         drop(results);
         assert!(!call.is_half_closed(), "{case}");
         assert!(call.is_reset(), "{case}");
@@ -493,19 +460,19 @@ async fn a_drop_at_every_await_point_is_seen() {
     for polls in 0..40 {
         let (client, peer) = scripted();
         let ended = Cell::new(false);
-        let input = stream::iter((0..6).map(record))
+        let input = records(6)
             .chain(stream::poll_fn(|_| {
                 ended.set(true);
                 Poll::Ready(None)
             }))
             .interleave_pending();
-        let mut results = Box::pin(input.push_to_with(&client, &window(2)));
+        let mut results = Box::pin(input.push_to_with(&client, &Options::new().window(2)));
         let mut calls: Vec<PeerCall> = Vec::new();
         for _ in 0..polls {
             if results.is_terminated() {
                 break;
             }
-            let _ = results.as_mut().poll_next(&mut context());
+            let _ = poll(&mut results);
             calls.extend(peer.try_call());
             for call in &mut calls {
                 call.store_all();
@@ -524,8 +491,8 @@ async fn a_drop_at_every_await_point_is_seen() {
 #[tokio::test(start_paused = true)]
 async fn next_is_cancel_safe() {
     let (client, peer) = scripted();
-    let input = stream::iter((0..20).map(record)).interleave_pending();
-    let mut results = pin!(input.push_to_with(&client, &window(3)));
+    let input = records(20).interleave_pending();
+    let mut results = pin!(input.push_to_with(&client, &Options::new().window(3)));
     let mut indexes = Vec::new();
     let mut calls = Vec::new();
     while !results.is_terminated() {
@@ -570,9 +537,9 @@ async fn work_in_one_poll_is_bounded() {
 #[tokio::test(start_paused = true)]
 async fn the_size_hint_is_what_the_input_promised_less_what_was_handed_out() {
     let (client, peer) = scripted();
-    let mut results = pin!(stream::iter((0..3).map(record)).push_to(&client));
+    let mut results = pin!(records(3).push_to(&client));
     assert_eq!(results.size_hint(), (3, Some(3)));
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     assert_eq!(
         results.size_hint(),
         (3, Some(3)),
@@ -581,7 +548,7 @@ async fn the_size_hint_is_what_the_input_promised_less_what_was_handed_out() {
     let mut call = peer.call();
     call.store_all();
     call.end(Code::Ok, "");
-    poll_index(&mut results);
+    next(&mut results).unwrap();
     assert_eq!(results.size_hint(), (2, Some(2)));
     ready(&mut results);
     assert_eq!(results.size_hint(), (0, Some(0)));
@@ -606,37 +573,26 @@ async fn a_borrowed_input_that_is_not_send_runs() {
             .map(|text| (text.as_str(), Rc::clone(&shared))),
     );
     let mut results = pin!(input.pull_from(&client));
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     peer.call().answer(&record(1));
-    let pulled = next_ready(&mut results).ok().unwrap();
+    let pulled = next(&mut results).ok().unwrap();
     assert_eq!(pulled.record, record(1));
     assert!(Rc::ptr_eq(&pulled.tag, &shared));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lookup_gives_the_metadata() {
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct Meta {
-        #[prost(string, tag = "1")]
-        cid: String,
-        #[prost(map = "string, string", tag = "2")]
-        annotations: std::collections::HashMap<String, String>,
-        #[prost(string, tag = "3")]
-        schema_version: String,
-        #[prost(string, tag = "4")]
-        created_at: String,
-    }
     let (client, peer) = scripted();
     let cid = cid(&record(1));
     let mut results = pin!(stream::iter([cid]).lookup_in(&client));
-    assert!(poll(&mut results).is_pending());
-    peer.call().answer(&Meta {
+    assert_pending(&mut results);
+    peer.call().answer(&RecordMeta {
         cid: cid.to_string(),
         annotations: [("team".into(), "search".into())].into(),
         schema_version: "1.0.0".into(),
         created_at: "2026-01-01T00:00:00Z".into(),
     });
-    let found = next_ready(&mut results).unwrap();
+    let found = next(&mut results).unwrap();
     assert_eq!(found.cid, cid);
     assert_eq!(found.annotations["team"], "search");
     assert_eq!(found.schema_version, "1.0.0");
@@ -647,13 +603,13 @@ async fn a_lookup_gives_the_metadata() {
 async fn an_answer_without_a_cid_is_that_items_error() {
     let (client, peer) = scripted();
     let mut results = pin!(stream::iter([record(0), record(1)]).push_to(&client));
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
-    call.answer(&Text { cid: "?".into() });
+    call.answer(&RecordRef::new("?"));
     call.answer_cid(cid(&record(1)));
-    let failed = next_ready(&mut results).unwrap_err();
+    let failed = next(&mut results).unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::Mismatch);
-    assert_eq!(poll_index(&mut results), 1);
+    assert_eq!(next(&mut results).unwrap().index, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -664,7 +620,7 @@ async fn an_error_goes_into_anyhow_with_its_index() {
     let (client, _peer) = scripted();
     let empty = Record::from_wire(&b""[..]).unwrap();
     let mut results = pin!(stream::iter([empty]).push_to(&client));
-    let error = import(next_ready(&mut results)).unwrap_err();
+    let error = import(next(&mut results)).unwrap_err();
     assert_eq!(
         format!("{error:#}"),
         "item 0: invalid: the record has no data"
@@ -676,7 +632,7 @@ async fn an_error_goes_into_anyhow_with_its_index() {
 async fn unless_asked_to_a_call_says_nothing_of_compression() {
     let (client, peer) = scripted();
     let mut results = pin!(stream::iter([record(1)]).push_to(&client));
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let call = peer.call();
     for name in ["grpc-encoding", "grpc-accept-encoding"] {
         assert!(!call.sent_headers.contains_key(name), "{name}");

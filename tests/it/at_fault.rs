@@ -13,10 +13,11 @@ use futures::stream;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use crate::support::{Seen, cases, cid, in_a_week, on_paused_clock, read_all, record};
-
-/// What the server says of a bad record, and of any while it is down.
-const WORDS: &str = "something went wrong";
+use crate::support::clock::{in_a_week, on_paused_clock};
+use crate::support::properties::cases;
+use crate::support::records::{cid, record};
+use crate::support::results::{Seen, read_all};
+use crate::support::stores::VAGUE_WORDS;
 
 const OUTAGE: Duration = Duration::from_secs(60);
 
@@ -26,8 +27,7 @@ const WAIT_OF_ONE: Duration = Duration::from_millis(20);
 /// How many requests the server may work on for each bad record, lookups among them.
 const REQUESTS_OF_ONE: u32 = 16;
 
-/// The line's own ticks: a run without a bad record takes no paused time at all, but a timer goes
-/// off up to a millisecond late.
+/// A timer goes off up to a millisecond late. Apart from that, a run without a bad record takes no paused time.
 const TICKS: Duration = Duration::from_millis(5);
 
 /// The adapter comes back so long after the end of an outage, at the latest.
@@ -168,7 +168,7 @@ impl Validator {
         if self.outage == Some(self.accepted) && self.down_until.is_none() {
             self.down_until = Some(Instant::now() + OUTAGE);
         }
-        let fail = || Validation::Fail(WORDS.to_owned());
+        let fail = || Validation::Fail(VAGUE_WORDS.to_owned());
         if self.is_down() {
             return fail();
         }
@@ -264,7 +264,7 @@ impl Case {
         for number in self.numbers() {
             let cid = store.insert(record(number)).unwrap();
             if self.records.0[number] {
-                let fault = Fault::status(Status::internal(WORDS)).on(Method::Pull);
+                let fault = Fault::status(Status::internal(VAGUE_WORDS)).on(Method::Pull);
                 store.inject(fault.of(cid).times(u64::MAX));
             }
         }

@@ -11,6 +11,8 @@ use futures::stream::FusedStream;
 use futures::{Stream, StreamExt, stream};
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
+use crate::support::peer::scripted;
+
 assert_impl_all!(Client: Send, Sync, Unpin, Clone, std::fmt::Debug);
 assert_impl_all!(Record: Send, Sync, Unpin, Clone, std::fmt::Debug);
 assert_impl_all!(Cid: Send, Sync, Unpin, Copy, Ord, std::hash::Hash);
@@ -65,7 +67,7 @@ trait Otherwise {
 impl<T> Otherwise for Ask<'_, T> {}
 
 fn client() -> Client {
-    crate::support::scripted().0
+    scripted().0
 }
 
 #[test]

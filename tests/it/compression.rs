@@ -8,7 +8,11 @@ use bytes::Bytes;
 use futures::stream;
 use prost::Message;
 
-use crate::support::{PeerCall, cid, example_records, next, poll, record, scripted, sized, soon};
+use crate::support::clock::soon;
+use crate::support::http2::{RequestEnd, WINDOW, raw_server};
+use crate::support::peer::{PeerCall, scripted};
+use crate::support::polling::{assert_pending, next, poll_until};
+use crate::support::records::{cid, example_records, record, sized};
 
 /// All that are built in, and their names in gRPC's headers.
 const ALL: &[(Compression, &str)] = &[
@@ -35,13 +39,8 @@ fn decompressed(encoding: &str, message: &[u8]) -> Vec<u8> {
     plain
 }
 
-fn examples() -> Vec<Record> {
-    let texts = example_records().into_iter();
-    texts.map(|(_, text)| text.parse().unwrap()).collect()
-}
-
-/// A record of seven random bits in each byte, and all but as much on the wire: an eighth can be
-/// taken away, and the rest of its compressed form added.
+/// A record of random ASCII text of this length. Each byte has seven random bits, so compression can save an
+/// eighth at most, less what the compressed form adds.
 fn random(len: usize) -> Record {
     let mut random = fastrand::Rng::with_seed(len as u64);
     let fill: String = std::iter::repeat_with(|| char::from(random.u8(..128)))
@@ -58,7 +57,7 @@ fn header<'a>(call: &'a PeerCall, name: &str) -> Option<&'a str> {
         .map(|value| value.to_str().unwrap())
 }
 
-/// Each message of a call by itself: its flag, and what it is without its compression.
+/// The messages that have come: the flag of each, and its bytes without compression.
 fn read(call: &mut PeerCall, encoding: &str) -> (Vec<u8>, Vec<Vec<u8>>) {
     let messages = call.messages().into_iter();
     let read = |(flag, message): (u8, Bytes)| match flag {
@@ -73,7 +72,7 @@ async fn what_pays_is_compressed_and_the_rest_is_sent_as_it_is() {
     for (compression, name) in ALL {
         let (client, peer) = scripted();
         let client = client.with_compression(*compression);
-        let mut records = examples();
+        let mut records = example_records();
         let mut flags = vec![1; records.len()];
         // Short ones, also such that would be shorter; and what does not shrink.
         for (at, record, flag) in [
@@ -89,7 +88,7 @@ async fn what_pays_is_compressed_and_the_rest_is_sent_as_it_is() {
             flags.insert(at, flag);
         }
         let mut results = Box::pin(stream::iter(records.clone()).push_to(&client));
-        assert!(poll(&mut results).is_pending());
+        assert_pending(&mut results);
         let mut call = peer.call();
         assert_eq!(header(&call, "grpc-encoding"), Some(*name));
         let (mut sent_flags, mut sent) = (Vec::new(), Vec::new());
@@ -97,7 +96,7 @@ async fn what_pays_is_compressed_and_the_rest_is_sent_as_it_is() {
             let (flags, messages) = read(&mut call, name);
             sent_flags.extend(flags);
             sent.extend(messages);
-            assert!(poll(&mut results).is_pending());
+            assert_pending(&mut results);
         }
         let plain: Vec<_> = records.iter().map(Message::encode_to_vec).collect();
         assert!(sent == plain, "{name}: what is sent is what was put in");
@@ -127,31 +126,32 @@ async fn only_calls_with_records_say_that_they_are_compressed() {
             assert_eq!(flags, [0], "{}", call.path);
         };
         let mut pull = Box::pin(refs().pull_from(&client));
-        assert!(poll(&mut pull).is_pending());
+        assert_pending(&mut pull);
         see(Some(name));
         let mut lookup = Box::pin(refs().lookup_in(&client));
-        assert!(poll(&mut lookup).is_pending());
+        assert_pending(&mut lookup);
         see(None);
         let mut delete = Box::pin(refs().delete_from(&client));
-        assert!(poll(&mut delete).is_pending());
+        assert_pending(&mut delete);
         see(None);
         let mut push = Box::pin(stream::iter([record(1)]).push_to(&client));
-        assert!(poll(&mut push).is_pending());
+        assert_pending(&mut push);
         see(Some(name));
     }
 }
 
-/// It is no missing method, and no fault: each record says it, in the server's words.
+/// Here the code `Unimplemented` is about no method, and it is no fault. Each record's error has the server's
+/// words.
 #[tokio::test]
 async fn a_server_that_does_not_know_the_encoding_is_quoted() {
     for (compression, name) in ALL {
         let (client, peer) = scripted();
         let client = client.with_compression(*compression);
-        let mut results = Box::pin(stream::iter(examples()).push_to(&client));
-        assert!(poll(&mut results).is_pending());
+        let mut results = Box::pin(stream::iter(example_records()).push_to(&client));
+        assert_pending(&mut results);
         let words = format!("grpc: Decompressor is not installed for grpc-encoding \"{name}\"");
         peer.call().end(Code::Unimplemented, &words);
-        for index in 0..examples().len() {
+        for index in 0..example_records().len() {
             let failed = next(&mut results).unwrap_err();
             assert_eq!(failed.kind(), ErrorKind::Unsupported);
             assert!(!failed.error.is_of_item());
@@ -171,13 +171,13 @@ async fn an_answer_that_cannot_be_decompressed_fails_its_item_alone() {
     let client = client.with_compression(Compression::Gzip);
     let cids = [1, 2].map(|number| cid(&record(number)));
     let mut results = Box::pin(stream::iter(cids).pull_from(&client));
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     assert_eq!(call.refs().len(), 2);
     call.answer_compressed("gzip", b"no gzip");
     let failed = next(&mut results).unwrap_err();
     assert_eq!((failed.index, failed.kind()), (0, ErrorKind::Mismatch));
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     assert_eq!(call.refs(), [cids[1].to_string()]);
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -186,14 +186,14 @@ async fn an_answer_that_cannot_be_decompressed_fails_its_item_alone() {
     assert_eq!(next(&mut results).unwrap().record, record(2));
 }
 
-/// A bomb of zeros: 1 KiB for each MiB.
+/// A compression bomb: more than 16 MiB of zeros in less than 32 KiB.
 #[cfg(feature = "gzip")]
 #[tokio::test]
 async fn an_answer_that_is_too_long_when_it_is_decompressed_fails_its_item_alone() {
     let (client, peer) = scripted();
     let client = client.with_compression(Compression::Gzip);
     let mut results = Box::pin(stream::iter([cid(&record(1))]).pull_from(&client));
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     std::io::Write::write_all(&mut gzip, &vec![0; (16 << 20) + 1]).unwrap();
     let bomb = gzip.finish().unwrap();
@@ -205,27 +205,24 @@ async fn an_answer_that_is_too_long_when_it_is_decompressed_fails_its_item_alone
     assert_eq!(failed.kind(), ErrorKind::Mismatch);
 }
 
-/// The gate stands outside of the compression: the server reads nothing, and the transport sits on
-/// what it has.
+/// The server reads nothing, so the transport holds requests back. It must see a drop all the same.
 #[tokio::test]
 async fn a_drop_with_a_full_flow_control_window_is_a_reset() {
     for (compression, _) in ALL {
-        let (client, mut calls) = crate::wire::raw_server().await;
+        let (client, mut calls) = raw_server().await;
         let client = client.with_compression(*compression);
-        let examples = examples();
+        let examples = example_records();
         let input = stream::iter(examples.iter().cycle().cloned());
         let mut results = Box::pin(input.push_to(&client));
-        let mut call = crate::wire::drive(&mut results, calls.recv())
-            .await
-            .unwrap();
+        let mut call = poll_until(&mut results, calls.recv()).await.unwrap();
         let mut received = 0;
-        while received < crate::wire::WINDOW {
-            let data = crate::wire::drive(&mut results, call.body.data()).await;
+        while received < WINDOW {
+            let data = poll_until(&mut results, call.body.data()).await;
             received += data.unwrap().unwrap().len();
         }
         drop(results);
         let end = soon(call.end(true)).await;
-        assert_eq!(end, crate::wire::End::Reset(h2::Reason::CANCEL));
+        assert_eq!(end, RequestEnd::Reset(h2::Reason::CANCEL));
     }
 }
 
@@ -239,13 +236,17 @@ mod over_tcp {
     use agntcy_dir_stream::server::{End, Method, Store};
     use futures::StreamExt;
     use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::TcpStream;
     use tonic::client::Grpc;
     use tonic_prost::ProstCodec;
 
     use super::*;
-    use crate::foreign::{Foreign, assert_status};
-    use crate::support::Text;
+
+    use crate::support::foreign::{ForeignClient, assert_status};
+    use crate::support::messages::{PUSH, RecordRef};
+    use crate::support::records::example_texts;
+    use crate::support::sockets::listener;
+    use crate::support::stores::{listen, serve};
 
     /// How many bytes have gone to a server and have come from it.
     #[derive(Clone, Default)]
@@ -255,7 +256,7 @@ mod over_tcp {
     }
 
     impl Counts {
-        /// Since the last time.
+        /// What has gone by since the last time.
         fn take(&self) -> (usize, usize) {
             let take = |count: &AtomicUsize| count.swap(0, Ordering::Relaxed);
             (take(&self.to), take(&self.from))
@@ -276,9 +277,8 @@ mod over_tcp {
         }
     }
 
-    async fn counted(server: SocketAddr) -> (String, Counts) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+    async fn counting_proxy(server: SocketAddr) -> (String, Counts) {
+        let (listener, url) = listener().await;
         let counts = Counts::default();
         let both = counts.clone();
         tokio::spawn(async move {
@@ -295,7 +295,7 @@ mod over_tcp {
 
     /// The real ones, a few times each.
     fn variations() -> Vec<Record> {
-        let texts = example_records().into_iter().cycle().enumerate().take(100);
+        let texts = example_texts().into_iter().cycle().enumerate().take(100);
         let vary = |(number, (_, text)): (usize, (_, String))| {
             let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
             value["version"] = format!("1.0.{number}").into();
@@ -307,8 +307,8 @@ mod over_tcp {
     /// Pushes and pulls; returns how many bytes of records were sent and received.
     async fn there_and_back(compression: Option<Compression>, pulled: bool) -> (usize, usize) {
         let store = Store::builder().compress_pulled(pulled).build();
-        let serving = store.listen("127.0.0.1:0").await.unwrap();
-        let (url, counts) = counted(serving.address()).await;
+        let serving = listen(&store).await;
+        let (url, counts) = counting_proxy(serving.address()).await;
         let mut client = Client::connect(url).await.unwrap();
         if let Some(compression) = compression {
             client = client.with_compression(compression);
@@ -360,8 +360,8 @@ mod over_tcp {
     #[tokio::test]
     async fn a_further_connection_is_compressed_too() {
         let store = Store::new();
-        let serving = store.listen("127.0.0.1:0").await.unwrap();
-        let (url, counts) = counted(serving.address()).await;
+        let serving = listen(&store).await;
+        let (url, counts) = counting_proxy(serving.address()).await;
         let client = Client::connect(url).await.unwrap();
         let client = client.with_compression(ALL[0].0).with_connections(2);
         let mut pushes: Vec<_> = (0..2)
@@ -383,14 +383,13 @@ mod over_tcp {
     async fn the_limit_of_a_record_is_that_of_its_own_size() {
         for (compression, name) in ALL {
             let store = Store::new();
-            let serving = store.listen("127.0.0.1:0").await.unwrap();
-            let client = Client::connect(serving.url()).await.unwrap();
+            let (serving, client) = serve(&store).await;
             let client = client.with_compression(*compression);
             client.push(sized(MAX_RECORD_LEN)).await.unwrap();
             let failed = client.push(sized(MAX_RECORD_LEN + 1)).await.unwrap_err();
             assert_eq!(failed.kind(), ErrorKind::Invalid);
 
-            let foreign = Foreign::connect(&serving.url()).await;
+            let foreign = ForeignClient::connect(&serving.url()).await;
             let (_, end) = compressed(&foreign, name, vec![sized(MAX_RECORD_LEN + 1)]).await;
             let words = "received message after decompression larger than max 4194304";
             assert_status("one byte more", end, Code::ResourceExhausted, words);
@@ -399,7 +398,7 @@ mod over_tcp {
 
     /// A push of a client that compresses all messages.
     async fn compressed(
-        foreign: &Foreign,
+        foreign: &ForeignClient,
         encoding: &str,
         records: Vec<Record>,
     ) -> (usize, Result<(), tonic::Status>) {
@@ -417,11 +416,10 @@ mod over_tcp {
             let encoding = encoding.parse().unwrap();
             request.metadata_mut().insert("grpc-encoding", encoding);
         }
-        let path = "/agntcy.dir.store.v1.StoreService/Push";
-        let codec = ProstCodec::<Record, Text>::default();
+        let codec = ProstCodec::<Record, RecordRef>::default();
         let call = async {
             let mut count = 0;
-            let mut answers = match grpc.streaming(request, path.parse().unwrap(), codec).await {
+            let mut answers = match grpc.streaming(request, PUSH.parse().unwrap(), codec).await {
                 Ok(answers) => answers.into_inner(),
                 Err(status) => return (0, Err(status)),
             };
@@ -439,8 +437,8 @@ mod over_tcp {
     #[tokio::test]
     async fn the_store_takes_what_others_compress_and_refuses_what_it_does_not_know() {
         let store = Store::new();
-        let serving = store.listen("127.0.0.1:0").await.unwrap();
-        let foreign = Foreign::connect(&serving.url()).await;
+        let serving = listen(&store).await;
+        let foreign = ForeignClient::connect(&serving.url()).await;
         for (place, (_, name)) in ALL.iter().enumerate() {
             let records = (0..10).map(|number| record(10 * place + number)).collect();
             let (answers, end) = compressed(&foreign, name, records).await;

@@ -11,19 +11,17 @@ use futures::{StreamExt, stream};
 use prost::Message as _;
 use serde_json::json;
 
-use crate::foreign::{Foreign, assert_status};
-use crate::support::{Text, cid, example_records, kinds, record, sized, soon};
+use crate::support::clock::soon;
+use crate::support::foreign::{ForeignClient, assert_status};
+use crate::support::messages::RecordRef;
+use crate::support::records::{cid, example_texts, from_json, record, sized};
+use crate::support::results::kinds;
+use crate::support::stores::listen;
 
 /// A record whose validator does as its name says: `refuse…` is invalid, and for `fail…` the
 /// validator is down. Each number gives another record.
 fn named(name: &str, number: usize) -> Record {
-    json!({"name": name, "schema_version": "1.0.0", "number": number})
-        .try_into()
-        .unwrap()
-}
-
-fn from(value: serde_json::Value) -> Record {
-    value.try_into().unwrap()
+    from_json(json!({"name": name, "schema_version": "1.0.0", "number": number}))
 }
 
 /// One request that is answered with an error.
@@ -46,14 +44,14 @@ fn row<Q>(what: &'static str, request: Q, code: Code, words: &'static str) -> Ro
 /// A server under test. Its store is empty, and its validator knows the names.
 struct Server {
     client: Client,
-    foreign: Foreign,
+    foreign: ForeignClient,
 }
 
 impl Server {
     async fn at(url: &str) -> Self {
         Self {
             client: soon(Client::connect(url)).await.unwrap(),
-            foreign: Foreign::connect(url).await,
+            foreign: ForeignClient::connect(url).await,
         }
     }
 
@@ -66,7 +64,7 @@ impl Server {
     }
 }
 
-/// Everything. The checks count on the records of those before them.
+/// Runs all checks. Each may rely on the records of those before it.
 async fn conforms(url: &str) {
     let server = Server::at(url).await;
     soon(server.client.push(record(0))).await.unwrap();
@@ -93,19 +91,19 @@ async fn pushes_are_answered_row_by_row(server: &Server) {
         ),
         row(
             "empty Struct",
-            from(json!({})),
+            from_json(json!({})),
             Code::Internal,
             "failed to validate record",
         ),
         row(
             "no schema_version",
-            from(json!({"name": "a"})),
+            from_json(json!({"name": "a"})),
             Code::Internal,
             "failed to validate record",
         ),
         row(
             "no name",
-            from(json!({"schema_version": "1.0.0"})),
+            from_json(json!({"schema_version": "1.0.0"})),
             Code::InvalidArgument,
             "record validation failed: [",
         ),
@@ -187,7 +185,10 @@ async fn refs_are_answered_row_by_row(server: &Server) {
     pulled.0[0]
         .verify(&cid(&record(0)))
         .expect("what was pushed comes back");
-    let (found, end) = server.foreign.refs::<Text>(Method::Lookup, &[&good]).await;
+    let (found, end) = server
+        .foreign
+        .refs::<RecordRef>(Method::Lookup, &[&good])
+        .await;
     end.unwrap();
     assert_eq!(found[0].cid, good);
     let found = soon(server.client.lookup(&record(0))).await.unwrap();
@@ -225,12 +226,12 @@ async fn deletes_are_idempotent(server: &Server) {
 }
 
 mod referrer {
-    use super::Text;
+    use super::RecordRef;
 
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Push {
         #[prost(message, optional, tag = "1")]
-        pub(super) record: Option<Text>,
+        pub(super) record: Option<RecordRef>,
         #[prost(string, tag = "2")]
         pub(super) kind: String,
         #[prost(message, optional, tag = "5")]
@@ -248,7 +249,7 @@ mod referrer {
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Pull {
         #[prost(message, optional, tag = "1")]
-        pub(super) record: Option<Text>,
+        pub(super) record: Option<RecordRef>,
         #[prost(string, optional, tag = "2")]
         pub(super) kind: Option<String>,
     }
@@ -256,13 +257,13 @@ mod referrer {
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Pulled {
         #[prost(message, optional, tag = "1")]
-        pub(super) referrer: Option<Text>,
+        pub(super) referrer: Option<RecordRef>,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Delete {
         #[prost(message, optional, tag = "1")]
-        pub(super) record: Option<Text>,
+        pub(super) record: Option<RecordRef>,
         #[prost(string, optional, tag = "3")]
         pub(super) kind: Option<String>,
     }
@@ -270,32 +271,32 @@ mod referrer {
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Deleted {
         #[prost(message, repeated, tag = "1")]
-        pub(super) referrers: Vec<Text>,
+        pub(super) referrers: Vec<RecordRef>,
     }
 }
 
 const KEY: &str = "agntcy.dir.sign.v1.PublicKey";
 
-fn text(cid: impl ToString) -> Option<Text> {
+fn text(cid: impl ToString) -> Option<RecordRef> {
     let cid = cid.to_string();
-    Some(Text { cid })
+    Some(RecordRef { cid })
 }
 
 async fn referrers_are_kept(server: &Server) {
     let foreign = &server.foreign;
     let kept = || text(cid(&record(0)));
     let missing = || text(cid(&named("nowhere", 0)));
-    let key: Record = from(json!({"key": "-----BEGIN PUBLIC KEY-----"}));
-    let push = |record: Option<Text>, kind: &str| referrer::Push {
+    let key: Record = from_json(json!({"key": "-----BEGIN PUBLIC KEY-----"}));
+    let push = |record: Option<RecordRef>, kind: &str| referrer::Push {
         record,
         kind: kind.to_owned(),
         data: Some((&key).try_into().unwrap()),
     };
-    let pull = |record: Option<Text>, kind: Option<&str>| referrer::Pull {
+    let pull = |record: Option<RecordRef>, kind: Option<&str>| referrer::Pull {
         record,
         kind: kind.map(str::to_owned),
     };
-    let delete = |record: Option<Text>, kind: Option<&str>| referrer::Delete {
+    let delete = |record: Option<RecordRef>, kind: Option<&str>| referrer::Delete {
         record,
         kind: kind.map(str::to_owned),
     };
@@ -519,7 +520,7 @@ fn generated(seed: u64, depth: u32) -> serde_json::Value {
 
 /// The adapter compares the server's CID with its own.
 async fn real_and_generated_records_have_the_same_cid(server: &Server) {
-    let real = example_records()
+    let real = example_texts()
         .into_iter()
         .map(|(name, text)| (text.parse().unwrap(), name));
     let generated = (0..500).map(|number| {
@@ -528,7 +529,7 @@ async fn real_and_generated_records_have_the_same_cid(server: &Server) {
             "schema_version": "1.0.0",
             "content": (0..8).map(|part| generated(number << 8 | part, 0)).collect::<Vec<_>>(),
         });
-        (from(value), format!("generated {number}"))
+        (from_json(value), format!("generated {number}"))
     });
     let mut results = Box::pin(stream::iter(real.chain(generated)).push_to(&server.client));
     while let Some(result) = soon(results.next()).await {
@@ -661,7 +662,7 @@ async fn the_embedded_store_conforms() {
             _ => Validation::Pass,
         })
         .build();
-    let serving = store.listen("127.0.0.1:0").await.unwrap();
+    let serving = listen(&store).await;
     conforms(&serving.url()).await;
     serving.shutdown().await;
 }

@@ -1,22 +1,19 @@
 //! How a client comes by its connections: what it may be given, what it finds at the other end, and
 //! in which runtime.
 
-use std::error::Error as _;
-
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{AlreadyStored, Call, Serving, Store};
 use agntcy_dir_stream::{Error, ErrorKind, Retry};
 use futures::stream::{self, StreamExt};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::support::{cases, free_address, in_a_week, record, sized, soon, window};
-
-fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_all().build().unwrap()
-}
+use crate::support::clock::{in_a_week, runtime, soon};
+use crate::support::properties::cases;
+use crate::support::records::{record, records, sized};
+use crate::support::results::causes;
+use crate::support::sockets::{free_address, listener};
 
 /// A store that is served by a runtime of its own, which outlives those of the clients.
 fn served() -> (Store, Serving, Runtime) {
@@ -47,8 +44,8 @@ fn clients(store: &Store, url: &str) -> Vec<Client> {
 
 /// Pushes a few records, which meets no fault.
 async fn push_some(client: &Client) {
-    let options = window(10).calls(2);
-    let results = stream::iter((0..20).map(record)).push_to_with(client, &options);
+    let options = Options::new().window(10).calls(2);
+    let results = records(20).push_to_with(client, &options);
     let summary = soon(results.finish()).await;
     assert_eq!(summary.stats.succeeded, 20, "{summary}");
     assert_eq!(summary.stats.faults, 0, "{summary}");
@@ -86,7 +83,7 @@ fn a_runtime_that_ends_disturbs_no_call_in_another() {
         store.clear();
         one.block_on(push_some(&client));
         store.clear();
-        let mut results = stream::iter((0..100).map(record)).push_to_with(&client, &window(10));
+        let mut results = records(100).push_to_with(&client, &Options::new().window(10));
         other.block_on(async {
             for _ in 0..30 {
                 soon(results.next()).await.unwrap().unwrap();
@@ -99,10 +96,9 @@ fn a_runtime_that_ends_disturbs_no_call_in_another() {
     }
 }
 
-/// A server that says this, whatever it is told, and closes.
-async fn says(words: &'static [u8]) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
+/// The URL of a server that answers each connection with these words, and closes it.
+async fn server_that_says(words: &'static [u8]) -> String {
+    let (listener, url) = listener().await;
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
             let _ = socket.read(&mut [0; 1 << 10]).await;
@@ -112,7 +108,7 @@ async fn says(words: &'static [u8]) -> String {
     url
 }
 
-const OTHERS: [(&[u8], &str); 8] = [
+const NO_GRPC_SERVERS: [(&[u8], &str); 8] = [
     (
         // As Python's `http.server` does.
         b"<!DOCTYPE HTML>\n<html lang=\"en\">\n",
@@ -151,8 +147,8 @@ const OTHERS: [(&[u8], &str); 8] = [
 
 #[tokio::test]
 async fn connecting_to_what_is_no_grpc_server_says_what_is_there() {
-    for (words, found) in OTHERS {
-        let url = says(words).await;
+    for (words, found) in NO_GRPC_SERVERS {
+        let url = server_that_says(words).await;
         let error = soon(Client::connect(&url)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert_eq!(
@@ -164,10 +160,10 @@ async fn connecting_to_what_is_no_grpc_server_says_what_is_there() {
 
 #[tokio::test]
 async fn an_adapter_says_what_is_there_and_that_nothing_was_sent() {
-    for (words, found) in OTHERS {
-        let url = says(words).await;
+    for (words, found) in NO_GRPC_SERVERS {
+        let url = server_that_says(words).await;
         let client = Client::connect_lazy(&url).unwrap();
-        let options = window(10).retry(Retry::off());
+        let options = Options::new().window(10).retry(Retry::off());
         let mut results = stream::iter([record(1)]).push_to_with(&client, &options);
         let failed = soon(results.next()).await.unwrap().unwrap_err();
         assert_eq!(failed.kind(), ErrorKind::NotSent, "{failed}");
@@ -191,14 +187,13 @@ async fn connecting_to_a_port_where_nobody_listens_names_it_and_the_cause() {
         error.to_string(),
         format!("server unavailable: cannot connect to {url}")
     );
-    let refused = std::iter::successors(error.source(), |cause| (*cause).source());
-    let refused = refused.filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    let refused = causes(&error).filter_map(|cause| cause.downcast_ref::<std::io::Error>());
     let kinds: Vec<_> = refused.map(std::io::Error::kind).collect();
     assert_eq!(kinds, [std::io::ErrorKind::ConnectionRefused]);
 
     let words = format!("cannot connect to {url}: tcp connect error: Connection refused");
     let client = Client::connect_lazy(&url).unwrap();
-    let options = window(10).retry(Retry::off());
+    let options = Options::new().window(10).retry(Retry::off());
     let mut results = stream::iter([record(1)]).push_to_with(&client, &options);
     let failed = soon(results.next()).await.unwrap().unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::NotSent);
@@ -217,8 +212,8 @@ async fn an_error_of_connecting_has_address_and_cause_once() {
         // Of no network.
         ("http://255.255.255.255:1".to_owned(), "tcp connect error"),
     ];
-    for (words, found) in OTHERS {
-        cases.push((says(words).await, found));
+    for (words, found) in NO_GRPC_SERVERS {
+        cases.push((server_that_says(words).await, found));
     }
     for (url, cause) in cases {
         let error = soon(Client::connect(&url)).await.unwrap_err();
@@ -239,10 +234,8 @@ async fn an_error_of_connecting_has_address_and_cause_once() {
 /// All that an error shows, however it is printed.
 fn shown(error: &Error) -> String {
     let mut shown = format!("{error} {error:?} {error:#?}");
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        shown += &format!(" {error} {error:?}");
-        cause = error.source();
+    for cause in causes(error) {
+        shown += &format!(" {cause} {cause:?}");
     }
     shown
 }
@@ -417,7 +410,7 @@ async fn paused_adapters_starve_no_other_on_their_connection() {
     let large = store.insert(sized(200_000)).unwrap();
     let small = store.insert(record(1)).unwrap();
     let client = store.client();
-    let options = window(AHEAD).stall_after(None);
+    let options = Options::new().window(AHEAD).stall_after(None);
     let mut paused = Vec::new();
     for _ in 0..PAUSED {
         let refs = stream::iter([large; AHEAD]).chain(stream::pending());

@@ -15,9 +15,11 @@ use proptest::prelude::*;
 use tokio::time::advance;
 use tonic::Code;
 
-use crate::support::{PeerCall, cases, cid, next, poll, record, scripted, window};
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::support::clock::{SECOND, on_paused_clock, soon};
+use crate::support::peer::{PeerCall, scripted};
+use crate::support::polling::{assert_ended, assert_pending, next, poll};
+use crate::support::properties::cases;
+use crate::support::records::{cid, nameless, number_with_cid, record, records};
 
 fn indexes<I, T>(leftovers: &[Leftover<I, T>]) -> Vec<u64> {
     leftovers.iter().map(|leftover| leftover.index).collect()
@@ -30,17 +32,11 @@ fn indexes<I, T>(leftovers: &[Leftover<I, T>]) -> Vec<u64> {
 async fn finish_runs_to_the_end_and_says_what_it_came_to() {
     use agntcy_dir_stream::server::Store;
 
-    use crate::support::soon;
-
     let store = Store::new();
     let client = store.client();
     store.insert(record(5)).unwrap();
-    let no_name = |number: usize| -> Record {
-        let value = serde_json::json!({"schema_version": "1.0.0", "number": number});
-        value.try_into().unwrap()
-    };
     let records = (0..100).map(|number| match number % 5 {
-        3 => no_name(number),
+        3 => nameless(number),
         4 => Record::default(),
         _ => record(number),
     });
@@ -91,7 +87,7 @@ async fn stats_are_live_and_can_be_watched_from_elsewhere() {
     for number in 0..3 {
         records.unbounded_send(record(number)).unwrap();
     }
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     assert_eq!(call.records().len(), 3);
     let stats = results.stats();
@@ -117,13 +113,13 @@ async fn out_of_order_the_resume_point_is_below_the_first_that_waits() {
     for number in 0..4 {
         records.unbounded_send(record(number)).unwrap();
     }
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     call.records();
     call.answer_cid(cid(&record(0)));
     assert_eq!(next(&mut results).unwrap().index, 0);
     call.end(Code::Internal, "no");
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let (mut look_up, mut call) = (peer.call(), peer.call());
     look_up.refs();
     look_up.end(Code::NotFound, "");
@@ -131,10 +127,10 @@ async fn out_of_order_the_resume_point_is_below_the_first_that_waits() {
     // They do not wait for the one that rests.
     assert_eq!(next(&mut results).unwrap().index, 2);
     assert_eq!(next(&mut results).unwrap().index, 3);
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     assert_eq!(results.stats().answered_below, 1);
     advance(SECOND).await;
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     call.store_all();
     assert_eq!(next(&mut results).unwrap().index, 1);
     assert_eq!(results.stats().answered_below, 4);
@@ -143,10 +139,10 @@ async fn out_of_order_the_resume_point_is_below_the_first_that_waits() {
 #[tokio::test(start_paused = true)]
 async fn out_of_order_is_bounded_too() {
     let (client, peer) = scripted();
-    let options = window(2).unordered(true);
+    let options = Options::new().window(2).unordered(true);
     let refs = stream::iter((0..).map(|number| cid(&record(number))));
     let mut results = refs.pull_from_with(&client, &options);
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let call = peer.call();
     call.end(Code::Internal, "no");
     let mut call: Option<PeerCall> = None;
@@ -158,9 +154,7 @@ async fn out_of_order_is_bounded_too() {
         call = call.or_else(|| peer.try_call());
         if let Some(call) = &mut call {
             for text in call.refs() {
-                let number = (0..100)
-                    .find(|number| cid(&record(*number)).to_string() == text)
-                    .unwrap();
+                let number = number_with_cid(&text);
                 // The first is never answered.
                 if number > 0 {
                     call.answer(&record(number));
@@ -182,12 +176,12 @@ async fn drain_takes_no_more_and_answers_what_is_in_flight() {
     for number in 0..3 {
         records.unbounded_send(record(number)).unwrap();
     }
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     call.records();
     results.drain(10 * SECOND);
     records.unbounded_send(record(3)).unwrap();
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     assert!(call.records().is_empty(), "no more is taken");
     assert!(call.is_half_closed());
     for number in 0..3 {
@@ -196,9 +190,9 @@ async fn drain_takes_no_more_and_answers_what_is_in_flight() {
     for index in 0..3 {
         assert_eq!(next(&mut results).unwrap().index, index);
     }
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     call.end(Code::Ok, "");
-    assert!(matches!(poll(&mut results), Poll::Ready(None)));
+    assert_ended(&mut results);
     assert!(results.is_terminated());
     let mut remainder = results.into_remainder();
     assert_eq!(remainder.next_index, 3);
@@ -215,14 +209,14 @@ async fn what_has_no_answer_by_the_deadline_says_what_is_known_of_it() {
     let (records, input) = mpsc::unbounded();
     let mut results = input.push_to(&client);
     records.unbounded_send(record(0)).unwrap();
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     assert_eq!(call.records().len(), 1);
     call.break_off();
     records.unbounded_send(record(1)).unwrap();
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     results.drain(Duration::from_millis(50));
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     // Before the wait after the fault is over.
     advance(Duration::from_millis(60)).await;
     let failed = next(&mut results).unwrap_err();
@@ -234,7 +228,7 @@ async fn what_has_no_answer_by_the_deadline_says_what_is_known_of_it() {
     let failed = next(&mut results).unwrap_err();
     assert_eq!((failed.index, failed.kind()), (1, ErrorKind::NotSent));
     assert_eq!(failed.input, record(1));
-    assert!(matches!(poll(&mut results), Poll::Ready(None)));
+    assert_ended(&mut results);
     assert!(peer.try_call().is_none());
 }
 
@@ -245,10 +239,10 @@ async fn what_was_queued_and_not_taken_has_not_left_and_will_not() {
     let (client, peer) = scripted();
 
     let mut results = record().push_to(&client);
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     results.drain(SECOND);
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     advance(2 * SECOND).await;
     let failed = next(&mut results).unwrap_err();
     assert_eq!(
@@ -260,7 +254,7 @@ async fn what_was_queued_and_not_taken_has_not_left_and_will_not() {
 
     let options = Options::new().retry(Retry::new().timeout(10 * SECOND));
     let mut results = record().push_to_with(&client, &options);
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     advance(11 * SECOND).await;
     let failed = next(&mut results).unwrap_err();
@@ -272,7 +266,7 @@ async fn what_was_queued_and_not_taken_has_not_left_and_will_not() {
     assert!(call.records().is_empty(), "it must not land later");
 
     let mut results = record().push_to(&client);
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     let remainder = results.into_remainder();
     assert_eq!(
@@ -285,10 +279,10 @@ async fn what_was_queued_and_not_taken_has_not_left_and_will_not() {
 #[tokio::test(start_paused = true)]
 async fn a_drain_before_the_first_poll_takes_nothing() {
     let (client, peer) = scripted();
-    let mut results = stream::iter((0..3).map(record)).push_to(&client);
+    let mut results = records(3).push_to(&client);
     results.drain(Duration::MAX);
     assert_eq!(results.size_hint().0, 0);
-    assert!(matches!(poll(&mut results), Poll::Ready(None)));
+    assert_ended(&mut results);
     assert!(peer.try_call().is_none());
     assert_eq!(results.into_remainder().input.count().await, 3);
 }
@@ -298,9 +292,9 @@ async fn a_drain_before_the_first_poll_takes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn the_remainder_says_what_was_never_sent_and_what_may_have_landed() {
     let (client, peer) = scripted();
-    let mut results =
-        stream::iter((0..9).map(|n| (record(n), n))).push_to_with(&client, &window(5));
-    assert!(poll(&mut results).is_pending());
+    let mut results = stream::iter((0..9).map(|n| (record(n), n)))
+        .push_to_with(&client, &Options::new().window(5));
+    assert_pending(&mut results);
     let mut call = peer.call();
     assert_eq!(call.records().len(), 5);
     call.answer_cid(cid(&record(0)));
@@ -326,7 +320,7 @@ async fn results_that_were_not_read_are_in_the_remainder() {
     let (client, peer) = scripted();
     let input = stream::iter([record(0), Record::default(), record(2)]);
     let mut results = input.push_to(&client);
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     assert_eq!(peer.call().records().len(), 2);
     let monitor = results.monitor();
     assert_eq!(monitor.stats().in_window, 3);
@@ -342,9 +336,7 @@ async fn results_that_were_not_read_are_in_the_remainder() {
 #[tokio::test(start_paused = true)]
 async fn an_adapter_that_never_ran_gives_back_its_input() {
     let (client, _peer) = scripted();
-    let mut remainder = stream::iter((0..3).map(record))
-        .push_to(&client)
-        .into_remainder();
+    let mut remainder = records(3).push_to(&client).into_remainder();
     assert_eq!(remainder.next_index, 0);
     assert_eq!(remainder.input.next().await, Some(record(0)));
     assert!(format!("{remainder:?}").contains("unanswered: 0"));
@@ -356,12 +348,12 @@ async fn what_broke_and_waits_may_have_landed_and_what_was_only_queued_has_not()
     let (records, input) = mpsc::unbounded();
     let mut results = input.push_to(&client);
     records.unbounded_send(record(0)).unwrap();
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     call.records();
     call.break_off();
     records.unbounded_send(record(1)).unwrap();
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let remainder = results.into_remainder();
     assert_eq!(indexes(&remainder.unanswered), [0]);
     assert_eq!(indexes(&remainder.unsent), [1]);
@@ -373,16 +365,16 @@ async fn what_broke_and_waits_may_have_landed_and_what_was_only_queued_has_not()
 async fn the_first_failure_ends_the_stream_after_its_result() {
     let (client, peer) = scripted();
     let options = Options::new().stop_on_error(true);
-    let mut results = stream::iter((0..5).map(record)).push_to_with(&client, &options);
+    let mut results = records(5).push_to_with(&client, &options);
     assert_eq!(results.size_hint(), (1, Some(5)));
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     call.records();
     call.answer_cid(cid(&record(0)));
     call.end(Code::InvalidArgument, "no");
     assert_eq!(next(&mut results).unwrap().index, 0);
     assert_eq!(next(&mut results).unwrap_err().index, 1);
-    assert!(matches!(poll(&mut results), Poll::Ready(None)));
+    assert_ended(&mut results);
     assert!(results.is_terminated());
     let remainder = results.into_remainder();
     // The server stopped at the one that it refused.
@@ -406,18 +398,13 @@ proptest! {
         drain in any::<bool>(),
         unordered in any::<bool>(),
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        on_paused_clock(async {
             let (client, peer) = scripted();
             let input = stream::iter((0..count).map(|number| match number % 7 {
                 6 => (Record::default(), number),
                 _ => (record(number), number),
             }));
-            let options = window(size).unordered(unordered);
+            let options = Options::new().window(size).unordered(unordered);
             let mut results = Box::pin(input.interleave_pending()).push_to_with(&client, &options);
             let mut seen = BTreeSet::new();
             let see = |seen: &mut BTreeSet<u64>, result: PushResult<usize>| {

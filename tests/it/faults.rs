@@ -11,7 +11,10 @@ use futures::{Stream, StreamExt, stream};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use crate::support::{Seen, cases, cid, in_a_week, on_paused_clock, read_all, record};
+use crate::support::clock::{in_a_week, on_paused_clock};
+use crate::support::properties::cases;
+use crate::support::records::{cid, nameless, record, records};
+use crate::support::results::{Seen, read_all};
 
 /// What an input item is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -200,18 +203,11 @@ fn case() -> impl Strategy<Value = Case> {
         )
 }
 
-/// A record that the store refuses.
-fn bad(number: usize) -> Record {
-    serde_json::json!({"schema_version": "1.0.0", "number": number})
-        .try_into()
-        .unwrap()
-}
-
 impl Case {
     fn record(&self, number: usize) -> Record {
         match self.items[number] {
             Item::Good | Item::Stored => record(number),
-            Item::Bad => bad(number),
+            Item::Bad => nameless(number),
             Item::Invalid => Record::default(),
         }
     }
@@ -389,7 +385,7 @@ async fn a_connection_told_to_go_away_costs_no_wait_and_no_try() {
     let start = Instant::now();
     let once = Retry::new().max_attempts(1);
     for _ in 0..5 {
-        let records = stream::iter((0..10).map(record));
+        let records = records(10);
         let options = Options::new().window(2).retry(once.clone());
         let results: Vec<_> = in_a_week(records.push_to_with(&client, &options).collect()).await;
         assert!(results.iter().all(Result::is_ok), "{results:?}");
@@ -435,8 +431,7 @@ async fn waits_end_when_they_should() {
             store.inject(fault.clone());
         }
         let start = Instant::now();
-        let records = stream::iter((0..10).map(record));
-        let results = records.push_to(&store.client()).collect::<Vec<_>>();
+        let results = records(10).push_to(&store.client()).collect::<Vec<_>>();
         let results = in_a_week(results).await;
         assert!(results.iter().all(Result::is_ok), "{what}: {results:?}");
         assert!(

@@ -18,15 +18,11 @@ mod ends;
 mod erased;
 #[cfg(feature = "server")]
 mod faults;
-#[cfg(feature = "server")]
-mod foreign;
-mod ill_will;
+mod hostile_servers;
 #[cfg(feature = "server")]
 mod lanes;
 mod layers;
 mod must_not_compile;
-#[cfg(feature = "server")]
-mod neighbours;
 mod options;
 #[cfg(feature = "server")]
 mod pipeline;
@@ -34,6 +30,8 @@ mod real;
 mod record;
 mod recovery;
 mod routes;
+#[cfg(feature = "server")]
+mod shared_client;
 #[cfg(target_os = "linux")]
 mod soak;
 #[cfg(feature = "server")]

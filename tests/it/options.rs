@@ -7,7 +7,7 @@ use agntcy_dir_stream::{CircuitBreaker, Retry};
 
 /// What a panic says.
 #[track_caller]
-fn panics<R>(make: impl FnOnce() -> R) -> String {
+fn panic_message<R>(make: impl FnOnce() -> R) -> String {
     let Err(panic) = catch_unwind(AssertUnwindSafe(make)) else {
         panic!("a zero was taken");
     };
@@ -21,15 +21,15 @@ fn panics<R>(make: impl FnOnce() -> R) -> String {
 fn a_number_of_zero_panics_and_says_what_there_has_to_be() {
     let client = || Client::connect_lazy("http://127.0.0.1:1").expect("a URL");
     let said = [
-        panics(|| Options::new().window(0)),
-        panics(|| Options::new().window_bytes(0)),
-        panics(|| Options::new().calls(0)),
-        panics(|| Options::new().in_flight(0, 1)),
-        panics(|| Options::new().in_flight(1, 0)),
-        panics(|| Retry::new().max_attempts(0)),
-        panics(|| CircuitBreaker::new().threshold(0)),
-        panics(|| client().with_connections(0)),
-        panics(|| client().with_call_rate(0)),
+        panic_message(|| Options::new().window(0)),
+        panic_message(|| Options::new().window_bytes(0)),
+        panic_message(|| Options::new().calls(0)),
+        panic_message(|| Options::new().in_flight(0, 1)),
+        panic_message(|| Options::new().in_flight(1, 0)),
+        panic_message(|| Retry::new().max_attempts(0)),
+        panic_message(|| CircuitBreaker::new().threshold(0)),
+        panic_message(|| client().with_connections(0)),
+        panic_message(|| client().with_call_rate(0)),
     ];
     for words in said {
         assert!(
@@ -44,6 +44,8 @@ fn a_number_of_zero_panics_and_says_what_there_has_to_be() {
 fn a_store_that_serves_nobody_cannot_be_built() {
     use agntcy_dir_stream::server::Store;
 
-    assert!(panics(|| Store::builder().max_calls(0)).contains("one call at least"));
-    assert!(panics(|| Store::builder().max_connections(0)).contains("one connection at least"));
+    assert!(panic_message(|| Store::builder().max_calls(0)).contains("one call at least"));
+    assert!(
+        panic_message(|| Store::builder().max_connections(0)).contains("one connection at least")
+    );
 }

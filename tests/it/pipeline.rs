@@ -1,6 +1,5 @@
 //! The adapters against the embedded store: what a pipeline gets, whatever happens.
 
-use std::pin::pin;
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
@@ -9,14 +8,12 @@ use agntcy_dir_stream::{Client, Code, ErrorKind, Record, Retry, Status};
 use futures::{Stream, StreamExt, stream};
 use prost::Message as _;
 
-use crate::support::{cid, free_address, kinds, record, soon, window};
-
-/// A record that the store refuses.
-fn bad(number: usize) -> Record {
-    format!(r#"{{"schema_version":"1.0.0","number":{number}}}"#)
-        .parse()
-        .unwrap()
-}
+use crate::support::clock::soon;
+use crate::support::polling::poll_until;
+use crate::support::records::{cid, nameless, record, records};
+use crate::support::results::kinds;
+use crate::support::sockets::free_address;
+use crate::support::stores::{serve, store_with};
 
 #[tokio::test]
 async fn three_in_ten_are_refused_and_all_others_stored() {
@@ -24,7 +21,7 @@ async fn three_in_ten_are_refused_and_all_others_stored() {
     let client = store.client();
     let is_bad = |number: usize| number % 10 < 3;
     let input = (0..1_000).map(|number| match is_bad(number) {
-        true => (bad(number), number),
+        true => (nameless(number), number),
         false => (record(number), number),
     });
     let results: Vec<_> = soon(stream::iter(input).push_to(&client).collect()).await;
@@ -39,7 +36,7 @@ async fn three_in_ten_are_refused_and_all_others_stored() {
             Err(failed) => {
                 assert!(is_bad(number), "{failed}");
                 assert_eq!((failed.index, failed.tag), (number as u64, number));
-                assert_eq!(failed.input, bad(number));
+                assert_eq!(failed.input, nameless(number));
                 assert_eq!(failed.kind(), ErrorKind::Rejected);
                 let status = failed.error.status().unwrap();
                 assert_eq!(status.code(), Code::InvalidArgument);
@@ -92,15 +89,15 @@ async fn half_are_missing_and_the_other_half_found() {
     assert!(store.is_empty());
 }
 
-/// Each costs a call that the server ends and resets: no side may take that for an attack.
+/// Each bad record costs a call that the server ends and resets. Neither side may take that for an attack.
 #[tokio::test]
 async fn thousands_of_bad_records_are_fine_on_one_connection() {
     let store = Store::new();
-    let serving = store.listen("127.0.0.1:0").await.unwrap();
-    let client = Client::connect(serving.url()).await.unwrap();
-    let input = stream::iter((0..4_000).map(bad)).chain(stream::iter([record(1)]));
+    let (_serving, client) = serve(&store).await;
+    let input = stream::iter((0..4_000).map(nameless)).chain(stream::iter([record(1)]));
     // A small window: what is sent behind a bad record is sent in vain.
-    let results: Vec<_> = soon(input.push_to_with(&client, &window(4)).collect()).await;
+    let options = Options::new().window(4);
+    let results: Vec<_> = soon(input.push_to_with(&client, &options).collect()).await;
     let refused =
         |result: &PushResult| matches!(result, Err(failed) if failed.kind() == ErrorKind::Rejected);
     assert_eq!(
@@ -203,8 +200,8 @@ async fn push_ten(fault: Fault) -> (Store, Vec<Option<ErrorKind>>) {
     let store = Store::new();
     store.inject(fault.at(4));
     let client = store.client();
-    let options = window(4).retry(Retry::off());
-    let results = stream::iter((0..10).map(record)).push_to_with(&client, &options);
+    let options = Options::new().window(4).retry(Retry::off());
+    let results = records(10).push_to_with(&client, &options);
     let results: Vec<_> = soon(results.collect()).await;
     (store.clone(), kinds(&results))
 }
@@ -240,9 +237,8 @@ async fn without_retries_a_broken_call_fails_what_it_carried_and_no_more() {
 
 #[tokio::test]
 async fn without_retries_a_read_that_broke_says_that_nothing_changed() {
-    let store = Store::new();
+    let (store, refs) = store_with(10);
     let client = store.client();
-    let refs: Vec<_> = (0..10).map(|n| store.insert(record(n)).unwrap()).collect();
     store.inject(Fault::cut().at(4));
     let options = Options::new().retry(Retry::off());
     let results = stream::iter(refs).pull_from_with(&client, &options);
@@ -265,8 +261,9 @@ async fn a_refused_caller_is_told_so_for_every_item_in_one_call() {
         let store = Store::new();
         let client = store.client();
         store.inject(Fault::status(status).at(5));
-        let input = stream::iter((0..3_000).map(record));
-        let results: Vec<_> = soon(input.push_to_with(&client, &window(100)).collect()).await;
+        let input = records(3_000);
+        let options = Options::new().window(100);
+        let results: Vec<_> = soon(input.push_to_with(&client, &options).collect()).await;
         assert_eq!(results.len(), 3_000);
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 5);
         for failed in results.into_iter().filter_map(Result::err) {
@@ -281,8 +278,9 @@ async fn a_spare_answer_spoils_no_later_record() {
     let store = Store::new();
     let client = store.client();
     store.inject(Fault::spare_answer().at(9));
-    let input = stream::iter((0..10).map(record)).chain(stream::iter((10..20).map(record)));
-    let results: Vec<_> = soon(input.push_to_with(&client, &window(10)).collect()).await;
+    let input = records(10).chain(stream::iter((10..20).map(record)));
+    let options = Options::new().window(10);
+    let results: Vec<_> = soon(input.push_to_with(&client, &options).collect()).await;
     for (number, result) in results.iter().enumerate() {
         match result {
             Ok(pushed) => assert_eq!(pushed.cid, cid(&record(number))),
@@ -298,12 +296,7 @@ async fn a_goaway_loses_nothing() {
     let store = Store::new();
     let client = store.client();
     store.inject(Fault::go_away().at(3));
-    let results: Vec<_> = soon(
-        stream::iter((0..100).map(record))
-            .push_to(&client)
-            .collect(),
-    )
-    .await;
+    let results: Vec<_> = soon(records(100).push_to(&client).collect()).await;
     assert!(results.iter().all(Result::is_ok));
     // The next call finds a new connection.
     soon(client.lookup(cid(&record(1)))).await.unwrap();
@@ -311,9 +304,8 @@ async fn a_goaway_loses_nothing() {
 
 #[tokio::test]
 async fn a_failing_delete_is_singled_out() {
-    let store = Store::new();
+    let (store, refs) = store_with(100);
     let client = store.client();
-    let refs: Vec<_> = (0..100).map(|n| store.insert(record(n)).unwrap()).collect();
     // The segment fails, then each half that holds the first ref, until it stands alone.
     store.inject(
         Fault::status(Status::failed_precondition("pinned"))
@@ -334,15 +326,12 @@ async fn a_failing_delete_is_singled_out() {
     assert_eq!(store.len(), 1);
 }
 
-/// As when an import is run again: each of these ends a call of the server.
+/// An import that is run again pushes such records. The server ends a call at each of them.
 #[tokio::test]
 async fn records_that_are_stored_are_pushed_again_at_little_cost() {
-    let store = Store::new();
+    let (store, _) = store_with(10_000);
     let client = store.client();
-    for number in 0..10_000 {
-        store.insert(record(number)).unwrap();
-    }
-    let results = stream::iter((0..10_010).map(record)).push_to(&client);
+    let results = records(10_010).push_to(&client);
     let monitor = results.monitor();
     let results: Vec<_> = soon(results.collect()).await;
     for (number, result) in results.iter().enumerate() {
@@ -362,10 +351,9 @@ async fn records_that_are_stored_are_pushed_again_at_little_cost() {
 #[tokio::test]
 async fn a_server_that_ends_a_call_early_is_heard_while_it_is_sent_to() {
     let store = Store::new();
-    let serving = store.listen("127.0.0.1:0").await.unwrap();
-    let client = Client::connect(serving.url()).await.unwrap();
-    let options = window(20_000);
-    let input = stream::iter([bad(0)]).chain(stream::iter((1..10_000).map(record)));
+    let (_serving, client) = serve(&store).await;
+    let options = Options::new().window(20_000);
+    let input = stream::iter([nameless(0)]).chain(stream::iter((1..10_000).map(record)));
     let results: Vec<_> = soon(input.push_to_with(&client, &options).collect()).await;
     assert_eq!(results[0].as_ref().unwrap_err().kind(), ErrorKind::Rejected);
     assert!(results[1..].iter().all(Result::is_ok));
@@ -390,11 +378,8 @@ async fn a_server_that_ends_a_call_early_is_heard_while_it_is_sent_to() {
 
 #[tokio::test]
 async fn seven_bad_deletes_of_ten_thousand_are_singled_out() {
-    let store = Store::new();
+    let (store, refs) = store_with(10_000);
     let client = store.client();
-    let refs: Vec<_> = (0..10_000)
-        .map(|n| store.insert(record(n)).unwrap())
-        .collect();
     let bad = [0, 1, 1_023, 1_024, 5_000, 7_777, 9_999];
     for number in bad {
         let pinned = Fault::status(Status::failed_precondition("pinned"));
@@ -423,8 +408,8 @@ async fn seven_bad_deletes_of_ten_thousand_are_singled_out() {
     assert!(calls <= 10 + 7 * 2 * 11, "{calls} calls");
 }
 
-/// Items are taken a few hundred at a time, and a segment is closed when the window is full,
-/// however the two fall together.
+/// Items are taken a few hundred at a time, and a segment is closed when the window is full. The two may fall
+/// together in any way.
 #[tokio::test]
 async fn deletes_of_every_length_end() {
     let store = Store::new();
@@ -440,34 +425,31 @@ async fn deletes_of_every_length_end() {
     ] {
         let results = stream::repeat(one)
             .take(refs)
-            .delete_from_with(&client, &window(items));
+            .delete_from_with(&client, &Options::new().window(items));
         let deleted = results.filter(|result| std::future::ready(result.is_ok()));
         assert_eq!(soon(deleted.count()).await, refs, "window {items}");
     }
 }
 
-/// How many requests of the call at this place in the log were read.
-fn requests(calls: &[Call], place: usize) -> u64 {
-    calls.get(place).map_or(0, |call| call.requests)
+/// Polls `results` until the store has read so many requests of the call at this place in its log.
+async fn poll_until_read<S: Stream + Unpin>(
+    results: &mut S,
+    store: &Store,
+    call: usize,
+    requests: u64,
+) {
+    let are_read = |calls: &[Call]| {
+        calls
+            .get(call)
+            .is_some_and(|call| call.requests == requests)
+    };
+    poll_until(results, store.wait_for(are_read)).await;
 }
 
-async fn cancelled(store: &Store) -> Call {
+/// Waits until the last call is over.
+async fn last_call(store: &Store) -> Call {
     let calls = store.wait_for(|calls| calls.last().is_some_and(|call| call.end.is_some()));
     soon(calls).await.pop().unwrap()
-}
-
-/// Polls `results` until the log satisfies `holds`; no result is expected before.
-async fn until(
-    results: &mut (impl Stream + Unpin),
-    store: &Store,
-    holds: impl FnMut(&[Call]) -> bool,
-) {
-    let seen = pin!(store.wait_for(holds));
-    let first = soon(futures::future::select(results.next(), seen)).await;
-    assert!(
-        matches!(first, futures::future::Either::Right(_)),
-        "a result came early"
-    );
 }
 
 #[tokio::test]
@@ -478,12 +460,9 @@ async fn the_server_sees_every_drop_as_a_cancelled_call() {
     store.inject(Fault::stall());
     let input = stream::iter([record(1)]).chain(stream::pending());
     let mut results = Box::pin(input.push_to(&client));
-    until(&mut results, &store, |calls| {
-        calls.iter().any(|call| call.requests == 1)
-    })
-    .await;
+    poll_until_read(&mut results, &store, 0, 1).await;
     drop(results);
-    let call = cancelled(&store).await;
+    let call = last_call(&store).await;
     assert_eq!((call.end, call.half_closed), (Some(End::Cancelled), false));
 
     // In the middle, with more on its way than the connection takes.
@@ -492,9 +471,9 @@ async fn the_server_sees_every_drop_as_a_cancelled_call() {
     for _ in 0..100 {
         soon(results.next()).await.unwrap().unwrap();
     }
-    until(&mut results, &store, |calls| requests(calls, 1) == 101).await;
+    poll_until_read(&mut results, &store, 1, 101).await;
     drop(results);
-    let call = cancelled(&store).await;
+    let call = last_call(&store).await;
     assert_eq!((call.end, call.half_closed), (Some(End::Cancelled), false));
     assert_eq!(store.len(), 100, "nothing lands after the drop");
 
@@ -504,17 +483,17 @@ async fn the_server_sees_every_drop_as_a_cancelled_call() {
     for _ in 0..2 {
         soon(results.next()).await.unwrap().unwrap();
     }
-    until(&mut results, &store, |calls| requests(calls, 2) == 3).await;
+    poll_until_read(&mut results, &store, 2, 3).await;
     drop(results);
-    assert_eq!(cancelled(&store).await.end, Some(End::Cancelled));
+    assert_eq!(last_call(&store).await.end, Some(End::Cancelled));
 
     // A delete, which the end of its requests would complete.
     store.inject(Fault::stall().at(1));
     let refs = stream::iter([cid(&record(1)), cid(&record(2)), cid(&record(3))]);
     let mut results = Box::pin(refs.delete_from(&client));
-    until(&mut results, &store, |calls| requests(calls, 3) == 2).await;
+    poll_until_read(&mut results, &store, 3, 2).await;
     drop(results);
-    assert_eq!(cancelled(&store).await.end, Some(End::Cancelled));
+    assert_eq!(last_call(&store).await.end, Some(End::Cancelled));
     assert!(!store.contains(&cid(&record(1))));
     assert!(store.contains(&cid(&record(2))));
 
@@ -531,7 +510,7 @@ async fn a_slow_consumer_stops_the_input() {
         taken += 1;
         record(number)
     });
-    let mut results = Box::pin(input.push_to_with(&client, &window(8)));
+    let mut results = Box::pin(input.push_to_with(&client, &Options::new().window(8)));
     for handed_out in 1..=20 {
         soon(results.next()).await.unwrap().unwrap();
         // Whatever the server answers meanwhile.
@@ -543,9 +522,7 @@ async fn a_slow_consumer_stops_the_input() {
 
 #[tokio::test]
 async fn connecting_to_nobody_names_the_address() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    let url = format!("http://{}", free_address());
     let error = soon(Client::connect(&url)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let reason = format!("{:#}", anyhow::Error::from(error));
@@ -575,7 +552,7 @@ async fn a_server_that_is_not_there_yet_is_waited_for() {
     let address = free_address();
     let client = Client::connect_lazy(format!("http://{address}")).unwrap();
     let store = Store::new();
-    let results = stream::iter((0..100).map(record)).push_to(&client);
+    let results = records(100).push_to(&client);
     let monitor = results.monitor();
     let server = async {
         while monitor.stats().faults < 4 {
@@ -600,12 +577,11 @@ async fn a_server_that_is_not_there_yet_is_waited_for() {
 #[tokio::test]
 async fn without_retries_a_server_that_went_away_fails_each_item_and_ends() {
     let store = Store::new();
-    let serving = store.listen("127.0.0.1:0").await.unwrap();
-    let client = Client::connect(serving.url()).await.unwrap();
+    let (serving, client) = serve(&store).await;
     soon(client.push(record(1))).await.unwrap();
     drop(serving);
-    let input = stream::iter((0..100).map(record));
-    let options = window(10).retry(Retry::off());
+    let input = records(100);
+    let options = Options::new().window(10).retry(Retry::off());
     let results: Vec<_> = soon(input.push_to_with(&client, &options).collect()).await;
     assert_eq!(results.len(), 100);
     for failed in results.into_iter().filter_map(Result::err) {

@@ -14,7 +14,9 @@ use futures::{Stream, StreamExt, stream};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::support::{cid, example_records, free_address, record, soon};
+use crate::support::clock::soon;
+use crate::support::records::{cid, cids, example_texts, record, records};
+use crate::support::sockets::free_address;
 
 /// The server as a process, on a folder and an address of its own.
 struct Server {
@@ -137,7 +139,7 @@ fn all_pushed(results: Vec<PushResult>, count: usize) {
 }
 
 async fn all_there(client: &Client, count: usize) {
-    let refs = stream::iter((0..count).map(|number| cid(&record(number))));
+    let refs = cids(count);
     let found: BTreeSet<_> = soon(
         refs.lookup_in(client)
             .map(|found| found.unwrap().cid)
@@ -160,7 +162,7 @@ async fn the_real_server_is_killed_in_mid_push_and_all_is_stored() {
         let mut server = Server::start("killed-in-push", &[]).await;
         let client = server.client().await;
         let options = Options::new().window(window.try_into().unwrap());
-        let results = stream::iter((0..COUNT).map(record)).push_to_with(&client, &options);
+        let results = records(COUNT).push_to_with(&client, &options);
         let monitor = results.monitor();
         let kill = async {
             // Killed while it writes, the server tears its own index. So while it validates.
@@ -181,7 +183,7 @@ async fn the_real_server_is_killed_in_mid_push_and_all_is_stored() {
         all_there(&server.client().await, COUNT).await;
 
         // Once more: all is stored already.
-        let again = stream::iter((0..COUNT).map(record)).push_to_with(&client, &options);
+        let again = records(COUNT).push_to_with(&client, &options);
         let start = std::time::Instant::now();
         let again: Vec<_> = soon(again.collect()).await;
         println!("{COUNT} records that are there: {:?}", start.elapsed());
@@ -199,7 +201,7 @@ async fn the_real_server_is_killed_in_mid_push_and_all_is_stored() {
 async fn the_real_server_is_killed_in_mid_pull_and_all_is_had() {
     let mut server = Server::start("killed-in-pull", &[]).await;
     let client = server.client().await;
-    let push = stream::iter((0..50).map(record)).push_to(&client);
+    let push = records(50).push_to(&client);
     all_pushed(soon(push.collect()).await, 50);
     for calls in [1, 4] {
         let refs = stream::iter((0..5_000).map(|number| cid(&record(number % 50))));
@@ -272,7 +274,7 @@ async fn an_outage_of_the_schema_service_fails_nobody() {
             .window(window.try_into().unwrap())
             .calls(calls.try_into().unwrap())
             .retry(retry);
-        let results = stream::iter((0..COUNT).map(record)).push_to_with(&client, &options);
+        let results = records(COUNT).push_to_with(&client, &options);
         let monitor = results.monitor();
         let outage = async {
             server.mark("schema-down");
@@ -294,7 +296,7 @@ async fn an_outage_of_the_schema_service_fails_nobody() {
 fn published(number: usize, name: &str, schema_version: Option<Option<&str>>) -> Record {
     static RECORDS: LazyLock<Vec<serde_json::Value>> = LazyLock::new(|| {
         let parse = |(name, text): (String, String)| serde_json::from_str(&text).expect(&name);
-        example_records().into_iter().map(parse).collect()
+        example_texts().into_iter().map(parse).collect()
     });
     let mut record = RECORDS[number % RECORDS.len()].clone();
     record["name"] = format!("{name}-{number}").into();

@@ -10,11 +10,13 @@ use prost_types::{ListValue, Struct};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::support::{cases, example_records, invalid, nested};
+use crate::support::properties::cases;
+use crate::support::records::{example_texts, nested};
+use crate::support::results::invalid;
 
 #[test]
 fn real_records_survive_every_form() {
-    for (name, text) in example_records() {
+    for (name, text) in example_texts() {
         let value: Value = serde_json::from_str(&text).unwrap();
         let record = Record::from_json(&text).expect(&name);
         assert_eq!(Value::try_from(&record).expect(&name), value, "{name}");

@@ -13,9 +13,12 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json, value::RawValue};
 
-use crate::support::{cases, invalid, nested};
+use crate::support::clock::runtime;
+use crate::support::properties::cases;
+use crate::support::records::nested;
+use crate::support::results::invalid;
 
-/// All kinds of what a type may have.
+/// A type with a field of each kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Typed {
     signed: i64,
@@ -277,19 +280,15 @@ fn typed() -> impl Strategy<Value = Typed> {
         )
 }
 
-/// What a store gives back that was given the record.
+/// The record as a store gives it back.
 #[cfg(feature = "server")]
 fn pulled(record: &Record) -> Record {
     let store = agntcy_dir_stream::server::Store::new();
     let cid = store.insert(record.clone()).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(store.client().pull(cid)).unwrap().record
+    runtime().block_on(store.client().pull(cid)).unwrap().record
 }
 
-/// The record of `text` by each way that takes what others take.
+/// The record of `text` by each lenient way to read it, with the name of the way.
 fn lenient(text: &str) -> Vec<(&'static str, Result<Record, Error>)> {
     let record = Record::from_json(text);
     let mut ways = vec![
@@ -655,22 +654,15 @@ fn memory(record: &Record, read: impl FnOnce(&Record)) -> f64 {
     used.bytes_max as f64 / record.encoded_len() as f64
 }
 
-fn varint(mut number: usize, out: &mut Vec<u8>) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
 fn field(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut out = vec![tag];
-    varint(content.len(), &mut out);
+    prost::encoding::encode_varint(content.len() as u64, &mut out);
     out.extend_from_slice(content);
     out
 }
 
-/// Its digits as 64 bits lie in the middle of two 32-bit floats, and it is not the even one.
+/// Read as a 64-bit float, the digits of such a number lie in the middle between two 32-bit floats. It is not
+/// the even one of them.
 #[test]
 fn each_32_bit_float_comes_back() {
     for bits in [0x15ae_43fd, 0x95ae_43fd] {

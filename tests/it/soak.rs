@@ -15,11 +15,13 @@ use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::{Monitor, Retry};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::support::{cid, record, soon};
+use crate::support::clock::soon;
+use crate::support::records::{cid, cids, record, records};
+use crate::support::sockets::listener;
 
 const RECORDS: usize = 200_000;
 
@@ -43,7 +45,7 @@ async fn store() -> (Child, String) {
     (process, address)
 }
 
-/// What has been done to the line.
+/// What the proxy has done to its connections.
 #[derive(Debug, Default)]
 struct Done {
     cuts: AtomicU64,
@@ -53,8 +55,7 @@ struct Done {
 
 /// A proxy that cuts, delays and stalls its connections at random.
 async fn proxy(upstream: String, done: Arc<Done>) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (listener, url) = listener().await;
     tokio::spawn(async move {
         // The same faults in each run, as far as the machine's pace allows.
         let mut random = fastrand::Rng::with_seed(7);
@@ -117,7 +118,7 @@ fn resident() -> u64 {
     kib << 10
 }
 
-/// Watches the indexes of results go by: each is a success, in order, and memory stays flat.
+/// Reads the indexes of results: each is a success, they are in order, and memory stays flat.
 async fn watch<E: std::fmt::Display>(
     what: &str,
     mut results: impl Stream<Item = Result<u64, E>> + Unpin,
@@ -164,8 +165,8 @@ async fn every_record_gets_over_a_bad_line() {
                 .backoff(Duration::from_millis(10), Duration::from_millis(500)),
         );
 
-    let refs = || stream::iter((0..RECORDS).map(|number| cid(&record(number))));
-    let push = stream::iter((0..RECORDS).map(record)).push_to_with(&client, &options);
+    let refs = || cids(RECORDS);
+    let push = records(RECORDS).push_to_with(&client, &options);
     let monitor = push.monitor();
     watch("push", push.map_ok(|pushed| pushed.index), &monitor).await;
     let pull = refs().pull_from_with(&client, &options);

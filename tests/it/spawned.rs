@@ -11,16 +11,8 @@ use agntcy_dir_stream::server::Store;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 
-use crate::support::{cid, record};
-
-/// A store with some records, and their CIDs.
-fn stored() -> (Store, Client, Vec<Cid>) {
-    let store = Store::new();
-    let cids = (0..5).map(|number| store.insert(record(number)).unwrap());
-    let cids = cids.collect();
-    let client = store.client();
-    (store, client, cids)
-}
+use crate::support::records::{cid, record};
+use crate::support::stores::store_with;
 
 async fn push(client: &Client, records: &[Record]) -> usize {
     let mut results = stream::iter(records.iter().cloned()).push_to(client);
@@ -59,8 +51,9 @@ async fn delete(client: &Client, cids: &[Cid]) -> usize {
 }
 
 #[tokio::test]
-async fn borrowed_items() {
-    let (store, client, cids) = stored();
+async fn adapters_over_borrowed_items_run_in_a_spawned_task() {
+    let (store, cids) = store_with(5);
+    let client = store.client();
     let task = tokio::spawn(async move {
         assert_eq!(pull(&client, &cids).await, 5);
         assert_eq!(look_up(&client, &cids).await, 5);
@@ -97,8 +90,9 @@ async fn pull_strs(client: &Client, texts: &[&str]) -> usize {
 }
 
 #[tokio::test]
-async fn borrowed_texts() {
-    let (_store, client, cids) = stored();
+async fn adapters_over_borrowed_texts_run_in_a_spawned_task() {
+    let (store, cids) = store_with(5);
+    let client = store.client();
     let task = tokio::spawn(async move {
         let texts: Vec<_> = cids.iter().map(Cid::to_string).collect();
         assert_eq!(pull_texts(&client, &texts).await.len(), 5);
@@ -151,7 +145,7 @@ async fn filtered_iterator(client: &Client, cids: &[Cid], wanted: &[bool]) -> us
     count(&mut results).await
 }
 
-/// One in a stream, which borrows something else.
+/// A closure in a stream of borrowed items. It borrows something else.
 async fn filtered_stream(client: &Client, cids: &[Cid], unwanted: &Cid) -> usize {
     let items = stream::iter(cids).filter(|cid| std::future::ready(*cid != unwanted));
     let mut results = items.map(|cid| (cid, 1)).pull_from(client);
@@ -208,8 +202,9 @@ where
 }
 
 #[tokio::test]
-async fn tags_boxes_and_closures() {
-    let (_store, client, cids) = stored();
+async fn adapters_with_tags_boxes_and_closures_run_in_a_spawned_task() {
+    let (store, cids) = store_with(5);
+    let client = store.client();
     let task = tokio::spawn(async move {
         let rows: Vec<_> = cids
             .iter()
@@ -254,7 +249,7 @@ async fn copy(from: &Client, to: &Client, cids: &[Cid]) -> usize {
     copied
 }
 
-/// All the ends.
+/// Adapters that are finished, drained and taken apart.
 async fn ends(client: &Client, cids: &[Cid]) {
     let summary = stream::iter(cids).lookup_in(client).finish().await;
     assert_eq!(summary.stats.succeeded, 5);
@@ -270,8 +265,9 @@ async fn ends(client: &Client, cids: &[Cid]) {
 }
 
 #[tokio::test]
-async fn chains_and_ends() {
-    let (_store, client, cids) = stored();
+async fn chained_and_stopped_adapters_run_in_a_spawned_task() {
+    let (store, cids) = store_with(5);
+    let client = store.client();
     let other = Store::new();
     let to = other.client();
     let task = tokio::spawn(async move {
@@ -282,8 +278,8 @@ async fn chains_and_ends() {
     assert_eq!(other.len(), 5);
 }
 
-/// As frameworks ask it of a handler: a future that is `Send` and lives for as long as it likes. What `axum` asks
-/// beside that is about the arguments and the answer.
+/// What frameworks ask of a handler: a future that is `Send` and borrows nothing. What `axum` asks beside that
+/// is about the arguments and the answer.
 fn handler<F, Answer>(handler: fn(Client, Vec<Cid>) -> F) -> fn(Client, Vec<Cid>) -> F
 where
     F: Future<Output = Result<Answer, Infallible>> + Send + 'static,
@@ -292,7 +288,7 @@ where
 }
 
 #[tokio::test]
-async fn a_handler_of_a_service() {
+async fn a_service_handler_can_use_an_adapter() {
     async fn count(client: Client, cids: Vec<Cid>) -> Result<usize, Infallible> {
         let mut found = 0;
         let mut results = stream::iter(&cids).lookup_in(&client);
@@ -301,7 +297,8 @@ async fn a_handler_of_a_service() {
         }
         Ok(found + pull(&client, &cids).await)
     }
-    let (_store, client, mut cids) = stored();
+    let (store, mut cids) = store_with(5);
+    let client = store.client();
     cids.push(cid(&record(9)));
     let answer = tokio::spawn(handler(count)(client, cids)).await.unwrap();
     assert_eq!(answer, Ok(10));

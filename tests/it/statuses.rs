@@ -1,20 +1,22 @@
 //! What a status becomes: whose error it is, what is printed of it, and what is read of a damaged
 //! one.
 
-use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::io;
 use std::pin::pin;
-use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::{CircuitBreaker, Error, ErrorKind, Failed, Retry};
 use futures::{StreamExt, stream};
 use tonic::{Code, ConnectError};
 
-use crate::support::{cid, free_address, in_a_week, next, poll, record, scripted, soon};
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::support::clock::{SECOND, in_a_week, soon};
+use crate::support::messages::{LOOKUP, RecordMeta, trailers};
+use crate::support::peer::{next_call_of, scripted};
+use crate::support::polling::{assert_pending, next, poll};
+use crate::support::records::{cid, record, records};
+use crate::support::results::causes;
+use crate::support::sockets::free_address;
 
 #[tokio::test(start_paused = true)]
 async fn the_status_of_a_call_is_shared_by_all_that_it_ended() {
@@ -23,14 +25,14 @@ async fn the_status_of_a_call_is_shared_by_all_that_it_ended() {
     for code in [Code::PermissionDenied, Code::Unavailable] {
         let (client, peer) = scripted();
         let options = Options::new().retry(Retry::off()).in_flight(all, all);
-        let results = stream::iter((0..1_000).map(record)).push_to_with(&client, &options);
+        let results = records(1_000).push_to_with(&client, &options);
         let mut results = pin!(results);
-        assert!(poll(&mut results).is_pending());
+        assert_pending(&mut results);
         let mut call = peer.call();
         let mut sent = call.records().len();
         while sent < 1_000 {
             // An input that is always ready is taken in parts.
-            assert!(poll(&mut results).is_pending());
+            assert_pending(&mut results);
             sent += call.records().len();
         }
         call.end(code, &long);
@@ -58,7 +60,7 @@ async fn the_words_of_a_server_are_escaped_where_they_are_printed() {
         let options = Options::new().retry(Retry::off()).stop_on_error(true);
         let results = stream::iter([record(0)]).push_to_with(&client, &options);
         let mut results = pin!(results);
-        assert!(poll(&mut results).is_pending());
+        assert_pending(&mut results);
         peer.call().end(code, &encoded);
         let failed = next(&mut results).unwrap_err();
         assert_eq!(failed.error.status().unwrap().message(), NASTY);
@@ -84,8 +86,8 @@ async fn the_words_of_a_server_are_escaped_where_they_are_printed() {
     }
 }
 
-/// A server that cannot be reached: nobody listens there.
-fn unreachable() -> Client {
+/// A client whose server cannot be reached: nobody listens there.
+fn client_of_nobody() -> Client {
     Client::from_service(tower::service_fn(
         |_: http::Request<tonic::body::Body>| async {
             let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
@@ -95,7 +97,7 @@ fn unreachable() -> Client {
     ))
 }
 
-/// The step of the transport that fails.
+/// The error of the transport's step that failed.
 #[derive(Debug)]
 struct Connect(io::Error);
 
@@ -111,19 +113,17 @@ impl std::error::Error for Connect {
     }
 }
 
-/// Display, and its sources behind it, as reporters of errors print them.
+/// The words of an error with its causes behind them, as error reporters print them.
 fn report(error: &Error) -> String {
     let mut report = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
+    for cause in causes(error) {
         report.push_str(&format!(" <- {cause}"));
-        source = cause.source();
     }
     report
 }
 
 /// The error says that nobody listens, and has the refused connection as its cause.
-fn says_why<I>(failed: Failed<I>, kind: ErrorKind, reported: &str) {
+fn assert_refused<I>(failed: Failed<I>, kind: ErrorKind, reported: &str) {
     let error = failed.error;
     assert_eq!(error.kind(), kind);
     assert_eq!(error.status().unwrap().code(), Code::Unavailable);
@@ -135,15 +135,15 @@ fn says_why<I>(failed: Failed<I>, kind: ErrorKind, reported: &str) {
 
 #[tokio::test(start_paused = true)]
 async fn an_item_whose_time_is_up_says_what_the_server_was_away_with() {
-    let client = unreachable();
+    let client = client_of_nobody();
     let options = Options::new().retry(Retry::new().timeout(5 * SECOND));
-    let results = stream::iter((0..10).map(record)).push_to_with(&client, &options);
+    let results = records(10).push_to_with(&client, &options);
     let monitor = results.monitor();
     let results: Vec<_> = soon(results.collect()).await;
     assert_eq!(results.len(), 10);
     for result in results {
         let reported = "not sent: no answer in 5 s: tcp connect error <- connection refused";
-        says_why(result.unwrap_err(), ErrorKind::NotSent, reported);
+        assert_refused(result.unwrap_err(), ErrorKind::NotSent, reported);
     }
     let last_fault = monitor.last_fault().unwrap();
     assert_eq!(last_fault, "tcp connect error: connection refused");
@@ -151,57 +151,57 @@ async fn an_item_whose_time_is_up_says_what_the_server_was_away_with() {
 
 #[tokio::test(start_paused = true)]
 async fn a_drained_item_says_what_the_server_was_away_with() {
-    let client = unreachable();
-    let mut results = stream::iter((0..10).map(record)).push_to(&client);
+    let client = client_of_nobody();
+    let mut results = records(10).push_to(&client);
     assert!(poll(&mut pin!(&mut results)).is_pending());
     results.drain(SECOND);
     let results: Vec<_> = soon(results.collect()).await;
     assert_eq!(results.len(), 10);
     for result in results {
         let reported = "not sent: the adapter was drained: tcp connect error <- connection refused";
-        says_why(result.unwrap_err(), ErrorKind::NotSent, reported);
+        assert_refused(result.unwrap_err(), ErrorKind::NotSent, reported);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_open_circuit_says_what_opened_it() {
     let breaker = CircuitBreaker::new().give_up_after(Some(5 * SECOND));
-    let client = unreachable().with_breaker(breaker);
-    let results = stream::iter((0..10).map(record)).push_to(&client);
+    let client = client_of_nobody().with_breaker(breaker);
+    let results = records(10).push_to(&client);
     let results: Vec<_> = soon(results.collect()).await;
     assert_eq!(results.len(), 10);
     for result in results {
         let reported = "circuit open: tcp connect error <- connection refused";
-        says_why(result.unwrap_err(), ErrorKind::CircuitOpen, reported);
+        assert_refused(result.unwrap_err(), ErrorKind::CircuitOpen, reported);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_sent_once_says_why_it_was_not() {
-    let client = unreachable().with_breaker(CircuitBreaker::off());
+    let client = client_of_nobody().with_breaker(CircuitBreaker::off());
     let options = Options::new().retry(Retry::off());
-    let results = stream::iter((0..10).map(record)).push_to_with(&client, &options);
+    let results = records(10).push_to_with(&client, &options);
     let results: Vec<_> = soon(results.collect()).await;
     assert_eq!(results.len(), 10);
     for result in results {
         let reported = "not sent: tcp connect error <- connection refused";
-        says_why(result.unwrap_err(), ErrorKind::NotSent, reported);
+        assert_refused(result.unwrap_err(), ErrorKind::NotSent, reported);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn single_operations_say_why_they_failed() {
-    let client = unreachable();
+    let client = client_of_nobody();
     let reported = "circuit open: tcp connect error <- connection refused";
     let cid = cid(&record(0));
     let pushed = in_a_week(client.push(record(0))).await.unwrap_err();
-    says_why(pushed, ErrorKind::CircuitOpen, reported);
+    assert_refused(pushed, ErrorKind::CircuitOpen, reported);
     let pulled = in_a_week(client.pull(cid)).await.unwrap_err();
-    says_why(pulled, ErrorKind::CircuitOpen, reported);
+    assert_refused(pulled, ErrorKind::CircuitOpen, reported);
     let found = in_a_week(client.lookup(cid)).await.unwrap_err();
-    says_why(found, ErrorKind::CircuitOpen, reported);
+    assert_refused(found, ErrorKind::CircuitOpen, reported);
     let deleted = in_a_week(client.delete(cid)).await.unwrap_err();
-    says_why(deleted, ErrorKind::CircuitOpen, reported);
+    assert_refused(deleted, ErrorKind::CircuitOpen, reported);
 }
 
 #[tokio::test(start_paused = true)]
@@ -211,7 +211,7 @@ async fn an_item_whose_calls_stalled_says_so() {
     let options = Options::new().stall_after(Some(2 * SECOND)).retry(retry);
     let input = stream::iter([record(0)]).chain(stream::pending());
     let mut results = pin!(input.push_to_with(&client, &options));
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut silent = peer.call();
     assert_eq!(silent.records().len(), 1);
     let result = soon(results.next()).await.unwrap();
@@ -260,13 +260,13 @@ async fn a_message_that_cannot_be_decoded_leaves_the_code_as_it_is() {
     for (message, words) in messages {
         for in_headers in [false, true] {
             let (client, peer) = scripted();
-            let mut results = pin!(stream::iter((0..2).map(record)).push_to(&client));
-            assert!(poll(&mut results).is_pending());
+            let mut results = pin!(records(2).push_to(&client));
+            assert_pending(&mut results);
             let mut call = peer.call();
             assert_eq!(call.records().len(), 2);
             match in_headers {
                 true => call.end_in_headers(Code::InvalidArgument, message),
-                false => call.end_with(Code::InvalidArgument, message, http::HeaderMap::new()),
+                false => call.end_with(trailers(Code::InvalidArgument, message)),
             }
             let failed = next(&mut results).unwrap_err();
             assert_eq!(failed.kind(), ErrorKind::Rejected, "{words}");
@@ -278,40 +278,22 @@ async fn a_message_that_cannot_be_decoded_leaves_the_code_as_it_is() {
     }
 }
 
-/// As much metadata as this many bytes, in the shortest annotations.
-fn metadata(cid: Cid, len: usize) -> RecordMeta {
-    let annotations = (0..len / 10).map(|number| (format!("{number:06}"), String::new()));
-    RecordMeta {
-        cid: cid.to_string(),
-        annotations: annotations.collect(),
-    }
-}
-
-/// A `RecordMeta`, without what is of no interest here.
-#[derive(Clone, PartialEq, prost::Message)]
-struct RecordMeta {
-    #[prost(string, tag = "1")]
-    cid: String,
-    #[prost(btree_map = "string, string", tag = "2")]
-    annotations: BTreeMap<String, String>,
-}
-
 #[tokio::test(start_paused = true)]
 async fn metadata_that_is_too_long_is_a_mismatch_of_its_item() {
     let (client, peer) = scripted();
     let refs: Vec<_> = (0..4).map(|number| cid(&record(number))).collect();
     let mut results = pin!(stream::iter(refs.clone()).lookup_in(&client));
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     assert_eq!(call.refs().len(), 4);
-    call.answer(&metadata(refs[0], 900 << 10));
-    call.answer(&metadata(refs[1], 3_300_000));
+    call.answer(&RecordMeta::with_annotations(refs[0], (900 << 10) / 10));
+    call.answer(&RecordMeta::with_annotations(refs[1], 330_000));
     let found = next(&mut results).unwrap();
     assert_eq!(found.annotations.len(), (900 << 10) / 10);
     let failed = next(&mut results).unwrap_err();
     assert_eq!((failed.index, failed.kind()), (1, ErrorKind::Mismatch));
     assert_eq!(failed.attempts, 1);
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     assert_eq!(call.refs(), [refs[2].to_string(), refs[3].to_string()]);
     for cid in &refs[2..] {
@@ -327,7 +309,7 @@ async fn metadata_that_cannot_be_read_is_a_mismatch_of_its_item() {
         let refs: Vec<_> = (0..2).map(|number| cid(&record(number))).collect();
         let options = Options::new().verify(verify);
         let mut results = pin!(stream::iter(refs.clone()).lookup_in_with(&client, &options));
-        assert!(poll(&mut results).is_pending());
+        assert_pending(&mut results);
         let mut call = peer.call();
         assert_eq!(call.refs().len(), 2);
         call.answer(&Damaged {
@@ -354,35 +336,29 @@ struct Damaged {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_longer_than_any_cid_is_a_mismatch_of_its_item() {
     let (client, peer) = scripted();
-    let mut results = pin!(stream::iter((0..2).map(record)).push_to(&client));
-    assert!(poll(&mut results).is_pending());
+    let mut results = pin!(records(2).push_to(&client));
+    assert_pending(&mut results);
     let mut call = peer.call();
     assert_eq!(call.records().len(), 2);
     call.answer_cid("b".repeat(5_000));
     let failed = next(&mut results).unwrap_err();
     assert_eq!((failed.index, failed.kind()), (0, ErrorKind::Mismatch));
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     assert_eq!(peer.call().store_all(), 1);
     next(&mut results).unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_found_out_may_have_long_metadata() {
+async fn a_lookup_of_a_lost_push_may_have_long_metadata() {
     let (client, peer) = scripted();
     let mut results = pin!(stream::iter([record(0)]).push_to(&client));
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     assert_eq!(call.records().len(), 1);
     call.break_off();
-    let mut looked_up = loop {
-        assert!(poll(&mut results).is_pending());
-        match peer.try_call() {
-            Some(call) => break call,
-            None => tokio::time::advance(SECOND).await,
-        }
-    };
+    let mut looked_up = next_call_of(&mut results, &peer, LOOKUP).await;
     let cid = cid(&record(0));
     assert_eq!(looked_up.refs(), [cid.to_string()]);
-    looked_up.answer(&metadata(cid, 900 << 10));
+    looked_up.answer(&RecordMeta::with_annotations(cid, (900 << 10) / 10));
     assert!(next(&mut results).unwrap().already_stored);
 }

@@ -2,26 +2,26 @@
 
 use std::time::Duration;
 
-use agntcy_dir_stream::server::{AlreadyStored, Call, End, Fault, Method, Serving, Store};
+use agntcy_dir_stream::server::{AlreadyStored, Call, End, Fault, Method, Store};
 use agntcy_dir_stream::{Client, Code, Record, Status};
 use bytes::Bytes;
+use futures::future::{Either, select};
 use futures::{FutureExt, stream};
 use prost::Message;
 use tonic::client::Grpc;
 use tonic_prost::ProstCodec;
 
-use crate::foreign::{Foreign, assert_status};
-use crate::support::{Text, cid, framed, record, soon};
-
-async fn foreign(store: &Store) -> (Foreign, Serving) {
-    let serving = store.listen("127.0.0.1:0").await.unwrap();
-    (Foreign::connect(&serving.url()).await, serving)
-}
+use crate::support::clock::soon;
+use crate::support::foreign::{ForeignClient, assert_status};
+use crate::support::http2::{raw_connection, raw_request};
+use crate::support::messages::{RecordMeta, RecordRef, framed, take_message};
+use crate::support::records::{cid, record};
+use crate::support::stores::{ended_calls, listen};
 
 #[tokio::test]
 async fn a_lookup_tells_what_the_record_says_of_itself() {
     let store = Store::new();
-    let (foreign, _serving) = foreign(&store).await;
+    let (foreign, _serving) = ForeignClient::of(&store).await;
     let described: Record = r#"{
         "name": "a",
         "schema_version": "0.8.0",
@@ -31,9 +31,9 @@ async fn a_lookup_tells_what_the_record_says_of_itself() {
     .parse()
     .unwrap();
     let cid = store.insert(described).unwrap().to_string();
-    let (answers, end) = foreign.refs::<Meta>(Method::Lookup, &[&cid]).await;
+    let (answers, end) = foreign.refs::<RecordMeta>(Method::Lookup, &[&cid]).await;
     end.unwrap();
-    let meta = Meta {
+    let meta = RecordMeta {
         cid,
         annotations: [("k".to_owned(), "v".to_owned())].into(),
         schema_version: "0.8.0".into(),
@@ -45,34 +45,22 @@ async fn a_lookup_tells_what_the_record_says_of_itself() {
 #[tokio::test]
 async fn a_stored_record_can_be_answered_with_its_cid() {
     let store = Store::builder().already_stored(AlreadyStored::Ref).build();
-    let (foreign, _serving) = foreign(&store).await;
+    let (foreign, _serving) = ForeignClient::of(&store).await;
     let (answers, end) = foreign.push(vec![record(1), record(1), record(2)]).await;
     end.unwrap();
     assert_eq!((answers, store.len()), (3, 2));
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct Meta {
-    #[prost(string, tag = "1")]
-    cid: String,
-    #[prost(map = "string, string", tag = "2")]
-    annotations: std::collections::HashMap<String, String>,
-    #[prost(string, tag = "3")]
-    schema_version: String,
-    #[prost(string, tag = "4")]
-    created_at: String,
-}
-
 #[tokio::test]
 async fn headers_come_with_the_first_answer() {
     let store = Store::new();
-    let (foreign, _serving) = foreign(&store).await;
+    let (foreign, _serving) = ForeignClient::of(&store).await;
     let (send, requests) = futures::channel::mpsc::unbounded();
-    let mut open = Box::pin(foreign.open::<Record, Text>(Method::Push, requests));
-    let waiting = store.wait_for(|calls| calls.len() == 1).boxed();
-    let (_, opened) = soon(futures::future::select(waiting, &mut open))
-        .await
-        .factor_first();
+    let mut open = Box::pin(foreign.open::<Record, RecordRef>(Method::Push, requests));
+    let seen = Box::pin(store.wait_for(|calls| calls.len() == 1));
+    let Either::Left((_, opened)) = soon(select(seen, &mut open)).await else {
+        panic!("the headers came before the call was seen");
+    };
     assert!(opened.now_or_never().is_none(), "no request, no headers");
     send.unbounded_send(record(1)).unwrap();
     let mut streaming = soon(open).await.unwrap();
@@ -82,60 +70,18 @@ async fn headers_come_with_the_first_answer() {
     );
 }
 
-trait FactorFirst<T> {
-    fn factor_first(self) -> T;
-}
-
-impl<A, B, C, D> FactorFirst<(A, D)> for futures::future::Either<(A, D), (B, C)> {
-    fn factor_first(self) -> (A, D) {
-        match self {
-            Self::Left(both) => both,
-            Self::Right(_) => panic!("the second was ready first"),
-        }
-    }
-}
-
-/// An HTTP/2 connection on which a test sends its own frames.
-pub(crate) async fn raw(serving: &Serving) -> h2::client::SendRequest<Bytes> {
-    let socket = tokio::net::TcpStream::connect(serving.address())
-        .await
-        .unwrap();
-    let (send, connection) = h2::client::handshake(socket).await.unwrap();
-    tokio::spawn(async move {
-        // It ends with an error when the test drops its end.
-        let _ = connection.await;
-    });
-    send.ready().await.unwrap()
-}
-
-pub(crate) fn request(serving: &Serving, method: Method) -> http::Request<()> {
-    http::Request::post(format!(
-        "{}/agntcy.dir.store.v1.StoreService/{method}",
-        serving.url()
-    ))
-    .header("content-type", "application/grpc")
-    .header("te", "trailers")
-    .body(())
-    .unwrap()
-}
-
 /// Go sends each message in frames of its own, and an eager client reads nothing before all are
 /// sent.
 #[tokio::test]
 async fn many_small_requests_may_wait_unread() {
     const REQUESTS: usize = 100_000;
     let store = Store::new();
-    let serving = store.listen("127.0.0.1:0").await.unwrap();
+    let serving = listen(&store).await;
     let kept = store.insert(record(1)).unwrap();
-    let message = framed(
-        &Text {
-            cid: kept.to_string(),
-        }
-        .encode_to_vec(),
-    );
-    let mut connection = raw(&serving).await;
+    let message = framed(&RecordRef::new(kept).encode_to_vec());
+    let mut connection = raw_connection(&serving).await;
     let (response, mut requests) = connection
-        .send_request(request(&serving, Method::Lookup), false)
+        .send_request(raw_request(&serving, Method::Lookup), false)
         .unwrap();
     for _ in 0..REQUESTS {
         requests.send_data(message.clone(), false).unwrap();
@@ -149,12 +95,7 @@ async fn many_small_requests_may_wait_unread() {
         let data = data.expect("the store keeps the connection");
         body.flow_control().release_capacity(data.len()).unwrap();
         pending.extend_from_slice(&data);
-        while pending.len() >= 5 {
-            let len = 5 + u32::from_be_bytes(pending[1..5].try_into().unwrap()) as usize;
-            if pending.len() < len {
-                break;
-            }
-            let _ = pending.split_to(len);
+        while take_message(&mut pending).is_some() {
             answers += 1;
         }
     }
@@ -164,15 +105,15 @@ async fn many_small_requests_may_wait_unread() {
 }
 
 #[tokio::test]
-async fn many_resets_are_no_attack() {
+async fn many_resets_do_not_close_the_connection() {
     let store = Store::new();
-    let serving = store.listen("127.0.0.1:0").await.unwrap();
-    let mut connection = raw(&serving).await;
+    let serving = listen(&store).await;
+    let mut connection = raw_connection(&serving).await;
     for _ in 0..25 {
         for _ in 0..100 {
             connection = soon(connection.ready()).await.unwrap();
             let (_, mut requests) = connection
-                .send_request(request(&serving, Method::Lookup), false)
+                .send_request(raw_request(&serving, Method::Lookup), false)
                 .unwrap();
             requests.send_reset(h2::Reason::CANCEL);
         }
@@ -180,23 +121,23 @@ async fn many_resets_are_no_attack() {
         // open at once.
         connection = soon(connection.ready()).await.unwrap();
         let (response, _) = connection
-            .send_request(request(&serving, Method::Lookup), true)
+            .send_request(raw_request(&serving, Method::Lookup), true)
             .unwrap();
         assert_eq!(soon(response).await.unwrap().status(), 200);
     }
 }
 
 #[tokio::test]
-async fn what_is_no_method_is_unimplemented() {
+async fn an_unknown_method_is_unimplemented() {
     let store = Store::new();
-    let (foreign, _serving) = foreign(&store).await;
+    let (foreign, _serving) = ForeignClient::of(&store).await;
     let mut grpc = Grpc::new(foreign.channel.clone());
     grpc.ready().await.unwrap();
     let status = grpc
         .streaming(
-            tonic::Request::new(stream::iter([Text::default()])),
+            tonic::Request::new(stream::iter([RecordRef::default()])),
             "/agntcy.dir.store.v1.StoreService/Nothing".parse().unwrap(),
-            ProstCodec::<Text, Text>::default(),
+            ProstCodec::<RecordRef, RecordRef>::default(),
         )
         .await
         .unwrap_err();
@@ -207,10 +148,10 @@ async fn what_is_no_method_is_unimplemented() {
 #[tokio::test]
 async fn a_shutdown_lets_calls_end_and_takes_no_other() {
     let store = Store::new();
-    let (foreign, serving) = foreign(&store).await;
+    let (foreign, serving) = ForeignClient::of(&store).await;
     let (send, requests) = futures::channel::mpsc::unbounded();
     send.unbounded_send(record(1)).unwrap();
-    let mut streaming = soon(foreign.open::<Record, Text>(Method::Push, requests))
+    let mut streaming = soon(foreign.open::<Record, RecordRef>(Method::Push, requests))
         .await
         .unwrap();
     soon(streaming.message()).await.unwrap().unwrap();
@@ -239,15 +180,15 @@ async fn a_shutdown_lets_calls_end_and_takes_no_other() {
 #[tokio::test]
 async fn the_log_tells_how_calls_ended() {
     let store = Store::new();
-    let (foreign, _serving) = foreign(&store).await;
+    let (foreign, _serving) = ForeignClient::of(&store).await;
     foreign.push(vec![record(1), record(2)]).await.1.unwrap();
     foreign.push(vec![Record::default()]).await.1.unwrap_err();
     let (send, requests) = futures::channel::mpsc::unbounded::<Record>();
-    let opened = foreign.open::<_, Text>(Method::Push, requests);
+    let opened = foreign.open::<_, RecordRef>(Method::Push, requests);
     let seen = store.wait_for(|calls| calls.len() == 3);
     // The call is dropped when the log has it.
-    soon(futures::future::select(Box::pin(opened), Box::pin(seen))).await;
-    let calls = soon(store.wait_for(|calls| calls.iter().all(|call| call.end.is_some()))).await;
+    soon(select(Box::pin(opened), Box::pin(seen))).await;
+    let calls = soon(ended_calls(&store)).await;
     let told = |call: &Call| (call.number, call.requests, call.answers, call.end);
     assert_eq!(
         calls.iter().map(told).collect::<Vec<_>>(),
@@ -265,7 +206,7 @@ async fn the_log_tells_how_calls_ended() {
 #[tokio::test]
 async fn faults_happen_where_they_were_asked_for() {
     let store = Store::new();
-    let (foreign, _serving) = foreign(&store).await;
+    let (foreign, _serving) = ForeignClient::of(&store).await;
     let records = |count| (0..count).map(record).collect::<Vec<_>>();
     let refs: Vec<String> = (0..4)
         .map(|number| store.insert(record(number)).unwrap().to_string())
@@ -278,16 +219,20 @@ async fn faults_happen_where_they_were_asked_for() {
             .at(2),
     );
     store.inject(Fault::status(Status::aborted("second")).in_call(1).at(1));
-    let (answers, end) = foreign.refs::<Text>(Method::Lookup, &refs).await;
+    let (answers, end) = foreign.refs::<RecordRef>(Method::Lookup, &refs).await;
     assert_status("the fault", end, Code::Unavailable, "first");
     assert_eq!(answers.len(), 2);
-    let (answers, end) = foreign.refs::<Text>(Method::Lookup, &refs).await;
+    let (answers, end) = foreign.refs::<RecordRef>(Method::Lookup, &refs).await;
     assert_status("the fault", end, Code::Aborted, "second");
     assert_eq!(answers.len(), 1);
-    foreign.refs::<Text>(Method::Lookup, &refs).await.1.unwrap();
+    foreign
+        .refs::<RecordRef>(Method::Lookup, &refs)
+        .await
+        .1
+        .unwrap();
 
     store.inject(Fault::end().at(3));
-    let (answers, end) = foreign.refs::<Text>(Method::Lookup, &refs).await;
+    let (answers, end) = foreign.refs::<RecordRef>(Method::Lookup, &refs).await;
     end.unwrap();
     assert_eq!(answers.len(), 3);
 
@@ -303,20 +248,24 @@ async fn faults_happen_where_they_were_asked_for() {
     assert_eq!(store.pending_faults().len(), 1, "what is left of the two");
     assert_eq!(answers[0], record(0));
     assert_ne!(answers[1], record(1));
-    let (answers, end) = foreign.refs::<Text>(Method::Lookup, &refs).await;
+    let (answers, end) = foreign.refs::<RecordRef>(Method::Lookup, &refs).await;
     end.unwrap();
     assert_ne!(answers[1].cid, refs[1]);
 
     store.inject(Fault::spare_answer());
-    let (answers, end) = foreign.refs::<Text>(Method::Lookup, &refs).await;
+    let (answers, end) = foreign.refs::<RecordRef>(Method::Lookup, &refs).await;
     end.unwrap();
     assert_eq!(answers.len(), 5);
 
     store.inject(Fault::delay(Duration::from_millis(1)));
-    foreign.refs::<Text>(Method::Lookup, &refs).await.1.unwrap();
+    foreign
+        .refs::<RecordRef>(Method::Lookup, &refs)
+        .await
+        .1
+        .unwrap();
 
     store.inject(Fault::go_away().at(1));
-    let (answers, end) = foreign.refs::<Text>(Method::Lookup, &refs).await;
+    let (answers, end) = foreign.refs::<RecordRef>(Method::Lookup, &refs).await;
     end.expect("the call that runs goes on");
     assert_eq!(answers.len(), 4);
 

@@ -15,12 +15,15 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use crate::store::{raw, request};
-use crate::support::{Text, framed, record, sized, soon};
+use crate::support::clock::soon;
+use crate::support::http2::{raw_connection, raw_request};
+use crate::support::messages::{LOOKUP, RecordRef, framed};
+use crate::support::records::{record, sized};
+use crate::support::stores::{ended_calls, listen, serve};
 
 const MIB: usize = 1 << 20;
 
-/// A client like any other has its record stored, and finds it.
+/// Another client can push a record and find it.
 async fn assert_serves(serving: &Serving) {
     let client = soon(Client::connect(serving.url())).await.unwrap();
     let pushed = soon(client.push(record(1))).await.unwrap();
@@ -48,7 +51,7 @@ fn lookup_headers() -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     [
         METHOD_SCHEME_AND_PATH.to_vec(),
-        text("/agntcy.dir.store.v1.StoreService/Lookup"),
+        text(LOOKUP),
         CONTENT_TYPE.to_vec(),
         text("application/grpc"),
     ]
@@ -56,7 +59,7 @@ fn lookup_headers() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn calls_that_are_reset_at_once_end_one_and_all() {
+async fn each_call_that_is_reset_at_once_ends() {
     const CALLS: usize = 20_000;
     let ended = Arc::new((AtomicUsize::new(0), Notify::new()));
     let count = Arc::clone(&ended);
@@ -65,7 +68,7 @@ async fn calls_that_are_reset_at_once_end_one_and_all() {
         count.1.notify_one();
     };
     let store = Store::builder().on_call_end(count).build();
-    let serving = store.listen("127.0.0.1:0").await.unwrap();
+    let serving = listen(&store).await;
     let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     sent.extend(frame(SETTINGS, 0, 0, &[]));
     let headers = lookup_headers();
@@ -85,7 +88,7 @@ async fn calls_that_are_reset_at_once_end_one_and_all() {
 
 const ROOM: usize = 32 * MIB;
 
-/// Calls of a client that does with them what it likes.
+/// The open calls of a client that means harm.
 #[derive(Default)]
 struct Calls {
     connections: Vec<h2::client::SendRequest<Bytes>>,
@@ -94,12 +97,12 @@ struct Calls {
 }
 
 impl Calls {
-    /// Opens so many over one more connection, and sends so much in each.
+    /// Opens this many calls over one more connection, and sends these bytes in each.
     async fn open(&mut self, serving: &Serving, calls: usize, sent: &Bytes) {
-        let mut connection = raw(serving).await;
+        let mut connection = raw_connection(serving).await;
         for _ in 0..calls {
             connection = soon(connection.ready()).await.unwrap();
-            let lookup = request(serving, Method::Lookup);
+            let lookup = raw_request(serving, Method::Lookup);
             let (answer, mut requests) = connection.send_request(lookup, false).unwrap();
             if !sent.is_empty() {
                 requests.send_data(sent.clone(), false).unwrap();
@@ -110,7 +113,7 @@ impl Calls {
         self.connections.push(connection);
     }
 
-    /// Waits until so many were refused.
+    /// Waits until this many calls were refused.
     async fn refused(&mut self, calls: usize) {
         let mut ends: FuturesUnordered<_> = self.answers.drain(..).collect();
         for _ in 0..calls {
@@ -124,7 +127,7 @@ impl Calls {
 async fn half_sent_messages_take_no_more_than_is_allowed() {
     const CALLS: usize = 200;
     let store = Store::builder().max_buffered(ROOM).build();
-    let serving = store.listen("127.0.0.1:0").await.unwrap();
+    let serving = listen(&store).await;
     let half = framed(&vec![0; 2 * MIB]).slice(..5 + 2 * MIB - 1024);
     let mut calls = Calls::default();
     calls.open(&serving, CALLS, &half).await;
@@ -132,7 +135,7 @@ async fn half_sent_messages_take_no_more_than_is_allowed() {
     assert_serves(&serving).await;
     // What they took comes back.
     drop(calls);
-    soon(store.wait_for(|calls| calls.iter().all(|call| call.end.is_some()))).await;
+    soon(ended_calls(&store)).await;
     let client = soon(Client::connect(serving.url())).await.unwrap();
     soon(client.push(sized(MAX_RECORD_LEN))).await.unwrap();
 }
@@ -140,7 +143,7 @@ async fn half_sent_messages_take_no_more_than_is_allowed() {
 #[tokio::test]
 async fn messages_that_are_only_announced_keep_nobody_out() {
     let store = Store::new();
-    let serving = store.listen("127.0.0.1:0").await.unwrap();
+    let serving = listen(&store).await;
     let head = framed(&vec![0; MAX_RECORD_LEN]).slice(..5);
     let mut calls = Calls::default();
     for connection in 1..=5 {
@@ -160,7 +163,7 @@ async fn messages_that_are_only_announced_keep_nobody_out() {
     );
 }
 
-/// Opens calls that each pull a record of 4 MiB, and takes nothing of it.
+/// Opens calls that each pull a record of 4 MiB, and reads no answer.
 async fn pull_and_take_nothing(
     store: &Store,
     serving: &Serving,
@@ -168,10 +171,7 @@ async fn pull_and_take_nothing(
     half_close: bool,
 ) -> (h2::client::SendRequest<Bytes>, Vec<Pull>) {
     let kept = store.insert(sized(MAX_RECORD_LEN)).unwrap();
-    let pull = Text {
-        cid: kept.to_string(),
-    };
-    let pull = framed(&pull.encode_to_vec());
+    let pull = framed(&RecordRef::new(kept).encode_to_vec());
     let socket = TcpStream::connect(serving.address()).await.unwrap();
     let client = h2::client::Builder::new()
         .initial_window_size(window)
@@ -184,7 +184,7 @@ async fn pull_and_take_nothing(
     let mut pulls = Vec::new();
     for _ in 0..UNTAKEN {
         connection = soon(connection.ready()).await.unwrap();
-        let request = request(serving, Method::Pull);
+        let request = raw_request(serving, Method::Pull);
         let (answers, mut requests) = connection.send_request(request, false).unwrap();
         requests.send_data(pull.clone(), half_close).unwrap();
         pulls.push((answers, requests));
@@ -198,7 +198,7 @@ const UNTAKEN: usize = 100;
 
 async fn assert_answers_that_nobody_takes_are_bounded(window: u32, half_close: bool) {
     let store = Store::builder().max_buffered(ROOM).build();
-    let serving = store.listen("127.0.0.1:0").await.unwrap();
+    let serving = listen(&store).await;
     let (_connection, pulls) = pull_and_take_nothing(&store, &serving, window, half_close).await;
     let (answers, _open): (Vec<_>, Vec<_>) = pulls.into_iter().unzip();
     let mut ends: FuturesUnordered<_> = answers
@@ -227,8 +227,7 @@ async fn an_idle_connection_is_closed_and_its_client_goes_on() {
     let store = Store::builder()
         .idle_timeout(Duration::from_millis(50))
         .build();
-    let serving = store.listen("127.0.0.1:0").await.unwrap();
-    let client = soon(Client::connect(serving.url())).await.unwrap();
+    let (serving, client) = serve(&store).await;
     let pushed = soon(client.push(record(1))).await.unwrap();
     let socket = TcpStream::connect(serving.address()).await.unwrap();
     let (idle, connection) = h2::client::handshake(socket).await.unwrap();
@@ -240,15 +239,15 @@ async fn an_idle_connection_is_closed_and_its_client_goes_on() {
 #[tokio::test]
 async fn connections_beyond_those_allowed_wait() {
     let store = Store::builder().max_connections(2).build();
-    let serving = store.listen("127.0.0.1:0").await.unwrap();
+    let serving = listen(&store).await;
     let served = |mut connection: h2::client::SendRequest<Bytes>| {
-        let lookup = request(&serving, Method::Lookup);
+        let lookup = raw_request(&serving, Method::Lookup);
         let (answer, _) = connection.send_request(lookup, true).unwrap();
         async move { answer.await.map(|answer| (connection, answer.status())) }.boxed()
     };
-    let (first, _) = soon(served(raw(&serving).await)).await.unwrap();
-    let (second, _) = soon(served(raw(&serving).await)).await.unwrap();
-    let mut third = served(raw(&serving).await);
+    let (first, _) = soon(served(raw_connection(&serving).await)).await.unwrap();
+    let (second, _) = soon(served(raw_connection(&serving).await)).await.unwrap();
+    let mut third = served(raw_connection(&serving).await);
     let (_second, _) = soon(served(second)).await.unwrap();
     assert!((&mut third).now_or_never().is_none());
     drop(first);

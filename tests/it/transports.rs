@@ -3,7 +3,7 @@
 //! bounded time, and no calls are opened in vain without a wait. There is no network here, only a
 //! service that does what the case says, under a paused clock.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::task::{Context, Poll};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::{CircuitBreaker, Code, ErrorKind, Failed, Monitor, Retry};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures::{FutureExt, Stream, StreamExt, stream};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -21,24 +21,30 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 use tonic::body::Body;
 
-use crate::support::{Seen, Text, cases, cid, framed, on_paused_clock, read_all, record};
+use crate::support::clock::{SECOND, on_paused_clock};
+use crate::support::messages::{
+    DELETE, LOOKUP, PULL, PUSH, RecordRef, framed, grpc_response, take_message, trailers,
+};
+use crate::support::properties::cases;
+use crate::support::records::{cid, number_with_cid, record};
+use crate::support::results::{Seen, read_all};
 
 const MOST_ITEMS: usize = 60;
 
-/// What one call comes to.
+/// What the transport and the server do with one call.
 #[derive(Clone, Debug, PartialEq)]
 enum Behaviour {
-    /// Each request is answered after so long, and the call ends OK after the last.
+    /// Each request is answered after this time. The call ends with OK after the last.
     Good(Duration),
-    /// No request is taken, and nothing comes.
+    /// No request is taken, and no answer comes.
     Hung,
-    /// All requests are taken, and nothing comes.
+    /// All requests are taken, and no answer comes.
     Deaf { carries_out: bool },
-    /// As hung for so long, then good.
+    /// Hung for this time, then good.
     Late(Duration),
-    /// It cannot be opened.
+    /// The call cannot be opened.
     Refused,
-    /// So many requests are answered, and then it ends so: at once, or at the next request.
+    /// This many requests are answered. Then the call ends, at once or when the next request comes.
     Ends {
         answers: usize,
         at_next: bool,
@@ -46,16 +52,16 @@ enum Behaviour {
     },
     /// Each request is answered twice.
     Twice,
-    /// One answer comes before there is a request, and then it is good.
+    /// One answer comes before there is a request. After that the call is good.
     Unasked,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 enum End {
-    /// Nothing is taken any more, and nothing comes.
+    /// No more requests are taken, and no more answers come.
     Hung,
     Status(Code),
-    /// The transport breaks it off, maybe after the request that it was at was carried out.
+    /// The transport breaks the call off. The request that it was at may have been carried out.
     Reset {
         carries_out: bool,
     },
@@ -64,11 +70,11 @@ enum End {
 #[derive(Clone, Debug)]
 struct Case {
     items: usize,
-    /// Of the calls in their order.
+    /// What happens to the calls, in their order.
     behaviours: Vec<Behaviour>,
-    /// Whether the last is that of all calls to come. Else they begin again with the first.
+    /// Whether all later calls do as the last one. Else the list begins again.
     last_stays: bool,
-    /// How long the transport takes to open a call, or not to.
+    /// How long the transport takes to open a call, or to fail at that.
     opens_after: Duration,
     /// How many calls may run at once, as HTTP/2 limits its streams: others wait.
     limit: Option<usize>,
@@ -80,11 +86,11 @@ struct Case {
     stall_after: Option<Duration>,
     idle_close: Option<Duration>,
     max_call_age: Option<Duration>,
-    /// After how many faults it opens, and when it is given up.
+    /// After how many faults the breaker opens, and after how long it gives up.
     breaker: Option<(u32, Option<Duration>)>,
     /// How long the input takes for each fifth item, and the consumer for each third result.
     pauses: (Duration, Duration),
-    /// Of what is random in the adapter.
+    /// The seed of what is random in the adapter.
     seed: u64,
 }
 
@@ -95,8 +101,6 @@ struct Tries {
     time: Duration,
     waits: (Duration, Duration),
 }
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// How long the end of the calls may take once all results are there.
 const END: Duration = Duration::from_secs(5);
@@ -323,7 +327,7 @@ impl Case {
         behaviours[place].clone()
     }
 
-    /// Whether what goes wrong does so for a few calls only, and there are tries and time for more.
+    /// Whether only a few calls go wrong, and there are attempts and time for more.
     fn has_to_heal(&self) -> bool {
         let (last, before) = self.behaviours.split_last().unwrap();
         let is_of_moment = |behaviour: &Behaviour| match behaviour {
@@ -398,7 +402,7 @@ impl Case {
     }
 }
 
-/// What the cases are about, and one more that is in none.
+/// The records of the cases, and one more that is in no case.
 struct Known {
     record: Record,
     cid: Cid,
@@ -412,16 +416,6 @@ static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
     });
     known.collect()
 });
-
-static NUMBERS: LazyLock<HashMap<String, usize>> = LazyLock::new(|| {
-    let cids = KNOWN.iter().map(|known| known.cid.to_string());
-    cids.zip(0..).collect()
-});
-
-const PUSH: &str = "/agntcy.dir.store.v1.StoreService/Push";
-const PULL: &str = "/agntcy.dir.store.v1.StoreService/Pull";
-const LOOKUP: &str = "/agntcy.dir.store.v1.StoreService/Lookup";
-const DELETE: &str = "/agntcy.dir.store.v1.StoreService/Delete";
 
 /// The transport and the server behind it.
 #[derive(Clone)]
@@ -440,9 +434,9 @@ struct Inner {
 struct State {
     /// The numbers of the records that are there.
     stored: HashSet<usize>,
-    /// Those that the transport has taken for the method.
+    /// The numbers of those that the transport has taken for the method.
     taken: HashSet<usize>,
-    /// Those whose delete was acknowledged.
+    /// The numbers of those whose delete was acknowledged.
     acknowledged: HashSet<usize>,
     began: Instant,
     calls: u32,
@@ -577,7 +571,7 @@ struct IsReset;
 struct Call {
     server: Server,
     method: &'static str,
-    /// Or only of lookups on the way.
+    /// Whether the call carries the items. Else it looks up what became of them.
     is_of_items: bool,
     requests: Body,
     bytes: BytesMut,
@@ -666,7 +660,7 @@ impl Call {
                 self.send_message(&match self.method {
                     PULL => nobody.record.encode_to_vec(),
                     DELETE => Vec::new(),
-                    _ => text(&nobody.cid),
+                    _ => RecordRef::new(nobody.cid).encode_to_vec(),
                 });
                 self.serve(usize::MAX, Duration::ZERO).await.map(|_| ())
             }
@@ -676,7 +670,7 @@ impl Call {
         }
     }
 
-    /// Answers so many requests, as a good server does. Whether the call goes on.
+    /// Answers this many requests, as a good server does. Returns whether the call goes on.
     async fn serve(&mut self, answers: usize, delay: Duration) -> Result<bool, IsReset> {
         for _ in 0..answers {
             let Some(number) = self.next().await? else {
@@ -705,24 +699,19 @@ impl Call {
             };
             let data = frame.map_err(|_| IsReset)?.into_data();
             self.bytes.extend_from_slice(&data.unwrap());
-            while self.bytes.len() >= 5 {
-                let len = (&self.bytes[1..5]).get_u32() as usize;
-                if self.bytes.len() < 5 + len {
-                    break;
-                }
-                let message = self.bytes.split_to(5 + len).split_off(5);
-                self.take(message.freeze());
+            while let Some((_, message)) = take_message(&mut self.bytes) {
+                self.take(message);
             }
         }
     }
 
-    /// The transport has a request.
+    /// The transport takes a request.
     fn take(&mut self, message: Bytes) {
         let cid = match self.method {
             PUSH => cid(&Record::decode(message).unwrap()).to_string(),
-            _ => Text::decode(message).unwrap().cid,
+            _ => RecordRef::decode(message).unwrap().cid,
         };
-        let number = NUMBERS[&cid];
+        let number = number_with_cid(&cid);
         self.taken.push_back(number);
         let mut state = self.server.state();
         state.progress();
@@ -757,7 +746,7 @@ impl Call {
                 return false;
             }
             PULL => self.send_message(&record.encode_to_vec()),
-            _ => self.send_message(&text(cid)),
+            _ => self.send_message(&RecordRef::new(cid).encode_to_vec()),
         }
         true
     }
@@ -777,29 +766,20 @@ impl Call {
     }
 
     fn end(&mut self, code: Code) {
-        let mut trailers = http::HeaderMap::new();
-        trailers.insert("grpc-status", (code as i32).into());
-        trailers.insert("grpc-message", http::HeaderValue::from_static("fault"));
-        self.send(Ok(Frame::trailers(trailers)));
+        self.send(Ok(Frame::trailers(trailers(code, "fault"))));
     }
 
     /// As on a Go server, the head goes out with what comes first.
     fn send(&mut self, frame: Frames) {
         if let Some(head) = self.head.take() {
-            let response = http::Response::builder().header("content-type", "application/grpc");
             // An error is a client that is gone, here as below.
-            let _ = head.send(response);
+            let _ = head.send(grpc_response());
         }
         let _ = self.frames.send(frame);
     }
 }
 
-fn text(cid: &Cid) -> Vec<u8> {
-    let cid = cid.to_string();
-    Text { cid }.encode_to_vec()
-}
-
-/// Fails where it is polled again and again and no time passes.
+/// Fails if the stream is polled 10,000 times while no time passes.
 struct NoSpin<S> {
     stream: S,
     now: Instant,
@@ -1050,7 +1030,7 @@ fn calm(items: usize, behaviours: Vec<Behaviour>) -> Case {
     }
 }
 
-/// The only call that may run is deaf at the end, so what is asked beside the items has no answer.
+/// The only call that may run takes requests and never answers, so lookups have no answer either.
 #[test]
 fn a_push_whose_items_have_their_results_has_an_end() {
     let ends = Behaviour::Ends {
@@ -1098,7 +1078,7 @@ fn a_closed_call_that_waits_for_its_turn_is_no_fault() {
     look_up(&case);
 }
 
-/// A call is old as soon as it has carried an item, and the server lets one run.
+/// A call is old as soon as it has carried an item, and the server runs one call at a time.
 #[test]
 fn a_call_that_waits_for_its_place_is_not_old() {
     for is_on in [true, false] {

@@ -20,7 +20,7 @@ use serde::de::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::support::cases;
+use crate::support::properties::cases;
 
 #[derive(Debug, PartialEq, Deserialize)]
 struct Fields {
@@ -183,7 +183,7 @@ impl<'de> Deserialize<'de> for First {
     }
 }
 
-/// Keys that text has of numbers, of flags, and of neither.
+/// Keys that read as numbers, as booleans, and as neither.
 fn keys() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => prop::sample::select(vec![
@@ -364,7 +364,7 @@ impl<'de> Deserialize<'de> for ByFloat {
     }
 }
 
-/// Values that some type of the list reads and few values are like.
+/// Values that some type of the list reads, and that random values rarely hit.
 fn samples() -> Vec<Value> {
     vec![
         json!(1),

@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::{Code, ErrorKind, Retry, Status, Verdict};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use h2::Reason;
 use h2::server::SendResponse;
 use prost::Message as _;
-use tokio::net::TcpListener;
 use tonic::transport::Endpoint;
 
-use crate::support::{Text, cid, framed, kinds, record, soon};
+use crate::support::clock::soon;
+use crate::support::messages::{RecordRef, framed, grpc_response, take_message, trailers};
+use crate::support::records::{cids, number_with_cid, record};
+use crate::support::results::kinds;
+use crate::support::sockets::listener;
 
 // ---- a DIR server's answers --------------------------------------------------------------------
 
@@ -26,13 +29,12 @@ mod rows {
     use serde_json::json;
 
     use super::*;
-    use crate::support::{in_a_week, sized};
 
-    fn from(value: serde_json::Value) -> Record {
-        value.try_into().unwrap()
-    }
+    use crate::support::clock::in_a_week;
+    use crate::support::records::{cid, from_json, records, sized};
+    use crate::support::stores::calls_of;
 
-    /// A store whose validator does as a record's name says, and is down while told so.
+    /// A store whose validator does what a record's name says. While `is_down` is set, it fails at each record.
     fn store(is_down: &Arc<AtomicBool>) -> Store {
         let is_down = Arc::clone(is_down);
         Store::builder()
@@ -51,7 +53,7 @@ mod rows {
             .build()
     }
 
-    /// Each bad record stands between two good ones, which must not feel it.
+    /// Each bad record stands between two good ones, which must be stored.
     #[tokio::test(start_paused = true)]
     async fn each_row_of_the_table_has_its_result() {
         let store = store(&Arc::default());
@@ -60,23 +62,23 @@ mod rows {
         let rows = [
             (
                 "fails validation",
-                from(json!({"name": "refuse", "schema_version": "1"})),
+                from_json(json!({"name": "refuse", "schema_version": "1"})),
                 ErrorKind::Rejected,
             ),
             (
                 "fails it at length",
-                from(json!({"name": "refuse at length", "schema_version": "1"})),
+                from_json(json!({"name": "refuse at length", "schema_version": "1"})),
                 ErrorKind::Rejected,
             ),
             (
                 "no schema_version",
-                from(json!({"name": "a"})),
+                from_json(json!({"name": "a"})),
                 ErrorKind::Rejected,
             ),
-            ("empty Struct", from(json!({})), ErrorKind::Rejected),
+            ("empty Struct", from_json(json!({})), ErrorKind::Rejected),
             (
                 "a schema_version that is not served",
-                from(json!({"name": "unserved", "schema_version": "0.3.1"})),
+                from_json(json!({"name": "unserved", "schema_version": "0.3.1"})),
                 ErrorKind::Rejected,
             ),
             ("no data", Record::default(), ErrorKind::Invalid),
@@ -104,7 +106,7 @@ mod rows {
             );
         }
 
-        let named = from(json!({"name": "HTTP 404", "schema_version": "HTTP 404"}));
+        let named = from_json(json!({"name": "HTTP 404", "schema_version": "HTTP 404"}));
         let failed = in_a_week(client.push(named)).await.unwrap_err();
         assert_eq!(
             failed.kind(),
@@ -164,7 +166,7 @@ mod rows {
         let is_down = Arc::new(AtomicBool::new(true));
         let store = store(&is_down);
         let client = store.client();
-        let mut results = stream::iter((0..100).map(record)).push_to(&client);
+        let mut results = records(100).push_to(&client);
         let outage = async {
             tokio::time::sleep(Duration::from_secs(60)).await;
             is_down.store(false, Ordering::Relaxed);
@@ -181,12 +183,7 @@ mod rows {
         assert_eq!(store.len(), 100);
         let calls = store.calls().len();
         assert!(calls < 500, "{calls} calls in a minute of outage");
-        let pushes = store
-            .calls()
-            .iter()
-            .filter(|call| call.method == Method::Push)
-            .count();
-        assert!(pushes > 3);
+        assert!(calls_of(&store, Method::Push).len() > 3);
     }
 }
 
@@ -198,8 +195,8 @@ enum Act {
     Reset(Reason),
     /// Ends the connection at once.
     GoAway(Reason),
-    /// Ends the connection as a server does whose age limit is reached.
-    GoAwayAtLeisure,
+    /// Ends the connection gracefully, as a server does at its age limit.
+    GracefulGoAway,
     /// Drops the connection without a word.
     Drop,
     Page(u16),
@@ -213,8 +210,7 @@ enum Act {
 
 /// A server that does something to the first call and answers all others.
 async fn server(act: Act) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (listener, url) = listener().await;
     let act = Arc::new(Mutex::new(Some(act)));
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
@@ -243,7 +239,7 @@ async fn serve(socket: tokio::net::TcpStream, act: Arc<Mutex<Option<Act>>>) {
                 respond.send_reset(reason);
             }
             Some(Act::GoAway(reason)) => connection.abrupt_shutdown(reason),
-            Some(Act::GoAwayAtLeisure) => {
+            Some(Act::GracefulGoAway) => {
                 connection.graceful_shutdown();
                 tokio::spawn(answer(body, respond));
             }
@@ -259,7 +255,7 @@ async fn serve(socket: tokio::net::TcpStream, act: Arc<Mutex<Option<Act>>>) {
                     .unwrap();
             }
             Some(Act::Status(code, len)) => {
-                let head = grpc()
+                let head = grpc_response()
                     .header("grpc-status", (code as i32).to_string())
                     .header("grpc-message", "x".repeat(len))
                     .body(())
@@ -270,10 +266,10 @@ async fn serve(socket: tokio::net::TcpStream, act: Arc<Mutex<Option<Act>>>) {
                 let details = [("grpc-status", "14"), ("grpc-status-details-bin", "?!")];
                 let [(status, code), (name, value)] = details;
                 if in_headers {
-                    let head = grpc().header(status, code).header(name, value);
+                    let head = grpc_response().header(status, code).header(name, value);
                     respond.send_response(head.body(()).unwrap(), true).unwrap();
                 } else {
-                    let head = grpc().body(()).unwrap();
+                    let head = grpc_response().body(()).unwrap();
                     let mut answers = respond.send_response(head, false).unwrap();
                     let mut trailers = http::HeaderMap::new();
                     trailers.insert(status, code.parse().unwrap());
@@ -283,13 +279,13 @@ async fn serve(socket: tokio::net::TcpStream, act: Arc<Mutex<Option<Act>>>) {
             }
             Some(Act::NoTrailers) => {
                 let mut answers = respond
-                    .send_response(grpc().body(()).unwrap(), false)
+                    .send_response(grpc_response().body(()).unwrap(), false)
                     .unwrap();
                 answers.send_data(Bytes::new(), true).unwrap();
             }
             Some(Act::Garbage) => {
                 let mut answers = respond
-                    .send_response(grpc().body(()).unwrap(), false)
+                    .send_response(grpc_response().body(()).unwrap(), false)
                     .unwrap();
                 answers
                     .send_data(Bytes::from_static(b"<html>what?"), true)
@@ -299,37 +295,24 @@ async fn serve(socket: tokio::net::TcpStream, act: Arc<Mutex<Option<Act>>>) {
     }
 }
 
-fn grpc() -> http::response::Builder {
-    http::Response::builder().header("content-type", "application/grpc")
-}
-
 /// Answers refs with their records, like a good server.
 async fn answer(mut body: h2::RecvStream, mut respond: SendResponse<Bytes>) {
     let mut answers = respond
-        .send_response(grpc().body(()).unwrap(), false)
+        .send_response(grpc_response().body(()).unwrap(), false)
         .unwrap();
     let mut received = BytesMut::new();
     while let Some(Ok(data)) = body.data().await {
         let _ = body.flow_control().release_capacity(data.len());
         received.extend_from_slice(&data);
-        while received.len() >= 5 {
-            let len = (&received[1..5]).get_u32() as usize;
-            if received.len() < 5 + len {
-                break;
-            }
-            let asked = Text::decode(&received.split_to(5 + len)[5..]).unwrap();
-            let asked = (0..10)
-                .map(record)
-                .find(|r| cid(r).to_string() == asked.cid)
-                .unwrap();
+        while let Some((_, message)) = take_message(&mut received) {
+            let asked = RecordRef::decode(message).unwrap();
+            let record = record(number_with_cid(&asked.cid));
             answers
-                .send_data(framed(&asked.encode_to_vec()), false)
+                .send_data(framed(&record.encode_to_vec()), false)
                 .unwrap();
         }
     }
-    let mut trailers = http::HeaderMap::new();
-    trailers.insert("grpc-status", 0.into());
-    let _ = answers.send_trailers(trailers);
+    let _ = answers.send_trailers(trailers(Code::Ok, ""));
 }
 
 /// Pulls three records. Returns what became of each, and what was judged.
@@ -343,15 +326,14 @@ async fn pull(client: &Client) -> (Vec<Option<ErrorKind>>, Vec<(Code, Verdict)>)
             seen.lock().unwrap().push((status.code(), verdict));
             verdict
         });
-    let refs = stream::iter((0..3).map(|number| cid(&record(number))));
-    let results = refs.pull_from_with(client, &Options::new().retry(retry));
+    let results = cids(3).pull_from_with(client, &Options::new().retry(retry));
     let results: Vec<_> = soon(results.collect()).await;
     let judged = judged.lock().unwrap().clone();
     (kinds(&results), judged)
 }
 
 #[tokio::test]
-async fn what_the_transport_shows_is_of_the_moment_whatever_its_code() {
+async fn a_failure_of_the_transport_is_transient_whatever_its_code() {
     let acts = [
         Act::Reset(Reason::INTERNAL_ERROR),
         Act::Reset(Reason::REFUSED_STREAM),
@@ -384,8 +366,8 @@ async fn what_the_transport_shows_is_of_the_moment_whatever_its_code() {
 }
 
 #[tokio::test]
-async fn a_connection_that_ends_at_leisure_is_no_fault_of_its_calls() {
-    let client = soon(Client::connect(server(Act::GoAwayAtLeisure).await))
+async fn a_graceful_goaway_is_no_fault_of_its_calls() {
+    let client = soon(Client::connect(server(Act::GracefulGoAway).await))
         .await
         .unwrap();
     let (kinds, judged) = pull(&client).await;
@@ -403,7 +385,7 @@ async fn a_connection_that_ends_at_leisure_is_no_fault_of_its_calls() {
 }
 
 #[tokio::test]
-async fn an_answer_that_cannot_be_read_is_its_records() {
+async fn an_answer_that_cannot_be_read_fails_only_its_record() {
     let client = soon(Client::connect(server(Act::Garbage).await))
         .await
         .unwrap();
@@ -413,7 +395,7 @@ async fn an_answer_that_cannot_be_read_is_its_records() {
 }
 
 #[tokio::test]
-async fn who_is_turned_away_is_told_for_all() {
+async fn a_caller_that_is_refused_is_told_so_for_each_item() {
     for (act, kind) in [
         (Act::Page(401), ErrorKind::Denied),
         (Act::Page(403), ErrorKind::Denied),
@@ -430,7 +412,7 @@ async fn who_is_turned_away_is_told_for_all() {
 
 /// All validation errors of a record come in one message.
 #[tokio::test]
-async fn a_status_of_100_kb_is_its_records_with_our_settings_and_a_fault_without() {
+async fn a_status_of_100_kb_fails_only_its_record_with_our_settings_and_is_a_fault_without() {
     let act = Act::Status(Code::InvalidArgument, 100_000);
     let client = soon(Client::connect(server(act).await)).await.unwrap();
     let (kinds, judged) = pull(&client).await;
@@ -452,7 +434,7 @@ async fn a_status_of_100_kb_is_its_records_with_our_settings_and_a_fault_without
     assert!(!judged.is_empty());
 }
 
-/// A status that a layer around the channel makes is that layer's word, however it is wrapped.
+/// A layer around the channel can make a status of its own. Its code counts even if another error wraps it.
 #[test]
 fn a_wrapped_status_is_judged_by_its_code() {
     #[derive(Debug)]

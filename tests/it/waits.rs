@@ -11,22 +11,16 @@ use futures::{Stream, StreamExt, stream};
 use tokio::time::{Instant, advance};
 use tonic::Code;
 
-use crate::support::{
-    PeerCall, cid, framed, in_a_week, kinds, next, poll, record, scripted, sized, window,
-};
-
-const SECOND: Duration = Duration::from_secs(1);
-
-fn calls(calls: usize) -> Options {
-    Options::new().calls(calls)
-}
-
-fn records(count: usize) -> impl Stream<Item = Record> + Unpin {
-    stream::iter((0..count).map(record))
-}
+use crate::support::clock::{SECOND, in_a_week};
+use crate::support::messages::framed;
+use crate::support::peer::{PeerCall, scripted};
+use crate::support::polling::{assert_ended, assert_pending, next, poll};
+use crate::support::records::{cid, cids, record, records, sized};
+use crate::support::results::kinds;
+use crate::support::stores::{calls_of, slow_down, store_with};
 
 /// Lets time pass second by second, and takes the results that come.
-async fn pass<S: Stream + Unpin>(results: &mut S, seconds: u32) -> Vec<S::Item> {
+async fn results_in_seconds<S: Stream + Unpin>(results: &mut S, seconds: u32) -> Vec<S::Item> {
     let mut seen = Vec::new();
     for _ in 0..seconds {
         while let Poll::Ready(Some(result)) = poll(results) {
@@ -46,20 +40,20 @@ async fn a_closed_call_that_has_carried_nothing_is_not_awaited_for_ever() {
     let (records, input) = mpsc::unbounded();
     let mut results = input.push_to_with(&client, &options);
     records.unbounded_send(record(0)).unwrap();
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let _never_read = peer.call();
-    let failed = pass(&mut results, 40).await;
+    let failed = results_in_seconds(&mut results, 40).await;
     assert_eq!(kinds(&failed), [Some(ErrorKind::NotSent)]);
     // The call is idle for a minute, is closed, and has a minute to end. Then another takes over.
-    pass(&mut results, 130).await;
+    results_in_seconds(&mut results, 130).await;
     for number in 1..20 {
         records.unbounded_send(record(number)).unwrap();
-        pass(&mut results, 1).await;
+        results_in_seconds(&mut results, 1).await;
         let mut call = peer.call();
         assert_eq!(call.store_all(), 1);
         assert_eq!(next(&mut results).unwrap().index, number as u64);
         call.end(Code::Ok, "");
-        pass(&mut results, 1).await;
+        results_in_seconds(&mut results, 1).await;
     }
 }
 
@@ -67,8 +61,11 @@ async fn a_closed_call_that_has_carried_nothing_is_not_awaited_for_ever() {
 #[tokio::test(start_paused = true)]
 async fn progress_begins_with_the_first_item_of_a_call() {
     let store = Store::builder().max_calls(1).build();
-    store.inject(Fault::delay(Duration::from_millis(100)).times(u64::MAX));
-    let options = calls(2).max_call_age(Some(100 * SECOND)).window(64);
+    slow_down(&store, Duration::from_millis(100));
+    let options = Options::new()
+        .calls(2)
+        .max_call_age(Some(100 * SECOND))
+        .window(64);
     let results = records(2_500).push_to_with(&store.client(), &options);
     let summary = in_a_week(results.finish()).await;
     assert_eq!(summary.stats.succeeded, 2_500, "{summary}");
@@ -78,7 +75,7 @@ async fn progress_begins_with_the_first_item_of_a_call() {
 }
 
 /// A push whose only record so far is answered, its input, and its call.
-fn answered_once(
+fn push_with_one_answer(
     options: &Options,
 ) -> (
     Adapter<mpsc::UnboundedReceiver<Record>, impl Stream<Item = PushResult>>,
@@ -89,7 +86,7 @@ fn answered_once(
     let (records, input) = mpsc::unbounded();
     let mut results = input.push_to_with(&client, options);
     records.unbounded_send(record(0)).unwrap();
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     call.store_all();
     assert!(next(&mut results).is_ok());
@@ -99,13 +96,13 @@ fn answered_once(
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_was_quiet_closes_its_call_and_does_not_reset_it() {
     let options = Options::new().stall_after(Some(10 * SECOND));
-    let (mut results, records, mut call) = answered_once(&options);
-    assert!(pass(&mut results, 20).await.is_empty());
+    let (mut results, records, mut call) = push_with_one_answer(&options);
+    assert!(results_in_seconds(&mut results, 20).await.is_empty());
     drop(records);
-    assert!(pass(&mut results, 4).await.is_empty());
+    assert!(results_in_seconds(&mut results, 4).await.is_empty());
     assert!(call.is_half_closed(), "it has four seconds to end by now");
     call.end(Code::Ok, "");
-    assert!(matches!(poll(&mut results), Poll::Ready(None)));
+    assert_ended(&mut results);
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,24 +111,23 @@ async fn a_quiet_call_that_grows_old_is_closed_and_not_reset() {
         .stall_after(Some(10 * SECOND))
         .idle_close(None)
         .max_call_age(Some(60 * SECOND));
-    let (mut results, _records, mut call) = answered_once(&options);
+    let (mut results, _records, mut call) = push_with_one_answer(&options);
     while !call.is_half_closed() {
         assert!(!call.is_reset());
-        assert!(pass(&mut results, 1).await.is_empty());
+        assert!(results_in_seconds(&mut results, 1).await.is_empty());
     }
-    pass(&mut results, 8).await;
+    results_in_seconds(&mut results, 8).await;
     assert!(call.is_half_closed(), "it has ten seconds to end");
     call.end(Code::Ok, "");
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     assert_eq!(results.stats().faults, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_acknowledgement_before_the_end_of_a_delete_is_none() {
+async fn an_acknowledgement_before_the_end_of_a_delete_does_not_count() {
     let (client, peer) = scripted();
-    let refs = stream::iter((0..1_000).map(|number| cid(&record(number))));
-    let mut results = refs.delete_from_with(&client, &window(1_000));
-    assert!(poll(&mut results).is_pending());
+    let mut results = cids(1_000).delete_from_with(&client, &Options::new().window(1_000));
+    assert_pending(&mut results);
     let mut call = peer.call();
     let carried = call.refs().len();
     assert!((1..1_000).contains(&carried), "{carried}");
@@ -170,12 +166,8 @@ async fn an_acknowledgement_before_the_end_of_a_delete_is_none() {
 
 #[tokio::test(start_paused = true)]
 async fn a_delete_of_a_server_that_is_slow_is_halved_until_it_is_in_time() {
-    let store = Store::new();
-    for number in 0..1_024 {
-        store.insert(record(number)).unwrap();
-    }
-    store.inject(Fault::delay(Duration::from_millis(70)).times(u64::MAX));
-    let refs: Vec<_> = (0..1_024).map(|number| cid(&record(number))).collect();
+    let (store, refs) = store_with(1_024);
+    slow_down(&store, Duration::from_millis(70));
     let results = stream::iter(refs).delete_from(&store.client());
     let summary = in_a_week(results.finish()).await;
     assert_eq!(summary.stats.succeeded, 1_024, "{summary}");
@@ -187,7 +179,9 @@ async fn a_delete_of_a_server_that_is_slow_is_halved_until_it_is_in_time() {
 async fn what_has_no_time_is_not_sent() {
     for lanes in [1, 4] {
         let store = Store::new();
-        let options = calls(lanes).retry(Retry::new().timeout(Duration::ZERO));
+        let options = Options::new()
+            .calls(lanes)
+            .retry(Retry::new().timeout(Duration::ZERO));
         let results = records(5_000).push_to_with(&store.client(), &options);
         let summary = in_a_week(results.finish()).await;
         assert_eq!(summary.stats.failed_as(ErrorKind::NotSent), 5_000);
@@ -202,7 +196,10 @@ async fn calls_that_may_not_live_make_progress_all_the_same() {
         for (idle, age) in [(true, false), (false, true), (true, true)] {
             let zero = |is_zero: bool| is_zero.then_some(Duration::ZERO);
             let store = Store::new();
-            let options = calls(lanes).idle_close(zero(idle)).max_call_age(zero(age));
+            let options = Options::new()
+                .calls(lanes)
+                .idle_close(zero(idle))
+                .max_call_age(zero(age));
             let input = stream::iter(0..200).then(async |number| {
                 if number % 10 == 0 {
                     tokio::time::sleep(SECOND).await;
@@ -228,7 +225,10 @@ fn a_call_that_may_never_make_progress_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn out_of_order_a_call_that_is_always_ready_leaves_the_others_their_turn() {
     let (client, peer) = scripted();
-    let options = calls(2).unordered(true).in_flight(400, usize::MAX);
+    let options = Options::new()
+        .calls(2)
+        .unordered(true)
+        .in_flight(400, usize::MAX);
     let (items, input) = mpsc::unbounded();
     let mut results = input.push_to_with(&client, &options);
     for number in 0..400 {
@@ -236,7 +236,7 @@ async fn out_of_order_a_call_that_is_always_ready_leaves_the_others_their_turn()
     }
     let mut open = Vec::new();
     for _ in 0..100 {
-        assert!(poll(&mut results).is_pending());
+        assert_pending(&mut results);
         open.extend(peer.try_call());
         for call in &mut open {
             call.chunks();
@@ -266,15 +266,14 @@ async fn out_of_order_a_call_that_is_always_ready_leaves_the_others_their_turn()
 /// A closed call of a method with nothing to do ends like any other.
 #[tokio::test(start_paused = true)]
 async fn a_pull_over_lanes_resets_nothing_at_its_end() {
-    let store = Store::new();
-    let refs: Vec<_> = (0..50).map(|n| store.insert(record(n)).unwrap()).collect();
+    let (store, refs) = store_with(50);
     for lanes in [2, 8, 64] {
-        let results = stream::iter(refs.clone()).pull_from_with(&store.client(), &calls(lanes));
+        let results = stream::iter(refs.clone())
+            .pull_from_with(&store.client(), &Options::new().calls(lanes));
         let summary = in_a_week(results.finish()).await;
         assert_eq!(summary.stats.succeeded, 50);
     }
-    let calls = store.calls();
-    let pulls = calls.iter().filter(|call| call.method == Method::Pull);
+    let pulls = calls_of(&store, Method::Pull).into_iter();
     let cancelled = pulls.filter(|call| call.end == Some(End::Cancelled));
     assert_eq!(cancelled.count(), 0);
 }
@@ -286,13 +285,13 @@ async fn bytes_that_go_out_are_progress() {
     let options = Options::new().stall_after(Some(2 * SECOND));
     let long = sized(3_900_000);
     let mut results = stream::iter([long.clone()]).push_to_with(&client, &options);
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     let mut pieces = Vec::new();
     while pieces.iter().sum::<usize>() < 3_900_000 {
         pieces.push(call.read_chunk());
         for _ in 0..3 {
-            assert!(poll(&mut results).is_pending());
+            assert_pending(&mut results);
             advance(Duration::from_millis(500)).await;
         }
     }
@@ -312,7 +311,7 @@ async fn bytes_that_come_in_are_progress_as_long_as_they_come() {
     let refs = [long.clone(), record(1)].map(|record| cid(&record));
     let input = stream::iter(refs).chain(stream::pending());
     let mut results = input.pull_from_with(&client, &options);
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     call.refs();
     let mut answer = framed(&prost::Message::encode_to_vec(&long));
@@ -320,7 +319,7 @@ async fn bytes_that_come_in_are_progress_as_long_as_they_come() {
         let piece = answer.split_to(answer.len().min(10_000));
         call.answer_bytes(piece);
         if !answer.is_empty() {
-            assert!(poll(&mut results).is_pending());
+            assert_pending(&mut results);
             advance(Duration::from_millis(1_500)).await;
         }
     }
@@ -329,10 +328,10 @@ async fn bytes_that_come_in_are_progress_as_long_as_they_come() {
     let answer = framed(&prost::Message::encode_to_vec(&record(1)));
     call.answer_bytes(answer.slice(..10));
     for _ in 0..3 {
-        assert!(poll(&mut results).is_pending());
+        assert_pending(&mut results);
         advance(SECOND).await;
     }
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     assert_eq!(results.stats().faults, 1);
     assert!(call.is_reset());
 }
@@ -366,16 +365,16 @@ fn an_adapter_outside_of_a_runtime_says_so() {
     let _ = poll(&mut results);
 }
 
-/// Counts the calls that break, in a minute, where each push breaks its call and lookups are answered.
+/// How many calls a push makes in a minute when each breaks with this fault, and whether the circuit is open then.
+/// Lookups are answered.
 async fn calls_in_a_minute(fault: Fault, already_sent: usize) -> (usize, bool) {
     let store = Store::new();
     store.inject(fault.on(Method::Push).times(u64::MAX));
     let results = records(already_sent).push_to(&store.client());
     let monitor = results.monitor();
     let _ = tokio::time::timeout(60 * SECOND, results.finish()).await;
-    let calls = store.calls().into_iter();
-    let pushes = calls.filter(|call| call.method == Method::Push);
-    (pushes.count(), monitor.stats().circuit_open)
+    let pushes = calls_of(&store, Method::Push).len();
+    (pushes, monitor.stats().circuit_open)
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,90 +5,23 @@ use std::task::Poll;
 
 use agntcy_dir_stream::prelude::*;
 use bytes::Bytes;
-use futures::future::{Either, select};
-use futures::{FutureExt, StreamExt, pin_mut, stream};
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use futures::{FutureExt, StreamExt, stream};
+use h2::Reason;
+use prost::Message as _;
+use tonic::Code;
 
-use crate::support::{cid, framed, record, sized, soon};
-
-/// A call as HTTP/2 delivers it, before any gRPC server would read it.
-pub(crate) struct RawCall {
-    pub(crate) body: RecvStream,
-    respond: SendResponse<Bytes>,
-}
-
-/// How a server sees the request side of a call end.
-#[derive(Debug, PartialEq)]
-pub(crate) enum End {
-    EndStream,
-    Reset(Reason),
-}
-
-impl RawCall {
-    /// Reads the request side to its end; gives the peer room to send unless `stuck`.
-    pub(crate) async fn end(&mut self, stuck: bool) -> End {
-        loop {
-            match soon(self.body.data()).await {
-                None => return End::EndStream,
-                Some(Ok(data)) if stuck => drop(data),
-                Some(Ok(data)) => self
-                    .body
-                    .flow_control()
-                    .release_capacity(data.len())
-                    .unwrap(),
-                Some(Err(error)) => return End::Reset(error.reason().expect("a reset")),
-            }
-        }
-    }
-}
-
-/// What HTTP/2 lets a client send ahead, in bytes, where nothing else is agreed.
-pub(crate) const WINDOW: usize = 65_535;
-
-/// An HTTP/2 server that hands its streams to the test.
-pub(crate) async fn raw_server() -> (Client, mpsc::UnboundedReceiver<RawCall>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (calls, received) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        let (socket, _) = listener.accept().await.unwrap();
-        let mut connection = h2::server::handshake(socket).await.unwrap();
-        while let Some(Ok((request, respond))) = connection.accept().await {
-            let body = request.into_body();
-            let _ = calls.send(RawCall { body, respond });
-        }
-    });
-    let client = Client::connect(format!("http://{address}")).await.unwrap();
-    (client, received)
-}
+use crate::support::clock::runtime;
+use crate::support::http2::{RequestEnd, WINDOW, raw_server};
+use crate::support::messages::{RecordRef, framed, grpc_response, trailers};
+use crate::support::polling::{counted, poll_until};
+use crate::support::records::{cid, record, records, sized};
 
 fn response() -> http::Response<()> {
-    http::Response::builder()
-        .header("content-type", "application/grpc")
-        .body(())
-        .unwrap()
+    grpc_response().body(()).unwrap()
 }
 
 fn ref_to(cid: Cid) -> Bytes {
-    let cid = cid.to_string();
-    framed(&prost::Message::encode_to_vec(&crate::support::Text {
-        cid,
-    }))
-}
-
-/// Polls `results` until `until` is ready. No result is expected before.
-pub(crate) async fn drive<S: futures::Stream + Unpin, T>(
-    results: &mut S,
-    until: impl Future<Output = T>,
-) -> T {
-    pin_mut!(until);
-    match soon(select(results.next(), until)).await {
-        Either::Left((result, _)) => panic!("a result came early: {}", result.is_some()),
-        Either::Right((value, _)) => value,
-    }
+    framed(&RecordRef::new(cid).encode_to_vec())
 }
 
 #[tokio::test]
@@ -96,13 +29,13 @@ async fn a_drop_while_the_call_opens_is_a_reset() {
     let (client, mut calls) = raw_server().await;
     let input = stream::iter([record(1)]).chain(stream::pending());
     let mut results = Box::pin(input.push_to(&client));
-    let mut call = drive(&mut results, calls.recv()).await.unwrap();
-    drive(&mut results, call.body.data())
+    let mut call = poll_until(&mut results, calls.recv()).await.unwrap();
+    poll_until(&mut results, call.body.data())
         .await
         .unwrap()
         .unwrap();
     drop(results);
-    assert_eq!(call.end(false).await, End::Reset(Reason::CANCEL));
+    assert_eq!(call.end(false).await, RequestEnd::Reset(Reason::CANCEL));
 }
 
 #[tokio::test]
@@ -110,15 +43,15 @@ async fn a_drop_while_the_call_is_open_is_a_reset() {
     let (client, mut calls) = raw_server().await;
     let input = stream::iter([record(1)]).chain(stream::pending());
     let mut results = Box::pin(input.push_to(&client));
-    let mut call = drive(&mut results, calls.recv()).await.unwrap();
+    let mut call = poll_until(&mut results, calls.recv()).await.unwrap();
     let mut answers = call.respond.send_response(response(), false).unwrap();
     answers.send_data(ref_to(cid(&record(1))), false).unwrap();
     results.next().await.unwrap().unwrap();
     drop(results);
-    assert_eq!(call.end(false).await, End::Reset(Reason::CANCEL));
+    assert_eq!(call.end(false).await, RequestEnd::Reset(Reason::CANCEL));
 }
 
-/// The server reads nothing, so the transport holds requests back, and sits on them.
+/// The server reads nothing, so the transport holds requests back.
 #[tokio::test]
 async fn a_drop_with_a_full_flow_control_window_is_a_reset() {
     for headers in [false, true] {
@@ -127,7 +60,7 @@ async fn a_drop_with_a_full_flow_control_window_is_a_reset() {
         let all = usize::MAX;
         let options = Options::new().in_flight(all, all);
         let mut results = Box::pin(input.push_to_with(&client, &options));
-        let mut call = drive(&mut results, calls.recv()).await.unwrap();
+        let mut call = poll_until(&mut results, calls.recv()).await.unwrap();
         let mut answers = None;
         if headers {
             let mut open = call.respond.send_response(response(), false).unwrap();
@@ -138,7 +71,7 @@ async fn a_drop_with_a_full_flow_control_window_is_a_reset() {
         // All that fits into the window has come.
         let mut received = 0;
         while received < WINDOW {
-            received += drive(&mut results, call.body.data())
+            received += poll_until(&mut results, call.body.data())
                 .await
                 .unwrap()
                 .unwrap()
@@ -147,24 +80,24 @@ async fn a_drop_with_a_full_flow_control_window_is_a_reset() {
         drop(results);
         assert_eq!(
             call.end(true).await,
-            End::Reset(Reason::CANCEL),
+            RequestEnd::Reset(Reason::CANCEL),
             "headers: {headers}"
         );
         drop(answers);
     }
 }
 
-/// A record that is longer than a window leaves in pieces: the transport waits with one in hand.
+/// A record that is longer than the flow-control window leaves in pieces. The transport waits with one of them.
 #[tokio::test]
 async fn a_drop_in_the_middle_of_a_long_record_is_a_reset() {
     for stuck in [true, false] {
         let (client, mut calls) = raw_server().await;
         let input = stream::iter([sized(3_900_000)]).chain(stream::pending());
         let mut results = Box::pin(input.push_to(&client));
-        let mut call = drive(&mut results, calls.recv()).await.unwrap();
+        let mut call = poll_until(&mut results, calls.recv()).await.unwrap();
         let mut received = 0;
         while received < WINDOW {
-            let data = drive(&mut results, call.body.data())
+            let data = poll_until(&mut results, call.body.data())
                 .await
                 .unwrap()
                 .unwrap();
@@ -174,7 +107,11 @@ async fn a_drop_in_the_middle_of_a_long_record_is_a_reset() {
         if !stuck {
             call.body.flow_control().release_capacity(received).unwrap();
         }
-        assert_eq!(call.end(stuck).await, End::Reset(Reason::CANCEL), "{stuck}");
+        assert_eq!(
+            call.end(stuck).await,
+            RequestEnd::Reset(Reason::CANCEL),
+            "{stuck}"
+        );
     }
 }
 
@@ -183,8 +120,11 @@ async fn a_drop_of_a_half_closed_call_is_a_reset() {
     for headers in [false, true] {
         let (client, mut calls) = raw_server().await;
         let mut results = Box::pin(stream::iter([record(1), record(2)]).push_to(&client));
-        let mut call = drive(&mut results, calls.recv()).await.unwrap();
-        assert_eq!(drive(&mut results, call.end(false)).await, End::EndStream);
+        let mut call = poll_until(&mut results, calls.recv()).await.unwrap();
+        assert_eq!(
+            poll_until(&mut results, call.end(false)).await,
+            RequestEnd::EndStream
+        );
         let mut answers = None;
         if headers {
             let mut open = call.respond.send_response(response(), false).unwrap();
@@ -201,7 +141,7 @@ async fn a_drop_of_a_half_closed_call_is_a_reset() {
     }
 }
 
-/// A delete is done when its requests have ended, so an end that is not meant would be the worst.
+/// A server carries deletes out when the requests end. If a drop looked like an end, records would be lost.
 #[tokio::test]
 async fn a_dropped_delete_is_a_reset() {
     let (client, mut calls) = raw_server().await;
@@ -209,21 +149,19 @@ async fn a_dropped_delete_is_a_reset() {
     // More refs than flow control lets through, so that the segment is not sent.
     let options = Options::new().window(2 * WINDOW / 64);
     let mut results = Box::pin(refs.delete_from_with(&client, &options));
-    let mut call = drive(&mut results, calls.recv()).await.unwrap();
-    drive(&mut results, call.body.data())
+    let mut call = poll_until(&mut results, calls.recv()).await.unwrap();
+    poll_until(&mut results, call.body.data())
         .await
         .unwrap()
         .unwrap();
     drop(results);
-    assert_eq!(call.end(true).await, End::Reset(Reason::CANCEL));
+    assert_eq!(call.end(true).await, RequestEnd::Reset(Reason::CANCEL));
 }
 
 #[tokio::test]
 async fn a_finished_stream_never_resets() {
     let (client, mut calls) = raw_server().await;
-    let results = stream::iter((0..100).map(record))
-        .push_to(&client)
-        .collect::<Vec<_>>();
+    let results = records(100).push_to(&client).collect::<Vec<_>>();
     let server = async {
         let mut call = calls.recv().await.unwrap();
         let mut answers = call.respond.send_response(response(), false).unwrap();
@@ -233,17 +171,15 @@ async fn a_finished_stream_never_resets() {
                 .unwrap();
         }
         let end = call.end(false).await;
-        let mut trailers = http::HeaderMap::new();
-        trailers.insert("grpc-status", 0.into());
-        answers.send_trailers(trailers).unwrap();
+        answers.send_trailers(trailers(Code::Ok, "")).unwrap();
         (end, answers)
     };
     let (results, (end, mut answers)) = futures::join!(results, server);
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 100);
-    assert_eq!(end, End::EndStream);
+    assert_eq!(end, RequestEnd::EndStream);
     // A reset would have come before the answer to a ping that is sent now; a second call does.
     let mut second = Box::pin(stream::iter([record(1)]).push_to(&client));
-    let call = drive(&mut second, calls.recv()).await.unwrap();
+    let call = poll_until(&mut second, calls.recv()).await.unwrap();
     assert!(
         std::future::poll_fn(|cx| Poll::Ready(answers.poll_reset(cx)))
             .await
@@ -258,19 +194,13 @@ async fn a_finished_stream_never_resets() {
 
 #[test]
 fn a_drop_needs_no_runtime() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let taken = Cell::new(0);
-    let input = stream::repeat_with(|| {
-        taken.set(taken.get() + 1);
-        record(1)
-    });
+    let input = counted(&taken);
     let (client, mut results) = runtime.block_on(async {
         let (client, mut calls) = raw_server().await;
         let mut results = Box::pin(input.push_to(&client));
-        drive(&mut results, calls.recv()).await.unwrap();
+        poll_until(&mut results, calls.recv()).await.unwrap();
         (client, results)
     });
     assert!(results.next().now_or_never().is_none());

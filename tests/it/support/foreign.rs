@@ -1,6 +1,6 @@
-//! A client that knows gRPC and the messages, and nothing of this crate.
+//! A gRPC client that is made with tonic alone, and uses nothing of this crate but its record type.
 
-use agntcy_dir_stream::server::Method;
+use agntcy_dir_stream::server::{Method, Serving, Store};
 use agntcy_dir_stream::{Code, Record, Status};
 use futures::{Stream, stream};
 use prost::Message;
@@ -8,13 +8,15 @@ use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
-use crate::support::{Text, soon};
+use super::clock::soon;
+use super::messages::RecordRef;
+use super::stores::listen;
 
-pub(crate) struct Foreign {
+pub(crate) struct ForeignClient {
     pub(crate) channel: Channel,
 }
 
-impl Foreign {
+impl ForeignClient {
     pub(crate) async fn connect(url: &str) -> Self {
         let endpoint = Endpoint::from_shared(url.to_owned()).unwrap();
         // Validation errors are long.
@@ -22,6 +24,12 @@ impl Foreign {
         Self {
             channel: endpoint.connect().await.unwrap(),
         }
+    }
+
+    /// A client of a store that it has served over TCP.
+    pub(crate) async fn of(store: &Store) -> (Self, Serving) {
+        let serving = listen(store).await;
+        (Self::connect(&serving.url()).await, serving)
     }
 
     pub(crate) async fn open<Q, A>(
@@ -72,8 +80,9 @@ impl Foreign {
         soon(call).await
     }
 
+    /// How many answers a push of these records has, and how it ended.
     pub(crate) async fn push(&self, records: Vec<Record>) -> (usize, Result<(), Status>) {
-        let (answers, end) = self.call::<_, Text>(Method::Push, records).await;
+        let (answers, end) = self.call::<_, RecordRef>(Method::Push, records).await;
         (answers.len(), end)
     }
 
@@ -84,13 +93,12 @@ impl Foreign {
         method: Method,
         cids: &[&str],
     ) -> (Vec<A>, Result<(), Status>) {
-        let text = |cid: &&str| Text {
-            cid: (*cid).to_owned(),
-        };
-        self.call(method, cids.iter().map(text).collect()).await
+        let refs = cids.iter().map(RecordRef::new);
+        self.call(method, refs.collect()).await
     }
 }
 
+/// The call must have ended with this code, and with these words in the message.
 #[track_caller]
 pub(crate) fn assert_status(what: &str, end: Result<(), Status>, code: Code, words: &str) {
     let status = end.expect_err(what);

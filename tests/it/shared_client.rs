@@ -1,7 +1,6 @@
 //! Adapters of one client side by side: what one of them sees of a server the others know, and none
 //! keeps the others from their turn.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
@@ -13,17 +12,11 @@ use futures::{StreamExt as _, stream};
 use proptest::prelude::*;
 use tokio::time::{Instant, advance};
 
-use crate::support::{cases, cid, in_a_week, on_paused_clock, poll, record, window};
-
-/// A store that fails at these records each time, in words that tell nothing.
-fn store(bad: impl IntoIterator<Item = usize>) -> Store {
-    let bad: HashSet<Cid> = bad.into_iter().map(|number| cid(&record(number))).collect();
-    let judge = move |record: &Record| match bad.contains(&cid(record)) {
-        true => Validation::Fail("something went wrong".to_owned()),
-        false => Validation::Pass,
-    };
-    Store::builder().validate(judge).build()
-}
+use crate::support::clock::{in_a_week, on_paused_clock};
+use crate::support::polling::assert_pending;
+use crate::support::properties::cases;
+use crate::support::records::{cid, record, records};
+use crate::support::stores::{VAGUE_WORDS, store_that_fails_at};
 
 async fn kind_of_push(client: &Client, number: usize) -> Option<ErrorKind> {
     let result = in_a_week(client.push(record(number))).await;
@@ -33,7 +26,7 @@ async fn kind_of_push(client: &Client, number: usize) -> Option<ErrorKind> {
 #[test]
 fn bad_records_that_are_polled_first_do_not_keep_a_good_one_waiting() {
     on_paused_clock(async {
-        let client = store(0..3).client();
+        let client = store_that_fails_at(0..3).client();
         let start = Instant::now();
         let bad = join_all((0..3).map(|number| Box::pin(client.push(record(number)))));
         let good = Box::pin(client.push(record(3)));
@@ -53,7 +46,7 @@ fn bad_records_that_are_polled_first_do_not_keep_a_good_one_waiting() {
 #[test]
 fn a_single_bad_record_takes_no_time_where_others_have_succeeded() {
     on_paused_clock(async {
-        let client = store([1, 2]).client();
+        let client = store_that_fails_at([1, 2]).client();
         assert_eq!(kind_of_push(&client, 0).await, None);
         let start = Instant::now();
         assert_eq!(
@@ -76,7 +69,7 @@ fn a_single_bad_record_takes_no_time_where_others_have_succeeded() {
 fn single_pushes_side_by_side_are_not_filled_up_with_bad_ones() {
     on_paused_clock(async {
         let (client, start) = (
-            store((0..40).filter(|n| n % 2 == 1)).client(),
+            store_that_fails_at((0..40).filter(|n| n % 2 == 1)).client(),
             Instant::now(),
         );
         let pushes = stream::iter(0..40).map(|number| kind_of_push(&client, number));
@@ -93,7 +86,7 @@ fn single_pushes_side_by_side_are_not_filled_up_with_bad_ones() {
 #[test]
 fn what_the_client_has_deleted_is_not_pushed_again_to_tell_an_outage() {
     on_paused_clock(async {
-        let store = store([1]);
+        let store = store_that_fails_at([1]);
         let client = store.client();
         let good = client.push(record(0)).await.unwrap().cid;
         client.delete(good).await.unwrap();
@@ -108,7 +101,7 @@ fn what_the_client_has_deleted_is_not_pushed_again_to_tell_an_outage() {
 #[test]
 fn what_others_have_deleted_is_not_pushed_again_to_tell_an_outage() {
     on_paused_clock(async {
-        let store = store([1]);
+        let store = store_that_fails_at([1]);
         let client = store.client();
         let good = client.push(record(0)).await.unwrap().cid;
         store.client().delete(good).await.unwrap();
@@ -124,7 +117,7 @@ fn what_others_have_deleted_is_not_pushed_again_to_tell_an_outage() {
 #[test]
 fn a_delete_waits_for_what_is_being_pushed_again() {
     on_paused_clock(async {
-        let store = store([1]);
+        let store = store_that_fails_at([1]);
         let client = store.client();
         let good = client.push(record(0)).await.unwrap().cid;
         let slow = Fault::delay(Duration::from_millis(500)).on(Method::Push);
@@ -141,7 +134,7 @@ fn a_delete_waits_for_what_is_being_pushed_again() {
 #[test]
 fn a_delete_does_not_wait_for_ever_for_an_adapter_that_nobody_polls() {
     on_paused_clock(async {
-        let store = store([1]);
+        let store = store_that_fails_at([1]);
         let client = store.client();
         let good = client.push(record(0)).await.unwrap().cid;
         let slow = Fault::delay(Duration::from_secs(30)).on(Method::Push);
@@ -165,20 +158,20 @@ fn a_delete_does_not_wait_for_ever_for_an_adapter_that_nobody_polls() {
     });
 }
 
-/// Reads change nothing, so that deletes have nothing to do with them.
+/// A pull changes nothing, so it does not have to wait for deletes.
 #[test]
 fn a_delete_that_rests_keeps_no_pull_from_telling_an_outage() {
     on_paused_clock(async {
-        let store = store([]);
+        let store = store_that_fails_at([]);
         let client = store.client();
         let cids = [0, 1].map(|number| store.insert(record(number)).unwrap());
-        let fault = Fault::status(Status::internal("something went wrong")).on(Method::Pull);
+        let fault = Fault::status(Status::internal(VAGUE_WORDS)).on(Method::Pull);
         store.inject(fault.of(cids[1]).times(u64::MAX));
         let other = [cid(&record(2))];
         let mut deletes = stream::iter(other)
             .chain(stream::pending())
             .delete_from(&client);
-        assert!(poll(&mut deletes).is_pending());
+        assert_pending(&mut deletes);
         assert!(client.pull(cids[0]).await.is_ok());
         let start = Instant::now();
         let failed = in_a_week(client.pull(cids[1])).await.unwrap_err();
@@ -188,13 +181,14 @@ fn a_delete_that_rests_keeps_no_pull_from_telling_an_outage() {
     });
 }
 
-/// However long it takes, as long as nothing else ends it.
+/// The record that has succeeded fails now as well. So this is an outage, and the other record is tried until
+/// it is over.
 #[test]
 fn a_record_alone_outlives_an_outage_that_another_shows() {
     on_paused_clock(async {
         let start = Instant::now();
         let judge = move |_: &Record| match start.elapsed().as_secs() {
-            1..200 => Validation::Fail("something went wrong".to_owned()),
+            1..200 => Validation::Fail(VAGUE_WORDS.to_owned()),
             _ => Validation::Pass,
         };
         let client = Store::builder().validate(judge).build().client();
@@ -205,17 +199,18 @@ fn a_record_alone_outlives_an_outage_that_another_shows() {
     });
 }
 
-/// Its deletes are not polled on, so that nothing may be pushed again.
+/// A delete is open, and nobody polls it. Until it is done no record may be pushed again, so nothing tells an
+/// outage from a bad record.
 #[test]
 fn a_delete_that_rests_leaves_a_bad_record_its_two_minutes() {
     on_paused_clock(async {
-        let client = store([1]).client();
+        let client = store_that_fails_at([1]).client();
         assert_eq!(kind_of_push(&client, 0).await, None);
         let other = [cid(&record(2))];
         let mut deletes = stream::iter(other)
             .chain(stream::pending())
             .delete_from(&client);
-        assert!(poll(&mut deletes).is_pending());
+        assert_pending(&mut deletes);
         let start = Instant::now();
         assert_eq!(
             kind_of_push(&client, 1).await,
@@ -232,12 +227,11 @@ fn deletes_are_not_overtaken_by_what_is_pushed_again() {
     for seed in 0..10 {
         on_paused_clock(async {
             fastrand::seed(seed);
-            let store = store((0..300).filter(|number| number % 3 == 1));
+            let store = store_that_fails_at((0..300).filter(|number| number % 3 == 1));
             let client = store.client();
             let (pushed, to_delete) = mpsc::unbounded();
-            let records = stream::iter((0..300).map(record));
-            let push = records
-                .push_to_with(&client, &window(16))
+            let push = records(300)
+                .push_to_with(&client, &Options::new().window(16))
                 .for_each(async |result| {
                     if let Ok(result) = result {
                         pushed.unbounded_send(result.cid).unwrap();
@@ -255,13 +249,14 @@ fn deletes_are_not_overtaken_by_what_is_pushed_again() {
     }
 }
 
-/// Those that are stored are found by lookups, and tell as much as those that are not.
+/// In the second run the good records are stored already. Lookups find them, which shows as well that the
+/// server works.
 #[test]
 fn bad_records_take_no_time_where_all_others_are_stored() {
     for (count, window) in [(2, 16), (50, 16), (300, 16), (300, 1024)] {
         on_paused_clock(async {
-            let store = store((0..count).filter(|number| number % 7 == 1));
-            let records = || stream::iter((0..count).map(record));
+            let store = store_that_fails_at((0..count).filter(|number| number % 7 == 1));
+            let records = || records(count);
             let options = Options::new().window(window);
             for run in ["first", "second"] {
                 let start = Instant::now();
@@ -277,14 +272,13 @@ fn bad_records_take_no_time_where_all_others_are_stored() {
     }
 }
 
-/// Nothing tells that from an outage until one of those behind is tried.
+/// A window of bad records looks like an outage until a record behind it is tried.
 #[test]
 fn good_records_behind_a_window_of_bad_ones_are_found() {
     for bad in [20, 70] {
         on_paused_clock(async {
-            let store = store(0..bad);
-            let push =
-                stream::iter((0..200).map(record)).push_to_with(&store.client(), &window(16));
+            let store = store_that_fails_at(0..bad);
+            let push = records(200).push_to_with(&store.client(), &Options::new().window(16));
             let start = Instant::now();
             let summary = in_a_week(push.finish()).await;
             assert_eq!(store.len(), 200 - bad);
@@ -300,8 +294,8 @@ fn good_records_behind_a_window_of_bad_ones_are_found() {
 #[test]
 fn where_all_records_are_bad_each_gets_its_own_error() {
     on_paused_clock(async {
-        let store = store(0..200);
-        let push = stream::iter((0..200).map(record)).push_to_with(&store.client(), &window(150));
+        let store = store_that_fails_at(0..200);
+        let push = records(200).push_to_with(&store.client(), &Options::new().window(150));
         let summary = in_a_week(push.finish()).await;
         assert_eq!(summary.stats.failed_as(ErrorKind::ServerFailed), 200);
     });
@@ -310,7 +304,7 @@ fn where_all_records_are_bad_each_gets_its_own_error() {
 proptest! {
     #![proptest_config(cases(60))]
 
-    /// Each adapter has some of the records, the bad ones first where that is worst.
+    /// Each adapter has some of the records. If they are sorted, the bad ones come first, which is the worst order.
     #[test]
     fn adapters_side_by_side_learn_from_each_other(
         mut adapters in prop::collection::vec(prop::collection::vec(any::<bool>(), 1..20), 2..6),
@@ -338,8 +332,8 @@ proptest! {
         on_paused_clock(async {
             fastrand::seed(seed);
             let bad = all.iter().filter(|(_, is_bad)| *is_bad);
-            let client = store(bad.map(|(number, _)| *number)).client();
-            let options = crate::support::window(items);
+            let client = store_that_fails_at(bad.map(|(number, _)| *number)).client();
+            let options = Options::new().window(items);
             let start = Instant::now();
             let pushes = adapters.iter().map(|adapter| {
                 let records = stream::iter(adapter.iter().map(|(number, is_bad)| (record(*number), *is_bad)));

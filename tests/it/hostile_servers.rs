@@ -1,5 +1,5 @@
-//! Servers that mean harm, or have lost their mind: what they can cost is bounded in polls, bytes
-//! and calls, and each item has its result in the time that the options give.
+//! Servers that mean harm or are broken: what they can cost is bounded in polls, bytes and calls, and each
+//! item has its result in the time that the options give.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,9 +17,13 @@ use prost::Message as _;
 use tokio::time::Instant;
 use tonic::body::Body;
 
-use crate::support::{Text, cid, framed, in_a_week, next, poll, record, scripted};
+use crate::support::clock::in_a_week;
+use crate::support::messages::{RecordMeta, RecordRef, framed, grpc_response};
+use crate::support::peer::scripted;
+use crate::support::polling::{assert_pending, next, poll};
+use crate::support::records::{cid, cids, record, records};
 
-/// What it answers to each call, at once, whatever it is asked; and how many calls there were.
+/// A server that answers each call at once with what `answer` gives. It counts the calls.
 #[derive(Clone)]
 struct Server<F> {
     answer: F,
@@ -53,41 +57,46 @@ where
     }
 }
 
-fn grpc() -> http::response::Builder {
-    http::Response::builder().header("content-type", "application/grpc")
-}
-
 /// A body of these messages, each in a frame of its own.
 fn body(messages: impl Stream<Item = Bytes> + Send + 'static) -> Body {
     let frames = messages.map(|message| Ok::<_, std::io::Error>(Frame::data(framed(&message))));
     Body::new(StreamBody::new(frames))
 }
 
-fn refs(count: usize) -> impl Stream<Item = Cid> + Unpin {
-    stream::iter((0..count).map(|number| cid(&record(number))))
+/// A stream that may be polled fewer than 100,000 times: more polls are a spin.
+struct PollLimit<S> {
+    stream: S,
+    polls: usize,
 }
 
-/// Counts how often a stream is polled, and fails when that is too often to be anything but a spin.
-struct Counted<S>(S, usize);
+impl<S> PollLimit<S> {
+    fn new(stream: S) -> Self {
+        Self { stream, polls: 0 }
+    }
+}
 
-impl<S: Stream + Unpin> Stream for Counted<S> {
+impl<S: Stream + Unpin> Stream for PollLimit<S> {
     type Item = S::Item;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
-        self.1 += 1;
-        assert!(self.1 < 100_000, "it is polled without end");
-        self.0.poll_next_unpin(cx)
+        self.polls += 1;
+        assert!(self.polls < 100_000, "it is polled without end");
+        self.stream.poll_next_unpin(cx)
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_delete_that_is_answered_without_end_has_an_end() {
-    let server = Server::new(|_| grpc().body(body(stream::repeat(Bytes::new()))).unwrap());
+    let server = Server::new(|_| {
+        grpc_response()
+            .body(body(stream::repeat(Bytes::new())))
+            .unwrap()
+    });
     let calls = Arc::clone(&server.calls);
     let options = Options::new().retry(Retry::new().timeout(Duration::from_secs(12)));
     let start = Instant::now();
-    let results = refs(50).delete_from_with(&Client::from_service(server), &options);
-    let results: Vec<_> = in_a_week(Counted(results, 0).collect::<Vec<_>>()).await;
+    let results = cids(50).delete_from_with(&Client::from_service(server), &options);
+    let results: Vec<_> = in_a_week(PollLimit::new(results).collect::<Vec<_>>()).await;
     assert_eq!(results.len(), 50);
     assert!(results.iter().all(Result::is_err));
     assert!(
@@ -102,17 +111,15 @@ async fn a_delete_that_is_answered_without_end_has_an_end() {
 #[tokio::test(start_paused = true)]
 async fn answers_that_nobody_asked_for_are_no_progress() {
     let server = Server::new(|_| {
-        let answer = Text {
-            cid: cid(&record(0)).to_string(),
-        };
+        let answer = RecordRef::new(cid(&record(0)));
         let answer = Bytes::from(answer.encode_to_vec());
-        grpc().body(body(stream::repeat(answer))).unwrap()
+        grpc_response().body(body(stream::repeat(answer))).unwrap()
     });
     let calls = Arc::clone(&server.calls);
     let options = Options::new().retry(Retry::new().timeout(Duration::from_secs(12)));
     let start = Instant::now();
-    let results = refs(5).lookup_in_with(&Client::from_service(server), &options);
-    let results: Vec<_> = in_a_week(Counted(results, 0).collect::<Vec<_>>()).await;
+    let results = cids(5).lookup_in_with(&Client::from_service(server), &options);
+    let results: Vec<_> = in_a_week(PollLimit::new(results).collect::<Vec<_>>()).await;
     assert_eq!(results.len(), 5);
     assert!(
         start.elapsed() <= Duration::from_secs(13),
@@ -126,7 +133,7 @@ async fn answers_that_nobody_asked_for_are_no_progress() {
 #[tokio::test(start_paused = true)]
 async fn a_server_that_wants_to_be_asked_again_at_once_is_asked_with_waits() {
     let server = Server::new(|_| {
-        grpc()
+        grpc_response()
             .header("grpc-status", "14")
             .header("grpc-message", "again")
             .header("grpc-retry-pushback-ms", "0")
@@ -136,9 +143,8 @@ async fn a_server_that_wants_to_be_asked_again_at_once_is_asked_with_waits() {
     let calls = Arc::clone(&server.calls);
     let options = Options::new().retry(Retry::new().timeout(Duration::from_secs(12)));
     let start = Instant::now();
-    let results =
-        stream::iter((0..5).map(record)).push_to_with(&Client::from_service(server), &options);
-    let results: Vec<_> = in_a_week(Counted(results, 0).collect::<Vec<_>>()).await;
+    let results = records(5).push_to_with(&Client::from_service(server), &options);
+    let results: Vec<_> = in_a_week(PollLimit::new(results).collect::<Vec<_>>()).await;
     for result in results {
         let failed = result.unwrap_err();
         assert_eq!((failed.kind(), failed.attempts), (ErrorKind::NotSent, 0));
@@ -162,12 +168,14 @@ async fn time_passes_though_the_server_always_has_something_to_say() {
             let head: &'static [u8] = if number == 0 { &[0, 0, 1, 0, 0] } else { b"x" };
             Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(head)))
         });
-        grpc().body(Body::new(StreamBody::new(bytes))).unwrap()
+        grpc_response()
+            .body(Body::new(StreamBody::new(bytes)))
+            .unwrap()
     });
     let options = Options::new().retry(Retry::new().timeout(Duration::from_secs(15)));
-    let results = refs(3).pull_from_with(&Client::from_service(server), &options);
+    let results = cids(3).pull_from_with(&Client::from_service(server), &options);
     let start = Instant::now();
-    let results: Vec<_> = in_a_week(Counted(results, 0).collect::<Vec<_>>()).await;
+    let results: Vec<_> = in_a_week(PollLimit::new(results).collect::<Vec<_>>()).await;
     assert_eq!(results.len(), 3);
     assert!(results.iter().all(Result::is_err));
     assert!(
@@ -177,39 +185,22 @@ async fn time_passes_though_the_server_always_has_something_to_say() {
     );
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
-struct Described {
-    #[prost(string, tag = "1")]
-    cid: String,
-    #[prost(btree_map = "string, string", tag = "2")]
-    annotations: std::collections::BTreeMap<String, String>,
-}
-
-/// Of so many annotations, some bytes each.
-fn described(number: usize, annotations: usize) -> Described {
-    let annotation = |number: usize| (format!("{number:06}"), String::new());
-    Described {
-        cid: cid(&record(number)).to_string(),
-        annotations: (0..annotations).map(annotation).collect(),
-    }
-}
-
 #[tokio::test(start_paused = true)]
-async fn metadata_that_are_too_long_are_their_own_items_error() {
+async fn an_answer_with_too_long_metadata_fails_its_item_alone() {
     let (client, peer) = scripted();
-    let mut results = refs(3).lookup_in(&client);
-    assert!(poll(&mut results).is_pending());
+    let mut results = cids(3).lookup_in(&client);
+    assert_pending(&mut results);
     let mut call = peer.call();
     assert_eq!(call.refs().len(), 3);
-    call.answer(&described(0, 10));
-    call.answer(&described(1, 300_000));
+    call.answer(&RecordMeta::with_annotations(cid(&record(0)), 10));
+    call.answer(&RecordMeta::with_annotations(cid(&record(1)), 300_000));
     assert_eq!(next(&mut results).unwrap().annotations.len(), 10);
     let failed = next(&mut results).unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::Mismatch, "{failed}");
-    assert!(poll(&mut results).is_pending());
+    assert_pending(&mut results);
     let mut call = peer.call();
     assert_eq!(call.refs().len(), 1);
-    call.answer(&described(2, 10));
+    call.answer(&RecordMeta::with_annotations(cid(&record(2)), 10));
     assert!(next(&mut results).is_ok());
 }
 
@@ -219,13 +210,13 @@ async fn long_metadata_are_asked_for_as_far_as_there_is_room() {
     let (client, peer) = scripted();
     let bytes = 1 << 20;
     let options = Options::new().window_bytes(bytes);
-    let mut results = refs(30).lookup_in_with(&client, &options);
-    assert!(poll(&mut results).is_pending());
+    let mut results = cids(30).lookup_in_with(&client, &options);
+    assert_pending(&mut results);
     let mut call = peer.call();
     let (mut asked, mut answered, mut seen) = (call.refs().len(), 0, 0);
     assert_eq!(asked, 30, "nothing is known of their length");
     // All but the first are lost, so that now something is.
-    call.answer(&described(0, 20_000));
+    call.answer(&RecordMeta::with_annotations(cid(&record(0)), 20_000));
     assert_eq!(next(&mut results).unwrap().annotations.len(), 20_000);
     call.end(tonic::Code::Unavailable, "");
     seen += 1;
@@ -248,7 +239,10 @@ async fn long_metadata_are_asked_for_as_far_as_there_is_room() {
         asked += call.refs().len();
         assert!(asked - seen <= 5, "{asked} were asked for, {seen} had");
         if answered < asked {
-            call.answer(&described(answered, 20_000));
+            call.answer(&RecordMeta::with_annotations(
+                cid(&record(answered)),
+                20_000,
+            ));
             answered += 1;
         }
     }

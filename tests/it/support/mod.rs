@@ -1,0 +1,15 @@
+//! What the tests share, one idea a file.
+
+pub(crate) mod clock;
+#[cfg(feature = "server")]
+pub(crate) mod foreign;
+pub(crate) mod http2;
+pub(crate) mod messages;
+pub(crate) mod peer;
+pub(crate) mod polling;
+pub(crate) mod properties;
+pub(crate) mod records;
+pub(crate) mod results;
+pub(crate) mod sockets;
+#[cfg(feature = "server")]
+pub(crate) mod stores;

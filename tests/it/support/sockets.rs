@@ -1,0 +1,23 @@
+//! Sockets on this machine.
+
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use tokio::net::TcpListener;
+
+/// A listener at a free port, and its URL.
+pub(crate) async fn listener() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("its address"));
+    (listener, url)
+}
+
+/// An address below the ports that the system gives to outgoing connections: nobody takes it while its server
+/// is away.
+pub(crate) fn free_address() -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed))
+        .take(1_000)
+        .map(|port| format!("127.0.0.1:{port}"))
+        .find(|address| std::net::TcpListener::bind(address).is_ok())
+        .expect("a free port")
+}
