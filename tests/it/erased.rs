@@ -7,7 +7,7 @@ use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::Store;
 use futures::stream::{self, BoxStream, FusedStream, Stream, StreamExt};
 
-use crate::support::record;
+use crate::support::records::record;
 
 /// What a pipeline keeps in a struct.
 struct Import<'a> {
