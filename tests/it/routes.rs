@@ -9,7 +9,6 @@ use prost_types::Struct;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
-use crate::support::clock::runtime;
 use crate::support::properties::cases;
 use crate::support::records::nested;
 use crate::support::results::invalid;
@@ -281,7 +280,10 @@ fn typed() -> impl Strategy<Value = Typed> {
 fn pulled(record: &Record) -> Record {
     let store = agntcy_dir_stream::server::Store::new();
     let cid = store.insert(record.clone()).unwrap();
-    runtime().block_on(store.client().pull(cid)).unwrap().record
+    crate::support::clock::runtime()
+        .block_on(store.client().pull(cid))
+        .unwrap()
+        .record
 }
 
 /// The record of `text` by each lenient way to read it, with the name of the way.
