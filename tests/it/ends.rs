@@ -15,11 +15,11 @@ use proptest::prelude::*;
 use tokio::time::advance;
 use tonic::Code;
 
-use crate::support::clock::{SECOND, on_paused_clock, soon};
+use crate::support::clock::{SECOND, on_paused_clock};
 use crate::support::peer::{PeerCall, scripted};
 use crate::support::polling::{assert_ended, assert_pending, next, poll};
 use crate::support::properties::cases;
-use crate::support::records::{cid, nameless, number_with_cid, record, records};
+use crate::support::records::{cid, number_with_cid, record, records};
 
 fn indexes<I, T>(leftovers: &[Leftover<I, T>]) -> Vec<u64> {
     leftovers.iter().map(|leftover| leftover.index).collect()
@@ -31,6 +31,9 @@ fn indexes<I, T>(leftovers: &[Leftover<I, T>]) -> Vec<u64> {
 #[tokio::test]
 async fn finish_runs_to_the_end_and_says_what_it_came_to() {
     use agntcy_dir_stream::server::Store;
+
+    use crate::support::clock::soon;
+    use crate::support::records::nameless;
 
     let store = Store::new();
     let client = store.client();

@@ -13,7 +13,6 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json, value::RawValue};
 
-use crate::support::clock::runtime;
 use crate::support::properties::cases;
 use crate::support::records::nested;
 use crate::support::results::invalid;
@@ -285,7 +284,10 @@ fn typed() -> impl Strategy<Value = Typed> {
 fn pulled(record: &Record) -> Record {
     let store = agntcy_dir_stream::server::Store::new();
     let cid = store.insert(record.clone()).unwrap();
-    runtime().block_on(store.client().pull(cid)).unwrap().record
+    crate::support::clock::runtime()
+        .block_on(store.client().pull(cid))
+        .unwrap()
+        .record
 }
 
 /// The record of `text` by each lenient way to read it, with the name of the way.

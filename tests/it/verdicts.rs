@@ -7,7 +7,7 @@ use std::time::Duration;
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::{Code, ErrorKind, Retry, Status, Verdict};
 use bytes::{Bytes, BytesMut};
-use futures::{StreamExt, stream};
+use futures::StreamExt;
 use h2::Reason;
 use h2::server::SendResponse;
 use prost::Message as _;
@@ -26,6 +26,7 @@ mod rows {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use agntcy_dir_stream::server::{AlreadyStored, Fault, Method, Store, Validation};
+    use futures::stream;
     use serde_json::json;
 
     use super::*;

@@ -13,10 +13,10 @@ use futures::{StreamExt, stream};
 use tokio::time::{Instant, advance};
 use tonic::Code;
 
-use crate::support::clock::{SECOND, in_a_week, soon};
+use crate::support::clock::{SECOND, soon};
 use crate::support::peer::{PeerCall, next_call, scripted};
 use crate::support::polling::{assert_pending, next, poll};
-use crate::support::records::{cid, cids, record, records, sized};
+use crate::support::records::{cid, cids, record, sized};
 
 #[tokio::test(start_paused = true)]
 async fn a_call_without_progress_is_dropped_and_another_goes_on() {
@@ -212,6 +212,9 @@ async fn what_is_not_sent_was_not_taken_even_while_a_call_is_dropped() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_call_is_closed_and_not_reset() {
     use agntcy_dir_stream::server::{End, Store};
+
+    use crate::support::clock::in_a_week;
+    use crate::support::records::records;
 
     let store = Store::new();
     let paced = records(3).then(async |record| {
