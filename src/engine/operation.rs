@@ -18,7 +18,7 @@ pub(crate) trait Operation {
     /// How long an answer is, in bytes, as long as none has been seen; 0 if none is worth counting in
     /// the window.
     const ANSWER_LEN: usize = 0;
-    /// What a lost answer makes of an item.
+    /// What is done about an item whose answer was lost.
     const LOST_ANSWER: LostAnswer;
 
     /// What the caller puts in.

@@ -126,7 +126,7 @@ impl<'de> Deserialize<'de> for Record {
 }
 
 /// Canonical JSON, as [`Record::to_json`] gives it; of a record that has none, what is wrong with it, in
-/// angle brackets. Characters are as JSON has them: what is escaped in errors is not escaped here.
+/// angle brackets. Control characters are escaped as in JSON, and not as in the errors of this crate.
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.to_json() {

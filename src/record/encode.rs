@@ -63,12 +63,13 @@ impl Encoder {
         }
     }
 
-    /// What was written, if it is whole: a type may go on behind an error, which leaves a message open.
+    /// What was written. An error, if a value inside could not be written and the type around it went on: that leaves
+    /// a message open. (An array whose element is refused at once, as NaN is, has none open, and lacks the element.)
     pub(super) fn into_bytes(self) -> Result<Vec<u8>, PathError> {
         match self.open {
             0 => Ok(self.out),
             _ => Err(PathError::new(
-                "the value has gone on behind an error of what is in it",
+                "a value inside could not be written, and the type around it went on",
             )),
         }
     }

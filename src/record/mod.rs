@@ -145,9 +145,9 @@ impl Record {
 
     /// Writes any type that serializes to an object, straight to wire bytes. The result is what
     /// `serde_json` would make of it, and [`deserialize`](Self::deserialize) gives back what was written:
-    /// an integer that is no 64-bit float is refused. One thing does not come back: what an `untagged` enum or a
-    /// flattened field reads of a number, as from JSON text. An `f32` may be its neighbour there, and `1.0` an
-    /// integer.
+    /// an integer that is no 64-bit float is refused. One exception: an `untagged` enum or
+    /// a flattened field reads a number as from JSON text, so `1.0` may come back as an integer, and an `f32` as
+    /// its neighbour.
     ///
     /// ```
     /// use agntcy_dir_stream::Record;

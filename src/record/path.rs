@@ -99,10 +99,10 @@ impl serde::de::Error for PathError {
     }
 }
 
-/// What a type says, which may repeat all of a text: no more of it than anybody reads.
+/// A type's message, which may repeat a whole text, cut to 2 KiB.
 fn cut(what: &impl Display) -> String {
     let mut cut = Cut::default();
-    // A type whose `Display` fails has said so much.
+    // If its `Display` fails, what it has written is kept.
     let _ = write!(cut, "{what}");
     match cut.more {
         0 => cut.text,

@@ -516,8 +516,8 @@ fn entry(part: &[u8]) -> Result<Entry<'_>> {
 /// [`entry`] in any form.
 fn any_entry(mut part: &[u8]) -> Result<Entry<'_>> {
     let start = part;
-    // The empty key stands in the message, too: the address of a literal "" is mapped to nothing, and to compare
-    // with it takes a hundred times as long where the processor masks what it loads.
+    // An empty key points into the message, and not at a literal "": to compare with the address of a literal is slow
+    // on some processors.
     let mut key = text(&start[..0])?;
     let mut value: Option<Message<'_>> = None;
     while !part.is_empty() {

@@ -966,7 +966,7 @@ fn a_value_that_goes_on_behind_an_error_is_no_record() {
     }
 
     let error = Record::from_serialize(&GoesOn).unwrap_err();
-    assert!(error.to_string().contains("gone on"), "{error}");
+    assert!(error.to_string().contains("went on"), "{error}");
 }
 
 /// Whole numbers beyond 2^53, where the digits of the canonical text are not those of the float.

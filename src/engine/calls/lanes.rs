@@ -69,7 +69,7 @@ where
     }
 
     pub(crate) fn add(&mut self, mut lane: Lane<R, A>) {
-        // The one and only is not compared with others.
+        // Where one lane is wanted, nobody asks whether it was started.
         if !self.limit.is_one() {
             lane.join_others();
             self.is_starting = true;

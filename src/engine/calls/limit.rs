@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use crate::engine::nodes::shortest_wait;
 
-/// It begins with as many as are wanted. When the server refuses one there are no more than run, for a while;
-/// then one more is tried, and so on while none is refused.
+/// An adapter begins with as many calls as are wanted. When the server refuses one, no more are opened than run, for
+/// a while. Then one more is tried, and so on while none is refused.
 #[derive(Debug)]
 pub(super) struct Limit {
     wanted: usize,

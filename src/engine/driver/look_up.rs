@@ -93,7 +93,7 @@ where
         };
         let answered = record_ref::cid_of(&answer.cid).ok();
         let key = keys.pop_front().flatten();
-        if self.window.is_awaited(&lane.flight) && (key.is_none() || key != answered) {
+        if self.window.awaits_item(&lane.flight) && (key.is_none() || key != answered) {
             // Such an answer shows nothing about the item.
             let words = Status::data_loss("the lookup answered with another record");
             let end = lane.abandon(EndedBy::Disorder, words);

@@ -437,7 +437,7 @@ fn result<O: Operation, T>(settled: Out<O, T>) -> Outcome<O, T> {
     }
 }
 
-/// Where a lost write is looked up.
+/// The CID by which a lost write is looked up.
 fn key<O: Operation, T>(operation: &O, entry: &Entry<O, T>) -> Option<Cid> {
     operation.key(&entry.input, entry.checked.as_ref()?)
 }

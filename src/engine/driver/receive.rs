@@ -88,7 +88,7 @@ where
         let node = self.nodes.node(lane.route.node);
         match report {
             None => {
-                self.out_of_step(place, "the server has answered what was not checked");
+                self.out_of_step(place, "the server has answered what was not asked");
                 return false;
             }
             Some(Report::Works(tick)) => {
@@ -111,7 +111,7 @@ where
         if lane.flight.is_awaited() {
             self.call_ended(lane, end);
         } else {
-            let now = Instant::now();
+            let Evidence { now, .. } = self.evidence(lane.route);
             if lane.flight.is_unused() {
                 self.opened_in_vain(now);
             }

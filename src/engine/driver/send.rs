@@ -37,13 +37,9 @@ where
     ) -> Option<(Route, Option<Probe>)> {
         let others_run = self.lanes.iter().any(Lane::was_started);
         let load = |route| load(self, route);
-        match self.nodes.permit(cx, now, others_run, load) {
-            Ok(permit) => Some(permit),
-            Err(opens) => {
-                self.note_gate(opens);
-                None
-            }
-        }
+        let (permit, opens) = self.nodes.permit(cx, now, others_run, load);
+        self.note_gate(opens);
+        permit
     }
 
     /// When a call that is wanted might be opened.
@@ -251,7 +247,7 @@ where
         }
     }
 
-    /// When a call should have been opened by the transport.
+    /// When the transport should have started a call that it has not.
     pub(super) fn late_at(&self) -> Option<Waited> {
         let look_up = self.look_up.as_ref().filter(|_| !self.lanes.is_empty());
         let look_up = look_up.and_then(|look_up| look_up.lane.late_at());

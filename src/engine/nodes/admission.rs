@@ -28,10 +28,10 @@ pub(crate) struct Admission {
     in_a_row: u32,
     /// The worst of them.
     worst: Cause,
-    /// When the server last failed in its own words.
+    /// When the server last said itself that it has failed.
     faulted: Tick,
     backoff: ExponentialBackoff,
-    /// No call is opened before.
+    /// No call is opened before this time.
     hold: Option<Instant>,
     incident: Incident,
     /// How many times in a row the server has failed at an item, and when it first did.
@@ -41,11 +41,11 @@ pub(crate) struct Admission {
 /// What a fault shows about the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Cause {
-    /// Nothing about its work: the call had carried nothing, or was one that looks up.
+    /// Nothing about its work: the call had carried nothing, had answers before it broke, or was one that looks up.
     Line,
     /// It may not work: the call carried items, and has broken without an answer.
     Work,
-    /// It does not work: it said itself that it has failed at an item.
+    /// It does not work: it said itself that it has failed at an item, or does not keep to the protocol.
     Named,
 }
 
@@ -185,7 +185,7 @@ impl Admission {
     }
 
     /// A lookup was answered, which shows that the server can be reached. It shows that the server works only if it
-    /// found what was to be done (`is_done`), and the server has not said itself that it fails.
+    /// found a record whose push was in doubt (`is_done`), and the server has not said itself that it fails.
     pub(crate) fn looked_up(&mut self, is_done: bool) {
         match self.worst {
             Cause::Line => self.note_alive(),

@@ -127,14 +127,14 @@ impl Nodes {
 
     /// Asks for a call: on the least loaded connection of the least loaded node that may have one.
     /// While no other call runs, a node that was set aside comes last: its probe would keep all
-    /// waiting. If none may, the error is when one might, as far as that is known.
+    /// waiting. Also returns when a node that may not have one now might, as far as that is known.
     pub(crate) fn permit(
         &self,
         cx: &Context<'_>,
         now: Instant,
         others_run: bool,
         load: impl Fn(Route) -> Load,
-    ) -> Result<(Route, Option<Probe>), Option<Instant>> {
+    ) -> (Option<(Route, Option<Probe>)>, Option<Instant>) {
         let mut nodes: Vec<(usize, Route)> = Vec::with_capacity(self.nodes.len());
         for node in self.rotation() {
             let connections = 0..self.nodes[node].connections.len();
@@ -151,12 +151,12 @@ impl Nodes {
         let mut opens = None;
         for (_, route) in nodes {
             match self.nodes[route.node].admission.permit(cx, now) {
-                Permit::Granted => return Ok((route, None)),
-                Permit::Probe(probe) => return Ok((route, Some(probe))),
+                Permit::Granted => return (Some((route, None)), opens),
+                Permit::Probe(probe) => return (Some((route, Some(probe))), opens),
                 Permit::Denied(until) => opens = opens.into_iter().chain(until).min(),
             }
         }
-        Err(opens)
+        (None, opens)
     }
 
     fn rotation(&self) -> impl Iterator<Item = usize> {

@@ -16,7 +16,7 @@ impl<E, O> Window<E, O> {
         !self.in_doubt.is_empty()
     }
 
-    /// The next item to be looked up by the call, counted as sent.
+    /// The next item to be looked up by the call, which is `LookedUp` from now on.
     pub(crate) fn look_up_next(&mut self, flight: &mut Flight) -> Option<&E> {
         if flight.is_full() {
             return None;
@@ -151,7 +151,7 @@ impl<E, O> Window<E, O> {
         self.doubt_no_more(behind);
     }
 
-    /// These items are not stored, as far as is known: they are sent again.
+    /// These items need no lookup any more: they are sent.
     fn doubt_no_more(&mut self, items: Vec<(Loss, u64)>) {
         for (_, index) in items {
             if let Some(trouble) = &mut self.live(index).trouble {
@@ -166,7 +166,7 @@ impl<E, O> Window<E, O> {
             .is_some_and(|slot| matches!(slot.state, State::LookedUp))
     }
 
-    /// Has an item looked up whose answer was lost.
+    /// Has an item looked up.
     pub(super) fn doubt(&mut self, index: u64) {
         let loss = self.live(index).lost();
         let loss = loss.expect("an item is in doubt when its answer was lost");

@@ -1,6 +1,6 @@
 //! The window: what was taken from the input and whose result is not yet handed out.
 //!
-//! A plain state machine with no I/O and no clock. The driver tells it what happened, and asks it
+//! A plain state machine with no I/O, and no clock but that of failures. The driver tells it what happened, and asks it
 //! what to send and what to hand out, so every order of events can be tested without a network.
 //!
 //! This file has the way of an item when all goes well. The modules below have what happens to it when something
@@ -100,7 +100,7 @@ pub(crate) enum Report {
     Works(Tick),
     /// It failed at an item. The item may be at fault, so the others can go on at once.
     FailedAtItem,
-    /// It failed at an item that has succeeded before, so the node is at fault.
+    /// It failed at an item that has succeeded before, or at a lookup, so the node is at fault.
     Fails,
     /// The call broke.
     Broke,
@@ -508,7 +508,7 @@ impl<E, O> Window<E, O> {
     }
 
     /// Whether the next answer of a call belongs to an item of the window.
-    pub(crate) fn is_awaited(&mut self, flight: &Flight) -> bool {
+    pub(crate) fn awaits_item(&mut self, flight: &Flight) -> bool {
         let next = flight.next();
         next.is_some_and(|index| self.slot(index).is_some())
     }

@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 /// *candidates*: they are sent again in halves, until the one stands alone.
 #[derive(Debug)]
 pub(super) struct Segments {
-    /// How many items a call may carry. It doubles with each call that succeeds.
+    /// How many items a call may carry. It doubles with each call that succeeds and carried no candidate.
     limit: usize,
     /// More items than that took too long.
     longest: usize,
     /// Refused calls whose item was not found yet, and how many candidates each still has.
     refused: BTreeMap<u64, usize>,
-    /// The candidates, and the call in which each was refused last.
+    /// The items of refused calls that have no result yet, and the call in which each was refused last.
     candidates: BTreeMap<u64, u64>,
 }
 

@@ -23,18 +23,20 @@ pub(super) struct Slot<E, O> {
 /// How far an item is.
 ///
 /// ```text
-///              take             send               answer
-///   (input) ----------> Waiting ------> Sent ----------------> Settled ---> (handed out)
-///                          ^              |                       ^
-///                          |              | a fault, or an        | found, or given up
-///                          |              | answer that is lost   |
-///                          +<-- Resting <-+--> InDoubt --> LookedUp
-///                          +<-- Suspect <-+       ^            |
-///                          |                      +-- fault ---+
-///                          +<---------------- not found -------+
+///   from the input            answered
+///   ------> Waiting --> Sent ----------> Settled --> handed out
+///              ^         |                  ^
+///              |         |                  | found
+///              |         +--> InDoubt --> LookedUp
+///              |         |       ^           |
+///              |         |       +-- fault --+
+///              |         |                   | not found
+///              +---------+-------------------+
+///   to be sent again: as Waiting, after a while (Resting), or behind the others (Suspect)
 /// ```
 ///
-/// From each state but `Settled` an item can be given up: then it is `Settled`, with an error.
+/// An item that is expected to be stored goes from `Waiting` to `InDoubt` before it is sent. From each state but
+/// `Settled` an item can be given up: then it is `Settled`, with an error.
 #[derive(Debug)]
 pub(super) enum State<O> {
     /// To be sent, by this call or the next.
@@ -45,7 +47,7 @@ pub(super) enum State<O> {
     Sent,
     /// To be sent again, but not before this time.
     Resting(Instant),
-    /// Sent, and its answer was lost here: to be looked up before it is sent again.
+    /// To be looked up before it is sent: its answer was lost here, or it is expected to be stored.
     InDoubt(Loss),
     /// Given to the call that looks up, not answered.
     LookedUp,
@@ -66,7 +68,8 @@ pub(super) struct Loss {
 /// What faults have done to an item.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
-    /// How many faults count against it: of those that it was the first victim of.
+    /// How many faults count against it. A broken call counts against the item that the server was at, and not against
+    /// those behind it.
     pub(super) tries: u32,
     /// How many faults met it while it was looked up.
     pub(super) lookups: u32,
@@ -115,7 +118,7 @@ impl<E, O> Slot<E, O> {
         trouble.is_some_and(|trouble| trouble.may_have_landed || trouble.is_in_doubt())
     }
 
-    /// What it is when it is given up.
+    /// The kind of its error when it is given up.
     pub(super) fn kind_of_loss(&self) -> ErrorKind {
         if self.may_have_landed() {
             ErrorKind::OutcomeUnknown

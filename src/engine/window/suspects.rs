@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(super) struct Failure {
     /// When it failed.
     at: Tick,
-    /// When the first of its failures was since another item has succeeded.
+    /// When it first failed after the latest success of another item.
     first: Instant,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Failure {
 pub(super) enum Blame {
     /// Nothing: it may be an outage.
     Open,
-    /// The item is at fault. It was one of its attempts.
+    /// It counts as one of the item's attempts.
     Try,
     /// It has gone on for too long, so it was the last attempt.
     Last,

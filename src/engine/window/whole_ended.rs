@@ -21,7 +21,7 @@ impl<E, O> Window<E, O> {
         let items = &left.items;
         if ended.end.status.is_none() && ended.end.acknowledged {
             if flight.is_unused() {
-                // It was asked for nothing.
+                // The call carried no item.
                 return Report::Quiet;
             }
             let mut suspected = false;
