@@ -9,8 +9,8 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use tonic::Status;
 
-use crate::client::Unreachable;
 use crate::escape::Escaped;
+use crate::unreachable::Unreachable;
 
 type Source = Box<dyn StdError + Send + Sync>;
 

@@ -120,6 +120,7 @@ mod retry;
 pub mod server;
 mod single;
 mod stats;
+mod unreachable;
 mod verdict;
 
 // It holds nothing but text. Its recipes need the embedded store.

@@ -10,8 +10,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::runtime::Handle;
 
 use super::Client;
-use super::connection::{CONNECT_TIMEOUT, Connection, OUTSIDE, Unreachable};
+use super::connection::{CONNECT_TIMEOUT, Connection, OUTSIDE};
 use crate::error::{Error, ErrorKind};
+use crate::unreachable::Unreachable;
 
 /// How long a connection may be silent before TCP asks whether the other side is still there: else
 /// a host that vanished while an answer is awaited would never be missed.

@@ -1,7 +1,5 @@
 //! Connections that are made here: with the first call, and again when they are lost.
 
-use std::error::Error as StdError;
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +18,7 @@ use tonic::codegen::Service;
 
 use super::greeting::{Greeting, NoSettings};
 use super::transport::{BoxError, Opening, Transport};
-use crate::error;
+use crate::unreachable::Unreachable;
 
 /// HTTP/2 connection window in bytes: the largest there is. What is not yet read is bounded by the
 /// stream windows alone, so 511 calls whose consumers have stopped reading leave room for another.
@@ -317,57 +315,6 @@ impl Connection {
         let headers = request.headers_mut();
         headers.insert(http::header::USER_AGENT, USER_AGENT);
         request
-    }
-}
-
-/// Why there is no connection. `Display` says all of it, with the causes, since a status keeps only
-/// the words of the outermost.
-#[derive(Clone, Debug)]
-pub(crate) struct Unreachable {
-    /// All but the cause.
-    pub(super) words: Arc<str>,
-    pub(super) cause: Option<Arc<dyn StdError + Send + Sync>>,
-}
-
-impl Unreachable {
-    fn new(origin: &Uri, why: impl fmt::Display) -> Self {
-        let origin = origin.to_string();
-        let words = format!("cannot connect to {}: {why}", origin.trim_end_matches('/'));
-        Self {
-            words: words.into(),
-            cause: None,
-        }
-    }
-
-    fn because(origin: &Uri, cause: BoxError) -> Self {
-        let origin = origin.to_string();
-        let words = format!("cannot connect to {}", origin.trim_end_matches('/'));
-        Self {
-            words: words.into(),
-            cause: Some(cause.into()),
-        }
-    }
-
-    fn late(origin: &Uri, what: &str, waited: Duration) -> Self {
-        let seconds = (waited.as_secs_f64() * 10.0).round() / 10.0;
-        Self::new(origin, format_args!("{what} within {seconds} s"))
-    }
-}
-
-impl fmt::Display for Unreachable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.words)?;
-        for cause in error::chain(self.source()) {
-            write!(f, ": {cause}")?;
-        }
-        Ok(())
-    }
-}
-
-impl StdError for Unreachable {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        let cause = self.cause.as_deref();
-        cause.map(|cause| cause as &(dyn StdError + 'static))
     }
 }
 

@@ -14,7 +14,7 @@ pub use self::compression::Compression;
 pub(crate) use self::compression::Compressor;
 #[cfg(feature = "server")]
 pub(crate) use self::connection::Connection;
-pub(crate) use self::connection::{Unreachable, Way};
+pub(crate) use self::connection::Way;
 pub(crate) use self::node::{CallRate, Node};
 pub(crate) use self::transport::Transport;
 use crate::breaker::{Breaker, CircuitBreaker};

@@ -100,6 +100,33 @@ fn nodes_know_neither_calls_nor_the_window() {
 }
 
 #[test]
+fn errors_know_no_client() {
+    for folder in ["client", "engine", "server"] {
+        let name = format!("crate::{folder}");
+        let statements = statements(include_str!("../../src/error.rs"));
+        assert!(
+            !statements
+                .iter()
+                .any(|statement| statement.starts_with(&name))
+        );
+    }
+}
+
+#[test]
+fn the_client_knows_of_the_engine_what_adapters_know_of_a_node() {
+    forbid(
+        "client",
+        |statement| {
+            statement.contains("crate::engine") && statement != "crate::engine::Methods;"
+                || ["push", "pull", "lookup", "delete"]
+                    .iter()
+                    .any(|name| statement.starts_with(&format!("crate::{name}::")))
+        },
+        "each operation brings its own method of the client",
+    );
+}
+
+#[test]
 fn the_engine_knows_no_operation() {
     let operations = ["push", "pull", "lookup", "delete"];
     forbid(

@@ -12,11 +12,12 @@ use tonic::Status;
 use super::call::{Call, Event};
 use super::progress::Progress;
 use crate::breaker::Probe;
-use crate::client::{Transport, Unreachable};
+use crate::client::Transport;
 use crate::engine::nodes::{Incident, Moment, Route};
 use crate::engine::waited::Waited;
 use crate::engine::window::flight::{End, EndedBy, Flight};
 use crate::options::Options;
+use crate::unreachable::Unreachable;
 
 /// How long the transport may take to start a call before the call counts as delayed. The server may allow no more
 /// calls than run.

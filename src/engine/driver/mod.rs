@@ -84,7 +84,9 @@ where
             max_attempts: options.retry.attempts_allowed(),
             unordered: options.unordered,
         }),
-        nodes: Nodes::new::<O>(client, options.retry.clone()),
+        nodes: Nodes::new(client, options.retry.clone(), |methods| {
+            &O::method(methods).proof
+        }),
         operation,
         limits: Limits {
             time: options.retry.time_allowed(),

@@ -9,13 +9,13 @@ use tokio::time::Instant;
 use tonic::{Code, ConnectError, Status};
 
 use super::{Driver, Limits};
-use crate::client::Unreachable;
 use crate::engine::calls::Lane;
 use crate::engine::operation::Operation;
 use crate::engine::waited::Waited;
 use crate::engine::window::EndedBy;
 use crate::error::ErrorKind;
 use crate::item::Tagged;
+use crate::unreachable::Unreachable;
 
 /// How long a call may take to end when all items have their results. A call that has ended by itself is not reset.
 const END_TIME: Duration = Duration::from_secs(5);

@@ -19,8 +19,8 @@ pub(crate) use self::admission::{Cause, Incident, shortest_wait};
 pub(crate) use self::apart::{Apart, Deletes};
 pub(crate) use self::canary::{Canary, Moment};
 use self::hints::Pushback;
+use self::proof::Proof;
 pub(crate) use self::proof::{Method, Methods};
-use super::operation::Operation;
 use super::tick::Tick;
 use super::waited::Waited;
 use crate::breaker::{Permit, Probe};
@@ -59,13 +59,18 @@ pub(crate) struct Route {
 pub(crate) type Load = Option<usize>;
 
 impl Nodes {
-    pub(crate) fn new<O: Operation>(client: &Client, retry: Retry) -> Self {
+    /// `proof` is what a node has shown of the method that is called.
+    pub(crate) fn new(
+        client: &Client,
+        retry: Retry,
+        proof: impl Fn(&Methods) -> &Arc<Proof>,
+    ) -> Self {
         let nodes: Vec<Node> = client
             .nodes()
             .iter()
             .map(|node| Node {
                 admission: {
-                    let proof = Arc::clone(&O::method(&node.methods).proof);
+                    let proof = Arc::clone(proof(&node.methods));
                     Admission::new(retry.clone(), node, proof)
                 },
                 connections: node.connections.clone(),

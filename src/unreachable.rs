@@ -1,0 +1,61 @@
+//! The error of connecting.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+
+/// Why there is no connection. `Display` says all of it, with the causes, since a status keeps only
+/// the words of the outermost.
+#[derive(Clone, Debug)]
+pub(crate) struct Unreachable {
+    /// All but the cause.
+    pub(crate) words: Arc<str>,
+    pub(crate) cause: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl Unreachable {
+    pub(crate) fn new(origin: &Uri, why: impl fmt::Display) -> Self {
+        let origin = origin.to_string();
+        let words = format!("cannot connect to {}: {why}", origin.trim_end_matches('/'));
+        Self {
+            words: words.into(),
+            cause: None,
+        }
+    }
+
+    pub(crate) fn because(origin: &Uri, cause: Box<dyn StdError + Send + Sync>) -> Self {
+        let origin = origin.to_string();
+        let words = format!("cannot connect to {}", origin.trim_end_matches('/'));
+        Self {
+            words: words.into(),
+            cause: Some(cause.into()),
+        }
+    }
+
+    pub(crate) fn late(origin: &Uri, what: &str, waited: Duration) -> Self {
+        let seconds = (waited.as_secs_f64() * 10.0).round() / 10.0;
+        Self::new(origin, format_args!("{what} within {seconds} s"))
+    }
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)?;
+        let mut cause = self.source();
+        while let Some(link) = cause {
+            write!(f, ": {link}")?;
+            cause = link.source();
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Unreachable {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        let cause = self.cause.as_deref();
+        cause.map(|cause| cause as &(dyn StdError + 'static))
+    }
+}
