@@ -51,7 +51,7 @@ pub enum ErrorKind {
     /// The server failed at this record, in each try, without saying whose fault it is (gRPC
     /// `Internal`, `Unknown`, `DataLoss`, `AlreadyExists`), while it did its work on others, or for two
     /// minutes where there were none. After a push it was looked up and is not there; with
-    /// [`Retry::off`](crate::Retry::off), or if a judge of your own makes it final, it was not looked
+    /// [`Retry::off`](crate::Retry::off), or if a classification of your own makes it final, it was not looked
     /// up, and may be there already. Of a pull or delete it says nothing about the record.
     ServerFailed,
     /// The server has no record of this CID.

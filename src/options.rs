@@ -166,7 +166,8 @@ impl Options {
     ///
     /// A DIR server tells a connection to go away after 30 minutes, and cuts what still runs on it 5
     /// minutes later. With the default no call is cut, if a window of answers comes in the minute that
-    /// is left and the adapter is polled.
+    /// is left and the adapter is polled. At zero, each call is replaced as soon as it has
+    /// carried an item.
     pub const fn max_call_age(mut self, age: Option<Duration>) -> Self {
         self.max_call_age = age;
         self
@@ -175,7 +176,8 @@ impl Options {
     /// How long a call may have nothing to do before it is closed; the next item opens another.
     /// Default: 1 minute; `None`: for ever. A call that has carried nothing yet has a second at least.
     ///
-    /// Proxies cut calls that are silent for long, 5 minutes in Envoy.
+    /// Proxies cut calls that are silent for long, 5 minutes in Envoy. At zero, a call is closed as soon as it has
+    /// nothing to do.
     pub const fn idle_close(mut self, time: Option<Duration>) -> Self {
         self.idle_close = time;
         self

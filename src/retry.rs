@@ -16,7 +16,7 @@ type Classify = dyn Fn(&Status) -> Verdict + Send + Sync;
 /// What is retried:
 ///
 /// - Items whose call broke before their answer came ([`Verdict::Transient`]), and only those: what
-///   was answered is never sent again. A pull or lookup is asked again, and a delete is sent again. A push
+///   was answered is not sent again, but for the item below that shows whether it is an outage. A pull or lookup is asked again, and a delete is sent again. A push
 ///   is looked up first, by its CID. If it is found, it is a success
 ///   ([`Pushed::already_stored`](crate::Pushed::already_stored)). If not, it is sent again.
 /// - The one item at which the server failed without saying whose fault it is
@@ -37,7 +37,7 @@ type Classify = dyn Fn(&Status) -> Verdict + Send + Sync;
 ///
 /// # Bad item or outage
 ///
-/// - Where the server fails at an item, it may be the item or an outage. Only other items tell. So such a
+/// - Where the server fails at an item, it may be the item or an outage. Only other items show which. So such a
 ///   failure counts against the item only if another one, of the same operation, was sent to that node after
 ///   the item failed before, and has succeeded. The other one may be of any adapter of the client or of its
 ///   clones. In an outage none succeeds, and no item is failed for it. While others succeed, the item's
@@ -116,7 +116,7 @@ impl Retry {
     /// The default of [`timeout`](Self::timeout): 10 minutes.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 
-    /// The defaults: 5 tries, waits from 100 ms to 30 s, 10 minutes a record,
+    /// The defaults: 5 attempts, waits from 100 ms to 30 s, 10 minutes a record,
     /// [`Verdict::of`].
     pub const fn new() -> Self {
         Self {

@@ -52,7 +52,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The default judgement, as in the table above. A judgement of your own can fall back on it:
+    /// The default classification, as in the table above. One of your own can fall back on it:
     ///
     /// ```
     /// use agntcy_dir_stream::{Code, Retry, Status, Verdict};

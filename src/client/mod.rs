@@ -161,7 +161,10 @@ impl Client {
     #[must_use]
     #[track_caller]
     pub fn with_call_rate(self, calls_per_second: u32) -> Self {
-        assert!(calls_per_second > 0, "a client opens calls");
+        assert!(
+            calls_per_second > 0,
+            "a client opens one call a second at least"
+        );
         self.map(|node| Node {
             rate: Some(CallRate::new(calls_per_second)),
             ..node
