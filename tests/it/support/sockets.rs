@@ -1,5 +1,7 @@
 //! Sockets on this machine.
 
+use std::process;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use tokio::net::TcpListener;
@@ -12,9 +14,12 @@ pub(crate) async fn listener() -> (TcpListener, String) {
 }
 
 /// An address below the ports that the system gives to outgoing connections: nobody takes it while its server
-/// is away.
+/// is away. Each process begins elsewhere, so that two runs of the tests side by side do not take each other's.
 pub(crate) fn free_address() -> String {
-    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| {
+        let place = process::id() % 400 * 30;
+        AtomicU16::new(20_000 + u16::try_from(place).expect("below 12,000"))
+    });
     std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed))
         .take(1_000)
         .map(|port| format!("127.0.0.1:{port}"))
