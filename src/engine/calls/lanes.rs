@@ -30,7 +30,7 @@ const IN_A_ROW: u32 = 64;
 
 /// The lane that has the least to do.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Least {
+pub(crate) struct LeastLoaded {
     pub(crate) place: usize,
     pub(crate) load: usize,
     /// What the next after it has to do.
@@ -192,9 +192,9 @@ where
 
     /// The lane to carry the next item; with `unused`, one that has carried nothing. A lane that the transport has not
     /// started is passed over while there are others, since it may have to wait.
-    pub(crate) fn least(&self, unused: bool) -> Option<Least> {
+    pub(crate) fn least_loaded(&self, unused: bool) -> Option<LeastLoaded> {
         let any_started = self.lanes.iter().any(Lane::was_started);
-        let mut least: Option<Least> = None;
+        let mut least: Option<LeastLoaded> = None;
         for (place, lane) in self.lanes.iter().enumerate() {
             if lane.is_finished()
                 || lane.flight.is_full()
@@ -207,7 +207,7 @@ where
             match &mut least {
                 Some(least) if least.load <= load => least.next_load = least.next_load.min(load),
                 _ => {
-                    least = Some(Least {
+                    least = Some(LeastLoaded {
                         place,
                         load,
                         next_load: least.map_or(usize::MAX, |least| least.load),

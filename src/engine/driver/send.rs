@@ -93,11 +93,11 @@ where
                 return;
             }
             let alone = self.window.wants_to_be_alone();
-            let mut least = self.lanes.least(alone);
+            let mut least = self.lanes.least_loaded(alone);
             if may_open && least.is_none_or(|least| least.load > 0) {
                 may_open = self.open_lane(cx, now);
                 if may_open {
-                    least = self.lanes.least(alone);
+                    least = self.lanes.least_loaded(alone);
                 }
             }
             let Some(least) = least else {

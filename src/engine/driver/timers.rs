@@ -74,7 +74,7 @@ where
             let last = self.why_no_answer();
             self.end_calls();
             self.window
-                .give_up_all("the adapter was drained", last.as_ref());
+                .fail_unanswered("the adapter was drained", last.as_ref());
             done = true;
         }
         if self.ends_by(now).is_some_and(|until| until <= now) {

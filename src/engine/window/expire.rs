@@ -43,7 +43,7 @@ impl<E, O> Window<E, O> {
             let next = self.next_index();
             let to = self.taken_at.front().map_or(next, |(to, _)| *to);
             for index in from.max(self.first)..to {
-                self.give_up(
+                self.fail_unanswered_item(
                     index,
                     &format!("no answer in {} s", time.as_secs_f64()),
                     last,
@@ -53,13 +53,13 @@ impl<E, O> Window<E, O> {
     }
 
     /// Gives up all items that have no result. `last` is as in [`expire`](Self::expire).
-    pub(crate) fn give_up_all(&mut self, reason: &str, last: Option<&Arc<Status>>) {
+    pub(crate) fn fail_unanswered(&mut self, reason: &str, last: Option<&Arc<Status>>) {
         for index in self.first..self.next_index() {
-            self.give_up(index, reason, last);
+            self.fail_unanswered_item(index, reason, last);
         }
     }
 
-    fn give_up(&mut self, index: u64, reason: &str, last: Option<&Arc<Status>>) {
+    fn fail_unanswered_item(&mut self, index: u64, reason: &str, last: Option<&Arc<Status>>) {
         let lost = self.rules.lost_answer;
         let Some(slot) = self.slot(index) else {
             return;

@@ -638,7 +638,7 @@ fn behind_a_stored_record_others_are_looked_up_before_they_are_sent() {
     assert_eq!(window.send(), [5]);
     // A guess is no doubt: the call had got to 3, and 5 had not left.
     window.end(Err(Status::internal("already exists")), 3);
-    window.give_up_all("enough", None);
+    window.fail_unanswered("enough", None);
     let kinds: Vec<_> = window.results().into_iter().map(|r| r.2).collect();
     let (unknown, unavailable) = (Err(ErrorKind::OutcomeUnknown), Err(ErrorKind::Unavailable));
     assert_eq!(
@@ -884,7 +884,7 @@ fn a_lookup_that_breaks_is_bounded_and_leaves_the_item_unknown() {
     }
     assert!(!window.has_doubt());
     assert_eq!(window.send(), [0], "sending it again does no harm");
-    window.give_up_all("enough", None);
+    window.fail_unanswered("enough", None);
     assert_eq!(window.results(), [(0, 2, Err(ErrorKind::OutcomeUnknown))]);
 }
 
@@ -1013,7 +1013,7 @@ fn what_the_transport_has_not_taken_is_withdrawn() {
         flight,
     } = &mut window;
     inner.withdraw(flight, 2);
-    window.give_up_all("enough", None);
+    window.fail_unanswered("enough", None);
     let (unknown, not_sent) = (Err(ErrorKind::OutcomeUnknown), Err(ErrorKind::NotSent));
     let kinds: Vec<_> = window.results().into_iter().map(|r| (r.1, r.2)).collect();
     assert_eq!(
@@ -1038,7 +1038,7 @@ fn what_is_given_up_says_what_is_known_of_it() {
     assert_eq!(window.send(), [1, 2]);
     window.end(Err(Status::unavailable("gone")), 1);
     window.take(3, 1);
-    window.give_up_all("enough", None);
+    window.fail_unanswered("enough", None);
     let kinds: Vec<_> = window.results().into_iter().map(|r| (r.1, r.2)).collect();
     assert_eq!(
         kinds,
