@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
-use std::iter::successors;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 use tonic::Status;
 
-use crate::escape::Escaped;
+use crate::causes::{Link, chain};
+use crate::escape::{self, Escaped};
 use crate::unreachable::Unreachable;
 
 type Source = Box<dyn StdError + Send + Sync>;
@@ -181,21 +181,13 @@ struct Cut<'a>(&'a str);
 
 impl fmt::Display for Cut<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(words) = self;
-        if words.len() <= MOST_PRINTED {
-            return Escaped(words).fmt(f);
+        let (printed, cut) = escape::split_behind(self.0, MOST_PRINTED);
+        Escaped(printed).fmt(f)?;
+        match cut.len() {
+            0 => Ok(()),
+            more => write!(f, "… ({more} bytes more)"),
         }
-        let boundary = (0..=MOST_PRINTED).rfind(|at| words.is_char_boundary(*at));
-        let (printed, cut) = words.split_at(boundary.unwrap_or(0));
-        write!(f, "{}… ({} bytes more)", Escaped(printed), cut.len())
     }
-}
-
-pub(crate) type Link<'a> = &'a (dyn StdError + 'static);
-
-/// A cause, and those behind it.
-pub(crate) fn chain(first: Option<Link<'_>>) -> impl Iterator<Item = Link<'_>> {
-    successors(first, |link: &Link<'_>| (*link).source())
 }
 
 /// The cause behind the words of a status. tonic takes those from one of the sources, so the sources

@@ -21,6 +21,13 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+/// The first bytes of a text, at most so many and no part of a character, and the rest.
+pub(crate) fn split_behind(text: &str, bytes: usize) -> (&str, &str) {
+    let end = bytes.min(text.len());
+    let boundary = (0..=end).rfind(|at| text.is_char_boundary(*at));
+    text.split_at(boundary.unwrap_or(0))
+}
+
 /// Whether a character does something where it is printed, other than to be seen.
 fn acts(char: char) -> bool {
     char.is_control()

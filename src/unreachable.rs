@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use http::Uri;
 
+use crate::causes::chain;
+
 /// Why there is no connection. `Display` says all of it, with the causes, since a status keeps only
 /// the words of the outermost.
 #[derive(Clone, Debug)]
@@ -44,10 +46,8 @@ impl Unreachable {
 impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.words)?;
-        let mut cause = self.source();
-        while let Some(link) = cause {
-            write!(f, ": {link}")?;
-            cause = link.source();
+        for cause in chain(self.source()) {
+            write!(f, ": {cause}")?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 
 use tonic::{Code, Status};
 
+use crate::causes::chain;
 use crate::error::ErrorKind;
 
 /// Whom the status that ended a call is about: a record, one attempt at a record, nobody, or the caller.
@@ -86,13 +87,6 @@ impl Verdict {
     }
 }
 
-/// The causes behind a status.
-fn causes(status: &Status) -> impl Iterator<Item = &(dyn StdError + 'static)> {
-    std::iter::successors(status.source(), |cause: &&'_ (dyn StdError + 'static)| {
-        (*cause).source()
-    })
-}
-
 /// A server's own status has no source; one that tonic made of a broken transport has, except
 /// where the response just stops. Then only tonic's words tell. A layer that wraps a status of its
 /// own making is not the transport.
@@ -108,13 +102,13 @@ fn is_of_transport(status: &Status) -> bool {
     {
         return true;
     }
-    status.source().is_some() && !causes(status).any(|cause| cause.is::<Status>())
+    status.source().is_some() && !chain(status.source()).any(|cause| cause.is::<Status>())
 }
 
 /// The first call after a connection was told to go away fails so, and the next finds a new
 /// connection.
 pub(crate) fn is_of_dying_connection(status: &Status) -> bool {
-    causes(status).any(|cause| {
+    chain(status.source()).any(|cause| {
         let words = cause.to_string();
         words.contains("connection closed") || words.contains("operation was canceled")
     })
@@ -123,7 +117,7 @@ pub(crate) fn is_of_dying_connection(status: &Status) -> bool {
 /// The server allows no further call on this connection at present, and has not looked at what this
 /// one carried (RFC 9113, section 8.7).
 pub(crate) fn is_refused_unseen(status: &Status) -> bool {
-    causes(status).any(|cause| {
+    chain(status.source()).any(|cause| {
         cause
             .to_string()
             .contains("refused stream before processing")

@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Write as _};
 
 use super::{WireError, malformed};
 use crate::error::Error;
+use crate::escape::split_behind;
 
 /// Boxed, since it is the unlikely side of many small `Result`s.
 #[derive(Debug)]
@@ -126,8 +127,7 @@ impl fmt::Write for Cut {
         } else {
             MOST.saturating_sub(self.text.len())
         };
-        let at = (0..=room.min(text.len())).rfind(|at| text.is_char_boundary(*at));
-        let (taken, left) = text.split_at(at.unwrap_or(0));
+        let (taken, left) = split_behind(text, room);
         self.text.push_str(taken);
         self.more += left.len();
         Ok(())

@@ -13,13 +13,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
+use prost::Message;
 use tokio::time::Instant;
 
 use self::clock::Clock;
 use self::look_up::LookUp;
 use self::receive::keep;
 use super::adapter::Adapter;
-use super::calls::Lanes;
+use super::calls::{Lane, Lanes};
 use super::nodes::{Canary, Deletes, Nodes};
 use super::operation::Operation;
 use super::remainder::{Leftover, Order, Remainder, Shared};
@@ -129,7 +130,7 @@ where
 struct Entry<O: Operation, T> {
     input: O::Input,
     tag: T,
-    /// What [`Operation::check`] gave, or why the item must not be sent.
+    /// What [`Operation::check`] gave. `None`: it refused the item.
     checked: Option<O::Checked>,
 }
 
@@ -364,12 +365,10 @@ where
     /// Takes back what the transport has not taken, of all calls.
     fn withdraw(&mut self) {
         for lane in self.lanes.iter_mut() {
-            let transmitted = lane.retract();
-            self.window.withdraw(&mut lane.flight, transmitted);
+            withdraw(lane, &mut self.window);
         }
         if let Some(LookUp { lane, .. }) = &mut self.look_up {
-            let transmitted = lane.retract();
-            self.window.withdraw(&mut lane.flight, transmitted);
+            withdraw(lane, &mut self.window);
         }
     }
 
@@ -415,6 +414,16 @@ where
         }
         self.shared.leave(remainder);
     }
+}
+
+/// Gives back to the window what the transport has not taken of a call.
+fn withdraw<R, A, E, U>(lane: &mut Lane<R, A>, window: &mut Window<E, U>)
+where
+    R: Message + 'static,
+    A: Message + Default + 'static,
+{
+    let transmitted = lane.retract();
+    window.withdraw(&mut lane.flight, transmitted);
 }
 
 fn result<O: Operation, T>(settled: Out<O, T>) -> Outcome<O, T> {

@@ -7,7 +7,7 @@ use futures_core::Stream;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::{Driver, Entry, key};
+use super::{Driver, Entry, key, withdraw};
 use crate::engine::calls::{Event, Lane};
 use crate::engine::nodes::{Canary, Cause, Incident, Moment, Route};
 use crate::engine::operation::Operation;
@@ -39,8 +39,7 @@ where
         }
         if self.lanes.poll_started(cx) {
             for lane in self.lanes.iter_mut().filter(|lane| !lane.was_started()) {
-                let transmitted = lane.retract();
-                self.window.withdraw(&mut lane.flight, transmitted);
+                withdraw(lane, &mut self.window);
             }
             return Poll::Ready(false);
         }
