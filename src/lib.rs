@@ -133,7 +133,9 @@ pub use tonic::{Code, Status};
 
 pub use crate::breaker::CircuitBreaker;
 pub use crate::cid::Cid;
-pub use crate::client::{Client, Compression};
+#[cfg(feature = "spiffe")]
+pub use crate::client::Spiffe;
+pub use crate::client::{Client, ClientBuilder, Compression, Token};
 pub use crate::delete::{DeleteExt, DeleteResult, Deleted};
 pub use crate::engine::{Adapter, BoxAdapter, ItemResult, Leftover, Remainder};
 pub use crate::error::{Error, ErrorKind, Failed};

@@ -1,4 +1,4 @@
-//! The error of connecting.
+//! The error of connecting, and of tokens that are not to be had.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,7 +9,7 @@ use http::Uri;
 
 use crate::causes::chain;
 
-/// Why there is no connection. `Display` says all of it, with the causes, since a status keeps only
+/// Why there is no connection, or no token to show by it. `Display` says all of it, with the causes, since a status keeps only
 /// the words of the outermost.
 #[derive(Clone, Debug)]
 pub(crate) struct Unreachable {
@@ -37,10 +37,31 @@ impl Unreachable {
         }
     }
 
+    /// What gives tokens has failed.
+    pub(crate) fn no_token(source: &str, cause: Box<dyn StdError + Send + Sync>) -> Self {
+        Self {
+            words: format!("no token from {source}").into(),
+            cause: Some(cause.into()),
+        }
+    }
+
+    /// The same, where it has not said anything.
+    pub(crate) fn no_token_yet(source: &str, waited: Duration) -> Self {
+        Self {
+            words: format!("no token from {source} within {} s", seconds(waited)).into(),
+            cause: None,
+        }
+    }
+
     pub(crate) fn late(origin: &Uri, what: &str, waited: Duration) -> Self {
-        let seconds = (waited.as_secs_f64() * 10.0).round() / 10.0;
+        let seconds = seconds(waited);
         Self::new(origin, format_args!("{what} within {seconds} s"))
     }
+}
+
+/// In tenths.
+fn seconds(waited: Duration) -> f64 {
+    (waited.as_secs_f64() * 10.0).round() / 10.0
 }
 
 impl fmt::Display for Unreachable {

@@ -17,7 +17,11 @@ use tonic::body::Body;
 use tonic::codegen::Service;
 
 use super::greeting::{Greeting, NoSettings};
+use super::making::{Made, Making, NO_CONNECTION, SILENT, Stage};
+#[cfg(feature = "tls")]
+use super::tls;
 use super::transport::{BoxError, Opening, Transport};
+use super::way::Way;
 use crate::unreachable::Unreachable;
 
 /// HTTP/2 connection window in bytes: the largest there is. What is not yet read is bounded by the
@@ -44,88 +48,19 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a connection may take to be made, up to the server's HTTP/2 settings.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// As long as no timeout.
+const FAR: Duration = Duration::from_secs(1 << 30);
+
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("agntcy-dir-stream/", env!("CARGO_PKG_VERSION")));
 
 /// Where no connection can be made.
 pub(super) const OUTSIDE: &str = "this is outside of any tokio runtime";
 
-/// Takes calls for a connection.
-type Sender = http2::SendRequest<Body>;
-type Made = Result<Sender, Unreachable>;
-type Make = dyn Fn(watch::Sender<Stage>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
-
-/// How far a connection is.
-#[derive(Debug)]
-enum Stage {
-    /// What has not come yet, in words.
-    Awaits(&'static str),
-    Made(Made),
-}
-
-/// Before anybody has answered.
-const NO_CONNECTION: &str = "no connection";
-
-/// Before the server has said that it speaks HTTP/2.
-const SILENT: &str = "the server said nothing";
-
-/// A connection that is being made, or was.
-#[derive(Clone, Debug)]
-struct Making {
-    origin: Uri,
-    since: Instant,
-    stage: watch::Receiver<Stage>,
-}
-
-impl Making {
-    /// Whether it takes calls, or may yet.
-    fn is_alive(&self) -> bool {
-        match &*self.stage.borrow() {
-            Stage::Made(Ok(sender)) => !sender.is_closed(),
-            Stage::Made(Err(_)) => false,
-            Stage::Awaits(_) => self.stage.has_changed().is_ok(),
-        }
-    }
-
-    async fn made(mut self) -> Made {
-        let is_made = |stage: &Stage| matches!(stage, Stage::Made(_));
-        if let Ok(stage) = self.stage.wait_for(is_made).await
-            && let Stage::Made(made) = &*stage
-        {
-            return made.clone();
-        }
-        let gone = "the task that did it has ended";
-        Err(Unreachable::new(&self.origin, gone))
-    }
-}
-
-/// Which of the connections that were made one after the other a call goes by. It is not known before
-/// the call is under way, since others may leave a connection until then.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Way(Arc<Mutex<Option<(u64, Making)>>>);
-
-impl Way {
-    fn get(&self) -> MutexGuard<'_, Option<(u64, Making)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn number(&self) -> Option<u64> {
-        self.get().as_ref().map(|(number, _)| *number)
-    }
-
-    /// What the call waits for, while its connection is not made.
-    pub(crate) fn waits_for(&self) -> Option<Unreachable> {
-        let way = self.get();
-        let (_, making) = way.as_ref()?;
-        match *making.stage.borrow() {
-            Stage::Awaits(what) => {
-                let waited = making.since.elapsed();
-                Some(Unreachable::late(&making.origin, what, waited))
-            }
-            Stage::Made(_) => None,
-        }
-    }
-}
+/// Makes a connection, in this time at most.
+type Make = dyn Fn(Duration, watch::Sender<Stage>) -> Pin<Box<dyn Future<Output = ()> + Send>>
+    + Send
+    + Sync;
 
 /// The way to one server: a connection for each tokio runtime that it is used in. The tasks of a
 /// connection live in a runtime and end with it, or rest when it rests.
@@ -134,6 +69,9 @@ pub(crate) struct Connection {
     /// Scheme and authority, without any user.
     origin: Uri,
     make: Arc<Make>,
+    timeout: Duration,
+    /// Whether others can read what goes by it.
+    is_plain: bool,
     current: Arc<Mutex<Current>>,
 }
 
@@ -156,21 +94,34 @@ impl Connection {
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let target = origin.clone();
-        let make = move |stage: watch::Sender<Stage>| -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let make = move |timeout,
+                         stage: watch::Sender<Stage>|
+              -> Pin<Box<dyn Future<Output = ()> + Send>> {
             let (target, connector) = (target.clone(), connector.clone());
             Box::pin(async move {
-                let made = make(target, connector, &stage).await;
+                let made = make(target, connector, timeout, &stage).await;
                 stage.send_replace(Stage::Made(made));
             })
         };
-        Self::over(origin, Arc::new(make))
-    }
-
-    fn over(origin: Uri, make: Arc<Make>) -> Self {
         Self {
             origin,
-            make,
+            make: Arc::new(make),
+            timeout: CONNECT_TIMEOUT,
+            is_plain: false,
             current: Arc::default(),
+        }
+    }
+
+    /// How long it may take to be made, up to the server's HTTP/2 settings.
+    pub(super) fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// Others can read what goes by it.
+    pub(super) fn plain(self) -> Self {
+        Self {
+            is_plain: true,
+            ..self
         }
     }
 
@@ -198,31 +149,33 @@ impl Connection {
         let making = match known {
             Some((_, making)) => making.clone(),
             None => {
-                let (tell, stage) = watch::channel(Stage::Awaits(NO_CONNECTION));
+                let (making, tell) = Making::new(self.origin.clone());
                 // By a task of its own: a call that is polled no more would keep the others waiting.
-                runtime.spawn((self.make)(tell));
-                let making = Making {
-                    origin: self.origin.clone(),
-                    since: Instant::now(),
-                    stage,
-                };
+                runtime.spawn((self.make)(self.timeout, tell));
                 current.connections.push((runtime.id(), making.clone()));
                 making
             }
         };
-        *way.get() = Some((current.number, making.clone()));
+        way.takes(current.number, making.clone());
         Ok(making)
     }
 }
 
-async fn make<C, IO>(origin: Uri, mut connector: C, stage: &watch::Sender<Stage>) -> Made
+async fn make<C, IO>(
+    origin: Uri,
+    mut connector: C,
+    timeout: Duration,
+    stage: &watch::Sender<Stage>,
+) -> Made
 where
     C: Service<Uri, Response = TokioIo<IO>, Error: Into<BoxError>>,
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let failed = |error: BoxError| Unreachable::because(&origin, error);
-    let late = |what| Unreachable::late(&origin, what, CONNECT_TIMEOUT);
-    let deadline = Instant::now() + CONNECT_TIMEOUT;
+    let late = |what| Unreachable::late(&origin, what, timeout);
+    let now = Instant::now();
+    // One that does not fit into a clock never comes.
+    let deadline = now.checked_add(timeout).unwrap_or(now + FAR);
 
     let connecting = async {
         poll_fn(|cx| connector.poll_ready(cx)).await?;
@@ -245,11 +198,20 @@ where
     let heard = timeout_at(deadline, greeting.settings()).await;
     heard
         .map_err(|_| late(SILENT))?
-        .map_err(|NoSettings { instead, cause }| Unreachable {
-            cause: cause.map(|cause| Arc::new(cause) as _),
-            ..Unreachable::new(&origin, instead)
-        })?;
+        .map_err(|instead| no_settings(&origin, instead))?;
     Ok(sender)
+}
+
+fn no_settings(origin: &Uri, NoSettings { instead, cause }: NoSettings) -> Unreachable {
+    match cause {
+        // TLS itself says what it was.
+        #[cfg(feature = "tls")]
+        Some(cause) if tls::is_of_tls(&cause) => Unreachable::because(origin, cause.into()),
+        cause => Unreachable {
+            cause: cause.map(|cause| Arc::new(cause) as _),
+            ..Unreachable::new(origin, instead.in_words(origin))
+        },
+    }
 }
 
 /// The settings that a DIR server's streams need.
@@ -294,15 +256,21 @@ impl Transport for Connection {
     fn leave(&self, way: &Way) {
         let mut current = self.current();
         // Another adapter may have left them before. Those of other runtimes are left with them.
-        if way.number() == Some(current.number) {
+        if way.connection() == Some(current.number) {
             current.number += 1;
             current.connections.clear();
         }
     }
 
     fn another(&self) -> Option<Arc<dyn Transport>> {
-        let another = Self::over(self.origin.clone(), Arc::clone(&self.make));
-        Some(Arc::new(another))
+        Some(Arc::new(Self {
+            current: Arc::default(),
+            ..self.clone()
+        }))
+    }
+
+    fn is_plain(&self) -> bool {
+        self.is_plain
     }
 }
 
@@ -483,7 +451,7 @@ mod tests {
         let late = Way::default();
         one.leave(&late);
         assert!(one.ready_for(&late).await.is_ok());
-        assert!(late.number() > way.number());
+        assert!(late.connection() > way.connection());
         drop(one);
         let mut made = 0;
         while told.recv().await.is_some() {

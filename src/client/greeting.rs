@@ -5,6 +5,8 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use http::Uri;
+use http::uri::Scheme;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
@@ -20,11 +22,22 @@ const SETTINGS: u8 = 4;
 /// What the peer says first, once it is known.
 pub(super) struct Greeting(oneshot::Receiver<Result<(), NoSettings>>);
 
+/// What a peer is that does not begin its settings, as far as it has shown that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Instead {
+    Silent,
+    Tls,
+    Http1,
+    Ssh,
+    /// It has begun its settings, and no more.
+    CutShort,
+    Other,
+}
+
 /// What a peer did in place of beginning its settings.
 #[derive(Debug)]
 pub(super) struct NoSettings {
-    /// In words.
-    pub(super) instead: &'static str,
+    pub(super) instead: Instead,
     /// How reading failed, if it did.
     pub(super) cause: Option<io::Error>,
 }
@@ -32,7 +45,7 @@ pub(super) struct NoSettings {
 impl NoSettings {
     fn after(said: &[u8], cause: Option<io::Error>) -> Self {
         Self {
-            instead: in_place_of_settings(said),
+            instead: Instead::of(said),
             cause,
         }
     }
@@ -94,25 +107,44 @@ fn begins_settings(said: &[u8]) -> bool {
         && said.iter().skip(5).all(is_of_connection)
 }
 
-/// What it was, in words, that came and then ended.
-fn in_place_of_settings(said: &[u8]) -> &'static str {
-    // A server of HTTP/1 that cannot read a request's version answers without a head.
-    let is_page = |page: &&str| {
-        let begin = said.get(..page.len());
-        begin.is_some_and(|begin| begin.eq_ignore_ascii_case(page.as_bytes()))
-    };
-    match said {
-        [] => {
-            "the server closed the connection before it said anything: \
-             it may expect TLS or another protocol, or be a proxy with no server behind it"
+impl Instead {
+    /// What it was that came and then ended.
+    fn of(said: &[u8]) -> Self {
+        // A server of HTTP/1 that cannot read a request's version answers without a head.
+        let is_page = |page: &&str| {
+            let begin = said.get(..page.len());
+            begin.is_some_and(|begin| begin.eq_ignore_ascii_case(page.as_bytes()))
+        };
+        match said {
+            [] => Self::Silent,
+            [0x15, 0x03, ..] => Self::Tls,
+            _ if said.starts_with(b"HTTP/1") || ["<!DOCT", "<HTML"].iter().any(is_page) => {
+                Self::Http1
+            }
+            _ if said.starts_with(b"SSH-") => Self::Ssh,
+            _ if begins_settings(said) => Self::CutShort,
+            _ => Self::Other,
         }
-        [0x15, 0x03, ..] => "the server expects TLS, which is not built in",
-        _ if said.starts_with(b"HTTP/1") || ["<!DOCT", "<HTML"].iter().any(is_page) => {
-            "the server answers with HTTP/1, not HTTP/2"
+    }
+
+    /// In words, of a server at `origin`.
+    pub(super) fn in_words(self, origin: &Uri) -> &'static str {
+        let is_plain = origin.scheme() != Some(&Scheme::HTTPS);
+        match self {
+            Self::Silent if is_plain => {
+                "the server closed the connection before it said anything: \
+                 it may expect TLS or another protocol, or be a proxy with no server behind it"
+            }
+            Self::Silent => {
+                "the server closed the connection before it said anything: \
+                 it may expect a client certificate or another protocol, or be a proxy with no server behind it"
+            }
+            Self::Tls => "the server expects TLS: its URL begins with https://",
+            Self::Http1 => "the server answers with HTTP/1, not HTTP/2",
+            Self::Ssh => "the server speaks SSH, not HTTP/2",
+            Self::CutShort => "the server closed the connection before its HTTP/2 settings",
+            Self::Other => "the server does not speak HTTP/2",
         }
-        _ if said.starts_with(b"SSH-") => "the server speaks SSH, not HTTP/2",
-        _ if begins_settings(said) => "the server closed the connection before its HTTP/2 settings",
-        _ => "the server does not speak HTTP/2",
     }
 }
 

@@ -1,23 +1,40 @@
 //! The way to a DIR server.
 
+mod builder;
 mod compression;
-mod connect;
 mod connection;
+mod env;
 mod greeting;
+mod link;
+mod making;
 mod node;
+mod origin;
+#[cfg(feature = "spiffe")]
+mod spiffe;
+#[cfg(feature = "tls")]
+mod tls;
+mod token;
 mod transport;
+mod way;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub use self::builder::ClientBuilder;
 pub use self::compression::Compression;
 pub(crate) use self::compression::Compressor;
 #[cfg(feature = "server")]
 pub(crate) use self::connection::Connection;
-pub(crate) use self::connection::Way;
+pub(crate) use self::link::Link;
 pub(crate) use self::node::{CallRate, Node};
-pub(crate) use self::transport::Transport;
+#[cfg(feature = "spiffe")]
+pub use self::spiffe::Spiffe;
+pub use self::token::Token;
+use self::token::Tokens;
+use self::transport::Transport;
+pub(crate) use self::way::Way;
 use crate::breaker::{Breaker, CircuitBreaker};
+use crate::error::Error;
 
 /// A DIR server, or several that serve the same directory, and the way to them. Cheap to clone;
 /// clones share the connections and the [`CircuitBreaker`]. It may be kept in a static, outlive the
@@ -38,6 +55,67 @@ pub struct Client {
 }
 
 impl Client {
+    /// Connects to a DIR server: `https://host:port`, or `http://host:port` without TLS.
+    ///
+    /// One HTTP/2 connection, made now and made again when it is lost, or when a call on it has
+    /// [stalled](crate::Options::stall_after). Connecting may take 20 seconds, and is done when the
+    /// server has said that it speaks HTTP/2. A silent connection that has calls on it is asked every
+    /// 90 seconds, by an HTTP/2 ping, whether the server is still there, and given up when no answer
+    /// comes in 20.
+    ///
+    /// A connection lives in the tokio runtime that it is made in. A client may outlive that: in
+    /// each runtime that it is used in, it makes a connection with the first call.
+    ///
+    /// The URL has a host, and a port if that is not 443, or 80 for `http`. A path, a query or a user is
+    /// refused. With `https`, the server is one that this system's CAs vouch for;
+    /// [`builder`](Self::builder) has other CAs, client certificates, tokens and more.
+    ///
+    /// It is tried once: for a server that may not be there yet, use
+    /// [`connect_lazy`](Self::connect_lazy).
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](ErrorKind::Invalid) if `url` is not the URL of a server and nothing more, or
+    /// outside of a tokio runtime. It says what is wrong, and repeats nothing of the URL, which may hold
+    /// a secret at any place: only a plain IP address and port, as below.
+    ///
+    /// [`Unavailable`](ErrorKind::Unavailable) if nobody answers there, or not with HTTP/2, or with a
+    /// certificate that is not trusted. It names the
+    /// address, and says what was found there; what the system said, such as a refused connection, is
+    /// its [source](std::error::Error::source).
+    ///
+    /// ```
+    /// use agntcy_dir_stream::{Client, ErrorKind};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let error = Client::connect("127.0.0.1:8888").await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Invalid);
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "invalid: `127.0.0.1:8888` is not a URL such as http://127.0.0.1:8888"
+    /// );
+    /// # }
+    /// ```
+    pub async fn connect(url: impl AsRef<str>) -> Result<Self, Error> {
+        Self::builder(url).connect().await
+    }
+
+    /// A client for a DIR server that need not be there yet: as [`connect`](Self::connect), but the
+    /// connection is made with the first call. Adapters wait for the server as for any that is away.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](ErrorKind::Invalid) as of [`connect`](Self::connect), for the URL alone.
+    pub fn connect_lazy(url: impl AsRef<str>) -> Result<Self, Error> {
+        Self::builder(url).connect_lazy()
+    }
+
+    /// Sets up a client for this URL, with what it needs beside: CAs, certificates, tokens, headers.
+    pub fn builder(url: impl AsRef<str>) -> ClientBuilder {
+        ClientBuilder::new(url.as_ref())
+    }
+
     /// A client over any gRPC transport: a channel of your own making, with interceptors or
     /// layers around it, or one in memory.
     ///
@@ -86,9 +164,14 @@ impl Client {
         Self::over(transport::over(service))
     }
 
+    /// Over connections without more.
     pub(crate) fn over(transport: Arc<dyn Transport>) -> Self {
+        Self::of(Node::over(Link::over(transport)))
+    }
+
+    fn of(node: Node) -> Self {
         Self {
-            nodes: Arc::new([Node::over(transport)]),
+            nodes: Arc::new([node]),
         }
     }
 
@@ -115,13 +198,39 @@ impl Client {
     #[must_use]
     pub fn with_compression(self, compression: Compression) -> Self {
         self.map(|node| Node {
-            connections: node
-                .connections
-                .into_iter()
-                .map(|connection| transport::compressed(connection, compression))
-                .collect(),
+            connections: {
+                let links = node.connections.into_iter();
+                links
+                    .map(|link| link.with_compression(compression))
+                    .collect()
+            },
             ..node
         })
+    }
+
+    /// This client with a bearer token from here for each call, on each of its nodes: for one over a
+    /// [service of your own](Self::from_service). Where the service sets `authorization` itself, that is the one.
+    ///
+    /// Whether that service's connection has TLS is for you to see to.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](ErrorKind::Invalid) if one of its connections is made by this crate without TLS.
+    pub fn with_token(self, token: Token) -> Result<Self, Error> {
+        let mut links = self.nodes.iter().flat_map(|node| &node.connections);
+        if links.any(Link::is_plain) {
+            return Err(Error::invalid(builder::IN_PLAIN_SIGHT));
+        }
+        let tokens = Arc::new(Tokens::of(token));
+        Ok(self.map(|node| Node {
+            connections: {
+                let links = node.connections.into_iter();
+                links
+                    .map(|link| link.with_tokens(Arc::clone(&tokens)))
+                    .collect()
+            },
+            ..node
+        }))
     }
 
     /// This client over so many connections to its server, or to each of its nodes, made when calls

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Transport;
+use super::Link;
 use crate::breaker::{Breaker, CircuitBreaker};
 use crate::engine::Methods;
 
 #[derive(Clone)]
 pub(crate) struct Node {
     /// One or more.
-    pub(crate) connections: Vec<Arc<dyn Transport>>,
+    pub(crate) connections: Vec<Link>,
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) rate: Option<Arc<CallRate>>,
     /// What is known of how it works.
@@ -20,9 +20,9 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(super) fn over(transport: Arc<dyn Transport>) -> Self {
+    pub(super) fn over(link: Link) -> Self {
         Self {
-            connections: vec![transport],
+            connections: vec![link],
             breaker: Breaker::new(CircuitBreaker::new()),
             rate: None,
             methods: Arc::default(),

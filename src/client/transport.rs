@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tonic::body::Body;
 use tonic::client::GrpcService;
 
-use super::Compression;
-use super::connection::Way;
+use super::way::Way;
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type Opening =
@@ -28,9 +27,9 @@ pub(crate) trait Transport: Send + Sync {
         None
     }
 
-    /// How the messages of its calls are compressed.
-    fn compression(&self) -> Option<Compression> {
-        None
+    /// Whether it is known that others can read what goes by it.
+    fn is_plain(&self) -> bool {
+        false
     }
 }
 
@@ -68,36 +67,5 @@ where
             let response = service.call(request).await.map_err(Into::into)?;
             Ok(response.map(Body::new))
         })
-    }
-}
-
-/// The same way, with compressed messages. (What is to be compressed, the call knows.)
-pub(super) fn compressed(
-    inner: Arc<dyn Transport>,
-    compression: Compression,
-) -> Arc<dyn Transport> {
-    Arc::new(Compressed { inner, compression })
-}
-
-struct Compressed {
-    inner: Arc<dyn Transport>,
-    compression: Compression,
-}
-
-impl Transport for Compressed {
-    fn open(&self, request: http::Request<Body>, way: &Way) -> Opening {
-        self.inner.open(request, way)
-    }
-
-    fn leave(&self, way: &Way) {
-        self.inner.leave(way);
-    }
-
-    fn another(&self) -> Option<Arc<dyn Transport>> {
-        Some(compressed(self.inner.another()?, self.compression))
-    }
-
-    fn compression(&self) -> Option<Compression> {
-        Some(self.compression)
     }
 }

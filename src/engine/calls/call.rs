@@ -21,7 +21,7 @@ use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 use super::queue::{Outgoing, PIECE};
 use super::request_body::Compressed;
 use super::response_body;
-use crate::client::{Compression, Transport, Way};
+use crate::client::{Compression, Link, Way};
 use crate::engine::window::flight::{End, EndedBy};
 use crate::record::Record;
 use crate::verdict;
@@ -61,18 +61,14 @@ where
     A: Message + Default + 'static,
 {
     /// Nothing goes out until the call is polled.
-    pub(crate) fn open(
-        transport: Arc<dyn Transport>,
-        method: &'static str,
-        longest_answer: usize,
-    ) -> Self {
+    pub(crate) fn open(link: Link, method: &'static str, longest_answer: usize) -> Self {
         let outgoing = Outgoing::new();
         let mut request = Request::new(outgoing.requests());
         let cancel = request.cancellation_handle();
-        let compression = transport.compression();
+        let compression = link.compression;
         let way = Way::default();
         let service = OneCall {
-            transport,
+            link,
             way: way.clone(),
             outgoing: outgoing.clone(),
             compression: compression.filter(|_| carries_records::<R, A>()),
@@ -239,10 +235,10 @@ fn carries_records<R: 'static, A: 'static>() -> bool {
     [TypeId::of::<R>(), TypeId::of::<A>()].contains(&TypeId::of::<Record>())
 }
 
-/// The transport as `Grpc` wants it, for one call: it puts the gate around the request body, and
+/// The link as `Grpc` wants it, for one call: it puts the gate around the request body, and
 /// compresses what is in it.
 struct OneCall<R> {
-    transport: Arc<dyn Transport>,
+    link: Link,
     way: Way,
     outgoing: Outgoing<R>,
     /// Of the requests.
@@ -268,7 +264,7 @@ impl<R: Send + 'static> tonic::codegen::Service<http::Request<Body>> for OneCall
             let name = HeaderValue::from_static(compression.name());
             request.headers_mut().insert("grpc-encoding", name);
         }
-        let opening = self.transport.open(request, &self.way);
+        let opening = self.link.open(request, &self.way);
         let moved = self.outgoing.moved().clone();
         Box::pin(async move { Ok(response_body::readable(opening.await?, moved)?) })
     }

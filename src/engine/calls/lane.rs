@@ -12,7 +12,7 @@ use tonic::Status;
 use super::call::{Call, Event};
 use super::progress::Progress;
 use crate::breaker::Probe;
-use crate::client::Transport;
+use crate::client::Link;
 use crate::engine::nodes::{Incident, Moment, Route};
 use crate::engine::waited::Waited;
 use crate::engine::window::flight::{End, EndedBy, Flight};
@@ -35,7 +35,7 @@ pub(crate) struct Lane<R, A> {
     /// The one answer of a call that is acknowledged as a whole.
     pub(crate) acknowledgement: Option<A>,
     call: Call<R, A>,
-    transport: Arc<dyn Transport>,
+    link: Link,
     start: Start,
     /// Whether the transport may keep it waiting until another lane has ended.
     may_wait: bool,
@@ -75,7 +75,7 @@ where
     A: Message + Default + 'static,
 {
     pub(crate) fn open(
-        transport: Arc<dyn Transport>,
+        link: &Link,
         method: &'static str,
         longest_answer: usize,
         setup: Setup,
@@ -87,8 +87,8 @@ where
             left: setup.left,
             batch: VecDeque::new(),
             acknowledgement: None,
-            call: Call::open(Arc::clone(&transport), method, longest_answer),
-            transport,
+            call: Call::open(link.clone(), method, longest_answer),
+            link: link.clone(),
             start: Start::Pending,
             may_wait: false,
             ages_at: setup.ages_at,
@@ -255,8 +255,18 @@ where
         self.call.way().waits_for()
     }
 
+    /// The number of the token that it shows.
+    pub(crate) fn token(&self) -> Option<u64> {
+        self.call.way().token()
+    }
+
+    /// The server does not know who asks. Returns the number of the token that it was shown, if later calls show another.
+    pub(crate) fn renew_token(&self) -> Option<u64> {
+        self.link.renew_token(self.call.way())
+    }
+
     /// Has later calls take another connection, since this one is silent and may be dead.
     pub(crate) fn leave_connection(&self) {
-        self.transport.leave(self.call.way());
+        self.link.leave(self.call.way());
     }
 }

@@ -46,13 +46,8 @@ where
         let waited = self.clock.waited();
         self.lanes.close_unstarted(cx, waited);
         let setup = self.setup(route, probe, None);
-        let transport = self.nodes.transport(route);
-        let mut lane = Lane::open(
-            transport,
-            record_ref::LOOKUP,
-            record_ref::LONGEST_META,
-            setup,
-        );
+        let link = self.nodes.link(route);
+        let mut lane = Lane::open(link, record_ref::LOOKUP, record_ref::LONGEST_META, setup);
         let mut keys = VecDeque::new();
         if wants_canary && let Some(key) = self.canary.look_up() {
             lane.flight.carry_canary();
@@ -114,6 +109,7 @@ where
             Ok(found.expect("what is looked up has a key"))
         });
         if expected {
+            self.nodes.accepted(lane.route.node, lane.token());
             let node = self.nodes.node(lane.route.node);
             node.looked_up(!is_canary);
             lane.note_answer(node.incident());
@@ -128,7 +124,7 @@ where
         let Some(LookUp { lane, .. }) = self.look_up.take() else {
             return;
         };
-        let mut ended = self.judge(end, lane.route);
+        let mut ended = self.judge(end, &lane);
         ended.verdict = verdict.or(ended.verdict);
         let now = ended.evidence.now;
         let is_at_canary = lane.flight.ended_at_canary(ended.end.transmitted);

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
+use prost::Message;
 use tokio::time::Instant;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::{Driver, Entry, key, withdraw};
 use crate::engine::calls::{Event, Lane};
@@ -69,8 +70,10 @@ where
         let operation = &self.operation;
         let lane = self.lanes.get(place);
         // To keep one item of each call as the canary is enough, and costs little.
-        let is_first = O::LOST_ANSWER != LostAnswer::SendAgain && lane.flight.answers() == 0;
+        let is_first_answer = lane.flight.answers() == 0;
+        let is_first = O::LOST_ANSWER != LostAnswer::SendAgain && is_first_answer;
         let is_canary = is_first && lane.flight.is_at_canary();
+        let token = is_first_answer.then(|| lane.token()).flatten();
         let (canary, budget, left) = (&mut self.canary, &mut self.budget, lane.left);
         let judge = |entry: &_| {
             let outcome = accept(operation, entry, answer);
@@ -84,7 +87,9 @@ where
             *budget = budget.saturating_sub(len / BYTES_OF_EVENT);
             len
         });
-        let node = self.nodes.node(lane.route.node);
+        let route = lane.route;
+        self.nodes.accepted(route.node, token);
+        let node = self.nodes.node(route.node);
         match report {
             None => {
                 self.out_of_step(place, "the server has answered what was not asked");
@@ -119,18 +124,43 @@ where
         }
     }
 
-    pub(super) fn judge(&mut self, end: End, route: Route) -> Ended {
+    pub(super) fn judge<R, A>(&mut self, end: End, lane: &Lane<R, A>) -> Ended
+    where
+        R: Message + 'static,
+        A: Message + Default + 'static,
+    {
         let retry = self.nodes.retry();
         let verdict = end.status.as_ref().map(|status| match end.by {
             EndedBy::Peer => retry.verdict(status),
             EndedBy::Stall | EndedBy::Disorder => Verdict::Transient,
         });
         Ended {
+            is_renewed: self.is_renewed(&end, verdict, lane),
             end,
             verdict,
             is_of_call: false,
-            evidence: self.evidence(route),
+            evidence: self.evidence(lane.route),
         }
+    }
+
+    /// Whether the server did not know who asks, and the next call shows another token.
+    fn is_renewed<R, A>(&mut self, end: &End, verdict: Option<Verdict>, lane: &Lane<R, A>) -> bool
+    where
+        R: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        if verdict == Some(Verdict::Transient) {
+            return false;
+        }
+        let unknown = |status: &Arc<Status>| status.code() == Code::Unauthenticated;
+        if verdict != Some(Verdict::Caller) || !end.status.as_ref().is_some_and(unknown) {
+            self.nodes.accepted(lane.route.node, lane.token());
+            return false;
+        }
+        // What was answered shows that the server takes what is carried, so some of that may be carried out.
+        let may_send_again = self.nodes.retry().is_on() || lane.flight.answers() == 0;
+        let is_renewed = |token| self.nodes.refused(lane.route.node, token);
+        lane.renew_token().is_some_and(is_renewed) && may_send_again
     }
 
     /// Whether an item that has succeeded may be sent again.
@@ -153,7 +183,7 @@ where
     }
 
     pub(super) fn call_ended(&mut self, lane: Lane<O::Request, O::Answer>, end: End) {
-        let mut ended = self.judge(end, lane.route);
+        let mut ended = self.judge(end, &lane);
         let now = ended.evidence.now;
         let status = ended.end.status.clone();
         // Whether the call ended for another reason than what it carried.
@@ -178,7 +208,7 @@ where
             },
         );
         let cause = match report {
-            Report::Quiet if never_started => {
+            Report::Quiet if never_started && !ended.is_renewed => {
                 self.opened_in_vain(now);
                 Cause::Line
             }

@@ -172,9 +172,9 @@ where
         });
         let setup = self.setup(route, probe, ages_at);
         self.shared.counters.calls.add(1);
-        let transport = self.nodes.transport(route);
+        let link = self.nodes.link(route);
         self.lanes
-            .add(Lane::open(transport, O::METHOD, O::LONGEST_ANSWER, setup));
+            .add(Lane::open(link, O::METHOD, O::LONGEST_ANSWER, setup));
         true
     }
 

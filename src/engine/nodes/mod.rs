@@ -6,6 +6,7 @@ mod apart;
 mod canary;
 mod hints;
 mod proof;
+mod renewal;
 
 use std::sync::Arc;
 use std::task::Context;
@@ -21,11 +22,12 @@ pub(crate) use self::canary::{Canary, Moment};
 use self::hints::Pushback;
 use self::proof::Proof;
 pub(crate) use self::proof::{Method, Methods};
+use self::renewal::Renewal;
 use super::tick::Tick;
 use super::waited::Waited;
 use crate::breaker::{Permit, Probe};
 use crate::cid::Cid;
-use crate::client::{Client, Transport};
+use crate::client::{Client, Link};
 use crate::retry::Retry;
 use crate::verdict::Verdict;
 
@@ -44,7 +46,8 @@ pub(crate) struct Nodes {
 
 struct Node {
     admission: Admission,
-    connections: Vec<Arc<dyn Transport>>,
+    connections: Vec<Link>,
+    renewal: Renewal,
     methods: Arc<Methods>,
 }
 
@@ -74,6 +77,7 @@ impl Nodes {
                     Admission::new(retry.clone(), node, proof)
                 },
                 connections: node.connections.clone(),
+                renewal: Renewal::default(),
                 methods: Arc::clone(&node.methods),
             })
             .collect();
@@ -92,6 +96,19 @@ impl Nodes {
 
     pub(crate) fn node(&mut self, node: usize) -> &mut Admission {
         &mut self.nodes[node].admission
+    }
+
+    /// A node knows who asks by a call that has shown this token, if it has shown one.
+    pub(crate) fn accepted(&mut self, node: usize, token: Option<u64>) {
+        if let Some(token) = token {
+            self.nodes[node].renewal.accepted(token);
+        }
+    }
+
+    /// A node does not know who asks by a call that has shown this token. Returns whether the call may be opened again,
+    /// with another.
+    pub(crate) fn refused(&mut self, node: usize, token: u64) -> bool {
+        self.nodes[node].renewal.refused(token)
     }
 
     /// When the latest item was sent that has succeeded on any node, for whichever adapter of the client. Nodes for which
@@ -126,8 +143,8 @@ impl Nodes {
         (0..self.nodes.len()).any(|node| self.is_doubtful(node))
     }
 
-    pub(crate) fn transport(&self, route: Route) -> Arc<dyn Transport> {
-        Arc::clone(&self.nodes[route.node].connections[route.connection])
+    pub(crate) fn link(&self, route: Route) -> &Link {
+        &self.nodes[route.node].connections[route.connection]
     }
 
     /// Asks for a call: on the least loaded connection of the least loaded node that may have one.

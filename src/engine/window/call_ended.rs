@@ -111,7 +111,7 @@ impl<E, O> Window<E, O> {
         }
         if verdict == Verdict::Caller {
             self.requeue_all(&left.items);
-            self.refuse_all(verdict::kind_of_whole(&status), status);
+            self.caller_refused(ended, status);
             return Report::Quiet;
         }
         self.note_depth(flight, left, verdict, &status);

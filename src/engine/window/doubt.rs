@@ -64,6 +64,8 @@ impl<E, O> Window<E, O> {
                 Report::Alive
             }
             (Verdict::Record, None) if was_at_one => Report::Alive,
+            // The next lookup shows another token.
+            (Verdict::Caller, _) if ended.is_renewed => Report::Quiet,
             (Verdict::Caller, _) => {
                 self.cannot_look_up = true;
                 self.expects_stored = None;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use tonic::Status;
 
 use super::slot::State;
-use super::{Flight, LostAnswer, Window};
+use super::{Ended, Flight, LostAnswer, Window};
 use crate::engine::waited::Waited;
 use crate::error::{Error, ErrorKind};
+use crate::verdict;
 
 impl<E, O> Window<E, O> {
     /// When the time of the first item is up.
@@ -87,10 +88,13 @@ impl<E, O> Window<E, O> {
         self.fail_rest(false);
     }
 
-    /// The same, but what other calls carry may still be answered.
-    pub(super) fn refuse_all(&mut self, kind: ErrorKind, status: Arc<Status>) {
-        self.refused = Some((kind, status));
-        self.fail_rest(true);
+    /// A call was refused for who asks, or what is asked. So will the others be, unless they show another token; what
+    /// they carry may still be answered.
+    pub(super) fn caller_refused(&mut self, ended: &Ended, status: Arc<Status>) {
+        if !ended.is_renewed {
+            self.refused = Some((verdict::kind_of_whole(&status), status));
+            self.fail_rest(true);
+        }
     }
 
     /// Nothing is sent any more, so what is left to be sent fails.

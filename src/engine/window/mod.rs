@@ -86,6 +86,8 @@ pub(crate) struct Ended {
     pub(crate) verdict: Option<Verdict>,
     /// Whether the server has refused the call because others run, whatever it carried.
     pub(crate) is_of_call: bool,
+    /// Whether the server did not know who asks, and the next call shows another token.
+    pub(crate) is_renewed: bool,
     pub(crate) evidence: Evidence,
 }
 

@@ -127,6 +127,7 @@ impl TestWindow {
                 by: EndedBy::Peer,
             },
             is_of_call: false,
+            is_renewed: false,
             evidence: self.evidence(),
         }
     }

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::call_ended::Left;
 use super::{Ended, EndedBy, Flight, Report, Window};
 use crate::error::Error;
-use crate::verdict::{self, Verdict};
+use crate::verdict::Verdict;
 
 impl<E, O> Window<E, O> {
     /// The end of a call that is acknowledged as a whole. If it failed, some of it may be done: the
@@ -47,7 +47,7 @@ impl<E, O> Window<E, O> {
         match (verdict, left.first()) {
             (Verdict::Caller, _) => {
                 self.requeue_all(items);
-                self.refuse_all(verdict::kind_of_whole(&status), status);
+                self.caller_refused(ended, status);
                 Report::Quiet
             }
             (Verdict::Record | Verdict::Attempt, _) if is_one_of_many => {

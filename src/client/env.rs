@@ -1,0 +1,213 @@
+//! A client as the environment describes it, by the variables that all DIR clients read.
+
+use std::env;
+use std::ffi::OsString;
+
+use super::{Client, ClientBuilder, Token};
+use crate::error::Error;
+use crate::escape::Escaped;
+
+/// What all of the variables begin with.
+const PREFIX: &str = "DIRECTORY_CLIENT_";
+
+/// Where a server is if nothing says so.
+const DEFAULT_ADDRESS: &str = "127.0.0.1:8888";
+
+impl Client {
+    /// Connects as the environment says: [`ClientBuilder::from_env`], and [`connect`](ClientBuilder::connect).
+    ///
+    /// # Errors
+    ///
+    /// As of both.
+    ///
+    /// ```no_run
+    /// use agntcy_dir_stream::Client;
+    ///
+    /// # async fn example() -> Result<(), agntcy_dir_stream::Error> {
+    /// let client = Client::from_env().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn from_env() -> Result<Self, Error> {
+        ClientBuilder::from_env()?.connect().await
+    }
+}
+
+impl ClientBuilder {
+    /// A client as the environment describes it, to be set up further. The variables are those of DIR's own clients;
+    /// what is empty counts as not set.
+    ///
+    /// | variable | what it has | read in the modes |
+    /// |---|---|---|
+    /// | `DIRECTORY_CLIENT_SERVER_ADDRESS` | a URL, or a host and a port: `127.0.0.1:8888` if it is not set. Without a scheme it is `http` in the empty mode, and `https` in the others | all |
+    /// | `DIRECTORY_CLIENT_AUTH_MODE` | empty, `tls`, `oidc`, `x509` or `jwt` | |
+    /// | `DIRECTORY_CLIENT_TLS_CA_FILE` | [`ca_file`](Self::ca_file); else the system's CAs are trusted | empty with `https`, `tls`, `oidc` |
+    /// | `DIRECTORY_CLIENT_TLS_CERT_FILE`, `DIRECTORY_CLIENT_TLS_KEY_FILE` | [`client_certificate_files`](Self::client_certificate_files); both or none | `tls` |
+    /// | `DIRECTORY_CLIENT_TLS_SERVER_NAME` | [`server_name`](Self::server_name) | empty with `https`, `tls`, `oidc` |
+    /// | `DIRECTORY_CLIENT_AUTH_TOKEN` | a [token](Self::token), which has to be there | `oidc` |
+    /// | `DIRECTORY_CLIENT_SPIFFE_SOCKET_PATH` | where the Workload API is; else `SPIFFE_ENDPOINT_SOCKET` says it | `x509`, `jwt` |
+    /// | `DIRECTORY_CLIENT_JWT_AUDIENCE` | the audience of JWT SVIDs, which has to be there | `jwt` |
+    ///
+    /// The modes but the empty one take the feature `tls`, and `x509` and `jwt` the feature `spiffe`. No other variables
+    /// are read: this crate opens no browser for a login. A token of some minutes is better asked for by
+    /// [`Token::from_fn`] or [`Token::file`].
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](crate::ErrorKind::Invalid) names the variable and says what to do.
+    pub fn from_env() -> Result<Self, Error> {
+        from(|name| env::var_os(name))
+    }
+}
+
+/// The variables, by their names.
+struct Variables<F>(F);
+
+impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
+    /// One of DIR's, by the end of its name.
+    fn get(&self, name: &str) -> Result<Option<String>, Error> {
+        self.whole(&format!("{PREFIX}{name}"))
+    }
+
+    fn whole(&self, name: &str) -> Result<Option<String>, Error> {
+        let Some(value) = (self.0)(name) else {
+            return Ok(None);
+        };
+        let Ok(value) = value.into_string() else {
+            return Err(Error::invalid(format!("{name} is not in UTF-8")));
+        };
+        let value = value.trim();
+        Ok((!value.is_empty()).then(|| value.to_owned()))
+    }
+
+    fn required(&self, name: &str, mode: &str, what: &str) -> Result<String, Error> {
+        self.get(name)?.ok_or_else(|| {
+            Error::invalid(format!(
+                "{PREFIX}{name} is not set: {PREFIX}AUTH_MODE={mode} takes {what} there"
+            ))
+        })
+    }
+}
+
+fn from(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder, Error> {
+    let variables = Variables(get);
+    let mode = variables.get("AUTH_MODE")?.unwrap_or_default();
+    let address = variables.get("SERVER_ADDRESS")?;
+    let address = address.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
+    let url = match (address.contains("://"), mode.as_str()) {
+        (true, _) => address,
+        (false, "") => format!("http://{address}"),
+        (false, _) => format!("https://{address}"),
+    };
+    super::origin::origin(&url).map_err(|error| {
+        Error::invalid(format!("{PREFIX}SERVER_ADDRESS is {}", in_short(&error)))
+    })?;
+    let client = Client::builder(&url);
+    match mode.as_str() {
+        "" if url.starts_with("http://") => Ok(client),
+        "" => with_tls(client, &variables),
+        "tls" => with_certificate(with_tls(client, &variables)?, &variables),
+        "oidc" => {
+            let token = variables.required("AUTH_TOKEN", "oidc", "an access token")?;
+            Ok(with_tls(client, &variables)?.token(Token::new(token)))
+        }
+        "x509" | "jwt" => with_spiffe(client, &variables, &mode),
+        _ => Err(Error::invalid(format!(
+            "{PREFIX}AUTH_MODE is `{}`: it may be empty, tls, oidc, x509 or jwt",
+            Escaped(&mode)
+        ))),
+    }
+}
+
+/// What an error says, without its class.
+fn in_short(error: &Error) -> String {
+    let words = error.to_string();
+    let class = format!("{}: ", error.kind());
+    words.strip_prefix(&class).unwrap_or(&words).to_owned()
+}
+
+#[cfg(feature = "tls")]
+fn with_tls<F>(mut client: ClientBuilder, variables: &Variables<F>) -> Result<ClientBuilder, Error>
+where
+    F: Fn(&str) -> Option<OsString>,
+{
+    if let Some(path) = variables.get("TLS_CA_FILE")? {
+        client = client.ca_file(path);
+    }
+    if let Some(name) = variables.get("TLS_SERVER_NAME")? {
+        client = client.server_name(name);
+    }
+    Ok(client)
+}
+
+#[cfg(feature = "tls")]
+fn with_certificate<F>(
+    client: ClientBuilder,
+    variables: &Variables<F>,
+) -> Result<ClientBuilder, Error>
+where
+    F: Fn(&str) -> Option<OsString>,
+{
+    let (certificate, key) = ("TLS_CERT_FILE", "TLS_KEY_FILE");
+    match (variables.get(certificate)?, variables.get(key)?) {
+        (Some(certificate), Some(key)) => Ok(client.client_certificate_files(certificate, key)),
+        (None, None) => Ok(client),
+        (is_set, _) => {
+            let (set, missing) = match is_set {
+                Some(_) => (certificate, key),
+                None => (key, certificate),
+            };
+            Err(Error::invalid(format!(
+                "{PREFIX}{set} is set and {PREFIX}{missing} is not: a client certificate takes both"
+            )))
+        }
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+fn with_tls<F>(_: ClientBuilder, _: &Variables<F>) -> Result<ClientBuilder, Error> {
+    Err(Error::invalid(format!(
+        "{PREFIX}AUTH_MODE takes the feature `tls`, and this program was built without it"
+    )))
+}
+
+#[cfg(not(feature = "tls"))]
+fn with_certificate<F>(client: ClientBuilder, _: &Variables<F>) -> Result<ClientBuilder, Error> {
+    Ok(client)
+}
+
+#[cfg(feature = "spiffe")]
+fn with_spiffe<F>(
+    client: ClientBuilder,
+    variables: &Variables<F>,
+    mode: &str,
+) -> Result<ClientBuilder, Error>
+where
+    F: Fn(&str) -> Option<OsString>,
+{
+    use super::Spiffe;
+
+    let mut spiffe = match mode {
+        "jwt" => Spiffe::jwt(variables.required("JWT_AUDIENCE", "jwt", "an audience")?),
+        _ => Spiffe::x509(),
+    };
+    let socket = "SPIFFE_SOCKET_PATH";
+    spiffe = match variables.get(socket)? {
+        Some(path) => spiffe.socket(path),
+        None if variables.whole("SPIFFE_ENDPOINT_SOCKET")?.is_some() => spiffe,
+        None => {
+            return Err(Error::invalid(format!(
+                "{PREFIX}{socket} is not set: {PREFIX}AUTH_MODE={mode} takes the socket of the \
+                 Workload API there, such as unix:///run/spire/agent.sock"
+            )));
+        }
+    };
+    Ok(client.spiffe(spiffe))
+}
+
+#[cfg(not(feature = "spiffe"))]
+fn with_spiffe<F>(_: ClientBuilder, _: &Variables<F>, mode: &str) -> Result<ClientBuilder, Error> {
+    Err(Error::invalid(format!(
+        "{PREFIX}AUTH_MODE={mode} takes the feature `spiffe`, and this program was built without it"
+    )))
+}
