@@ -42,6 +42,8 @@ mod store;
 #[cfg(feature = "server")]
 mod store_limits;
 mod support;
+#[cfg(feature = "server")]
+mod tokens;
 mod transports;
 mod typed;
 mod verdicts;
