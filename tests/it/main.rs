@@ -42,6 +42,8 @@ mod store;
 #[cfg(feature = "server")]
 mod store_limits;
 mod support;
+#[cfg(all(feature = "server", feature = "tls"))]
+mod tls;
 #[cfg(feature = "server")]
 mod tokens;
 mod transports;
