@@ -124,7 +124,7 @@ const NO_GRPC_SERVERS: [(&[u8], &str); 8] = [
     ),
     (
         b"\x15\x03\x01\x00\x02\x02\x46",
-        "the server expects TLS, which is not built in",
+        "the server expects TLS: its URL begins with https://",
     ),
     (
         b"SSH-2.0-OpenSSH_9.6\r\n",
@@ -240,6 +240,12 @@ fn shown(error: &Error) -> String {
     shown
 }
 
+/// What is wrong with an `https` URL that has a user.
+const HTTPS_USER: &str = match cfg!(feature = "tls") {
+    true => "a user is not used",
+    false => "https takes the feature `tls`, and this program was built without it",
+};
+
 #[tokio::test]
 async fn a_url_with_more_than_a_server_is_refused_and_says_what_is_wrong() {
     for (url, words) in [
@@ -252,19 +258,22 @@ async fn a_url_with_more_than_a_server_is_refused_and_says_what_is_wrong() {
         ("http://host#SECRET", "a fragment is not used"),
         ("http://user:SECRET@host", "a user is not used"),
         ("http://SECRET@host:1/", "a user is not used"),
-        (
-            "https://user:SECRET@host",
-            "only http is built in, not https; Client::from_service takes any channel",
-        ),
+        ("https://user:SECRET@host", HTTPS_USER),
         (
             "ftp://user:SECRET@host",
-            "only http is built in; Client::from_service takes any channel",
+            "it begins with neither http:// nor https://",
         ),
         ("http://user:SE CRET@host", "it cannot be read"),
         ("http://user:SE/CRET@host", "a path is not used"),
-        ("user:SECRET@host:8888", "it does not begin with http://"),
-        ("localhost:8888", "it does not begin with http://"),
-        ("", "it does not begin with http://"),
+        (
+            "user:SECRET@host:8888",
+            "it begins with neither http:// nor https://",
+        ),
+        (
+            "localhost:8888",
+            "it begins with neither http:// nor https://",
+        ),
+        ("", "it begins with neither http:// nor https://"),
         ("http://user:SECRET@", "it cannot be read"),
         (
             "http://host:99999",

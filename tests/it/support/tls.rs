@@ -8,7 +8,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, date_time_ymd,
 };
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncWriteExt as _, copy, copy_bidirectional, sink};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -168,10 +168,16 @@ impl Front {
                 while let Ok((tcp, _)) = listener.accept().await {
                     let tls = TlsAcceptor::from(Arc::clone(&speaks.lock().unwrap()));
                     connections.lock().unwrap().spawn(async move {
-                        // An error here is told to the client.
-                        if let Ok(mut tls) = tls.accept(tcp).await {
-                            let mut server = TcpStream::connect(server).await.unwrap();
-                            let _ = copy_bidirectional(&mut tls, &mut server).await;
+                        match tls.accept(tcp).into_fallible().await {
+                            Ok(mut tls) => {
+                                let mut server = TcpStream::connect(server).await.unwrap();
+                                let _ = copy_bidirectional(&mut tls, &mut server).await;
+                            }
+                            // The client was told. If it were cut off before it has read that, it might not see it.
+                            Err((_, mut tcp)) => {
+                                let _ = tcp.shutdown().await;
+                                let _ = copy(&mut tcp, &mut sink()).await;
+                            }
                         }
                     });
                 }
