@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::support::clock::{in_a_week, runtime, soon};
+use crate::support::clock::{SECOND, in_a_week, runtime, soon};
 use crate::support::properties::cases;
 use crate::support::records::{record, records, sized};
 use crate::support::results::causes;
@@ -437,4 +437,38 @@ async fn paused_adapters_starve_no_other_on_their_connection() {
         assert!(rest.iter().all(Result::is_ok));
     }
     assert_eq!(store.calls().len(), PAUSED + 1);
+}
+
+#[tokio::test]
+async fn each_call_has_the_headers_that_were_set() {
+    let (listener, url) = listener().await;
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(socket).await.unwrap();
+        while let Some(Ok((request, _))) = connection.accept().await {
+            // It is reset, and asked for again.
+            tell.send(request.headers().clone()).unwrap();
+        }
+    });
+    let client = Client::builder(&url)
+        .header("x-tenant", "one")
+        .header("X-Tenant", "two")
+        .header("x-bytes", b"\xff")
+        .connect();
+    let client = soon(client).await.unwrap();
+    let options = Options::new().retry(Retry::new().timeout(SECOND));
+    let mut results = records(1).push_to_with(&client, &options);
+    let _ = soon(results.next()).await;
+    drop(results);
+    drop(client);
+    let mut calls = 0;
+    while let Some(headers) = soon(told.recv()).await {
+        let tenants: Vec<_> = headers.get_all("x-tenant").iter().collect();
+        assert_eq!(tenants, ["one", "two"]);
+        assert_eq!(headers["x-bytes"].as_bytes(), b"\xff");
+        assert!(headers.get("authorization").is_none());
+        calls += 1;
+    }
+    assert!(calls > 1);
 }
