@@ -22,6 +22,8 @@ mod erased;
 mod faults;
 #[cfg(feature = "server")]
 mod github_actions;
+#[cfg(feature = "server")]
+mod handles;
 mod hostile_servers;
 #[cfg(feature = "server")]
 mod lanes;

@@ -58,8 +58,8 @@ where
         }
         // The server refuses the request of a record that has no CID.
         lane.batch = keys.iter().copied().map(record_ref::Request).collect();
-        self.shared.counters.calls.add(1);
-        self.shared.counters.lookup_calls.add(1);
+        self.shared.control.counters.calls.add(1);
+        self.shared.control.counters.lookup_calls.add(1);
         lane.send(waited);
         lane.close(waited);
         self.look_up = Some(LookUp { lane, keys });

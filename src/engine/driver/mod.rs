@@ -21,9 +21,10 @@ use self::look_up::LookUp;
 use self::receive::keep;
 use super::adapter::Adapter;
 use super::calls::{Lane, Lanes};
+use super::control::{Control, Order};
 use super::nodes::{Canary, Deletes, Nodes};
 use super::operation::Operation;
-use super::remainder::{Leftover, Order, Remainder, Shared};
+use super::remainder::{Leftover, Remainder, Shared};
 use super::window::{LostAnswer, Rules, Settled, Unsettled, Window};
 use crate::cid::Cid;
 use crate::client::Client;
@@ -115,6 +116,7 @@ where
         gate_opens: None,
         ends_by: None,
         clock: Clock::default(),
+        _end: End(Arc::clone(&shared.control)),
     };
     let results = async_stream::stream! {
         let mut driver = driver;
@@ -176,6 +178,16 @@ where
     /// By when calls have to end that carry nothing any more.
     ends_by: Option<Instant>,
     clock: Clock,
+    _end: End,
+}
+
+/// Tells when the driver is gone, however it comes to that.
+struct End(Arc<Control>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 impl<S, O, T> Driver<S, O, T>
@@ -191,7 +203,7 @@ where
     /// window is free. Answers are also handled before timers: an answer that has come has come in time.
     fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Option<Out<O, T>>> {
         self.clock.resume();
-        match self.shared.order() {
+        match self.shared.control.order() {
             None => {}
             Some(Order::Drain(deadline)) => self.drains_until = Some(deadline),
             Some(Order::Stop) => self.stopped = true,
@@ -232,7 +244,11 @@ where
                 return Poll::Ready(None);
             }
             if self.poll_timers(cx).is_pending() {
-                return Poll::Pending;
+                if !self.shared.control.waits(cx) {
+                    return Poll::Pending;
+                }
+                // An order has come just now.
+                return self.give_way(cx);
             }
             filled = false;
             self.budget = self.budget.saturating_sub(1);
@@ -289,7 +305,11 @@ where
                 Poll::Pending => break,
             }
         }
-        self.shared.counters.taken.set(self.window.next_index());
+        self.shared
+            .control
+            .counters
+            .taken
+            .set(self.window.next_index());
         if self.canary.is_under_way() && !self.lanes.has_canary() {
             self.canary.is_over();
         }
@@ -342,7 +362,7 @@ where
         {
             self.first_unanswered = self.first_unanswered.min(settled.index);
         }
-        let counters = &self.shared.counters;
+        let counters = &self.shared.control.counters;
         let handed_out = self.window.handed_out_below();
         counters
             .answered_below
@@ -384,7 +404,11 @@ where
         let next_index = self.window.next_index();
         let (settled, unsettled) = self.window.dismantle();
         let given_back = settled.len() + unsettled.len();
-        self.shared.counters.given_back.set(given_back as u64);
+        self.shared
+            .control
+            .counters
+            .given_back
+            .set(given_back as u64);
         let mut remainder = Remainder {
             input: self.input,
             input_ended: self.input_ended,

@@ -288,7 +288,7 @@ where
 
     fn note_fault(&mut self, status: Option<Arc<Status>>) -> Arc<Status> {
         let status = status.unwrap_or_else(|| Arc::new(Status::unavailable("answers are missing")));
-        self.shared.counters.fault(&status);
+        self.shared.control.counters.fault(&status);
         self.nodes.note_fault(Arc::clone(&status));
         status
     }

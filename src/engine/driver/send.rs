@@ -79,7 +79,7 @@ where
                 lane.send(waited);
             }
         }
-        let counters = &self.shared.counters;
+        let counters = &self.shared.control.counters;
         counters.sent.set(self.window.sent());
         counters.resent.set(self.window.resent());
         self.close_what_is_done(cx, more_is_ready);
@@ -171,7 +171,7 @@ where
             now.checked_add(age - age.mul_f64(0.1 * fastrand::f64()))
         });
         let setup = self.setup(route, probe, ages_at);
-        self.shared.counters.calls.add(1);
+        self.shared.control.counters.calls.add(1);
         let link = self.nodes.link(route);
         self.lanes
             .add(Lane::open(link, O::METHOD, O::LONGEST_ANSWER, setup));
