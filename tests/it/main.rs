@@ -28,6 +28,8 @@ mod hostile_servers;
 #[cfg(feature = "server")]
 mod lanes;
 mod layers;
+#[cfg(feature = "server")]
+mod logs;
 mod must_not_compile;
 mod options;
 #[cfg(feature = "server")]

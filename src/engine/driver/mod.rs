@@ -1,6 +1,7 @@
 //! The generator: takes items in, keeps calls going, hands results out.
 
 mod clock;
+mod log;
 mod look_up;
 mod receive;
 mod send;
@@ -17,11 +18,12 @@ use prost::Message;
 use tokio::time::Instant;
 
 use self::clock::Clock;
+use self::log::Log;
 use self::look_up::LookUp;
 use self::receive::keep;
 use super::adapter::Adapter;
 use super::calls::{Lane, Lanes};
-use super::control::{Control, Order};
+use super::control::Order;
 use super::nodes::{Canary, Deletes, Nodes};
 use super::operation::Operation;
 use super::remainder::{Leftover, Remainder, Shared};
@@ -67,6 +69,7 @@ where
     O: Operation,
 {
     let (lower, upper) = input.size_hint();
+    let is_single = (lower, upper) == (1, Some(1));
     let lower = if options.stop_on_error {
         lower.min(1)
     } else {
@@ -116,10 +119,11 @@ where
         gate_opens: None,
         ends_by: None,
         clock: Clock::default(),
-        _end: End(Arc::clone(&shared.control)),
+        log: Log::new(&shared.control, method, is_single),
     };
     let results = async_stream::stream! {
         let mut driver = driver;
+        driver.log.begin(driver.nodes.names());
         while let Some(settled) = poll_fn(|cx| driver.poll_result(cx)).await {
             yield driver.hand_out(settled);
         }
@@ -178,16 +182,7 @@ where
     /// By when calls have to end that carry nothing any more.
     ends_by: Option<Instant>,
     clock: Clock,
-    _end: End,
-}
-
-/// Tells when the driver is gone, however it comes to that.
-struct End(Arc<Control>);
-
-impl Drop for End {
-    fn drop(&mut self) {
-        self.0.end();
-    }
+    log: Log,
 }
 
 impl<S, O, T> Driver<S, O, T>
@@ -401,6 +396,7 @@ where
     /// Leaves what it has for [`Adapter::into_remainder`].
     fn leave(mut self) {
         self.end_calls();
+        self.log.end(self.stopped);
         let next_index = self.window.next_index();
         let (settled, unsettled) = self.window.dismantle();
         let given_back = settled.len() + unsettled.len();
