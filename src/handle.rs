@@ -1,9 +1,11 @@
 //! A hold on an adapter from elsewhere.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::Stream;
+use futures_util::future::{Either, select};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::engine::{Control, Order};
@@ -120,11 +122,9 @@ impl Handle {
             let mut ticks = interval(every);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
-                let has_ended = tokio::select! {
-                    biased;
-                    () = control.ended() => true,
-                    _ = ticks.tick() => false,
-                };
+                // The end comes first, if both are there.
+                let (ended, tick) = (pin!(control.ended()), pin!(ticks.tick()));
+                let has_ended = matches!(select(ended, tick).await, Either::Left(_));
                 yield control.counters.stats();
                 if has_ended {
                     break;

@@ -121,6 +121,7 @@ mod escape;
 mod handle;
 mod item;
 mod lookup;
+mod meter;
 mod options;
 pub mod prelude;
 mod proto;
@@ -154,6 +155,8 @@ pub use crate::error::{Error, ErrorKind, Failed};
 pub use crate::handle::Handle;
 pub use crate::item::{PushItem, Tagged, ToCid};
 pub use crate::lookup::{Found, LookupExt, LookupResult};
+#[cfg(feature = "metrics")]
+pub use crate::meter::describe_metrics;
 pub use crate::options::Options;
 pub use crate::pull::{PullExt, PullResult, Pulled};
 pub use crate::push::{PushExt, PushResult, Pushed};

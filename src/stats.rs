@@ -60,6 +60,11 @@ pub struct Stats {
     /// which the server failed without saying whose fault it is. While this grows and `succeeded` does
     /// not, the adapter is recovering.
     pub faults: u64,
+    /// Bytes of requests that calls have handed to their connections, with those that were sent again: messages as
+    /// they are on the line (compressed, if they are), without headers and HTTP/2's own.
+    pub bytes_sent: u64,
+    /// Bytes of answers that have come, counted in the same way.
+    pub bytes_received: u64,
     /// Whether the client's [`CircuitBreaker`](crate::CircuitBreaker) is open: of several nodes, all.
     pub circuit_open: bool,
     failed_as: ByKind,
@@ -156,6 +161,26 @@ pub struct FirstFailure {
     pub message: String,
 }
 
+/// How many bytes the calls of an adapter have sent and received. The tasks of their connections count, too.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Traffic(Arc<Bytes>);
+
+#[derive(Debug, Default)]
+struct Bytes {
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Traffic {
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.0.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn received(&self, bytes: usize) {
+        self.0.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
 /// The counts of an adapter. One task writes, any may read.
 #[derive(Debug)]
 pub(crate) struct Counters {
@@ -172,6 +197,7 @@ pub(crate) struct Counters {
     pub(crate) calls: Count,
     pub(crate) lookup_calls: Count,
     faults: Count,
+    pub(crate) traffic: Traffic,
     failed_as: [Count; ErrorKind::ALL.len()],
     first_failures: Mutex<Vec<FirstFailure>>,
 }
@@ -214,6 +240,7 @@ impl Counters {
             calls: Count::default(),
             lookup_calls: Count::default(),
             faults: Count::default(),
+            traffic: Traffic::default(),
             failed_as: std::array::from_fn(|_| Count::default()),
             first_failures: Mutex::default(),
         }
@@ -257,6 +284,8 @@ impl Counters {
             calls: self.calls.get(),
             lookup_calls: self.lookup_calls.get(),
             faults: self.faults.get(),
+            bytes_sent: self.traffic.0.sent.load(Ordering::Relaxed),
+            bytes_received: self.traffic.0.received.load(Ordering::Relaxed),
             circuit_open: self.breakers.iter().all(|breaker| breaker.is_open()),
             failed_as: ByKind(std::array::from_fn(|kind| self.failed_as[kind].get())),
         }

@@ -17,6 +17,7 @@ use tracing::debug;
 
 use super::transport::BoxError;
 use crate::escape::Escaped;
+use crate::meter;
 use crate::unreachable::Unreachable;
 
 /// The longest token that is read from a file, in bytes. Servers take headers of 8 to 16 KiB.
@@ -278,6 +279,7 @@ impl Tokens {
                 let good_for = fetched.good_for.or(refresh_after);
                 let (shown, is_new) = lock(&state).note(header, good_for);
                 if is_new {
+                    meter::token(&name);
                     debug!(source = %name, number = shown.number, "there is a token");
                 }
                 Ok(shown)

@@ -30,6 +30,8 @@ mod lanes;
 mod layers;
 #[cfg(feature = "server")]
 mod logs;
+#[cfg(all(feature = "metrics", feature = "server"))]
+mod metrics;
 mod must_not_compile;
 mod options;
 #[cfg(feature = "server")]

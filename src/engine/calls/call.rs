@@ -24,6 +24,7 @@ use super::response_body;
 use crate::client::{Compression, Link, Way};
 use crate::engine::window::flight::{End, EndedBy};
 use crate::record::Record;
+use crate::stats::Traffic;
 use crate::verdict;
 
 type Response<A> = Pin<Box<dyn Future<Output = Result<Streaming<A>, Status>> + Send>>;
@@ -61,8 +62,13 @@ where
     A: Message + Default + 'static,
 {
     /// Nothing goes out until the call is polled.
-    pub(crate) fn open(link: Link, method: &'static str, longest_answer: usize) -> Self {
-        let outgoing = Outgoing::new();
+    pub(crate) fn open(
+        link: Link,
+        method: &'static str,
+        longest_answer: usize,
+        traffic: Traffic,
+    ) -> Self {
+        let outgoing = Outgoing::new(traffic);
         let mut request = Request::new(outgoing.requests());
         let cancel = request.cancellation_handle();
         let compression = link.compression;

@@ -17,7 +17,9 @@ use crate::client::Link;
 use crate::engine::nodes::{Incident, Moment, Origin, Route};
 use crate::engine::waited::Waited;
 use crate::engine::window::flight::{End, EndedBy, Flight};
+use crate::meter::FlightTime;
 use crate::options::Options;
+use crate::stats::Traffic;
 use crate::unreachable::Unreachable;
 
 /// How long the transport may take to start a call before the call counts as delayed. The server may allow no more
@@ -33,6 +35,7 @@ pub(crate) struct Lane<R, A> {
     pub(crate) left: Moment,
     /// What the log knows it by.
     pub(crate) span: Span,
+    flight_time: FlightTime,
     /// Requests on their way from the window to the call; empty between polls.
     pub(crate) batch: VecDeque<R>,
     /// The one answer of a call that is acknowledged as a whole.
@@ -45,8 +48,9 @@ pub(crate) struct Lane<R, A> {
     /// When it is to be handed over to another call.
     ages_at: Option<Instant>,
     progress: Progress,
-    /// When this call was opened.
+    /// How long the adapter had waited when this call was opened.
     opened: Waited,
+    opened_at: Instant,
     /// Held by a call that probes, until the server has answered.
     probe: Option<Probe>,
 }
@@ -71,6 +75,8 @@ pub(crate) struct Setup {
     pub(crate) ages_at: Option<Instant>,
     pub(crate) waited: Waited,
     pub(crate) span: Span,
+    pub(crate) traffic: Traffic,
+    pub(crate) flight_time: FlightTime,
 }
 
 impl<R, A> Lane<R, A>
@@ -90,15 +96,17 @@ where
             seen: setup.seen,
             left: setup.left,
             span: setup.span,
+            flight_time: setup.flight_time,
             batch: VecDeque::new(),
             acknowledgement: None,
-            call: Call::open(link.clone(), method, longest_answer),
+            call: Call::open(link.clone(), method, longest_answer, setup.traffic),
             link: link.clone(),
             start: Start::Pending,
             may_wait: false,
             ages_at: setup.ages_at,
             progress: Progress::new(setup.waited),
             opened: setup.waited,
+            opened_at: Instant::now(),
             probe: setup.probe,
         }
     }
@@ -114,6 +122,7 @@ where
         if self.flight.load() == self.batch.len() {
             self.progress.begin(waited);
         }
+        self.flight_time.sent(self.flight.sent());
         self.call.send(&mut self.batch);
     }
 
@@ -235,6 +244,7 @@ where
 
     /// The server has answered, so that nobody need wait for the end of a probe.
     pub(crate) fn note_answer(&mut self, seen: Incident) {
+        self.flight_time.answered(self.flight.answers());
         self.probe = None;
         self.seen = seen;
     }
@@ -258,6 +268,11 @@ where
     /// The connection that it waits for, if it does.
     pub(crate) fn waits_for(&self) -> Option<Unreachable> {
         self.call.way().waits_for()
+    }
+
+    /// How long it has been there.
+    pub(crate) fn age(&self) -> Duration {
+        self.opened_at.elapsed()
     }
 
     /// What is to be known of it if it meets a fault.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::engine::waited::Waited;
+use crate::stats::Traffic;
 
 /// How long a call that has carried nothing stays open at least: it was opened for an item that
 /// another call has taken, and the next may come at once.
@@ -14,16 +15,31 @@ const UNUSED: Duration = Duration::from_secs(1);
 
 /// How many bytes a call has moved, either way: a long message makes progress long before it is answered.
 /// The two ends of a call add to it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Moved(Arc<AtomicU64>);
+#[derive(Clone, Debug)]
+pub(super) struct Moved {
+    bytes: Arc<AtomicU64>,
+    /// Those of all calls of its adapter.
+    all: Traffic,
+}
 
 impl Moved {
-    pub(super) fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    pub(super) fn with(all: Traffic) -> Self {
+        let bytes = Arc::default();
+        Self { bytes, all }
+    }
+
+    pub(super) fn sent(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.all.sent(bytes);
+    }
+
+    pub(super) fn received(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.all.received(bytes);
     }
 
     pub(super) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.bytes.load(Ordering::Relaxed)
     }
 }
 

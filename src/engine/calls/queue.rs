@@ -25,6 +25,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
 use super::progress::Moved;
+use crate::stats::Traffic;
 
 /// How many bytes of a long chunk leave together. A chunk of less than twice as many leaves as a
 /// whole: those of short requests are a little longer than tonic's threshold, and no rest of a few
@@ -58,7 +59,7 @@ struct Queue<R> {
 }
 
 impl<R> Outgoing<R> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(traffic: Traffic) -> Self {
         Self {
             queue: Arc::new(Mutex::new(Queue {
                 requests: VecDeque::new(),
@@ -72,7 +73,7 @@ impl<R> Outgoing<R> {
                 transport: None,
                 driver: None,
             })),
-            moved: Moved::default(),
+            moved: Moved::with(traffic),
         }
     }
 
@@ -323,7 +324,7 @@ struct Out<R> {
 
 impl<R> Drop for Out<R> {
     fn drop(&mut self) {
-        self.outgoing.moved.add(self.len);
+        self.outgoing.moved.sent(self.len);
         let mut queue = lock(&self.outgoing.queue);
         queue.piece_is_out = false;
         wake(queue);
@@ -364,7 +365,7 @@ mod tests {
 
     #[test]
     fn a_long_chunk_leaves_in_pieces_each_when_the_last_has_left() {
-        let outgoing = Outgoing::new();
+        let outgoing = Outgoing::new(Traffic::default());
         let mut body = body(&outgoing);
         send(&outgoing, 3 * PIECE + 1);
         send(&outgoing, 1);
@@ -399,7 +400,7 @@ mod tests {
 
     #[test]
     fn a_chunk_of_less_than_two_pieces_leaves_as_a_whole() {
-        let outgoing = Outgoing::new();
+        let outgoing = Outgoing::new(Traffic::default());
         let mut body = body(&outgoing);
         send(&outgoing, 2 * PIECE - 1);
         let chunk = take(&mut body, &mut noop_context()).unwrap();
@@ -408,7 +409,7 @@ mod tests {
 
     #[test]
     fn a_call_that_is_over_lets_no_further_piece_out() {
-        let outgoing = Outgoing::new();
+        let outgoing = Outgoing::new(Traffic::default());
         let mut body = body(&outgoing);
         send(&outgoing, 2 * PIECE);
         let mut cx = noop_context();
@@ -421,7 +422,7 @@ mod tests {
 
     #[test]
     fn a_call_is_cancelled_between_two_pieces() {
-        let outgoing = Outgoing::<Bytes>::new();
+        let outgoing = Outgoing::<Bytes>::new(Traffic::default());
         let chunk = Bytes::from(vec![0; 2 * PIECE]);
         let frames = [Ok(Frame::data(chunk)), Err("cancelled")];
         let body = StreamBody::new(futures::stream::iter(frames));

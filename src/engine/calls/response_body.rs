@@ -115,7 +115,7 @@ impl http_body::Body for Readable {
         let mut frame = ready!(this.body.poll_frame(cx));
         if let Some(Ok(frame)) = &mut frame {
             if let Some(data) = frame.data_ref() {
-                this.moved.add(data.len());
+                this.moved.received(data.len());
             } else if let Some(trailers) = frame.trailers_mut() {
                 repair(trailers);
             }

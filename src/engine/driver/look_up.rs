@@ -135,6 +135,9 @@ where
         let wait = self.nodes.wait(now, ended.failure());
         let report = self.window.look_up_ended(&lane.flight, &ended, wait);
         log::call_ended(&lane, &ended, report);
+        let node = self.nodes.name(lane.route.node);
+        self.meter
+            .look_up_ended(node, lane.age(), ended.end.status.as_deref());
         let cause = match report {
             Report::Fails => Cause::Named,
             Report::Broke => Cause::Line,

@@ -32,6 +32,7 @@ use crate::cid::Cid;
 use crate::client::Client;
 use crate::error::Failed;
 use crate::item::Tagged;
+use crate::meter::Meter;
 use crate::options::Options;
 use crate::stats::Counters;
 
@@ -120,6 +121,7 @@ where
         ends_by: None,
         clock: Clock::default(),
         log: Log::new(&shared.control, method, is_single),
+        meter: Meter::new(method, O::METHOD),
     };
     let results = async_stream::stream! {
         let mut driver = driver;
@@ -183,6 +185,7 @@ where
     ends_by: Option<Instant>,
     clock: Clock,
     log: Log,
+    meter: Meter,
 }
 
 impl<S, O, T> Driver<S, O, T>
@@ -240,6 +243,7 @@ where
             }
             if self.poll_timers(cx).is_pending() {
                 if !self.shared.control.waits(cx) {
+                    self.publish();
                     return Poll::Pending;
                 }
                 // An order has come just now.
@@ -259,6 +263,16 @@ where
         self.clock.pause(now, deadline);
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Tells what was counted since the last time.
+    fn publish(&mut self) {
+        let nodes = self.nodes.names().zip(self.nodes.open());
+        self.meter.publish(
+            &self.shared.control.counters,
+            self.window.in_flight(),
+            nodes,
+        );
     }
 
     fn takes_input(&self) -> bool {
@@ -305,6 +319,7 @@ where
             .counters
             .taken
             .set(self.window.next_index());
+        self.meter.taken_below(self.window.next_index());
         if self.canary.is_under_way() && !self.lanes.has_canary() {
             self.canary.is_over();
         }
@@ -316,6 +331,7 @@ where
         if self.lanes.is_empty() && !self.window.has_waiting() {
             self.deletes = None;
         }
+        self.publish();
     }
 
     fn take(&mut self, item: S::Item) {
@@ -433,6 +449,8 @@ where
             }
         }
         self.shared.leave(remainder);
+        let nodes = self.nodes.names().zip(self.nodes.open());
+        self.meter.publish(&self.shared.control.counters, 0, nodes);
     }
 }
 

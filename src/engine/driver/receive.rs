@@ -211,6 +211,11 @@ where
             },
         );
         log::call_ended(&lane, &ended, report);
+        self.meter.call_ended(
+            self.nodes.name(origin.route.node),
+            lane.age(),
+            status.as_deref(),
+        );
         if !was_refusing
             && self.window.is_refusing()
             && let Some(status) = &status

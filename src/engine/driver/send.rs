@@ -59,6 +59,8 @@ where
         let counters = &self.shared.control.counters;
         counters.calls.add(1);
         Setup {
+            traffic: counters.traffic.clone(),
+            flight_time: self.meter.flight_time(),
             span: call_span(path, self.nodes.name(route.node), counters.calls.get()),
             flight: self.window.launch(probe.is_some()),
             route,
@@ -87,6 +89,7 @@ where
         let counters = &self.shared.control.counters;
         counters.sent.set(self.window.sent());
         counters.resent.set(self.window.resent());
+        self.meter.sent_below(self.window.unsent());
         self.close_what_is_done(cx, more_is_ready);
     }
 

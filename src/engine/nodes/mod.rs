@@ -134,6 +134,12 @@ impl Nodes {
         self.nodes.iter().map(|node| &*node.name)
     }
 
+    /// Whether the circuit of each is open.
+    pub(crate) fn open(&self) -> impl Iterator<Item = bool> {
+        let nodes = self.nodes.iter();
+        nodes.map(|node| node.admission.breaker().is_open())
+    }
+
     /// When the latest item was sent that has succeeded on any node, for whichever adapter of the client. Nodes for which
     /// that ends an outage recover.
     pub(crate) fn learn(&mut self) -> Tick {

@@ -257,6 +257,11 @@ impl<E, O> Window<E, O> {
         self.sent
     }
 
+    /// No item below this index waits to be sent for the first time.
+    pub(crate) fn unsent(&self) -> u64 {
+        self.unsent
+    }
+
     /// How many times an item was sent that had been sent before.
     pub(crate) fn resent(&self) -> u64 {
         self.resent
@@ -355,6 +360,10 @@ impl<E, O> Window<E, O> {
     }
 
     /// Whether an answer to an item is awaited.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
     pub(crate) fn is_in_flight(&self) -> bool {
         self.in_flight > 0
     }
