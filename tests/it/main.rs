@@ -27,6 +27,8 @@ mod options;
 #[cfg(feature = "server")]
 mod pipeline;
 mod real;
+#[cfg(feature = "spiffe")]
+mod real_spiffe;
 mod record;
 mod recovery;
 mod routes;
