@@ -260,7 +260,8 @@ impl Tls {
     fn why_untrusted(&self, error: &CertificateError) -> String {
         use CertificateError as E;
         match error {
-            E::UnknownIssuer => match &self.roots {
+            // Behind a CA of the same name there may be another key.
+            E::UnknownIssuer | E::BadSignature => match &self.roots {
                 Roots::System => {
                     "no CA that this system trusts has signed the server's certificate".to_owned()
                 }
@@ -312,6 +313,8 @@ fn is_of_client_certificate(alert: AlertDescription) -> bool {
             | A::AccessDenied
             // What a server of TLS 1.2 says where none is shown.
             | A::HandshakeFailure
+            // The certificate's CA has the name of one that the server knows, and another key.
+            | A::DecryptError
     )
 }
 
@@ -384,7 +387,13 @@ impl Service<Uri> for Https {
             };
             let tcp = connecting.await?.into_inner();
             let connected = TlsConnector::from(config).connect(name, tcp).await;
-            let io = connected.map_err(|error| tls.explain(error))?;
+            let io = connected.map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => {
+                    TlsError::new("the server closed the connection during the TLS handshake")
+                        .into()
+                }
+                _ => BoxError::from(tls.explain(error)),
+            })?;
             Ok(TokioIo::new(Secured { io, tls }))
         })
     }

@@ -20,6 +20,7 @@ use super::call::{End, Method};
 use super::control::Control;
 use super::encoding;
 use super::gate::{Gate, Pace};
+use super::identity;
 use super::inner::Inner;
 use super::live::Live;
 use super::service::Service;
@@ -66,6 +67,7 @@ pub(super) async fn serve(
     let budget = Arc::clone(&store.budget);
     let max_calls = store.max_calls;
     let compresses = store.compresses;
+    let shared = Arc::clone(&store);
     let service = Service::over(store, Arc::clone(&control));
     let opened = Arc::clone(&control);
     let calls = service_fn(move |mut request: http::Request<Incoming>| {
@@ -75,7 +77,9 @@ pub(super) async fn serve(
             request.extensions_mut().insert(Arc::clone(call));
             request.extensions_mut().insert(Arc::clone(&live));
         }
-        let refusal = encoding::refusal(request.headers()).or_else(|| live.admit().err());
+        let refusal = identity::refusal(shared.authorize.as_deref(), request.headers())
+            .or_else(|| encoding::refusal(request.headers()))
+            .or_else(|| live.admit().err());
         let mut service = service.clone();
         if let Some(call) = &call {
             if let Some(status) = &refusal {

@@ -7,6 +7,7 @@ use super::budget::Budget;
 use super::call::Log;
 use super::content::Content;
 use super::fault::Faults;
+use super::identity::Authorize;
 use crate::record::Record;
 
 pub(super) struct Inner {
@@ -14,6 +15,7 @@ pub(super) struct Inner {
     pub(super) faults: Faults,
     pub(super) log: Arc<Log>,
     pub(super) validate: Option<Box<Validate>>,
+    pub(super) authorize: Option<Box<Authorize>>,
     pub(super) already_stored: AlreadyStored,
     pub(super) max_calls: u32,
     pub(super) max_connections: usize,

@@ -38,7 +38,7 @@
 
 // The files stand in layers; each uses only those above it.
 //
-// 1. content, call (the log), fault, budget, gate, encoding, control
+// 1. content, call (the log), fault, budget, gate, encoding, identity, control
 // 2. inner: what all connections of a store share
 // 3. answers: what the store says to each request
 // 4. live, messages, body: a call that runs, and what comes and goes in it
@@ -57,6 +57,7 @@ mod control;
 mod encoding;
 mod fault;
 mod gate;
+mod identity;
 mod inner;
 mod listen;
 mod live;

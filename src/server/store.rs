@@ -11,6 +11,7 @@ use super::budget::Budget;
 use super::call::{Call, Hook, Log};
 use super::content::Content;
 use super::fault::{Fault, Faults};
+use super::identity::Authorize;
 use super::inner::{AlreadyStored, Inner, Validate, Validation};
 use super::listen::{self, Serving};
 use super::memory;
@@ -43,6 +44,7 @@ pub struct Store {
 #[must_use]
 pub struct Builder {
     validate: Option<Box<Validate>>,
+    authorize: Option<Box<Authorize>>,
     already_stored: AlreadyStored,
     max_calls: Option<u32>,
     max_connections: Option<usize>,
@@ -70,6 +72,20 @@ impl Builder {
         validator: impl Fn(&Record) -> Validation + Send + Sync + 'static,
     ) -> Self {
         self.validate = Some(Box::new(validator));
+        self
+    }
+
+    /// Accepts calls only with a bearer token for which this is true, as a DIR server does that takes JWTs. Any other
+    /// call ends with `Unauthenticated`. A call that runs goes on, whatever becomes of its token.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::server::Store;
+    ///
+    /// let store = Store::builder().authorize(|token| token == "open sesame").build();
+    /// # let _ = store;
+    /// ```
+    pub fn authorize(mut self, accepts: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        self.authorize = Some(Box::new(accepts));
         self
     }
 
@@ -154,6 +170,7 @@ impl Builder {
                 faults: Faults::default(),
                 log: Arc::new(Log::new(self.ended)),
                 validate: self.validate,
+                authorize: self.authorize,
                 already_stored: self.already_stored,
                 max_calls: self.max_calls.unwrap_or(MAX_CALLS),
                 max_connections: self.max_connections.unwrap_or(MAX_CONNECTIONS),

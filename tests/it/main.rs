@@ -44,6 +44,10 @@ mod store;
 #[cfg(feature = "server")]
 mod store_limits;
 mod support;
+#[cfg(all(feature = "server", feature = "tls"))]
+mod tls;
+#[cfg(feature = "server")]
+mod tokens;
 mod transports;
 mod typed;
 mod verdicts;

@@ -13,3 +13,5 @@ pub(crate) mod results;
 pub(crate) mod sockets;
 #[cfg(feature = "server")]
 pub(crate) mod stores;
+#[cfg(all(feature = "server", feature = "tls"))]
+pub(crate) mod tls;
