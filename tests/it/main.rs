@@ -38,6 +38,8 @@ mod shared_client;
 mod soak;
 #[cfg(feature = "server")]
 mod spawned;
+#[cfg(all(feature = "server", feature = "spiffe", unix))]
+mod spiffe;
 mod statuses;
 #[cfg(feature = "server")]
 mod store;

@@ -33,7 +33,7 @@ fn socket() -> String {
 }
 
 fn shows(identity: Spiffe) -> ClientBuilder {
-    Client::builder(&url()).spiffe(identity)
+    Client::builder(url()).spiffe(identity)
 }
 
 /// Pushes, looks up, pulls and deletes records.
@@ -133,7 +133,7 @@ fn assert_says(words: &str, part: &str) {
 
 /// TLS as far as it goes without SPIFFE.
 fn without_identity() -> ClientBuilder {
-    Client::builder(&url())
+    Client::builder(url())
         .ca_file(variable("SPIRE_BUNDLE"))
         .server_name(NAME)
 }
