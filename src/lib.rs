@@ -84,8 +84,19 @@
 //! | how far calls run ahead, and what that does where records are bad | [`Options::window`], [`Options::in_flight`] |
 //! | checking, which is most of the CPU time | [`Options::verify`] |
 //!
+//! # Connections
+//!
+//! | | where |
+//! |---|---|
+//! | a URL, TLS, client certificates, headers | [`Client::connect`], [`ClientBuilder`] |
+//! | tokens that expire | [`Token`] |
+//! | the variables of DIR's own clients | [`Client::from_env`] |
+//! | a channel of your own | [`Client::from_service`] |
+//!
 //! # Features
 //!
+//! - `tls` (on by default): `https`, with [rustls](https://docs.rs/rustls) and the system's CAs.
+//! - `spiffe`: X.509 and JWT SVIDs from the Workload API, in `Spiffe`.
 //! - `server`: an embedded store to try things out and to test against, with faults on demand.
 //! - `gzip`, `zstd`: [`Compression`] of calls, for slow lines. `zstd` is a C library.
 //!

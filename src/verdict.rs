@@ -27,6 +27,9 @@ use crate::error::ErrorKind;
 /// | no progress for [`Options::stall_after`](crate::Options::stall_after) | [`Transient`](Self::Transient) |
 /// | `Unauthenticated`, `PermissionDenied`, `Unimplemented`; HTTP 401, 403, 404 | [`Caller`](Self::Caller) |
 ///
+/// Where the caller shows a [`Token`](crate::Token) that can be asked for again, `Unauthenticated` is an answer to that
+/// token: the call is opened again with another before anything fails.
+///
 /// One code says several things, so the code alone does not decide: a status with a
 /// [source](StdError::source) was made of a broken transport, whatever its code.
 ///

@@ -108,11 +108,16 @@ impl ClientBuilder {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Trusts servers whose certificates are signed by a CA in this file, in PEM, and no others. Default: those that
     /// this system trusts, with what `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
     #[cfg(feature = "tls")]
     pub fn ca_file(self, path: impl Into<PathBuf>) -> Self {
-        self.trust(Pem::File(path.into()))
+        self.trust(Pem::file(path))
     }
 
     /// The same, of PEM text.
@@ -122,7 +127,7 @@ impl ClientBuilder {
     }
 
     #[cfg(feature = "tls")]
-    fn trust(mut self, ca: Pem) -> Self {
+    pub(super) fn trust(mut self, ca: Pem) -> Self {
         self.tls.roots = Roots::These(ca);
         self.takes_tls("a CA")
     }
@@ -136,8 +141,8 @@ impl ClientBuilder {
         key: impl Into<PathBuf>,
     ) -> Self {
         self.identify(Identity {
-            certificate: Pem::File(certificate.into()),
-            key: Pem::File(key.into()),
+            certificate: Pem::file(certificate),
+            key: Pem::file(key),
         })
     }
 
@@ -155,7 +160,7 @@ impl ClientBuilder {
     }
 
     #[cfg(feature = "tls")]
-    fn identify(mut self, identity: Identity) -> Self {
+    pub(super) fn identify(mut self, identity: Identity) -> Self {
         self.tls.identity = Some(identity);
         self.takes_tls("a client certificate")
     }

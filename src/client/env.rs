@@ -3,6 +3,8 @@
 use std::env;
 use std::ffi::OsString;
 
+#[cfg(feature = "tls")]
+use super::tls::{Identity, Pem};
 use super::{Client, ClientBuilder, Token};
 use crate::error::Error;
 use crate::escape::Escaped;
@@ -132,7 +134,7 @@ where
     F: Fn(&str) -> Option<OsString>,
 {
     if let Some(path) = variables.get("TLS_CA_FILE")? {
-        client = client.ca_file(path);
+        client = client.trust(Pem::file_of("DIRECTORY_CLIENT_TLS_CA_FILE", path));
     }
     if let Some(name) = variables.get("TLS_SERVER_NAME")? {
         client = client.server_name(name);
@@ -150,7 +152,10 @@ where
 {
     let (certificate, key) = ("TLS_CERT_FILE", "TLS_KEY_FILE");
     match (variables.get(certificate)?, variables.get(key)?) {
-        (Some(certificate), Some(key)) => Ok(client.client_certificate_files(certificate, key)),
+        (Some(certificate), Some(key)) => Ok(client.identify(Identity {
+            certificate: Pem::file_of("DIRECTORY_CLIENT_TLS_CERT_FILE", certificate),
+            key: Pem::file_of("DIRECTORY_CLIENT_TLS_KEY_FILE", key),
+        })),
         (None, None) => Ok(client),
         (is_set, _) => {
             let (set, missing) = match is_set {
@@ -210,4 +215,149 @@ fn with_spiffe<F>(_: ClientBuilder, _: &Variables<F>, mode: &str) -> Result<Clie
     Err(Error::invalid(format!(
         "{PREFIX}AUTH_MODE={mode} takes the feature `spiffe`, and this program was built without it"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A client of these variables, by the ends of their names.
+    fn of(variables: &[(&str, &str)]) -> Result<ClientBuilder, Error> {
+        from(|name| {
+            let known = |(end, _): &&(&str, &str)| name == format!("{PREFIX}{end}") || name == *end;
+            let (_, value) = variables.iter().find(known)?;
+            Some(value.into())
+        })
+    }
+
+    #[track_caller]
+    fn assert_says(variables: &[(&str, &str)], words: &str) {
+        let error = of(variables).unwrap_err().to_string();
+        assert_eq!(error, format!("invalid: {words}"));
+    }
+
+    #[test]
+    fn without_variables_it_is_the_server_on_this_machine_in_plain() {
+        for variables in [&[][..], &[("AUTH_MODE", " "), ("SERVER_ADDRESS", "")]] {
+            assert_eq!(of(variables).unwrap().url(), "http://127.0.0.1:8888");
+        }
+    }
+
+    #[test]
+    fn an_address_without_a_scheme_has_that_of_the_mode() {
+        for (variables, url) in [
+            (&[("SERVER_ADDRESS", "dir:1")][..], "http://dir:1"),
+            (&[("SERVER_ADDRESS", "https://dir:1")], "https://dir:1"),
+            #[cfg(feature = "tls")]
+            (
+                &[("SERVER_ADDRESS", "dir:1"), ("AUTH_MODE", "tls")],
+                "https://dir:1",
+            ),
+            #[cfg(feature = "tls")]
+            (
+                &[("SERVER_ADDRESS", "http://dir:1"), ("AUTH_MODE", "tls")],
+                "http://dir:1",
+            ),
+        ] {
+            if cfg!(feature = "tls") || !url.starts_with("https") {
+                assert_eq!(of(variables).unwrap().url(), url);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_by_the_variables_name() {
+        assert_says(
+            &[("AUTH_MODE", "ouath")],
+            "DIRECTORY_CLIENT_AUTH_MODE is `ouath`: it may be empty, tls, oidc, x509 or jwt",
+        );
+        assert_says(
+            &[("SERVER_ADDRESS", "http://dir/path")],
+            "DIRECTORY_CLIENT_SERVER_ADDRESS is not a URL such as http://127.0.0.1:8888: a path is not used",
+        );
+        assert_says(
+            &[("AUTH_MODE", "oidc")],
+            "DIRECTORY_CLIENT_AUTH_TOKEN is not set: DIRECTORY_CLIENT_AUTH_MODE=oidc takes an access token there",
+        );
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn tls_takes_a_ca_a_name_and_both_or_none_of_certificate_and_key() {
+        let both = [
+            ("AUTH_MODE", "tls"),
+            ("TLS_CA_FILE", "/ca.pem"),
+            ("TLS_CERT_FILE", "/client.pem"),
+            ("TLS_KEY_FILE", "/client.key"),
+            ("TLS_SERVER_NAME", "dir.example.org"),
+        ];
+        let shown = format!("{:?}", of(&both).unwrap());
+        for part in ["`/ca.pem`", "`/client.pem`", "dir.example.org"] {
+            assert!(shown.contains(part), "{shown}");
+        }
+        assert!(of(&both[..2]).is_ok());
+        assert_says(
+            &both[..3],
+            "DIRECTORY_CLIENT_TLS_CERT_FILE is set and DIRECTORY_CLIENT_TLS_KEY_FILE is not: \
+             a client certificate takes both",
+        );
+        assert_says(
+            &[both[0], both[3]],
+            "DIRECTORY_CLIENT_TLS_KEY_FILE is set and DIRECTORY_CLIENT_TLS_CERT_FILE is not: \
+             a client certificate takes both",
+        );
+        // A URL says it, too, whatever the mode.
+        let empty = [("SERVER_ADDRESS", "https://dir"), both[1]];
+        assert!(format!("{:?}", of(&empty).unwrap()).contains("`/ca.pem`"));
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn an_access_token_is_taken_and_not_shown() {
+        let builder = of(&[("AUTH_MODE", "oidc"), ("AUTH_TOKEN", "SECRET")]).unwrap();
+        let shown = format!("{builder:?}");
+        assert!(
+            shown.contains("Token") && !shown.contains("SECRET"),
+            "{shown}"
+        );
+        assert!(builder.connect_lazy().is_ok());
+    }
+
+    #[cfg(feature = "spiffe")]
+    #[test]
+    fn identities_of_spiffe_take_a_socket_and_an_audience() {
+        for mode in ["x509", "jwt"] {
+            assert_says(
+                &[("AUTH_MODE", mode), ("JWT_AUDIENCE", "dir")],
+                &format!(
+                    "DIRECTORY_CLIENT_SPIFFE_SOCKET_PATH is not set: DIRECTORY_CLIENT_AUTH_MODE={mode} takes \
+                     the socket of the Workload API there, such as unix:///run/spire/agent.sock"
+                ),
+            );
+            for socket in ["SPIFFE_SOCKET_PATH", "SPIFFE_ENDPOINT_SOCKET"] {
+                let variables = [
+                    ("AUTH_MODE", mode),
+                    ("JWT_AUDIENCE", "dir"),
+                    (socket, "/a.sock"),
+                ];
+                assert!(of(&variables).is_ok());
+            }
+        }
+        assert_says(
+            &[("AUTH_MODE", "jwt"), ("SPIFFE_SOCKET_PATH", "/a.sock")],
+            "DIRECTORY_CLIENT_JWT_AUDIENCE is not set: DIRECTORY_CLIENT_AUTH_MODE=jwt takes an audience there",
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_text_is_named() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let error = from(|_| Some(OsString::from_vec(vec![0xff]))).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "invalid: DIRECTORY_CLIENT_AUTH_MODE is not in UTF-8"
+        );
+    }
 }

@@ -75,11 +75,11 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Invalid`](ErrorKind::Invalid) if `url` is not the URL of a server and nothing more, or
+    /// [`Invalid`](crate::ErrorKind::Invalid) if `url` is not the URL of a server and nothing more, or
     /// outside of a tokio runtime. It says what is wrong, and repeats nothing of the URL, which may hold
     /// a secret at any place: only a plain IP address and port, as below.
     ///
-    /// [`Unavailable`](ErrorKind::Unavailable) if nobody answers there, or not with HTTP/2, or with a
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) if nobody answers there, or not with HTTP/2, or with a
     /// certificate that is not trusted. It names the
     /// address, and says what was found there; what the system said, such as a refused connection, is
     /// its [source](std::error::Error::source).
@@ -106,7 +106,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Invalid`](ErrorKind::Invalid) as of [`connect`](Self::connect), for the URL alone.
+    /// [`Invalid`](crate::ErrorKind::Invalid) as of [`connect`](Self::connect), for the URL alone.
     pub fn connect_lazy(url: impl AsRef<str>) -> Result<Self, Error> {
         Self::builder(url).connect_lazy()
     }
@@ -215,7 +215,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Invalid`](ErrorKind::Invalid) if one of its connections is made by this crate without TLS.
+    /// [`Invalid`](crate::ErrorKind::Invalid) if one of its connections is made by this crate without TLS.
     pub fn with_token(self, token: Token) -> Result<Self, Error> {
         let mut links = self.nodes.iter().flat_map(|node| &node.connections);
         if links.any(Link::is_plain) {

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -61,20 +61,39 @@ pub(super) struct Identity {
 /// Text in PEM. It may be a secret.
 #[derive(Clone)]
 pub(super) enum Pem {
-    File(PathBuf),
+    File {
+        path: PathBuf,
+        /// The environment variable that has named it.
+        variable: Option<&'static str>,
+    },
     Text(Arc<[u8]>),
 }
 
 impl Pem {
+    pub(super) fn file(path: impl Into<PathBuf>) -> Self {
+        Self::File {
+            path: path.into(),
+            variable: None,
+        }
+    }
+
+    /// The same, named by an environment variable.
+    pub(super) fn file_of(variable: &'static str, path: impl Into<PathBuf>) -> Self {
+        Self::File {
+            path: path.into(),
+            variable: Some(variable),
+        }
+    }
+
     fn read(&self) -> Result<Arc<[u8]>, TlsError> {
         match self {
             Self::Text(text) => Ok(Arc::clone(text)),
-            Self::File(path) => match std::fs::read(path) {
+            Self::File { path, .. } => match std::fs::read(path) {
                 Ok(text) => Ok(text.into()),
-                Err(error) => Err(TlsError::because(
-                    format!("cannot read {}", quoted(path)),
-                    error,
-                )),
+                Err(error) => {
+                    let words = format!("cannot read {}", self.place());
+                    Err(TlsError::because(words, error))
+                }
             },
         }
     }
@@ -82,7 +101,14 @@ impl Pem {
     /// Where it stands, for words.
     fn place(&self) -> String {
         match self {
-            Self::File(path) => quoted(path),
+            Self::File { path, variable } => {
+                let path = path.to_string_lossy();
+                let path = Escaped(&path);
+                match variable {
+                    Some(variable) => format!("`{path}` ({variable})"),
+                    None => format!("`{path}`"),
+                }
+            }
             Self::Text(_) => "the PEM text that was given".to_owned(),
         }
     }
@@ -114,11 +140,6 @@ impl Pem {
             _ => TlsError::new(format!("cannot read a private key in {}", self.place())),
         })
     }
-}
-
-/// A path as it is printed.
-pub(super) fn quoted(path: &Path) -> String {
-    format!("`{}`", Escaped(&path.to_string_lossy()))
 }
 
 /// Files by their names, and no contents.

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::support::clock::{in_a_week, runtime, soon};
+use crate::support::clock::{SECOND, in_a_week, runtime, soon};
 use crate::support::properties::cases;
 use crate::support::records::{record, records, sized};
 use crate::support::results::causes;
@@ -124,7 +124,7 @@ const NO_GRPC_SERVERS: [(&[u8], &str); 8] = [
     ),
     (
         b"\x15\x03\x01\x00\x02\x02\x46",
-        "the server expects TLS, which is not built in",
+        "the server expects TLS: its URL begins with https://",
     ),
     (
         b"SSH-2.0-OpenSSH_9.6\r\n",
@@ -240,6 +240,12 @@ fn shown(error: &Error) -> String {
     shown
 }
 
+/// What is wrong with an `https` URL that has a user.
+const HTTPS_USER: &str = match cfg!(feature = "tls") {
+    true => "a user is not used",
+    false => "https takes the feature `tls`, and this program was built without it",
+};
+
 #[tokio::test]
 async fn a_url_with_more_than_a_server_is_refused_and_says_what_is_wrong() {
     for (url, words) in [
@@ -252,19 +258,22 @@ async fn a_url_with_more_than_a_server_is_refused_and_says_what_is_wrong() {
         ("http://host#SECRET", "a fragment is not used"),
         ("http://user:SECRET@host", "a user is not used"),
         ("http://SECRET@host:1/", "a user is not used"),
-        (
-            "https://user:SECRET@host",
-            "only http is built in, not https; Client::from_service takes any channel",
-        ),
+        ("https://user:SECRET@host", HTTPS_USER),
         (
             "ftp://user:SECRET@host",
-            "only http is built in; Client::from_service takes any channel",
+            "it begins with neither http:// nor https://",
         ),
         ("http://user:SE CRET@host", "it cannot be read"),
         ("http://user:SE/CRET@host", "a path is not used"),
-        ("user:SECRET@host:8888", "it does not begin with http://"),
-        ("localhost:8888", "it does not begin with http://"),
-        ("", "it does not begin with http://"),
+        (
+            "user:SECRET@host:8888",
+            "it begins with neither http:// nor https://",
+        ),
+        (
+            "localhost:8888",
+            "it begins with neither http:// nor https://",
+        ),
+        ("", "it begins with neither http:// nor https://"),
         ("http://user:SECRET@", "it cannot be read"),
         (
             "http://host:99999",
@@ -428,4 +437,38 @@ async fn paused_adapters_starve_no_other_on_their_connection() {
         assert!(rest.iter().all(Result::is_ok));
     }
     assert_eq!(store.calls().len(), PAUSED + 1);
+}
+
+#[tokio::test]
+async fn each_call_has_the_headers_that_were_set() {
+    let (listener, url) = listener().await;
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(socket).await.unwrap();
+        while let Some(Ok((request, _))) = connection.accept().await {
+            // It is reset, and asked for again.
+            tell.send(request.headers().clone()).unwrap();
+        }
+    });
+    let client = Client::builder(&url)
+        .header("x-tenant", "one")
+        .header("X-Tenant", "two")
+        .header("x-bytes", b"\xff")
+        .connect();
+    let client = soon(client).await.unwrap();
+    let options = Options::new().retry(Retry::new().timeout(SECOND));
+    let mut results = records(1).push_to_with(&client, &options);
+    let _ = soon(results.next()).await;
+    drop(results);
+    drop(client);
+    let mut calls = 0;
+    while let Some(headers) = soon(told.recv()).await {
+        let tenants: Vec<_> = headers.get_all("x-tenant").iter().collect();
+        assert_eq!(tenants, ["one", "two"]);
+        assert_eq!(headers["x-bytes"].as_bytes(), b"\xff");
+        assert!(headers.get("authorization").is_none());
+        calls += 1;
+    }
+    assert!(calls > 1);
 }

@@ -15,9 +15,13 @@ mod conformance;
 mod connect;
 mod ends;
 #[cfg(feature = "server")]
+mod env;
+#[cfg(feature = "server")]
 mod erased;
 #[cfg(feature = "server")]
 mod faults;
+#[cfg(feature = "server")]
+mod github_actions;
 mod hostile_servers;
 #[cfg(feature = "server")]
 mod lanes;

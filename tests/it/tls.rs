@@ -1,6 +1,5 @@
 //! TLS: who is trusted, what is shown, and what is said where the two sides do not come together.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use futures::{StreamExt as _, stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::clock::soon;
+use crate::support::folder::Folder;
 use crate::support::records::{record, records};
 use crate::support::sockets::listener;
 use crate::support::tls::{Ca, Front, Signed, Speaks};
@@ -40,37 +40,12 @@ async fn served(speaks: &Speaks<'_>) -> Secured {
     secured(Store::new(), speaks).await
 }
 
-#[track_caller]
 fn works(client: &Client) -> impl Future<Output = ()> {
     let results = records(20).push_to_with(client, &Options::new().window(10).calls(2));
     async move {
         let summary = soon(results.finish()).await;
         assert_eq!(summary.stats.succeeded, 20, "{summary}");
         assert_eq!(summary.stats.faults, 0, "{summary}");
-    }
-}
-
-/// A folder of this test's own, removed when it is over.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("tls-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::write(&path, content).unwrap();
-        path
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -161,7 +136,8 @@ async fn a_server_that_cannot_be_trusted_is_refused_and_it_is_said_why() {
         ca.sign_for_years(HERE, 2019, 2020),
         ca.sign_for_years(HERE, 2099, 2100),
     ];
-    let cases: [(&Signed, &dyn Fn(&str) -> ClientBuilder, String, &str); 7] = [
+    type Build<'a> = &'a dyn Fn(&str) -> ClientBuilder;
+    let cases: [(&Signed, Build<'_>, String, &str); 7] = [
         (
             &good_of_namesake,
             &|url| Client::builder(url).ca_pem(namesake.pem()),
@@ -308,7 +284,7 @@ async fn files_that_cannot_be_used_are_named_with_the_reason() {
     let (one, other) = (ca.sign(HERE), ca.sign(HERE));
     let server = served(&Speaks::with(&one)).await;
     let folder = Folder::new("files");
-    let path = |name: &str| folder.0.join(name);
+    let path = |name: &str| folder.path(name);
     folder.write("ca.pem", ca.pem());
     folder.write("one.pem", &one.certificate);
     folder.write("one.key", &one.key);
@@ -364,7 +340,8 @@ async fn files_that_cannot_be_used_are_named_with_the_reason() {
             "cannot use the client certificate in `…/one.pem` with the key in `…/other.key`",
         ),
     ] {
-        let words = words.replace('…', &folder.0.to_string_lossy());
+        let folder = folder.path("");
+        let words = words.replace("…/", &folder.to_string_lossy());
         let error = soon(builder.clone().connect()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid);
         let said = whole(error);
@@ -437,7 +414,7 @@ async fn options_of_tls_and_an_http_url_do_not_go_together() {
 #[tokio::test]
 async fn certificates_that_are_replaced_are_used_by_the_next_connection() {
     let folder = Folder::new("rotation");
-    let file = |name: &str| folder.0.join(name);
+    let file = |name: &str| folder.path(name);
     let rotate = || {
         let (ca, clients) = (Ca::new(), Ca::new());
         let client = clients.sign(&["importer"]);

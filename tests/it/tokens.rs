@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::support::clock::{SECOND, in_a_week, on_paused_clock, runtime, soon};
+use crate::support::folder::Folder;
 use crate::support::polling::assert_pending;
 use crate::support::records::{record, records};
 use crate::support::results::causes;
@@ -303,29 +304,11 @@ fn a_value_that_is_refused_is_not_asked_for_again() {
     });
 }
 
-/// A folder of this test's own, removed when it is over.
-struct Folder(std::path::PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 #[test]
 fn a_file_is_read_for_each_call_and_may_be_replaced_at_any_time() {
     on_paused_clock(async {
         let folder = Folder::new("token-file");
-        let file = folder.0.join("token");
+        let file = folder.path("token");
         let accepted = Arc::new(Mutex::new(HashSet::from(["one".to_owned()])));
         let store = {
             let accepted = Arc::clone(&accepted);
@@ -370,7 +353,7 @@ fn a_file_that_cannot_be_used_is_named_with_the_reason_and_never_shown() {
             ("long", Some(&[b'S'; 100_000]), "longer than 65536 bytes"),
         ];
         for (name, content, why) in cases {
-            let path = folder.0.join(name);
+            let path = folder.path(name);
             if let Some(content) = content {
                 std::fs::write(&path, content).unwrap();
             }
@@ -578,19 +561,10 @@ fn a_question_in_a_runtime_that_rests_or_has_ended_keeps_no_other_waiting() {
     let [one, other] = [runtime(), runtime()];
     let mut waits = records(5).push_to(&client);
     one.block_on(async { assert_pending(&mut waits) });
-    other.block_on(async {
-        assert_all_succeeded(&soon(records(5).push_to(&client).finish()).await, 5)
-    });
+    let works = || async { soon(records(5).push_to(&client).finish()).await };
+    assert_all_succeeded(&other.block_on(works()), 5);
     drop(one);
-    other.block_on(async {
-        assert_eq!(
-            soon(records(5).push_to(&client).finish())
-                .await
-                .stats
-                .failed,
-            0
-        )
-    });
+    assert_eq!(other.block_on(works()).stats.failed, 0);
 }
 
 #[tokio::test]

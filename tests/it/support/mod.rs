@@ -2,6 +2,8 @@
 
 pub(crate) mod clock;
 #[cfg(feature = "server")]
+pub(crate) mod folder;
+#[cfg(feature = "server")]
 pub(crate) mod foreign;
 pub(crate) mod http2;
 pub(crate) mod messages;

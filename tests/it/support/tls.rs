@@ -8,7 +8,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, date_time_ymd,
 };
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncWriteExt as _, copy, copy_bidirectional, sink};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -207,6 +207,7 @@ pub(crate) struct Front {
     port: u16,
     speaks: Arc<Mutex<Arc<ServerConfig>>>,
     connections: Arc<Mutex<JoinSet<()>>>,
+    #[cfg_attr(not(feature = "spiffe"), allow(dead_code))]
     shown: Shown,
     _acceptor: JoinSet<()>,
 }
@@ -227,16 +228,20 @@ impl Front {
                     let tls = TlsAcceptor::from(Arc::clone(&speaks.lock().unwrap()));
                     let shown = Arc::clone(&shown);
                     connections.lock().unwrap().spawn(async move {
-                        // An error here is told to the client.
-                        if let Ok(mut tls) = tls.accept(tcp).await {
-                            let chain = tls.get_ref().1.peer_certificates();
-                            let leaf = chain.and_then(<[_]>::first).cloned();
-                            shown
-                                .lock()
-                                .unwrap()
-                                .push(leaf.map(CertificateDer::into_owned));
-                            let mut server = TcpStream::connect(server).await.unwrap();
-                            let _ = copy_bidirectional(&mut tls, &mut server).await;
+                        match tls.accept(tcp).into_fallible().await {
+                            Ok(mut tls) => {
+                                let chain = tls.get_ref().1.peer_certificates();
+                                let leaf = chain.and_then(<[_]>::first).cloned();
+                                let leaf = leaf.map(CertificateDer::into_owned);
+                                shown.lock().unwrap().push(leaf);
+                                let mut server = TcpStream::connect(server).await.unwrap();
+                                let _ = copy_bidirectional(&mut tls, &mut server).await;
+                            }
+                            // The client was told. If it were cut off before it has read that, it might not see it.
+                            Err((_, mut tcp)) => {
+                                let _ = tcp.shutdown().await;
+                                let _ = copy(&mut tcp, &mut sink()).await;
+                            }
                         }
                     });
                 }
