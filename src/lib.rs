@@ -72,8 +72,8 @@
 //! | what each outcome says about the server | [`ErrorKind`] |
 //! | what happens while the server is away | [`CircuitBreaker`] |
 //! | calls that stall, grow old, or have nothing to do | [`Options`] |
-//! | what has been done so far, and where a restart may resume | [`Stats`], [`Monitor`] |
-//! | stopping, and what is left then | [`Adapter`], [`Remainder`] |
+//! | what has been done so far, and where a restart may resume | [`Stats`], [`Handle`] |
+//! | stopping, and what is left then | [`Adapter`], [`Handle`], [`Remainder`] |
 //!
 //! # Speed
 //!
@@ -118,6 +118,7 @@ mod delete;
 mod engine;
 mod error;
 mod escape;
+mod handle;
 mod item;
 mod lookup;
 mod options;
@@ -150,6 +151,7 @@ pub use crate::client::{Client, ClientBuilder, Compression, Token};
 pub use crate::delete::{DeleteExt, DeleteResult, Deleted};
 pub use crate::engine::{Adapter, BoxAdapter, ItemResult, Leftover, Remainder};
 pub use crate::error::{Error, ErrorKind, Failed};
+pub use crate::handle::Handle;
 pub use crate::item::{PushItem, Tagged, ToCid};
 pub use crate::lookup::{Found, LookupExt, LookupResult};
 pub use crate::options::Options;
@@ -157,7 +159,7 @@ pub use crate::pull::{PullExt, PullResult, Pulled};
 pub use crate::push::{PushExt, PushResult, Pushed};
 pub use crate::record::{MAX_RECORD_LEN, Record};
 pub use crate::retry::Retry;
-pub use crate::stats::{FirstFailure, Monitor, Stats, Summary};
+pub use crate::stats::{FirstFailure, Stats, Summary};
 pub use crate::verdict::Verdict;
 
 /// Runs the README's example.

@@ -5,8 +5,9 @@ use std::pin::pin;
 
 use futures_core::Stream;
 
+/// It knows how long it is.
 pub(crate) fn once<I>(item: I) -> impl Stream<Item = I> {
-    async_stream::stream! { yield item; }
+    futures_util::stream::iter([item])
 }
 
 /// The result of a stream of one, which is read to its end so that the call ends by itself.

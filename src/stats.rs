@@ -14,7 +14,7 @@ use crate::error::{self, Error, ErrorKind};
 const FIRST_FAILURES: usize = 10;
 
 /// What an adapter has done so far: [`Adapter::stats`](crate::Adapter::stats), or
-/// [`Monitor::stats`] from anywhere.
+/// [`Handle::stats`](crate::Handle::stats) from anywhere.
 ///
 /// Serialized, it is an object of these fields, with `failed_as` as an object of the kinds that there
 /// were, each by its [`name`](ErrorKind::as_str).
@@ -156,47 +156,6 @@ pub struct FirstFailure {
     pub message: String,
 }
 
-/// Looks at an adapter from elsewhere: from another task, or when the adapter is inside a
-/// combinator. Cheap to clone; it keeps nothing alive but the counts.
-///
-/// ```
-/// use agntcy_dir_stream::prelude::*;
-/// use futures::{StreamExt, stream};
-///
-/// # #[cfg(feature = "server")]
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// # let client = agntcy_dir_stream::server::Store::new().client();
-/// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
-/// let results = stream::iter([record]).push_to(&client);
-/// let monitor = results.monitor();
-/// results.for_each(async |result| drop(result)).await;
-/// assert_eq!(monitor.stats().succeeded, 1);
-/// # Ok(())
-/// # }
-/// # #[cfg(feature = "server")]
-/// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
-/// ```
-#[derive(Clone, Debug)]
-pub struct Monitor(pub(crate) Arc<Counters>);
-
-impl Monitor {
-    /// What the adapter has done so far. The counts are read one after the other while it may be at
-    /// work, so they can be a step apart.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        self.0.stats()
-    }
-
-    /// The last fault in words, for a log: why a call broke, or where the server failed, with the
-    /// causes behind it (`tcp connect error: Connection refused (os error 111)`). The words of a
-    /// status or cause are cut behind 4 KiB, and escaped as in [`Error`](crate::Error). A port that is
-    /// silent is a fault after 20 seconds.
-    #[must_use]
-    pub fn last_fault(&self) -> Option<String> {
-        lock(&self.0.last_fault).clone()
-    }
-}
-
 /// The counts of an adapter. One task writes, any may read.
 #[derive(Debug)]
 pub(crate) struct Counters {
@@ -230,7 +189,7 @@ impl Count {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -263,6 +222,10 @@ impl Counters {
     pub(crate) fn fault(&self, status: &Status) {
         self.faults.add(1);
         *lock(&self.last_fault) = Some(error::in_words(status));
+    }
+
+    pub(crate) fn last_fault(&self) -> Option<String> {
+        lock(&self.last_fault).clone()
     }
 
     /// A failure is handed out.

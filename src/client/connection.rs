@@ -269,6 +269,10 @@ impl Transport for Connection {
         }))
     }
 
+    fn name(&self) -> String {
+        self.origin.to_string().trim_end_matches('/').to_owned()
+    }
+
     fn is_plain(&self) -> bool {
         self.is_plain
     }

@@ -57,6 +57,11 @@ impl Link {
         })
     }
 
+    /// What its server is called in logs.
+    pub(super) fn name(&self) -> String {
+        self.transport.name()
+    }
+
     /// Whether others can read what goes by it.
     pub(super) fn is_plain(&self) -> bool {
         self.transport.is_plain()

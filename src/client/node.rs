@@ -11,6 +11,8 @@ use crate::engine::Methods;
 
 #[derive(Clone)]
 pub(crate) struct Node {
+    /// What it is called in logs.
+    pub(crate) name: Arc<str>,
     /// One or more.
     pub(crate) connections: Vec<Link>,
     pub(crate) breaker: Arc<Breaker>,
@@ -22,6 +24,7 @@ pub(crate) struct Node {
 impl Node {
     pub(super) fn over(link: Link) -> Self {
         Self {
+            name: link.name().into(),
             connections: vec![link],
             breaker: Breaker::new(CircuitBreaker::new()),
             rate: None,

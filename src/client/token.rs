@@ -13,6 +13,7 @@ use futures_util::future::{Shared, WeakShared};
 use http::HeaderValue;
 use tokio::runtime::{self, Handle};
 use tokio::time::Instant;
+use tracing::debug;
 
 use super::transport::BoxError;
 use crate::escape::Escaped;
@@ -275,7 +276,11 @@ impl Tokens {
             let noted = fetched.and_then(|fetched| {
                 let header = header(&fetched.text)?;
                 let good_for = fetched.good_for.or(refresh_after);
-                Ok(lock(&state).note(header, good_for))
+                let (shown, is_new) = lock(&state).note(header, good_for);
+                if is_new {
+                    debug!(source = %name, number = shown.number, "there is a token");
+                }
+                Ok(shown)
             });
             // The next call asks anew, whatever came.
             lock(&state).asked = None;
@@ -309,10 +314,11 @@ impl State {
         is_fresh.then(|| latest.shown.clone())
     }
 
-    /// The source has given this one. It may be the one that it gave before.
-    fn note(&mut self, header: HeaderValue, good_for: Option<Duration>) -> Shown {
+    /// The source has given this one. Returns whether it is another than it gave before.
+    fn note(&mut self, header: HeaderValue, good_for: Option<Duration>) -> (Shown, bool) {
         let is_known = |latest: &Latest| latest.shown.header == header;
-        if !self.latest.as_ref().is_some_and(is_known) {
+        let is_new = !self.latest.as_ref().is_some_and(is_known);
+        if is_new {
             self.number += 1;
         }
         let shown = Shown {
@@ -325,7 +331,7 @@ impl State {
             shown: shown.clone(),
             until,
         });
-        shown
+        (shown, is_new)
     }
 }
 

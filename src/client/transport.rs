@@ -27,6 +27,11 @@ pub(crate) trait Transport: Send + Sync {
         None
     }
 
+    /// What it is called in logs.
+    fn name(&self) -> String {
+        "service".to_owned()
+    }
+
     /// Whether it is known that others can read what goes by it.
     fn is_plain(&self) -> bool {
         false

@@ -8,10 +8,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_core::{FusedStream, Stream};
-use tokio::time::Instant;
 
-use super::remainder::{ItemResult, Order, Remainder, Shared};
-use crate::stats::{Monitor, Stats, Summary};
+use super::control::Order;
+use super::remainder::{ItemResult, Remainder, Shared};
+use crate::handle::{self, Handle};
+use crate::stats::{Stats, Summary};
 
 /// How many results are handed out in a row before the task's other work gets a turn.
 const RESULTS_IN_A_ROW: u32 = 128;
@@ -113,20 +114,20 @@ const RESULTS_IN_A_ROW: u32 = 128;
 /// }
 /// ```
 ///
-/// Where a stream is all that is needed, any box of a stream will do. A [`monitor`](Self::monitor), taken
+/// Where a stream is all that is needed, any box of a stream will do. A [`handle`](Self::handle), taken
 /// before, still tells the counts:
 ///
 /// ```
 /// use agntcy_dir_stream::prelude::*;
-/// use agntcy_dir_stream::Monitor;
+/// use agntcy_dir_stream::Handle;
 /// use futures::stream::{BoxStream, StreamExt};
 ///
 /// fn deleted<'a>(
 ///     client: &Client,
 ///     cids: BoxStream<'a, Cid>,
-/// ) -> (Monitor, BoxStream<'a, DeleteResult<Cid>>) {
+/// ) -> (Handle, BoxStream<'a, DeleteResult<Cid>>) {
 ///     let results = cids.delete_from(client);
-///     (results.monitor(), results.boxed())
+///     (results.handle(), results.boxed())
 /// }
 /// ```
 ///
@@ -303,10 +304,10 @@ where
     /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared.counters.stats()
+        self.shared.control.counters.stats()
     }
 
-    /// A handle to look at it from elsewhere, as when it is moved into a combinator.
+    /// A handle to look at it, and to end it, from elsewhere, as when it is moved into a combinator.
     ///
     /// ```
     /// use agntcy_dir_stream::prelude::*;
@@ -317,18 +318,18 @@ where
     /// # let client = agntcy_dir_stream::server::Store::new().client();
     /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
     /// let results = stream::iter([record]).push_to(&client);
-    /// let monitor = results.monitor();
+    /// let handle = results.handle();
     /// let pushed = results.filter(|result| std::future::ready(result.is_ok()));
     /// assert_eq!(pushed.count().await, 1);
-    /// assert_eq!(monitor.stats().succeeded, 1);
+    /// assert_eq!(handle.stats().succeeded, 1);
     /// # Ok(())
     /// # }
     /// # #[cfg(feature = "server")]
     /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
     /// ```
     #[must_use]
-    pub fn monitor(&self) -> Monitor {
-        Monitor(Arc::clone(&self.shared.counters))
+    pub fn handle(&self) -> Handle {
+        Handle::of(&self.shared.control)
     }
 
     /// Runs to the end, and says what it came to. Results that were read before are in the counts.
@@ -354,13 +355,13 @@ where
     /// # Cancel safety
     ///
     /// Dropping the future drops the adapter. To keep the counts, take a
-    /// [`monitor`](Self::monitor) first.
+    /// [`handle`](Self::handle) first.
     pub async fn finish(mut self) -> Summary {
         while poll_fn(|cx| Pin::new(&mut self).poll_next(cx))
             .await
             .is_some()
         {}
-        self.shared.counters.summary()
+        self.shared.control.counters.summary()
     }
 
     /// Takes no more input: the stream ends when the items that were taken have their results, at
@@ -407,12 +408,8 @@ where
     /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
     /// ```
     pub fn drain(&mut self, within: Duration) {
-        // A deadline that does not fit into a clock never comes.
-        let far = Duration::from_secs(1 << 30);
-        let now = Instant::now();
-        let deadline = now.checked_add(within).unwrap_or_else(|| now + far);
-        self.shared.give(Order::Drain(deadline));
-        self.expected.0 = 0;
+        let deadline = handle::deadline(within);
+        self.shared.control.give(Order::Drain(deadline));
     }
 
     /// Stops now: gives back the input, and every item that was taken and whose result was not
@@ -445,7 +442,7 @@ where
     #[must_use]
     pub fn into_remainder(mut self) -> Remainder<S, G::Item> {
         if !self.ended {
-            self.shared.give(Order::Stop);
+            self.shared.control.give(Order::Stop);
             let mut cx = Context::from_waker(Waker::noop());
             // It stops at the next poll without a wait.
             let _ = self.results.as_mut().poll_next(&mut cx);
@@ -489,10 +486,10 @@ where
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        if self.ended {
-            (0, Some(0))
-        } else {
-            self.expected
+        match self.expected {
+            _ if self.ended => (0, Some(0)),
+            (_, upper) if self.shared.control.is_cut_short() => (0, upper),
+            expected => expected,
         }
     }
 }

@@ -1,12 +1,10 @@
-//! The ends of an adapter beside the natural one, and what an adapter leaves behind.
+//! What an adapter leaves behind.
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::time::Instant;
-
+use super::control::Control;
 use crate::error::Failed;
 use crate::stats::Counters;
 
@@ -87,33 +85,15 @@ mod sealed {
     impl<S, I, T> Sealed for Result<S, Failed<I, T>> {}
 }
 
-/// What an adapter and its generator tell each other.
+/// What an adapter and its generator share.
 ///
 /// What is left of an item is typed by its result, and not by `S::Item`: see [`drive`](super::drive).
 pub(super) struct Shared<S, R>
 where
     R: ItemResult,
 {
-    pub(super) counters: Arc<Counters>,
-    /// Whether an order has been given that the generator has not seen.
-    is_ordered: AtomicBool,
-    state: Mutex<State<S, R>>,
-}
-
-struct State<S, R>
-where
-    R: ItemResult,
-{
-    order: Option<Order>,
-    remainder: Option<Remainder<S, R>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Order {
-    /// Take no more input, and be done by then.
-    Drain(Instant),
-    /// End now.
-    Stop,
+    pub(super) control: Arc<Control>,
+    remainder: Mutex<Option<Remainder<S, R>>>,
 }
 
 impl<S, R> Shared<S, R>
@@ -122,38 +102,23 @@ where
 {
     pub(super) fn new(counters: Counters) -> Arc<Self> {
         Arc::new(Self {
-            counters: Arc::new(counters),
-            is_ordered: AtomicBool::new(false),
-            state: Mutex::new(State {
-                order: None,
-                remainder: None,
-            }),
+            control: Control::new(counters),
+            remainder: Mutex::new(None),
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State<S, R>> {
-        // Nothing that runs under the lock leaves the state half changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn give(&self, order: Order) {
-        self.state().order = Some(order);
-        self.is_ordered.store(true, Ordering::Release);
-    }
-
-    pub(super) fn order(&self) -> Option<Order> {
-        if !self.is_ordered.load(Ordering::Acquire) {
-            return None;
-        }
-        self.is_ordered.store(false, Ordering::Release);
-        self.state().order.take()
-    }
-
     pub(super) fn leave(&self, remainder: Remainder<S, R>) {
-        self.state().remainder = Some(remainder);
+        *self.lock() = Some(remainder);
     }
 
     pub(super) fn remainder(&self) -> Option<Remainder<S, R>> {
-        self.state().remainder.take()
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Remainder<S, R>>> {
+        // Nothing that runs under the lock leaves it half changed.
+        self.remainder
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

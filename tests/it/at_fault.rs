@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{AlreadyStored, Fault, Method, Store, Validation};
-use agntcy_dir_stream::{ErrorKind, Monitor, Pulled, Pushed, Retry, Status};
+use agntcy_dir_stream::{ErrorKind, Handle, Pulled, Pushed, Retry, Status};
 use futures::stream;
 use proptest::prelude::*;
 use tokio::time::Instant;
@@ -247,11 +247,11 @@ impl Case {
         let had_outage = || validator.lock().unwrap().down_until.is_some();
         let records = stream::iter(self.numbers().map(|number| (record(number), number)));
         let results = records.push_to_with(&store.client(), &self.options());
-        let monitor = results.monitor();
+        let handle = results.handle();
         let run = read(
             results,
             |pushed| (pushed.index, pushed.tag),
-            &monitor,
+            &handle,
             had_outage,
         );
         let run = run.await;
@@ -271,11 +271,11 @@ impl Case {
         self.slow_down(&store, Method::Pull);
         let refs = stream::iter(self.numbers().map(|number| (cid(&record(number)), number)));
         let results = refs.pull_from_with(&store.client(), &self.options());
-        let monitor = results.monitor();
+        let handle = results.handle();
         read(
             results,
             |pulled| (pulled.index, pulled.tag),
-            &monitor,
+            &handle,
             || false,
         )
         .await
@@ -342,13 +342,13 @@ impl Case {
 async fn read<S, I>(
     results: impl futures::Stream<Item = Result<S, agntcy_dir_stream::Failed<I, usize>>> + Unpin,
     tag: impl Fn(&S) -> (u64, usize),
-    monitor: &Monitor,
+    handle: &Handle,
     had_outage: impl Fn() -> bool,
 ) -> Run<S> {
     let start = Instant::now();
     let mut open_at = Vec::new();
     let seen = read_all(results, tag, async |(index, _, _)| {
-        if monitor.stats().circuit_open && !had_outage() {
+        if handle.stats().circuit_open && !had_outage() {
             open_at.push(*index);
         }
     });

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::{
     BoxAdapter, CircuitBreaker, Compression, Deleted, Error, ErrorKind, Failed, FirstFailure,
-    Found, Leftover, Monitor, Pulled, Pushed, Remainder, Retry, Stats, Summary, Verdict,
+    Found, Handle, Leftover, Pulled, Pushed, Remainder, Retry, Stats, Summary, Verdict,
 };
 use futures::stream::FusedStream;
 use futures::{Stream, StreamExt, stream};
@@ -31,7 +31,7 @@ assert_impl_all!(Retry: Send, Sync, Unpin, Clone, std::fmt::Debug);
 assert_impl_all!(CircuitBreaker: Send, Sync, Unpin, Clone, std::fmt::Debug);
 assert_impl_all!(Compression: Send, Sync, Copy, std::fmt::Debug);
 assert_impl_all!(Verdict: Send, Sync, Copy, std::fmt::Debug);
-assert_impl_all!(Monitor: Send, Sync, Unpin, Clone, std::fmt::Debug);
+assert_impl_all!(Handle: Send, Sync, Unpin, Clone, std::fmt::Debug);
 assert_impl_all!(Stats: Send, Sync, Unpin, Clone, std::fmt::Debug);
 assert_impl_all!(Summary: Send, Sync, Unpin, Clone, std::fmt::Debug);
 assert_impl_all!(FirstFailure: Send, Sync, Unpin, Clone, std::fmt::Debug);

@@ -169,7 +169,7 @@ async fn an_adapter_says_what_is_there_and_that_nothing_was_sent() {
         assert_eq!(failed.kind(), ErrorKind::NotSent, "{failed}");
         let found = format!("cannot connect to {url}: {found}");
         assert!(failed.error.to_string().contains(&found), "{failed}");
-        assert_eq!(results.monitor().last_fault().unwrap(), found);
+        assert_eq!(results.handle().last_fault().unwrap(), found);
     }
 }
 
@@ -198,7 +198,7 @@ async fn connecting_to_a_port_where_nobody_listens_names_it_and_the_cause() {
     let failed = soon(results.next()).await.unwrap().unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::NotSent);
     assert!(failed.error.to_string().contains(&words), "{failed}");
-    let fault = results.monitor().last_fault().unwrap();
+    let fault = results.handle().last_fault().unwrap();
     assert!(fault.starts_with(&words), "{fault}");
 }
 

@@ -84,9 +84,9 @@ async fn stats_are_live_and_can_be_watched_from_elsewhere() {
     let (client, peer) = scripted();
     let (records, input) = mpsc::unbounded();
     let mut results = input.push_to(&client);
-    let monitor = results.monitor();
-    let elsewhere = monitor.clone();
-    assert_eq!(monitor.stats(), agntcy_dir_stream::Stats::default());
+    let handle = results.handle();
+    let elsewhere = handle.clone();
+    assert_eq!(handle.stats(), agntcy_dir_stream::Stats::default());
     for number in 0..3 {
         records.unbounded_send(record(number)).unwrap();
     }
@@ -104,7 +104,7 @@ async fn stats_are_live_and_can_be_watched_from_elsewhere() {
     assert_eq!((stats.succeeded, stats.in_window), (1, 2));
     assert_eq!(stats.answered_below, 1);
     drop(results);
-    assert_eq!(monitor.stats().succeeded, 1, "they outlive the adapter");
+    assert_eq!(handle.stats().succeeded, 1, "they outlive the adapter");
 }
 
 #[tokio::test(start_paused = true)]
@@ -325,10 +325,10 @@ async fn results_that_were_not_read_are_in_the_remainder() {
     let mut results = input.push_to(&client);
     assert_pending(&mut results);
     assert_eq!(peer.call().records().len(), 2);
-    let monitor = results.monitor();
-    assert_eq!(monitor.stats().in_window, 3);
+    let handle = results.handle();
+    assert_eq!(handle.stats().in_window, 3);
     let remainder = results.into_remainder();
-    assert_eq!(monitor.stats().in_window, 0);
+    assert_eq!(handle.stats().in_window, 0);
     // The second has had its result since it was taken.
     assert_eq!(remainder.unread.len(), 1);
     let failed = remainder.unread[0].as_ref().unwrap_err();

@@ -42,12 +42,12 @@ async fn an_erased_adapter_is_drained_and_counts() {
     let endless = stream::repeat_with(|| record(1)).boxed();
     let mut results: BoxAdapter<'_, BoxStream<'_, Record>, PushResult> =
         endless.push_to(&store.client()).erase();
-    let monitor = results.monitor();
+    let handle = results.handle();
     results.next().await.unwrap().unwrap();
     results.drain(Duration::from_secs(60));
     while results.next().await.is_some() {}
     assert!(results.is_terminated());
-    assert_eq!(results.stats(), monitor.stats());
+    assert_eq!(results.stats(), handle.stats());
     assert_eq!(results.stats().in_window, 0);
     let mut left = results.into_remainder();
     assert!(left.input.next().await.is_some(), "the input goes on");

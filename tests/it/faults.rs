@@ -451,9 +451,9 @@ proptest! {
             let (store, client) = case.stage(true);
             let results = Box::pin(case.input(|number| case.record(number)))
                 .push_to_with(&client, &case.options());
-            let monitor = results.monitor();
+            let handle = results.handle();
             let mut seen = run(&case, results, |pushed| (pushed.index, pushed.tag)).await;
-            check(&case, &mut seen, &monitor.stats(), &store, Method::Push);
+            check(&case, &mut seen, &handle.stats(), &store, Method::Push);
             for (_, number, result) in seen {
                 let record = case.record(number);
                 let was_there = case.items[number] == Item::Stored;
@@ -492,9 +492,9 @@ proptest! {
             let (store, client) = case.stage(false);
             let results = Box::pin(case.input(|number| case.text(number)))
                 .pull_from_with(&client, &case.options());
-            let monitor = results.monitor();
+            let handle = results.handle();
             let mut seen = run(&case, results, |pulled| (pulled.index, pulled.tag)).await;
-            check(&case, &mut seen, &monitor.stats(), &store, Method::Pull);
+            check(&case, &mut seen, &handle.stats(), &store, Method::Pull);
             for (_, number, result) in seen {
                 match result {
                     Ok(pulled) => assert_eq!(pulled.record, case.record(number)),
@@ -513,9 +513,9 @@ proptest! {
             let (store, client) = case.stage(false);
             let results = Box::pin(case.input(|number| case.text(number)))
                 .lookup_in_with(&client, &case.options());
-            let monitor = results.monitor();
+            let handle = results.handle();
             let mut seen = run(&case, results, |found| (found.index, found.tag)).await;
-            check(&case, &mut seen, &monitor.stats(), &store, Method::Lookup);
+            check(&case, &mut seen, &handle.stats(), &store, Method::Lookup);
             for (_, number, result) in seen {
                 match result {
                     Ok(found) => assert_eq!(found.cid, cid(&case.record(number))),
@@ -540,9 +540,9 @@ proptest! {
             let (store, client) = case.stage(false);
             let results = Box::pin(case.input(|number| case.text(number)))
                 .delete_from_with(&client, &case.options());
-            let monitor = results.monitor();
+            let handle = results.handle();
             let mut seen = run(&case, results, |deleted| (deleted.index, deleted.tag)).await;
-            check(&case, &mut seen, &monitor.stats(), &store, Method::Delete);
+            check(&case, &mut seen, &handle.stats(), &store, Method::Delete);
             for (_, number, result) in seen {
                 let is_there = case.record(number).cid().is_ok_and(|cid| store.contains(&cid));
                 let was_there = matches!(case.items[number], Item::Good | Item::Stored);

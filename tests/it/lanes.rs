@@ -134,10 +134,10 @@ async fn a_bad_record_costs_what_is_behind_it_in_its_lane() {
     });
     let options = Options::new().calls(8).window(80);
     let results = stream::iter(records).push_to_with(&store.client(), &options);
-    let monitor = results.monitor();
+    let handle = results.handle();
     let results: Vec<_> = in_a_week(results.collect()).await;
     assert_eq!(failed_indexes(&results), [100]);
-    let stats = monitor.stats();
+    let stats = handle.stats();
     assert!(stats.resent < 10, "{stats}");
     assert_eq!(stats.calls, 9, "one more for the one that ended");
 }
@@ -265,7 +265,7 @@ async fn a_node_that_fails_is_set_aside_and_comes_back() {
     let client = good.client().with_nodes_of(bad.client());
     let start = Instant::now();
     let results = records(30_000).push_to_with(&client, &Options::new().calls(4));
-    let monitor = results.monitor();
+    let handle = results.handle();
     let mut results = std::pin::pin!(results);
     for _ in 0..10 {
         in_a_week(results.next()).await.unwrap().unwrap();
@@ -274,7 +274,7 @@ async fn a_node_that_fails_is_set_aside_and_comes_back() {
     while let Some(result) = in_a_week(results.next()).await {
         result.unwrap();
     }
-    let stats = monitor.stats();
+    let stats = handle.stats();
     assert!(stats.resent <= 1_024, "{stats}");
     assert!(stats.faults <= 8, "{stats}");
     // Four calls at 5 ms: its part was done by the other for a while.
@@ -594,7 +594,7 @@ async fn a_node_that_fails_at_every_record_is_set_aside_and_costs_none_its_tries
     let client = down.client().with_nodes_of(up.client());
     let options = Options::new().calls(4).window(50);
     let results = records(500).push_to_with(&client, &options);
-    let monitor = results.monitor();
+    let handle = results.handle();
     let results: Vec<_> = in_a_week(results.collect()).await;
     assert!(results.iter().all(Result::is_ok));
     assert_eq!((up.len(), down.len()), (500, 0));
@@ -603,7 +603,7 @@ async fn a_node_that_fails_at_every_record_is_set_aside_and_costs_none_its_tries
         (1..60).contains(&calls),
         "{calls} calls of a node that is down"
     );
-    assert!(!monitor.stats().circuit_open);
+    assert!(!handle.stats().circuit_open);
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,10 +22,14 @@ mod erased;
 mod faults;
 #[cfg(feature = "server")]
 mod github_actions;
+#[cfg(feature = "server")]
+mod handles;
 mod hostile_servers;
 #[cfg(feature = "server")]
 mod lanes;
 mod layers;
+#[cfg(feature = "server")]
+mod logs;
 mod must_not_compile;
 mod options;
 #[cfg(feature = "server")]

@@ -332,7 +332,7 @@ async fn records_that_are_stored_are_pushed_again_at_little_cost() {
     let (store, _) = store_with(10_000);
     let client = store.client();
     let results = records(10_010).push_to(&client);
-    let monitor = results.monitor();
+    let handle = results.handle();
     let results: Vec<_> = soon(results.collect()).await;
     for (number, result) in results.iter().enumerate() {
         let pushed = result.as_ref().unwrap();
@@ -341,7 +341,7 @@ async fn records_that_are_stored_are_pushed_again_at_little_cost() {
             (number as u64, number < 10_000)
         );
     }
-    let stats = monitor.stats();
+    let stats = handle.stats();
     assert!(stats.calls < 60, "{stats}");
     assert!(stats.sent < 3_000, "{stats}");
     assert_eq!(stats.faults, 0, "{stats}");
@@ -552,13 +552,13 @@ async fn a_server_that_is_not_there_yet_is_waited_for() {
     let client = Client::connect_lazy(format!("http://{address}")).unwrap();
     let store = Store::new();
     let results = records(100).push_to(&client);
-    let monitor = results.monitor();
+    let handle = results.handle();
     let server = async {
-        while monitor.stats().faults < 4 {
+        while handle.stats().faults < 4 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert!(monitor.stats().circuit_open);
-        let fault = monitor.last_fault().unwrap();
+        assert!(handle.stats().circuit_open);
+        let fault = handle.last_fault().unwrap();
         assert!(fault.contains("connect"), "{fault}");
         store.listen(&address).await.unwrap()
     };

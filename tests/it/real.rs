@@ -163,7 +163,7 @@ async fn the_real_server_is_killed_in_mid_push_and_all_is_stored() {
         let client = server.client().await;
         let options = Options::new().window(window.try_into().unwrap());
         let results = records(COUNT).push_to_with(&client, &options);
-        let monitor = results.monitor();
+        let handle = results.handle();
         let kill = async {
             // Killed while it writes, the server tears its own index. So while it validates.
             server.mark("schema-stall");
@@ -175,7 +175,7 @@ async fn the_real_server_is_killed_in_mid_push_and_all_is_stored() {
         };
         let start = std::time::Instant::now();
         all_pushed(run(results, 50, kill).await, COUNT);
-        let stats = monitor.stats();
+        let stats = handle.stats();
         println!("{:?}", start.elapsed());
         print(&format!("killed in mid-push, window {window}"), &stats);
         assert!(stats.faults > 0, "the kill was felt");
@@ -207,7 +207,7 @@ async fn the_real_server_is_killed_in_mid_pull_and_all_is_had() {
         let refs = stream::iter((0..5_000).map(|number| cid(&record(number % 50))));
         let options = Options::new().calls(calls.try_into().unwrap());
         let results = refs.pull_from_with(&client, &options);
-        let monitor = results.monitor();
+        let handle = results.handle();
         let kill = async {
             server.kill().await;
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -216,9 +216,9 @@ async fn the_real_server_is_killed_in_mid_pull_and_all_is_had() {
         let pulled = run(results, 500, kill).await;
         print(
             &format!("killed in mid-pull, {calls} calls"),
-            &monitor.stats(),
+            &handle.stats(),
         );
-        assert!(monitor.stats().faults > 0, "the kill was felt");
+        assert!(handle.stats().faults > 0, "the kill was felt");
         assert_eq!(pulled.len(), 5_000);
         for (number, result) in pulled.into_iter().enumerate() {
             let pulled = result.unwrap_or_else(|failed| panic!("{failed}"));
@@ -240,9 +240,9 @@ async fn connections_that_live_for_seconds_lose_nothing() {
         let first = if age.is_some() { 0 } else { COUNT };
         let records = stream::iter((first..first + COUNT).map(record));
         let push = records.push_to_with(&client, &options);
-        let monitor = push.monitor();
+        let handle = push.handle();
         let results = run(push, 0, async {}).await;
-        print(&format!("aged, push, calls of {age:?}"), &monitor.stats());
+        print(&format!("aged, push, calls of {age:?}"), &handle.stats());
         assert_eq!(results.len(), COUNT);
         for result in results {
             result.unwrap_or_else(|failed| panic!("{failed}"));
@@ -255,10 +255,10 @@ async fn connections_that_live_for_seconds_lose_nothing() {
             .take_while(|_| std::future::ready(tokio::time::Instant::now() < end))
             .map(|number: usize| cid(&record(number % COUNT)));
         let results = refs.pull_from_with(&client, &options);
-        let monitor = results.monitor();
+        let handle = results.handle();
         let summary = tokio::time::timeout(Duration::from_secs(60), results.finish()).await;
         let summary = summary.expect("it ends when its input does");
-        print(&format!("aged, pull, calls of {age:?}"), &monitor.stats());
+        print(&format!("aged, pull, calls of {age:?}"), &handle.stats());
         assert_eq!(summary.stats.failed, 0, "{summary}");
     }
 }
@@ -275,14 +275,14 @@ async fn an_outage_of_the_schema_service_fails_nobody() {
             .calls(calls.try_into().unwrap())
             .retry(retry);
         let results = records(COUNT).push_to_with(&client, &options);
-        let monitor = results.monitor();
+        let handle = results.handle();
         let outage = async {
             server.mark("schema-down");
             tokio::time::sleep(Duration::from_secs(5)).await;
             server.unmark("schema-down");
         };
         all_pushed(run(results, 50, outage).await, COUNT);
-        let stats = monitor.stats();
+        let stats = handle.stats();
         print(
             &format!("outage of the schema service, window {window}, {calls} calls"),
             &stats,
@@ -314,12 +314,12 @@ async fn import(
     records: Vec<(Record, Option<ErrorKind>)>,
 ) -> (Stats, Vec<Failed<Record, Option<ErrorKind>>>) {
     let mut results = stream::iter(records).push_to(client);
-    let monitor = results.monitor();
+    let handle = results.handle();
     let mut failures = Vec::new();
     let end = tokio::time::Instant::now() + Duration::from_secs(180);
     while let Some(result) = tokio::time::timeout_at(end, results.next())
         .await
-        .unwrap_or_else(|_| panic!("it should not take three minutes: {}", monitor.stats()))
+        .unwrap_or_else(|_| panic!("it should not take three minutes: {}", handle.stats()))
     {
         match result {
             Ok(pushed) => assert_eq!(pushed.tag, None, "{} is stored", pushed.index),
@@ -329,7 +329,7 @@ async fn import(
             }
         }
     }
-    (monitor.stats(), failures)
+    (handle.stats(), failures)
 }
 
 /// What is published carries any schema version, and a schema service serves a few.
@@ -393,7 +393,7 @@ async fn a_stored_record_that_the_server_cannot_decode_fails_alone_and_at_once()
     assert!(pushed.iter().all(Result::is_ok), "{pushed:?}");
 
     let mut results = stream::iter(&refs).pull_from(&client);
-    let monitor = results.monitor();
+    let handle = results.handle();
     for number in 0..refs.len() {
         match soon(results.next()).await.unwrap() {
             Ok(pulled) => assert_ne!(pulled.index, 20),
@@ -405,8 +405,8 @@ async fn a_stored_record_that_the_server_cannot_decode_fails_alone_and_at_once()
             }
         }
     }
-    print("pull, one that cannot be decoded", &monitor.stats());
-    let stats = monitor.stats();
+    print("pull, one that cannot be decoded", &handle.stats());
+    let stats = handle.stats();
     assert_eq!((stats.calls, stats.faults), (2, 0), "{stats}");
 }
 

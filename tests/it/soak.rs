@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
-use agntcy_dir_stream::{Monitor, Retry};
+use agntcy_dir_stream::{Handle, Retry};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
@@ -122,7 +122,7 @@ fn resident() -> u64 {
 async fn watch<E: std::fmt::Display>(
     what: &str,
     mut results: impl Stream<Item = Result<u64, E>> + Unpin,
-    monitor: &Monitor,
+    handle: &Handle,
 ) {
     let start = Instant::now();
     let (mut seen, mut at_first, mut peak) = (0, 0, 0);
@@ -138,7 +138,7 @@ async fn watch<E: std::fmt::Display>(
             peak = peak.max(resident);
         }
     }
-    let (stats, took) = (monitor.stats(), start.elapsed());
+    let (stats, took) = (handle.stats(), start.elapsed());
     let grown = peak.saturating_sub(at_first);
     println!("{what}: {stats}; {took:.1?}, {} KiB grown", grown >> 10);
     assert_eq!(seen, RECORDS as u64);
@@ -167,14 +167,14 @@ async fn every_record_gets_over_a_bad_line() {
 
     let refs = || cids(RECORDS);
     let push = records(RECORDS).push_to_with(&client, &options);
-    let monitor = push.monitor();
-    watch("push", push.map_ok(|pushed| pushed.index), &monitor).await;
+    let handle = push.handle();
+    watch("push", push.map_ok(|pushed| pushed.index), &handle).await;
     let pull = refs().pull_from_with(&client, &options);
-    let monitor = pull.monitor();
-    watch("pull", pull.map_ok(|pulled| pulled.index), &monitor).await;
+    let handle = pull.handle();
+    watch("pull", pull.map_ok(|pulled| pulled.index), &handle).await;
     let delete = refs().delete_from_with(&client, &options);
-    let monitor = delete.monitor();
-    watch("delete", delete.map_ok(|deleted| deleted.index), &monitor).await;
+    let handle = delete.handle();
+    watch("delete", delete.map_ok(|deleted| deleted.index), &handle).await;
 
     // By a line of its own: nothing is left.
     let direct = soon(Client::connect(format!("http://{address}")))

@@ -45,7 +45,7 @@ async fn the_status_of_a_call_is_shared_by_all_that_it_ended() {
             assert!(std::ptr::eq(error.status().unwrap(), first));
             assert!(error.to_string().len() < 5_000);
         }
-        let last_fault = results.monitor().last_fault();
+        let last_fault = results.handle().last_fault();
         assert!(last_fault.is_none_or(|words| words.len() < 5_000));
     }
 }
@@ -65,15 +65,15 @@ async fn the_words_of_a_server_are_escaped_where_they_are_printed() {
         let failed = next(&mut results).unwrap_err();
         assert_eq!(failed.error.status().unwrap().message(), NASTY);
         assert!(results.next().await.is_none());
-        let monitor = results.monitor();
+        let handle = results.handle();
         let printed = [
             failed.to_string(),
             format!("{failed:?}"),
             failed.error.to_string(),
             format!("{:?}", failed.error),
-            monitor.last_fault().unwrap_or_default(),
-            format!("{:?}", monitor.stats()),
-            monitor.stats().to_string(),
+            handle.last_fault().unwrap_or_default(),
+            format!("{:?}", handle.stats()),
+            handle.stats().to_string(),
         ];
         for printed in printed {
             let acts = |char: char| char.is_control() || "\u{202e}\u{2028}".contains(char);
@@ -138,14 +138,14 @@ async fn an_item_whose_time_is_up_says_what_the_server_was_away_with() {
     let client = client_of_nobody();
     let options = Options::new().retry(Retry::new().timeout(5 * SECOND));
     let results = records(10).push_to_with(&client, &options);
-    let monitor = results.monitor();
+    let handle = results.handle();
     let results: Vec<_> = soon(results.collect()).await;
     assert_eq!(results.len(), 10);
     for result in results {
         let reported = "not sent: no answer in 5 s: tcp connect error <- connection refused";
         assert_refused(result.unwrap_err(), ErrorKind::NotSent, reported);
     }
-    let last_fault = monitor.last_fault().unwrap();
+    let last_fault = handle.last_fault().unwrap();
     assert_eq!(last_fault, "tcp connect error: connection refused");
 }
 
@@ -227,7 +227,7 @@ async fn the_causes_that_tonic_gives_are_told_once() {
     let client = Client::connect_lazy(&url).unwrap();
     let options = Options::new().retry(Retry::off());
     let results = stream::iter([record(0)]).push_to_with(&client, &options);
-    let monitor = results.monitor();
+    let handle = results.handle();
     let results: Vec<_> = soon(results.collect()).await;
     let error = results.into_iter().next().unwrap().unwrap_err().error;
     let source = error.source().unwrap();
@@ -236,7 +236,7 @@ async fn the_causes_that_tonic_gives_are_told_once() {
     let words = format!("cannot connect to {url}: tcp connect error: {refused}");
     // The root cause stays in the chain, for those who look for its type.
     assert_eq!(report(&error), format!("not sent: {words} <- {refused}"));
-    assert_eq!(monitor.last_fault().unwrap(), words);
+    assert_eq!(handle.last_fault().unwrap(), words);
 }
 
 #[tokio::test(start_paused = true)]

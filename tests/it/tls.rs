@@ -457,9 +457,9 @@ async fn a_ca_that_comes_late_is_waited_for() {
         .connect_lazy()
         .unwrap();
     let mut results = records(10).push_to(&client);
-    let monitor = results.monitor();
+    let handle = results.handle();
     let told = async {
-        while monitor.last_fault().is_none() {
+        while handle.last_fault().is_none() {
             tokio::task::yield_now().await;
         }
         folder.write("ca.pem", new.pem());
@@ -467,7 +467,7 @@ async fn a_ca_that_comes_late_is_waited_for() {
     let (first, ()) = soon(futures::future::join(results.next(), told)).await;
     first.unwrap().unwrap();
     assert_eq!(soon(results.finish()).await.stats.succeeded, 10);
-    let fault = monitor.last_fault().unwrap();
+    let fault = handle.last_fault().unwrap();
     assert!(
         fault.contains("has signed the server's certificate"),
         "{fault}"

@@ -365,7 +365,7 @@ fn a_file_that_cannot_be_used_is_named_with_the_reason_and_never_shown() {
             let words = failed.error.to_string();
             let place = format!("no token from the file `{}`", path.display());
             assert!(words.contains(&place) && words.contains(why), "{words}");
-            let fault = results.monitor().last_fault().unwrap();
+            let fault = results.handle().last_fault().unwrap();
             assert!(fault.starts_with(&place) && fault.contains(why), "{fault}");
             let all = format!("{words}{:?}{fault}", failed.error);
             assert!(!all.contains("SECRET") && !all.contains("SSS"), "{all}");
@@ -405,7 +405,7 @@ fn a_source_that_fails_for_a_while_is_waited_for() {
         let mut results = records(100).push_to(&client);
         let first = in_a_week(results.next()).await.unwrap();
         assert!(first.is_ok());
-        let fault = results.monitor().last_fault().unwrap();
+        let fault = results.handle().last_fault().unwrap();
         assert_eq!(
             fault,
             "no token from the function that was given: the issuer is down"

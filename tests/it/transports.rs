@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
-use agntcy_dir_stream::{CircuitBreaker, Code, ErrorKind, Failed, Monitor, Retry};
+use agntcy_dir_stream::{CircuitBreaker, Code, ErrorKind, Failed, Handle, Retry};
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt, Stream, StreamExt, stream};
 use http_body::Frame;
@@ -804,7 +804,7 @@ impl<S: Stream + Unpin> Stream for NoSpin<S> {
 async fn run<S, I>(
     server: &Server,
     results: impl Stream<Item = Result<S, Failed<I, usize>>> + Unpin,
-    monitor: &Monitor,
+    handle: &Handle,
     tag: impl Fn(&S) -> (u64, usize),
 ) -> Vec<Seen<S>> {
     let case = &server.inner.case;
@@ -833,7 +833,7 @@ async fn run<S, I>(
     let took = began.elapsed();
     assert!(took <= most, "it took {took:?}, {most:?} is the limit");
     if case.has_to_succeed(server.inner.method) {
-        let stats = monitor.stats();
+        let stats = handle.stats();
         assert_eq!((stats.faults, stats.resent), (0, 0), "nothing is wrong");
         if case.limit.is_none() {
             assert_eq!(server.state().resets, 0, "a good call is reset");
@@ -901,8 +901,8 @@ fn push(case: &Case) {
         let results = case
             .input(|number| KNOWN[number].record.clone())
             .push_to_with(&case.client(&server), &case.options());
-        let monitor = results.monitor();
-        let seen = run(&server, results, &monitor, |pushed| {
+        let handle = results.handle();
+        let seen = run(&server, results, &handle, |pushed| {
             (pushed.index, pushed.tag)
         })
         .await;
@@ -923,8 +923,8 @@ fn pull(case: &Case) {
         let results = case
             .input(|number| KNOWN[number].cid)
             .pull_from_with(&case.client(&server), &case.options());
-        let monitor = results.monitor();
-        let seen = run(&server, results, &monitor, |pulled| {
+        let handle = results.handle();
+        let seen = run(&server, results, &handle, |pulled| {
             (pulled.index, pulled.tag)
         })
         .await;
@@ -943,8 +943,8 @@ fn look_up(case: &Case) {
         let results = case
             .input(|number| KNOWN[number].cid)
             .lookup_in_with(&case.client(&server), &case.options());
-        let monitor = results.monitor();
-        let seen = run(&server, results, &monitor, |found| (found.index, found.tag)).await;
+        let handle = results.handle();
+        let seen = run(&server, results, &handle, |found| (found.index, found.tag)).await;
         for (_, number, result) in seen {
             if let Ok(found) = result {
                 assert_eq!(found.cid, KNOWN[number].cid);
@@ -960,8 +960,8 @@ fn delete(case: &Case) {
         let results = case
             .input(|number| KNOWN[number].cid)
             .delete_from_with(&case.client(&server), &case.options());
-        let monitor = results.monitor();
-        let seen = run(&server, results, &monitor, |deleted| {
+        let handle = results.handle();
+        let seen = run(&server, results, &handle, |deleted| {
             (deleted.index, deleted.tag)
         })
         .await;

@@ -89,7 +89,7 @@ mod rows {
             let good = [record(2 * number), record(2 * number + 1)];
             let input = stream::iter([good[0].clone(), bad, good[1].clone()]);
             let mut results = input.push_to(&client);
-            let monitor = results.monitor();
+            let handle = results.handle();
             for (index, good) in [(0, &good[0]), (2, &good[1])] {
                 let pushed = in_a_week(results.next()).await.unwrap();
                 assert_eq!(pushed.expect(what).cid, cid(good), "{what}");
@@ -100,11 +100,7 @@ mod rows {
                 }
             }
             assert!(in_a_week(results.next()).await.is_none());
-            assert_eq!(
-                monitor.stats().faults,
-                0,
-                "{what} is no fault of the moment"
-            );
+            assert_eq!(handle.stats().faults, 0, "{what} is no fault of the moment");
         }
 
         let named = from_json(json!({"name": "HTTP 404", "schema_version": "HTTP 404"}));
@@ -146,11 +142,11 @@ mod rows {
         let undecodable = Fault::status(Status::internal(words));
         store.inject(undecodable.on(Method::Pull).of(stored[1]));
         let mut results = stream::iter(stored).pull_from(&client);
-        let monitor = results.monitor();
+        let handle = results.handle();
         let pulled: Vec<_> = in_a_week(results.by_ref().collect()).await;
         let expected_of_stored = [None, Some(ErrorKind::Rejected), None];
         assert_eq!(kinds(&pulled), expected_of_stored, "cannot be decoded");
-        let stats = monitor.stats();
+        let stats = handle.stats();
         assert_eq!((stats.calls, stats.faults), (2, 0), "{stats}");
         let found: Vec<_> = in_a_week(stream::iter(&refs).lookup_in(&client).collect()).await;
         assert_eq!(kinds(&found), expected, "lookup");

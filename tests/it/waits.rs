@@ -371,10 +371,10 @@ async fn calls_in_a_minute(fault: Fault, already_sent: usize) -> (usize, bool) {
     let store = Store::new();
     store.inject(fault.on(Method::Push).times(u64::MAX));
     let results = records(already_sent).push_to(&store.client());
-    let monitor = results.monitor();
+    let handle = results.handle();
     let _ = tokio::time::timeout(60 * SECOND, results.finish()).await;
     let pushes = calls_of(&store, Method::Push).len();
-    (pushes, monitor.stats().circuit_open)
+    (pushes, handle.stats().circuit_open)
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,12 +8,13 @@ use std::time::Duration;
 use prost::Message;
 use tokio::time::Instant;
 use tonic::Status;
+use tracing::Span;
 
 use super::call::{Call, Event};
 use super::progress::Progress;
 use crate::breaker::Probe;
 use crate::client::Link;
-use crate::engine::nodes::{Incident, Moment, Route};
+use crate::engine::nodes::{Incident, Moment, Origin, Route};
 use crate::engine::waited::Waited;
 use crate::engine::window::flight::{End, EndedBy, Flight};
 use crate::options::Options;
@@ -30,6 +31,8 @@ pub(crate) struct Lane<R, A> {
     pub(crate) seen: Incident,
     /// A moment before its first request left.
     pub(crate) left: Moment,
+    /// What the log knows it by.
+    pub(crate) span: Span,
     /// Requests on their way from the window to the call; empty between polls.
     pub(crate) batch: VecDeque<R>,
     /// The one answer of a call that is acknowledged as a whole.
@@ -67,6 +70,7 @@ pub(crate) struct Setup {
     pub(crate) probe: Option<Probe>,
     pub(crate) ages_at: Option<Instant>,
     pub(crate) waited: Waited,
+    pub(crate) span: Span,
 }
 
 impl<R, A> Lane<R, A>
@@ -85,6 +89,7 @@ where
             route: setup.route,
             seen: setup.seen,
             left: setup.left,
+            span: setup.span,
             batch: VecDeque::new(),
             acknowledgement: None,
             call: Call::open(link.clone(), method, longest_answer),
@@ -150,7 +155,7 @@ where
     }
 
     pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>, waited: Waited) -> Poll<Event<A>> {
-        let event = self.call.poll_event(cx);
+        let event = self.span.in_scope(|| self.call.poll_event(cx));
         match event {
             Poll::Ready(_) => self.progress.begin(waited),
             // A part of an answer may have come.
@@ -253,6 +258,15 @@ where
     /// The connection that it waits for, if it does.
     pub(crate) fn waits_for(&self) -> Option<Unreachable> {
         self.call.way().waits_for()
+    }
+
+    /// What is to be known of it if it meets a fault.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin {
+            route: self.route,
+            seen: self.seen,
+            worked: self.flight.answers() > 0,
+        }
     }
 
     /// The number of the token that it shows.

@@ -7,7 +7,7 @@ use futures_core::Stream;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::{Driver, key};
+use super::{Driver, key, log};
 use crate::cid::Cid;
 use crate::engine::calls::{Event, Lane};
 use crate::engine::nodes::Cause;
@@ -45,7 +45,7 @@ where
         };
         let waited = self.clock.waited();
         self.lanes.close_unstarted(cx, waited);
-        let setup = self.setup(route, probe, None);
+        let setup = self.setup(record_ref::LOOKUP, route, probe, None);
         let link = self.nodes.link(route);
         let mut lane = Lane::open(link, record_ref::LOOKUP, record_ref::LONGEST_META, setup);
         let mut keys = VecDeque::new();
@@ -58,8 +58,7 @@ where
         }
         // The server refuses the request of a record that has no CID.
         lane.batch = keys.iter().copied().map(record_ref::Request).collect();
-        self.shared.counters.calls.add(1);
-        self.shared.counters.lookup_calls.add(1);
+        self.shared.control.counters.lookup_calls.add(1);
         lane.send(waited);
         lane.close(waited);
         self.look_up = Some(LookUp { lane, keys });
@@ -134,13 +133,15 @@ where
         // If the canary has no answer by now, it stays unknown until the next failure.
         self.canary.look_up_ended();
         let wait = self.nodes.wait(now, ended.failure());
-        let cause = match self.window.look_up_ended(&lane.flight, &ended, wait) {
+        let report = self.window.look_up_ended(&lane.flight, &ended, wait);
+        log::call_ended(&lane, &ended, report);
+        let cause = match report {
             Report::Fails => Cause::Named,
             Report::Broke => Cause::Line,
             Report::Alive => return self.nodes.node(lane.route.node).looked_up(false),
             Report::Quiet | Report::Works(_) | Report::FailedAtItem => return,
         };
-        self.fault(now, cause, ended.end.status, (lane.route, lane.seen));
+        self.fault(now, cause, ended.end.status, lane.origin());
     }
 
     /// Ends the call if it has made no progress. Returns whether it did.

@@ -1,6 +1,7 @@
 //! The generator: takes items in, keeps calls going, hands results out.
 
 mod clock;
+mod log;
 mod look_up;
 mod receive;
 mod send;
@@ -17,13 +18,15 @@ use prost::Message;
 use tokio::time::Instant;
 
 use self::clock::Clock;
+use self::log::Log;
 use self::look_up::LookUp;
 use self::receive::keep;
 use super::adapter::Adapter;
 use super::calls::{Lane, Lanes};
+use super::control::Order;
 use super::nodes::{Canary, Deletes, Nodes};
 use super::operation::Operation;
-use super::remainder::{Leftover, Order, Remainder, Shared};
+use super::remainder::{Leftover, Remainder, Shared};
 use super::window::{LostAnswer, Rules, Settled, Unsettled, Window};
 use crate::cid::Cid;
 use crate::client::Client;
@@ -66,6 +69,7 @@ where
     O: Operation,
 {
     let (lower, upper) = input.size_hint();
+    let is_single = (lower, upper) == (1, Some(1));
     let lower = if options.stop_on_error {
         lower.min(1)
     } else {
@@ -115,9 +119,11 @@ where
         gate_opens: None,
         ends_by: None,
         clock: Clock::default(),
+        log: Log::new(&shared.control, method, is_single),
     };
     let results = async_stream::stream! {
         let mut driver = driver;
+        driver.log.begin(driver.nodes.names());
         while let Some(settled) = poll_fn(|cx| driver.poll_result(cx)).await {
             yield driver.hand_out(settled);
         }
@@ -176,6 +182,7 @@ where
     /// By when calls have to end that carry nothing any more.
     ends_by: Option<Instant>,
     clock: Clock,
+    log: Log,
 }
 
 impl<S, O, T> Driver<S, O, T>
@@ -191,7 +198,7 @@ where
     /// window is free. Answers are also handled before timers: an answer that has come has come in time.
     fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Option<Out<O, T>>> {
         self.clock.resume();
-        match self.shared.order() {
+        match self.shared.control.order() {
             None => {}
             Some(Order::Drain(deadline)) => self.drains_until = Some(deadline),
             Some(Order::Stop) => self.stopped = true,
@@ -232,7 +239,11 @@ where
                 return Poll::Ready(None);
             }
             if self.poll_timers(cx).is_pending() {
-                return Poll::Pending;
+                if !self.shared.control.waits(cx) {
+                    return Poll::Pending;
+                }
+                // An order has come just now.
+                return self.give_way(cx);
             }
             filled = false;
             self.budget = self.budget.saturating_sub(1);
@@ -289,7 +300,11 @@ where
                 Poll::Pending => break,
             }
         }
-        self.shared.counters.taken.set(self.window.next_index());
+        self.shared
+            .control
+            .counters
+            .taken
+            .set(self.window.next_index());
         if self.canary.is_under_way() && !self.lanes.has_canary() {
             self.canary.is_over();
         }
@@ -342,7 +357,7 @@ where
         {
             self.first_unanswered = self.first_unanswered.min(settled.index);
         }
-        let counters = &self.shared.counters;
+        let counters = &self.shared.control.counters;
         let handed_out = self.window.handed_out_below();
         counters
             .answered_below
@@ -381,10 +396,15 @@ where
     /// Leaves what it has for [`Adapter::into_remainder`].
     fn leave(mut self) {
         self.end_calls();
+        self.log.end(self.stopped);
         let next_index = self.window.next_index();
         let (settled, unsettled) = self.window.dismantle();
         let given_back = settled.len() + unsettled.len();
-        self.shared.counters.given_back.set(given_back as u64);
+        self.shared
+            .control
+            .counters
+            .given_back
+            .set(given_back as u64);
         let mut remainder = Remainder {
             input: self.input,
             input_ended: self.input_ended,

@@ -8,9 +8,9 @@ use prost::Message;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use super::{Driver, Entry, key, withdraw};
+use super::{Driver, Entry, key, log, withdraw};
 use crate::engine::calls::{Event, Lane};
-use crate::engine::nodes::{Canary, Cause, Incident, Moment, Route};
+use crate::engine::nodes::{Canary, Cause, Moment, Origin, Route};
 use crate::engine::operation::Operation;
 use crate::engine::window::{Acknowledged, End, Ended, EndedBy, Evidence, LostAnswer, Report};
 use crate::item::Tagged;
@@ -119,8 +119,9 @@ where
             if lane.flight.is_unused() {
                 self.opened_in_vain(now);
             }
+            let origin = lane.origin();
             // The server has answered, so the next call may be opened at once. If that goes on, there are waits.
-            self.fault(now, Cause::Named, end.status, (lane.route, lane.seen));
+            self.fault(now, Cause::Named, end.status, origin);
         }
     }
 
@@ -185,6 +186,7 @@ where
     pub(super) fn call_ended(&mut self, lane: Lane<O::Request, O::Answer>, end: End) {
         let mut ended = self.judge(end, &lane);
         let now = ended.evidence.now;
+        let origin = lane.origin();
         let status = ended.end.status.clone();
         // Whether the call ended for another reason than what it carried.
         let is_vain = ended.verdict == Some(Verdict::Transient) || !lane.is_finished();
@@ -196,7 +198,8 @@ where
         if is_at_canary && ended.verdict == Some(Verdict::Record) {
             self.canary.refused();
         }
-        let (operation, acknowledgement) = (&self.operation, lane.acknowledgement);
+        let (operation, acknowledgement) = (&self.operation, &lane.acknowledgement);
+        let was_refusing = self.window.is_refusing();
         let report = self.window.call_ended(
             &lane.flight,
             &ended,
@@ -207,6 +210,13 @@ where
                 accept(operation, entry, answer)
             },
         );
+        log::call_ended(&lane, &ended, report);
+        if !was_refusing
+            && self.window.is_refusing()
+            && let Some(status) = &status
+        {
+            self.log.is_refused(status);
+        }
         let cause = match report {
             Report::Quiet if never_started && !ended.is_renewed => {
                 self.opened_in_vain(now);
@@ -221,7 +231,7 @@ where
                 return self.nodes.node(lane.route.node).note_success(tick);
             }
             Report::FailedAtItem => {
-                return self.failed_at_item(now, status, (lane.route, lane.seen));
+                return self.failed_at_item(now, status, origin);
             }
             Report::Fails => Cause::Named,
             Report::Broke => {
@@ -234,7 +244,7 @@ where
                 }
             }
         };
-        self.fault(now, cause, status, (lane.route, lane.seen));
+        self.fault(now, cause, status, origin);
     }
 
     /// A call has ended before it carried anything. Without retries no fault makes the next call wait, so for a while
@@ -252,25 +262,20 @@ where
 
     /// The server has failed at an item. Other items show whether that is an outage. As long as there is one to try, one
     /// in flight, or the canary, nothing waits and the breaker does not count the failure.
-    fn failed_at_item(
-        &mut self,
-        now: Instant,
-        status: Option<Arc<Status>>,
-        (route, seen): (Route, Incident),
-    ) {
+    fn failed_at_item(&mut self, now: Instant, status: Option<Arc<Status>>, origin: Origin) {
         let may_ask = self.may_ask();
         if may_ask {
             self.canary.item_failed();
         }
         let has_canary = may_ask && self.canary.is_known();
         let may_tell = has_canary || self.window.has_fresh() || self.window.is_in_flight();
-        let node = self.nodes.node(route.node);
+        let node = self.nodes.node(origin.route.node);
         node.learn();
         node.failed_at_item();
         if may_tell && node.failures() <= UNPROVED && !node.is_in_trouble() {
             self.note_fault(status);
         } else {
-            self.fault(now, Cause::Named, status, (route, seen));
+            self.fault(now, Cause::Named, status, origin);
         }
     }
 
@@ -279,16 +284,16 @@ where
         now: Instant,
         cause: Cause,
         status: Option<Arc<Status>>,
-        (route, seen): (Route, Incident),
+        origin: Origin,
     ) {
         let status = self.note_fault(status);
-        let node = self.nodes.node(route.node);
-        node.fault(now, cause, &status, seen);
+        let node = self.nodes.node(origin.route.node);
+        node.fault(now, cause, &status, origin);
     }
 
     fn note_fault(&mut self, status: Option<Arc<Status>>) -> Arc<Status> {
         let status = status.unwrap_or_else(|| Arc::new(Status::unavailable("answers are missing")));
-        self.shared.counters.fault(&status);
+        self.shared.control.counters.fault(&status);
         self.nodes.note_fault(Arc::clone(&status));
         status
     }

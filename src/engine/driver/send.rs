@@ -7,6 +7,7 @@ use futures_core::Stream;
 use tokio::time::Instant;
 
 use super::Driver;
+use super::log::call_span;
 use super::look_up::LookUp;
 use crate::breaker::Probe;
 use crate::engine::calls::{Lane, Setup};
@@ -50,11 +51,15 @@ where
     /// What a call is opened with, on this route.
     pub(super) fn setup(
         &mut self,
+        path: &'static str,
         route: Route,
         probe: Option<Probe>,
         ages_at: Option<Instant>,
     ) -> Setup {
+        let counters = &self.shared.control.counters;
+        counters.calls.add(1);
         Setup {
+            span: call_span(path, self.nodes.name(route.node), counters.calls.get()),
             flight: self.window.launch(probe.is_some()),
             route,
             seen: self.nodes.node(route.node).incident(),
@@ -79,7 +84,7 @@ where
                 lane.send(waited);
             }
         }
-        let counters = &self.shared.counters;
+        let counters = &self.shared.control.counters;
         counters.sent.set(self.window.sent());
         counters.resent.set(self.window.resent());
         self.close_what_is_done(cx, more_is_ready);
@@ -170,8 +175,7 @@ where
             // Earlier by up to a tenth, so that calls are not all replaced at once.
             now.checked_add(age - age.mul_f64(0.1 * fastrand::f64()))
         });
-        let setup = self.setup(route, probe, ages_at);
-        self.shared.counters.calls.add(1);
+        let setup = self.setup(O::METHOD, route, probe, ages_at);
         let link = self.nodes.link(route);
         self.lanes
             .add(Lane::open(link, O::METHOD, O::LONGEST_ANSWER, setup));

@@ -67,6 +67,7 @@ where
         if is_due(self.gives_up_at(waited)) {
             self.end_calls();
             let last = self.nodes.why_open();
+            self.log.gives_up(&last);
             self.window.fail_all(ErrorKind::CircuitOpen, last);
             done = true;
         }

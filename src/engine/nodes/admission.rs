@@ -8,12 +8,16 @@ use std::time::Duration;
 use backon::ExponentialBackoff;
 use tokio::time::Instant;
 use tonic::Status;
+use tracing::{info, warn};
 
+use super::Origin;
 use super::hints::{self, Pushback};
-use super::proof::Proof;
+use super::outage::{IsOn, IsOver};
+use super::proof::{Methods, Proof};
 use crate::breaker::{Breaker, Permit, User};
 use crate::client::{CallRate, Node};
 use crate::engine::tick::Tick;
+use crate::error::in_words;
 use crate::retry::Retry;
 use crate::verdict;
 
@@ -22,6 +26,9 @@ pub(crate) struct Admission {
     retry: Retry,
     breaker: User,
     rate: Option<Arc<CallRate>>,
+    /// What the node is called in logs.
+    name: Arc<str>,
+    methods: Arc<Methods>,
     /// What has succeeded here, by whichever adapter.
     proof: Arc<Proof>,
     /// How many faults there were with no answer between them.
@@ -80,6 +87,8 @@ impl Admission {
             retry,
             breaker: node.breaker.user(),
             rate: node.rate.clone(),
+            name: Arc::clone(&node.name),
+            methods: Arc::clone(&node.methods),
             proof,
         }
     }
@@ -172,6 +181,9 @@ impl Admission {
 
     pub(crate) fn note_alive(&mut self) {
         self.breaker.close();
+        if let Some(IsOver { faults, lasted }) = self.methods.outage.answered(Instant::now) {
+            info!(node = %self.name, faults, ?lasted, "the server answers again");
+        }
         if self.in_a_row > 0 {
             self.recovered();
         }
@@ -194,9 +206,8 @@ impl Admission {
         }
     }
 
-    /// A call has met a fault. `seen` is the incident that was the last when the call had its latest answer, or was
-    /// opened.
-    pub(crate) fn fault(&mut self, now: Instant, cause: Cause, status: &Status, seen: Incident) {
+    /// A call has met a fault.
+    pub(crate) fn fault(&mut self, now: Instant, cause: Cause, status: &Status, origin: Origin) {
         if !self.retry.is_on() {
             return;
         }
@@ -205,7 +216,7 @@ impl Admission {
         if is_named {
             self.faulted = Tick::of_failure();
         }
-        if seen < self.incident {
+        if origin.seen < self.incident {
             // It is the same incident, but this status may ask for a longer wait.
             if let Some(Pushback::After(wait)) = hints::of(status).filter(|_| !is_named) {
                 self.hold = self.hold.max(Some(later(now, wait)));
@@ -239,6 +250,18 @@ impl Admission {
         };
         self.hold = self.hold.max(Some(later(now, wait)));
         self.breaker.fault(now + wait.min(WAIT_OF_ALL));
+        // That a call breaks in the midst of its work is no outage yet.
+        if !(is_first && origin.worked) {
+            self.tell(now, status, wait);
+        }
+    }
+
+    fn tell(&self, now: Instant, status: &Status, wait: Duration) {
+        if let Some(IsOn { faults, lasts }) = self.methods.outage.fault(now) {
+            let error = in_words(status);
+            let circuit_open = self.breaker.is_open();
+            warn!(node = %self.name, %error, faults, ?lasts, next_try_in = ?wait, circuit_open, "the server is away, or fails");
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod admission;
 mod apart;
 mod canary;
 mod hints;
+mod outage;
 mod proof;
 mod renewal;
 
@@ -45,6 +46,7 @@ pub(crate) struct Nodes {
 }
 
 struct Node {
+    name: Arc<str>,
     admission: Admission,
     connections: Vec<Link>,
     renewal: Renewal,
@@ -56,6 +58,16 @@ struct Node {
 pub(crate) struct Route {
     pub(crate) node: usize,
     pub(crate) connection: usize,
+}
+
+/// The call that has met a fault, or none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub(crate) route: Route,
+    /// The last incident when it had its latest answer, or was opened.
+    pub(crate) seen: Incident,
+    /// Whether it had answers.
+    pub(crate) worked: bool,
 }
 
 /// How much a connection has to do already; `None`: it must not have another call now.
@@ -72,6 +84,7 @@ impl Nodes {
             .nodes()
             .iter()
             .map(|node| Node {
+                name: Arc::clone(&node.name),
                 admission: {
                     let proof = Arc::clone(proof(&node.methods));
                     Admission::new(retry.clone(), node, proof)
@@ -109,6 +122,16 @@ impl Nodes {
     /// with another.
     pub(crate) fn refused(&mut self, node: usize, token: u64) -> bool {
         self.nodes[node].renewal.refused(token)
+    }
+
+    /// What a node is called in logs.
+    pub(crate) fn name(&self, node: usize) -> &str {
+        &self.nodes[node].name
+    }
+
+    /// What the nodes are called in logs.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.nodes.iter().map(|node| &*node.name)
     }
 
     /// When the latest item was sent that has succeeded on any node, for whichever adapter of the client. Nodes for which

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::apart::Apart;
 use super::canary::Kept;
+use super::outage::Outage;
 use crate::cid::Cid;
 use crate::engine::tick::Tick;
 use crate::record::Record;
@@ -52,6 +53,7 @@ pub(crate) struct Methods {
     pub(crate) lookup: Method<record_ref::Request>,
     pub(crate) delete: Method<record_ref::Request>,
     pub(crate) apart: Arc<Apart>,
+    pub(crate) outage: Outage,
 }
 
 impl Methods {

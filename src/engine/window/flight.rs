@@ -129,7 +129,7 @@ impl Flight {
     }
 
     /// How many it has carried in all.
-    fn sent(&self) -> usize {
+    pub(crate) fn sent(&self) -> usize {
         self.answered + self.items.len()
     }
 

@@ -1,0 +1,139 @@
+//! What the log is told of an adapter: that it begins and how it ends, and how its calls end.
+
+use std::sync::Arc;
+
+use prost::Message;
+use tokio::time::Instant;
+use tracing::field::{Empty, display};
+use tracing::{Span, debug, debug_span, info, warn};
+
+use crate::engine::calls::Lane;
+use crate::engine::control::Control;
+use crate::engine::window::{Ended, EndedBy, Report};
+use crate::error::in_words;
+use crate::verdict::Verdict;
+
+/// An adapter's own lines. When it is dropped, the adapter is gone, however it came to that.
+pub(super) struct Log {
+    control: Arc<Control>,
+    operation: &'static str,
+    /// An adapter over one item is told of at a lower level: a service may make thousands of them a second.
+    is_single: bool,
+    began: Option<Instant>,
+    end: &'static str,
+}
+
+/// An event at `info` or higher, or at `debug` for a single item.
+macro_rules! say {
+    ($log:expr, $level:ident, $($what:tt)*) => {
+        match $log.is_single {
+            true => debug!($($what)*),
+            false => $level!($($what)*),
+        }
+    };
+}
+
+impl Log {
+    pub(super) fn new(control: &Arc<Control>, operation: &'static str, is_single: bool) -> Self {
+        Self {
+            control: Arc::clone(control),
+            operation,
+            is_single,
+            began: None,
+            end: "dropped",
+        }
+    }
+
+    pub(super) fn begin<'a>(&mut self, nodes: impl Iterator<Item = &'a str>) {
+        self.began = Some(Instant::now());
+        let operation = self.operation;
+        let nodes: Vec<_> = nodes.collect();
+        say!(self, info, operation, ?nodes, "the stream begins");
+    }
+
+    /// It ends by itself, or by an order.
+    pub(super) fn end(&mut self, is_stopped: bool) {
+        self.end = if is_stopped { "stopped" } else { "ended" };
+    }
+
+    /// All that is left fails, since the server is away for too long.
+    pub(super) fn gives_up(&self, why: &tonic::Status) {
+        let (operation, error) = (self.operation, in_words(why));
+        let items = self.control.counters.stats().in_window;
+        say!(self, warn, operation, items, %error, "the circuit was open for too long: what was taken is given up");
+    }
+
+    /// All that is left fails, since the server refuses who asks, or what is asked.
+    pub(super) fn is_refused(&self, why: &tonic::Status) {
+        let (operation, error) = (self.operation, in_words(why));
+        say!(self, warn, operation, %error, "the server refuses the caller: all remaining items fail");
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if let Some(began) = self.began {
+            let (operation, end) = (self.operation, self.end);
+            let (elapsed, stats) = (began.elapsed(), self.control.counters.stats());
+            say!(self, info, operation, end, ?elapsed, %stats, "the stream is over");
+        }
+        self.control.end();
+    }
+}
+
+/// The span of a call.
+pub(super) fn call_span(path: &'static str, node: &str, number: u64) -> Span {
+    debug_span!(
+        "dir.call",
+        method = path.rsplit('/').next(),
+        node,
+        number,
+        items = Empty,
+        answers = Empty,
+        outcome = Empty,
+    )
+}
+
+/// A call is over.
+pub(super) fn call_ended<R, A>(lane: &Lane<R, A>, ended: &Ended, report: Report)
+where
+    R: Message + 'static,
+    A: Message + Default + 'static,
+{
+    let span = &lane.span;
+    if span.is_disabled() {
+        return;
+    }
+    let (sent, answers) = (lane.flight.sent(), lane.flight.answers());
+    span.record("items", sent);
+    span.record("answers", answers);
+    let status = ended.end.status.as_deref();
+    match (ended.end.by, status) {
+        (EndedBy::Stall, _) => span.record("outcome", "stalled"),
+        (EndedBy::Disorder, _) => span.record("outcome", "out of step"),
+        (EndedBy::Peer, None) => span.record("outcome", "ok"),
+        (EndedBy::Peer, Some(status)) => {
+            span.record("outcome", display(format_args!("{:?}", status.code())))
+        }
+    };
+    let unanswered = lane.flight.load();
+    span.in_scope(|| match (report, status.map(in_words)) {
+        (Report::Broke | Report::Fails, error) => {
+            let error = error.as_deref().unwrap_or("answers are missing");
+            debug!(
+                error,
+                unanswered, "the call broke: what it carried is tried again"
+            );
+        }
+        (_, Some(error)) if ended.is_renewed => {
+            debug!(
+                error,
+                unanswered, "the token was refused: the call is opened again with another"
+            );
+        }
+        (_, Some(error)) if ended.verdict != Some(Verdict::Record) => {
+            debug!(error, unanswered, "the call ended");
+        }
+        _ => debug!(unanswered, "the call ended"),
+    });
+}
