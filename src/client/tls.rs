@@ -272,6 +272,12 @@ impl Tls {
                 }
             }
             rustls::Error::AlertReceived(_) => "the server refuses TLS".to_owned(),
+            #[cfg(feature = "spiffe")]
+            rustls::Error::Other(other) => match super::spiffe::why_refused(other) {
+                // It says all that stands behind it.
+                Some(words) => return io::Error::new(error.kind(), TlsError::new(words)),
+                None => "TLS failed".to_owned(),
+            },
             _ => "TLS failed".to_owned(),
         };
         let kind = error.kind();

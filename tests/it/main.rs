@@ -37,6 +37,8 @@ mod options;
 #[cfg(feature = "server")]
 mod pipeline;
 mod real;
+#[cfg(feature = "spiffe")]
+mod real_spiffe;
 mod record;
 mod recovery;
 mod routes;
@@ -46,6 +48,8 @@ mod shared_client;
 mod soak;
 #[cfg(feature = "server")]
 mod spawned;
+#[cfg(all(feature = "server", feature = "spiffe", unix))]
+mod spiffe;
 mod statuses;
 #[cfg(feature = "server")]
 mod store;

@@ -1,7 +1,8 @@
 // The real DIR server on scratch folders and free ports, with a stand-in for its schema service.
 //
 // It prints `listening on http://…` once it serves, and ends when its standard input does: so it
-// cannot outlive the test that has started it.
+// cannot outlive the test that has started it. With -authn it speaks TLS, and asks each caller for an
+// identity of SPIFFE.
 //
 // With -scratch and -listen it can be killed and started again on what it had. While there is a
 // file `schema-down` in the scratch folder, its schema service answers 503; while there is a file
@@ -22,22 +23,34 @@ import (
 	"time"
 
 	"github.com/agntcy/dir/server"
+	authn "github.com/agntcy/dir/server/authn/config"
 	"github.com/agntcy/dir/server/config"
 )
 
+type options struct {
+	scratch, address       string
+	age, grace             time.Duration
+	mode, audience, socket string
+}
+
 func main() {
-	scratch := flag.String("scratch", "", "keep all data in this `folder` (default: a temporary one, removed at the end)")
-	address := flag.String("listen", "", "gRPC `address` to listen on (default: a free port)")
-	age := flag.Duration("age", 0, "close a connection of this age, give or take a tenth (default: the server's)")
-	grace := flag.Duration("grace", 0, "let calls run on for so long when it is closed (default: the server's)")
+	var set options
+	flag.StringVar(&set.scratch, "scratch", "", "keep all data in this `folder` (default: a temporary one, removed at the end)")
+	flag.StringVar(&set.address, "listen", "", "gRPC `address` to listen on (default: a free port)")
+	flag.DurationVar(&set.age, "age", 0, "close a connection of this age, give or take a tenth (default: the server's)")
+	flag.DurationVar(&set.grace, "grace", 0, "let calls run on for so long when it is closed (default: the server's)")
+	flag.StringVar(&set.mode, "authn", "", "ask callers for an identity of SPIFFE: x509 or jwt (default: for none)")
+	flag.StringVar(&set.audience, "audience", "", "the `audience` that JWT SVIDs have to be for")
+	flag.StringVar(&set.socket, "socket", "", "the `address` of the Workload API, such as unix:///run/agent.sock")
 	flag.Parse()
-	if err := run(*scratch, *address, *age, *grace); err != nil {
+	if err := run(set); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(scratch, address string, age, grace time.Duration) error {
+func run(set options) error {
+	scratch, address := set.scratch, set.address
 	if scratch == "" {
 		made, err := os.MkdirTemp("", "dir-server-")
 		if err != nil {
@@ -95,18 +108,26 @@ func run(scratch, address string, age, grace time.Duration) error {
 		return err
 	}
 	// The server reads these from its file alone, not from the environment.
-	if age > 0 {
-		cfg.Connection.Keepalive.MaxConnectionAge = age
+	if set.age > 0 {
+		cfg.Connection.Keepalive.MaxConnectionAge = set.age
 	}
-	if grace > 0 {
-		cfg.Connection.Keepalive.MaxConnectionAgeGrace = grace
+	if set.grace > 0 {
+		cfg.Connection.Keepalive.MaxConnectionAgeGrace = set.grace
+	}
+	scheme := "http"
+	if set.mode != "" {
+		scheme = "https"
+		cfg.Authn = authn.Config{Enabled: true, Mode: authn.AuthMode(set.mode), SocketPath: set.socket}
+		if set.audience != "" {
+			cfg.Authn.Audiences = []string{set.audience}
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
-	go announce(ctx, address)
+	go announce(ctx, scheme, address)
 	if err := server.Run(ctx, cfg); err != nil && ctx.Err() == nil {
 		return err
 	}
@@ -122,12 +143,12 @@ func freeAddress() (string, error) {
 	return listener.Addr().String(), nil
 }
 
-func announce(ctx context.Context, address string) {
+func announce(ctx context.Context, scheme, address string) {
 	for ctx.Err() == nil {
 		connection, err := net.Dial("tcp", address)
 		if err == nil {
 			connection.Close()
-			fmt.Println("listening on http://" + address)
+			fmt.Println("listening on " + scheme + "://" + address)
 			return
 		}
 		time.Sleep(50 * time.Millisecond)

@@ -17,3 +17,5 @@ pub(crate) mod sockets;
 pub(crate) mod stores;
 #[cfg(all(feature = "server", feature = "tls"))]
 pub(crate) mod tls;
+#[cfg(all(feature = "server", feature = "spiffe", unix))]
+pub(crate) mod workload_api;

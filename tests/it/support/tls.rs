@@ -46,6 +46,42 @@ impl Ca {
         Self(CertifiedIssuer::self_signed(params, key).unwrap())
     }
 
+    /// That of a trust domain of SPIFFE, such as `example.org`.
+    #[cfg(feature = "spiffe")]
+    pub(crate) fn of_trust_domain(domain: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, domain);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.subject_alt_names = vec![uri(&format!("spiffe://{domain}"))];
+        let key = KeyPair::generate().unwrap();
+        Self(CertifiedIssuer::self_signed(params, key).unwrap())
+    }
+
+    /// An X.509 SVID of this SPIFFE ID. Each is another.
+    #[cfg(feature = "spiffe")]
+    pub(crate) fn svid(&self, id: &str) -> Signed {
+        self.svid_for_years(id, 2000, 2100)
+    }
+
+    /// One that is valid in these years only, from January to January.
+    #[cfg(feature = "spiffe")]
+    pub(crate) fn svid_for_years(&self, id: &str, from: i32, to: i32) -> Signed {
+        self.sign_with(&[], |params| {
+            params.not_before = date_time_ymd(from, 1, 1);
+            params.not_after = date_time_ymd(to, 1, 1);
+            params.is_ca = IsCa::ExplicitNoCa;
+            params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+            params.subject_alt_names = vec![uri(id)];
+        })
+    }
+
+    /// Its own certificate.
+    #[cfg(feature = "spiffe")]
+    pub(crate) fn der(&self) -> &CertificateDer<'static> {
+        self.0.der()
+    }
+
     /// Its own certificate, in PEM.
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
@@ -85,6 +121,22 @@ impl Ca {
         roots.add(self.0.der().clone()).unwrap();
         roots
     }
+}
+
+#[cfg(feature = "spiffe")]
+impl Signed {
+    pub(crate) fn certificate_der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()
+    }
+
+    pub(crate) fn key_der(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
+    }
+}
+
+#[cfg(feature = "spiffe")]
+fn uri(text: &str) -> rcgen::SanType {
+    rcgen::SanType::URI(text.try_into().unwrap())
 }
 
 /// How a server speaks TLS.
@@ -145,6 +197,9 @@ impl<'a> Speaks<'a> {
     }
 }
 
+/// The client certificates of connections, in order, and none where none was shown.
+type Shown = Arc<Mutex<Vec<Option<CertificateDer<'static>>>>>;
+
 /// TLS in front of a server. Dropped, it closes its port and cuts its connections.
 pub(crate) struct Front {
     /// `https://127.0.0.1:port`.
@@ -152,6 +207,8 @@ pub(crate) struct Front {
     port: u16,
     speaks: Arc<Mutex<Arc<ServerConfig>>>,
     connections: Arc<Mutex<JoinSet<()>>>,
+    #[cfg_attr(not(feature = "spiffe"), allow(dead_code))]
+    shown: Shown,
     _acceptor: JoinSet<()>,
 }
 
@@ -161,15 +218,22 @@ impl Front {
         let port = listener.local_addr().unwrap().port();
         let speaks = Arc::new(Mutex::new(speaks.config()));
         let connections = Arc::new(Mutex::new(JoinSet::new()));
+        let shown = Shown::default();
         let mut acceptor = JoinSet::new();
         acceptor.spawn({
             let (speaks, connections) = (Arc::clone(&speaks), Arc::clone(&connections));
+            let shown = Arc::clone(&shown);
             async move {
                 while let Ok((tcp, _)) = listener.accept().await {
                     let tls = TlsAcceptor::from(Arc::clone(&speaks.lock().unwrap()));
+                    let shown = Arc::clone(&shown);
                     connections.lock().unwrap().spawn(async move {
                         match tls.accept(tcp).into_fallible().await {
                             Ok(mut tls) => {
+                                let chain = tls.get_ref().1.peer_certificates();
+                                let leaf = chain.and_then(<[_]>::first).cloned();
+                                let leaf = leaf.map(CertificateDer::into_owned);
+                                shown.lock().unwrap().push(leaf);
                                 let mut server = TcpStream::connect(server).await.unwrap();
                                 let _ = copy_bidirectional(&mut tls, &mut server).await;
                             }
@@ -188,6 +252,7 @@ impl Front {
             port,
             speaks,
             connections,
+            shown,
             _acceptor: acceptor,
         }
     }
@@ -195,6 +260,12 @@ impl Front {
     /// The same by another name of this machine.
     pub(crate) fn url_by(&self, host: &str) -> String {
         format!("https://{host}:{}", self.port)
+    }
+
+    /// The client certificates that were shown to it, one a connection.
+    #[cfg(feature = "spiffe")]
+    pub(crate) fn shown(&self) -> Vec<Option<CertificateDer<'static>>> {
+        self.shown.lock().unwrap().clone()
     }
 
     /// Speaks so from now on, and cuts the connections that there are.
