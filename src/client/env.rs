@@ -196,17 +196,24 @@ where
         "jwt" => Spiffe::jwt(variables.required("JWT_AUDIENCE", "jwt", "an audience")?),
         _ => Spiffe::x509(),
     };
-    let socket = "SPIFFE_SOCKET_PATH";
-    spiffe = match variables.get(socket)? {
-        Some(path) => spiffe.socket(path),
-        None if variables.whole("SPIFFE_ENDPOINT_SOCKET")?.is_some() => spiffe,
-        None => {
+    let (ours, theirs) = (
+        format!("{PREFIX}SPIFFE_SOCKET_PATH"),
+        "SPIFFE_ENDPOINT_SOCKET",
+    );
+    let (variable, socket) = match (variables.whole(&ours)?, variables.whole(theirs)?) {
+        (Some(socket), _) => (ours.as_str(), socket),
+        (None, Some(socket)) => (theirs, socket),
+        (None, None) => {
             return Err(Error::invalid(format!(
-                "{PREFIX}{socket} is not set: {PREFIX}AUTH_MODE={mode} takes the socket of the \
+                "{ours} is not set: {PREFIX}AUTH_MODE={mode} takes the socket of the \
                  Workload API there, such as unix:///run/spire/agent.sock"
             )));
         }
     };
+    spiffe = spiffe.socket(socket);
+    if let Some(wrong) = spiffe.wrong() {
+        return Err(Error::invalid(format!("{variable}: {wrong}")));
+    }
     Ok(client.spiffe(spiffe))
 }
 

@@ -41,8 +41,8 @@ const LONGEST: u64 = 64 << 10;
 ///
 /// Calls that need a token at the same time ask once, and share what comes. While they wait, calls that run go on.
 ///
-/// **A source that fails** is like a server that cannot be reached: it is asked again after growing waits, as
-/// [`Retry`](crate::Retry) says. An item whose time is up by then says that there was no token, from where, and why.
+/// **A source that fails** while the last token was not refused changes nothing: that one is shown on. Else it is like a
+/// server that cannot be reached: it is asked again after growing waits, as [`Retry`](crate::Retry) says. An item whose time is up by then says that there was no token, from where, and why.
 ///
 /// A token goes out as `authorization: Bearer …`, and by connections with TLS only. It is not shown by `Debug`, in no
 /// error, and not kept in HTTP/2's table of headers.
@@ -284,9 +284,17 @@ impl Tokens {
                 }
                 Ok(shown)
             });
+            let mut state = lock(&state);
             // The next call asks anew, whatever came.
-            lock(&state).asked = None;
-            noted.map_err(|cause| Unreachable::no_token(&name, cause))
+            state.asked = None;
+            noted.or_else(|cause: BoxError| match state.shown() {
+                // It was to be replaced, and no server has refused it yet.
+                Some(shown) => {
+                    debug!(source = %name, error = %Escaped(&cause.to_string()), "there is no new token: the last one is shown on");
+                    Ok(shown)
+                }
+                None => Err(Unreachable::no_token(&name, cause)),
+            })
         };
         (Box::pin(asking) as Asking).shared()
     }
@@ -310,6 +318,11 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 impl State {
+    /// The last token, if no server has refused it.
+    fn shown(&self) -> Option<Shown> {
+        self.latest.as_ref().map(|latest| latest.shown.clone())
+    }
+
     fn fresh(&self) -> Option<Shown> {
         let latest = self.latest.as_ref()?;
         let is_fresh = latest.until.is_none_or(|until| Instant::now() < until);

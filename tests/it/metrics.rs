@@ -125,7 +125,7 @@ fn the_counts_are_those_of_the_stats() {
     );
     assert_eq!(outcome("already_stored"), stats.already_stored);
     assert!(
-        stats.already_stored >= 1 && stats.resent > 0 && stats.faults >= 2,
+        stats.already_stored >= 1 && stats.resent > 0 && stats.faults >= 1,
         "{stats}"
     );
     assert!(
@@ -170,13 +170,18 @@ fn gauges_are_up_while_an_adapter_works_and_down_when_it_is_dropped() {
                 tokio::task::yield_now().await;
                 adapters.iter_mut().for_each(assert_pending);
             }
-            assert_eq!(level(&look(), &name("in_window")), 20.0);
-            assert_eq!(level(&look(), &name("in_flight")), 20.0);
+            // A look begins at zero again.
+            let assert_changed = |by: f64| {
+                let changed = look();
+                for what in ["in_window", "in_flight"] {
+                    assert_eq!(level(&changed, &name(what)), by, "{what}");
+                }
+            };
+            assert_changed(20.0);
             adapters.pop();
-            assert_eq!(level(&look(), &name("in_window")), 10.0);
+            assert_changed(-10.0);
             drop(adapters);
-            assert_eq!(level(&look(), &name("in_window")), 0.0);
-            assert_eq!(level(&look(), &name("in_flight")), 0.0);
+            assert_changed(-10.0);
         });
     });
 }

@@ -437,6 +437,44 @@ fn a_source_that_fails_for_good_is_the_cause_of_each_items_error() {
 }
 
 #[test]
+fn a_source_that_fails_to_refresh_changes_nothing_while_the_last_token_is_accepted() {
+    on_paused_clock(async {
+        let issuer = Issuer::new(FIVE_MINUTES);
+        let store = issuer.store();
+        let down = Arc::new(AtomicBool::new(false));
+        let token = {
+            let (issuer, down) = (issuer.clone(), Arc::clone(&down));
+            Token::from_fn(move || {
+                let is_down = down.load(Ordering::Relaxed);
+                ready(if is_down {
+                    Err(Down)
+                } else {
+                    Ok(issuer.issue())
+                })
+            })
+        };
+        let client = client(&store, token.refresh_after(60 * SECOND));
+        in_a_week(client.push(record(0))).await.unwrap();
+        down.store(true, Ordering::Relaxed);
+        // Until the server refuses it.
+        for minute in 1..5 {
+            sleep(60 * SECOND).await;
+            in_a_week(client.push(record(minute))).await.unwrap();
+        }
+        assert_eq!((issuer.asked(), refused(&store)), (1, 0));
+        sleep(60 * SECOND).await;
+        let pushing = tokio::spawn({
+            let client = client.clone();
+            async move { client.push(record(5)).await }
+        });
+        sleep(10 * SECOND).await;
+        down.store(false, Ordering::Relaxed);
+        in_a_week(pushing).await.unwrap().unwrap();
+        assert_eq!((issuer.asked(), refused(&store)), (2, 1));
+    });
+}
+
+#[test]
 fn a_slow_source_holds_up_no_call_that_runs_and_says_what_is_waited_for() {
     on_paused_clock(async {
         let asked = Arc::new(AtomicUsize::new(0));
