@@ -42,6 +42,8 @@ mod real_spiffe;
 mod record;
 mod recovery;
 mod routes;
+#[cfg(all(feature = "metrics", feature = "server"))]
+mod service;
 #[cfg(feature = "server")]
 mod shared_client;
 #[cfg(target_os = "linux")]
