@@ -2,12 +2,13 @@
 //! the adapter's handle, its log by `tracing`.
 //!
 //! ```text
-//! RUST_LOG=info cargo run --release --features metrics,server --example service -- 127.0.0.1:9100
+//! RUST_LOG=info cargo run --release --features metrics,server --example service -- 127.0.0.1:9100 [URL]
 //! curl 127.0.0.1:9100/metrics
 //! curl 127.0.0.1:9100/health
 //! ```
 //!
-//! It pushes a record each millisecond to a store in the same process. At Ctrl-C it brings to an end what it has taken.
+//! It pushes a record each millisecond to the directory at the URL, or to a store in the same process. At Ctrl-C it
+//! brings to an end what it has taken.
 
 use std::time::Duration;
 
@@ -34,15 +35,18 @@ async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .init();
-    let address = std::env::args().nth(1).context("usage: service ADDRESS")?;
+    let mut args = std::env::args().skip(1);
+    let address = args.next().context("usage: service ADDRESS [URL]")?;
 
     let prometheus = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("duration".to_owned()), TIMES)?
         .install_recorder()?;
     describe_metrics();
 
-    // In yours: `Client::from_env().await?`.
-    let client = Store::new().client();
+    let client = match args.next() {
+        Some(url) => Client::connect_lazy(url)?,
+        None => Store::new().client(),
+    };
     let results = feed().push_to(&client);
     let handle = results.handle();
     let pushing = tokio::spawn(results.for_each(async |result| {

@@ -252,13 +252,13 @@ impl Breaker {
         }
     }
 
-    /// Whether a call would be permitted now.
+    /// Whether a call would be permitted now, to whoever asks. While others wait for their turn to probe, it might not.
     pub(crate) fn may_permit(&self, now: Instant) -> bool {
         if !self.is_open() {
             return true;
         }
-        let opens = self.state().probe_opens();
-        opens.is_none_or(|at| at <= now)
+        let state = self.state();
+        state.turns.is_empty() && state.probe_opens().is_none_or(|at| at <= now)
     }
 
     /// The breaker as one adapter uses it.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use tonic::Status;
 
-use crate::causes::{Link, chain};
+use crate::causes::{Link, chain, in_a_line};
 use crate::escape::{self, Escaped};
 use crate::unreachable::Unreachable;
 
@@ -391,7 +391,7 @@ impl fmt::Debug for Error {
             .field("kind", &self.0.kind)
             .field("message", &self.0.message)
             .field("status", &self.status().map(Brief))
-            .field("source", &self.source().map(|source| source.to_string()))
+            .field("source", &self.source().map(in_a_line))
             .finish()
     }
 }

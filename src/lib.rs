@@ -123,6 +123,7 @@ mod item;
 mod lookup;
 mod meter;
 mod options;
+mod outage;
 pub mod prelude;
 mod proto;
 mod pull;
@@ -164,6 +165,9 @@ pub use crate::record::{MAX_RECORD_LEN, Record};
 pub use crate::retry::Retry;
 pub use crate::stats::{FirstFailure, Stats, Summary};
 pub use crate::verdict::Verdict;
+
+/// The target of all that is told to the log.
+pub(crate) const LOG: &str = "agntcy_dir_stream";
 
 /// Runs the README's example.
 #[cfg(all(doctest, feature = "server"))]

@@ -9,11 +9,10 @@ pub(crate) use self::on::{FlightTime, Meter, token};
 
 #[cfg(feature = "metrics")]
 mod on {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use metrics::{
-        Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge,
+        Counter, Gauge, Histogram, Label, Unit, counter, describe_counter, describe_gauge,
         describe_histogram, gauge, histogram,
     };
     use tokio::time::Instant;
@@ -22,6 +21,7 @@ mod on {
     use crate::error::ErrorKind;
     use crate::record_ref;
     use crate::stats::{Counters, Stats};
+    use crate::verdict::code_name;
 
     /// Tells the recorder of the `metrics` crate what the metrics of this crate are, and in which units. To be called
     /// once, when the recorder is installed. (Feature `metrics`.)
@@ -38,12 +38,12 @@ mod on {
     /// | `dir_stream.in_flight` | gauge | records | `operation` | of these, sent and not yet answered |
     /// | `dir_stream.queue.duration` | histogram | seconds | `operation` | from the input to a call |
     /// | `dir_stream.flight.duration` | histogram | seconds | `operation` | from a call to the answer |
-    /// | `rpc.client.call.duration` | histogram | seconds | `rpc.system.name`, `rpc.method`, `rpc.response.status_code`, `server.address` | calls that ended by themselves or broke |
-    /// | `dir_stream.circuit.open` | gauge | 1 or 0 | `server.address` | whether the [circuit](crate::CircuitBreaker) is open |
-    /// | `dir_stream.tokens` | counter | tokens | `source` | [tokens](crate::Token) that came and were not those before |
+    /// | `rpc.client.call.duration` | histogram | seconds | `rpc.system.name`, `rpc.method`, `rpc.response.status_code`, `server.address`, `server.port` | calls that ended by themselves or broke |
+    /// | `dir_stream.circuit.open` | gauge | 1 or 0 | `server.address`, `server.port` | whether the [circuit](crate::CircuitBreaker) is open |
+    /// | `dir_stream.tokens` | counter | tokens | `source`: `value`, `file` or `function` | [tokens](crate::Token) that came and were not those before |
     ///
     /// `operation` is `push`, `pull`, `lookup` or `delete`. The names that begin with `rpc` and `server` are those of
-    /// OpenTelemetry's conventions; a call here is a stream of many records. Queue and flight times are those of one record at a
+    /// OpenTelemetry's conventions; a call here is a stream of many records. Queue and flight times are samples: those of one record at a
     /// time, for each adapter and each call, as TCP measures its round trip. The flight of a delete, whose call is
     /// acknowledged as a whole, is that of its call.
     ///
@@ -119,8 +119,8 @@ mod on {
     }
 
     /// A token has come that was not the one before.
-    pub(crate) fn token(source: &Arc<str>) {
-        counter!("dir_stream.tokens", "source" => Arc::clone(source)).increment(1);
+    pub(crate) fn token(source: &'static str) {
+        counter!("dir_stream.tokens", "source" => source).increment(1);
     }
 
     /// The metrics of an adapter. They are made at the first poll, by the recorder that is there then.
@@ -138,8 +138,6 @@ mod on {
     }
 
     struct Instruments {
-        ok: Counter,
-        already_stored: Counter,
         requests: Counter,
         resends: Counter,
         bytes_sent: Counter,
@@ -154,10 +152,7 @@ mod on {
 
     impl Instruments {
         fn of(operation: &'static str) -> Self {
-            let outcome = |outcome: &'static str| counter!("dir_stream.records", "operation" => operation, "outcome" => outcome);
             Self {
-                ok: outcome("ok"),
-                already_stored: outcome("already_stored"),
                 requests: counter!("dir_stream.requests", "operation" => operation),
                 resends: counter!("dir_stream.resends", "operation" => operation),
                 bytes_sent: counter!("dir_stream.bytes.sent", "operation" => operation),
@@ -252,12 +247,6 @@ mod on {
                 }
             };
             let plain = |stats: &Stats| stats.succeeded - stats.already_stored;
-            add(&its.ok, plain(&stats), plain(&told));
-            add(
-                &its.already_stored,
-                stats.already_stored,
-                told.already_stored,
-            );
             add(&its.requests, stats.sent, told.sent);
             add(&its.resends, stats.resent, told.resent);
             add(&its.bytes_sent, stats.bytes_sent, told.bytes_sent);
@@ -273,13 +262,18 @@ mod on {
                 stats.in_window as f64 - told.in_window as f64,
             );
             change(&its.in_flight, in_flight - told_in_flight);
+            // An outcome has its counter when it is there.
+            let outcome = |outcome: &'static str, now: u64, before: u64| {
+                if now > before {
+                    let labels = [("operation", operation), ("outcome", outcome)];
+                    counter!("dir_stream.records", &labels).increment(now - before);
+                }
+            };
+            outcome("ok", plain(&stats), plain(&told));
+            outcome("already_stored", stats.already_stored, told.already_stored);
             if stats.failed > told.failed {
                 for kind in ErrorKind::ALL {
-                    let (now, before) = (stats.failed_as(*kind), told.failed_as(*kind));
-                    if now > before {
-                        let labels = [("operation", operation), ("outcome", kind.as_str())];
-                        counter!("dir_stream.records", &labels).increment(now - before);
-                    }
+                    outcome(kind.as_str(), stats.failed_as(*kind), told.failed_as(*kind));
                 }
             }
             for (place, (node, is_open)) in nodes.enumerate() {
@@ -287,8 +281,7 @@ mod on {
                     self.circuits
                         .resize(self.circuits.len().max(place + 1), !is_open);
                     self.circuits[place] = is_open;
-                    let circuit =
-                        gauge!("dir_stream.circuit.open", "server.address" => node.to_owned());
+                    let circuit = gauge!("dir_stream.circuit.open", address(node));
                     circuit.set(f64::from(u8::from(is_open)));
                 }
             }
@@ -318,38 +311,25 @@ mod on {
 
     fn ended(path: &'static str, node: &str, took: Duration, status: Option<&Status>) {
         let code = status.map_or(tonic::Code::Ok, Status::code);
-        let histogram = histogram!(
-            "rpc.client.call.duration",
-            "rpc.system.name" => "grpc",
-            "rpc.method" => path.trim_start_matches('/'),
-            "rpc.response.status_code" => name(code),
-            "server.address" => node.to_owned(),
-        );
-        histogram.record(took);
+        let mut labels = vec![
+            Label::from_static_parts("rpc.system.name", "grpc"),
+            Label::from_static_parts("rpc.method", path.trim_start_matches('/')),
+            Label::from_static_parts("rpc.response.status_code", code_name(code)),
+        ];
+        labels.extend(address(node));
+        histogram!("rpc.client.call.duration", labels).record(took);
     }
 
-    /// As gRPC writes it.
-    fn name(code: tonic::Code) -> &'static str {
-        use tonic::Code;
-        match code {
-            Code::Ok => "OK",
-            Code::Cancelled => "CANCELLED",
-            Code::Unknown => "UNKNOWN",
-            Code::InvalidArgument => "INVALID_ARGUMENT",
-            Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-            Code::NotFound => "NOT_FOUND",
-            Code::AlreadyExists => "ALREADY_EXISTS",
-            Code::PermissionDenied => "PERMISSION_DENIED",
-            Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-            Code::FailedPrecondition => "FAILED_PRECONDITION",
-            Code::Aborted => "ABORTED",
-            Code::OutOfRange => "OUT_OF_RANGE",
-            Code::Unimplemented => "UNIMPLEMENTED",
-            Code::Internal => "INTERNAL",
-            Code::Unavailable => "UNAVAILABLE",
-            Code::DataLoss => "DATA_LOSS",
-            Code::Unauthenticated => "UNAUTHENTICATED",
+    /// The labels of a node, which is a URL or a name: its host, and its port if that is not the scheme's.
+    fn address(node: &str) -> Vec<Label> {
+        let uri = node.parse::<http::Uri>().ok();
+        let authority = uri.as_ref().and_then(http::Uri::authority);
+        let host = authority.map_or(node, |authority| authority.host());
+        let mut labels = vec![Label::new("server.address", host.to_owned())];
+        if let Some(port) = authority.and_then(|authority| authority.port_u16()) {
+            labels.push(Label::new("server.port", port.to_string()));
         }
+        labels
     }
 
     /// Measures one flight of a call at a time.
@@ -376,14 +356,13 @@ mod on {
 
 #[cfg(not(feature = "metrics"))]
 mod off {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use tonic::Status;
 
     use crate::stats::Counters;
 
-    pub(crate) fn token(_: &Arc<str>) {}
+    pub(crate) fn token(_: &'static str) {}
 
     pub(crate) struct Meter;
 

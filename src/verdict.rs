@@ -93,7 +93,7 @@ impl Verdict {
 /// A server's own status has no source; one that tonic made of a broken transport has, except
 /// where the response just stops. Then only tonic's words tell. A layer that wraps a status of its
 /// own making is not the transport.
-fn is_of_transport(status: &Status) -> bool {
+pub(crate) fn is_of_transport(status: &Status) -> bool {
     const CUT_SHORT: [&str; 3] = [
         "grpc-status header missing",
         "protocol error: missing grpc-status trailer",
@@ -245,6 +245,29 @@ pub(crate) fn kind_of_whole(status: &Status) -> ErrorKind {
     match status.code() {
         Code::Unimplemented => ErrorKind::Unsupported,
         _ => ErrorKind::Denied,
+    }
+}
+
+/// A code as gRPC writes it.
+pub(crate) fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

@@ -10,6 +10,7 @@ use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 use super::connection::{CONNECT_TIMEOUT, Connection, OUTSIDE};
 use super::link::Link;
@@ -108,6 +109,13 @@ impl ClientBuilder {
         }
     }
 
+    /// Whether its URL has no TLS.
+    pub(super) fn is_plain(&self) -> bool {
+        self.url
+            .get(..7)
+            .is_some_and(|begin| begin.eq_ignore_ascii_case("http://"))
+    }
+
     #[cfg(test)]
     pub(super) fn url(&self) -> &str {
         &self.url
@@ -171,7 +179,10 @@ impl ClientBuilder {
     pub fn server_name(mut self, name: impl AsRef<str>) -> Self {
         match server_name(name.as_ref()) {
             Ok(name) => self.tls.server_name = Some(name),
-            Err(error) => return self.note_wrong(error.to_string()),
+            Err(error) => {
+                let name = Escaped(name.as_ref());
+                return self.note_wrong(format!("{error}: `{name}`"));
+            }
         }
         self.takes_tls("a server name")
     }
@@ -269,13 +280,15 @@ impl ClientBuilder {
         self
     }
 
-    /// How long a connection may take to be made: TCP, TLS, and the server's HTTP/2 settings. Default: 20 seconds.
+    /// How long a connection may take to be made: TCP, TLS, and the server's HTTP/2 settings; and how long
+    /// [`connect`](Self::connect) waits for a token. Default: 20 seconds.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// Connects: see [`Client::connect`]. A token is asked for, too.
+    /// Connects: see [`Client::connect`]. A token is asked for, too. No call is made, so what the server says of the
+    /// token shows with the first item.
     ///
     /// # Errors
     ///
@@ -301,10 +314,10 @@ impl ClientBuilder {
             .map_err(|error| failed(ErrorKind::Unavailable, error))?;
         let tokens = self.token.clone().map(|token| Arc::new(Tokens::of(token)));
         if let Some(tokens) = &tokens {
-            tokens
-                .get()
-                .await
-                .map_err(|error| failed(ErrorKind::Denied, error))?;
+            let asking = timeout(self.connect_timeout, tokens.get()).await;
+            let late = |_| Unreachable::no_token_yet(&tokens.source(), self.connect_timeout);
+            let asked = asking.map_err(late).and_then(|asked| asked);
+            asked.map_err(|error| failed(ErrorKind::Denied, error))?;
         }
         Ok(self.client(connection, tokens))
     }
@@ -377,7 +390,7 @@ impl ClientBuilder {
     fn client(self, connection: Connection, tokens: Option<Arc<Tokens>>) -> Client {
         let mut link = Link::over(Arc::new(connection)).with_headers(Arc::new(self.headers));
         if let Some(tokens) = tokens {
-            link = link.with_tokens(tokens);
+            link = link.with_tokens(tokens, Arc::default());
         }
         let mut client = Client::of(Node::over(link)).with_connections(self.connections);
         if let Some(calls_per_second) = self.call_rate {

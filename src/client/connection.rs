@@ -171,7 +171,7 @@ where
     C: Service<Uri, Response = TokioIo<IO>, Error: Into<BoxError>>,
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let failed = |error: BoxError| Unreachable::because(&origin, error);
+    let failed = |error: BoxError| because(&origin, error);
     let late = |what| Unreachable::late(&origin, what, timeout);
     let now = Instant::now();
     // One that does not fit into a clock never comes.
@@ -202,11 +202,26 @@ where
     Ok(sender)
 }
 
+/// What TLS says stands beside the server's name, since it says what to do. What the system says stands behind.
+fn because(origin: &Uri, error: BoxError) -> Unreachable {
+    #[cfg(feature = "tls")]
+    let error = match tls::words(error) {
+        Ok((words, cause)) => {
+            return Unreachable {
+                cause: cause.map(Into::into),
+                ..Unreachable::new(origin, words)
+            };
+        }
+        Err(error) => error,
+    };
+    Unreachable::because(origin, error)
+}
+
 fn no_settings(origin: &Uri, NoSettings { instead, cause }: NoSettings) -> Unreachable {
     match cause {
         // TLS itself says what it was.
         #[cfg(feature = "tls")]
-        Some(cause) if tls::is_of_tls(&cause) => Unreachable::because(origin, cause.into()),
+        Some(cause) if tls::is_of_tls(&cause) => because(origin, cause.into()),
         cause => Unreachable {
             cause: cause.map(|cause| Arc::new(cause) as _),
             ..Unreachable::new(origin, instead.in_words(origin))

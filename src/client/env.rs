@@ -3,9 +3,13 @@
 use std::env;
 use std::ffi::OsString;
 
+use http::uri::Scheme;
+use tracing::warn;
+
 #[cfg(feature = "tls")]
 use super::tls::{Identity, Pem};
 use super::{Client, ClientBuilder, Token};
+use crate::LOG;
 use crate::error::Error;
 use crate::escape::Escaped;
 
@@ -51,14 +55,24 @@ impl ClientBuilder {
     /// | `DIRECTORY_CLIENT_JWT_AUDIENCE` | the audience of JWT SVIDs, which has to be there | `jwt` |
     ///
     /// The modes but the empty one take the feature `tls`, and `x509` and `jwt` the feature `spiffe`. No other variables
-    /// are read: this crate opens no browser for a login. A token of some minutes is better asked for by
+    /// are read, and the log has a warning for each that is set and not read: this crate opens no browser for a login. A token of some minutes is better asked for by
     /// [`Token::from_fn`] or [`Token::file`].
     ///
     /// # Errors
     ///
     /// [`Invalid`](crate::ErrorKind::Invalid) names the variable and says what to do.
     pub fn from_env() -> Result<Self, Error> {
-        from(|name| env::var_os(name))
+        let client = from(|name| env::var_os(name))?;
+        let set = env::vars_os().filter(|(_, value)| !value.is_empty());
+        let mode = env::var(format!("{PREFIX}AUTH_MODE")).unwrap_or_default();
+        for variable in not_read(set.map(|(name, _)| name), mode.trim(), client.is_plain()) {
+            let mode = mode.trim();
+            warn!(target: LOG,
+                variable,
+                mode, "the variable is set, and is not read in this mode"
+            );
+        }
+        Ok(client)
     }
 }
 
@@ -94,6 +108,22 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
 fn from(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder, Error> {
     let variables = Variables(get);
     let mode = variables.get("AUTH_MODE")?.unwrap_or_default();
+    let feature = match mode.as_str() {
+        "" => None,
+        "tls" | "oidc" => (!cfg!(feature = "tls")).then_some("tls"),
+        "x509" | "jwt" => (!cfg!(feature = "spiffe")).then_some("spiffe"),
+        _ => {
+            return Err(Error::invalid(format!(
+                "{PREFIX}AUTH_MODE is `{}`: it may be empty, tls, oidc, x509 or jwt",
+                Escaped(&mode)
+            )));
+        }
+    };
+    if let Some(feature) = feature {
+        return Err(Error::invalid(format!(
+            "{PREFIX}AUTH_MODE={mode} takes the feature `{feature}`, and this program was built without it"
+        )));
+    }
     let address = variables.get("SERVER_ADDRESS")?;
     let address = address.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
     let url = match (address.contains("://"), mode.as_str()) {
@@ -101,24 +131,56 @@ fn from(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder, Error> 
         (false, "") => format!("http://{address}"),
         (false, _) => format!("https://{address}"),
     };
-    super::origin::origin(&url).map_err(|error| {
+    let origin = super::origin::origin(&url).map_err(|error| {
         Error::invalid(format!("{PREFIX}SERVER_ADDRESS is {}", in_short(&error)))
     })?;
+    let is_plain = origin.scheme() == Some(&Scheme::HTTP);
+    if is_plain && !mode.is_empty() {
+        return Err(Error::invalid(format!(
+            "{PREFIX}SERVER_ADDRESS begins with http://, and {PREFIX}AUTH_MODE={mode} takes https://"
+        )));
+    }
     let client = Client::builder(&url);
     match mode.as_str() {
-        "" if url.starts_with("http://") => Ok(client),
-        "" => with_tls(client, &variables),
+        "" if is_plain => Ok(client),
         "tls" => with_certificate(with_tls(client, &variables)?, &variables),
         "oidc" => {
             let token = variables.required("AUTH_TOKEN", "oidc", "an access token")?;
+            if token.contains(char::is_whitespace) {
+                return Err(Error::invalid(format!(
+                    "{PREFIX}AUTH_TOKEN has white space in it: it is the token alone, without `Bearer`"
+                )));
+            }
             Ok(with_tls(client, &variables)?.token(Token::new(token)))
         }
         "x509" | "jwt" => with_spiffe(client, &variables, &mode),
-        _ => Err(Error::invalid(format!(
-            "{PREFIX}AUTH_MODE is `{}`: it may be empty, tls, oidc, x509 or jwt",
-            Escaped(&mode)
-        ))),
+        _ => with_tls(client, &variables),
     }
+}
+
+/// The variables that are set and not read in this mode.
+fn not_read(names: impl Iterator<Item = OsString>, mode: &str, is_plain: bool) -> Vec<String> {
+    let read: &[&str] = match mode {
+        "tls" => &[
+            "TLS_CA_FILE",
+            "TLS_SERVER_NAME",
+            "TLS_CERT_FILE",
+            "TLS_KEY_FILE",
+        ],
+        "oidc" => &["TLS_CA_FILE", "TLS_SERVER_NAME", "AUTH_TOKEN"],
+        "x509" => &["SPIFFE_SOCKET_PATH"],
+        "jwt" => &["SPIFFE_SOCKET_PATH", "JWT_AUDIENCE"],
+        _ if is_plain => &[],
+        _ => &["TLS_CA_FILE", "TLS_SERVER_NAME"],
+    };
+    let is_read =
+        |name: &str| ["AUTH_MODE", "SERVER_ADDRESS"].contains(&name) || read.contains(&name);
+    let mut names: Vec<_> = names
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| name.strip_prefix(PREFIX).is_some_and(|name| !is_read(name)))
+        .collect();
+    names.sort_unstable();
+    names
 }
 
 /// What an error says, without its class.
@@ -169,11 +231,10 @@ where
     }
 }
 
+// Without the feature, the mode was refused.
 #[cfg(not(feature = "tls"))]
-fn with_tls<F>(_: ClientBuilder, _: &Variables<F>) -> Result<ClientBuilder, Error> {
-    Err(Error::invalid(format!(
-        "{PREFIX}AUTH_MODE takes the feature `tls`, and this program was built without it"
-    )))
+fn with_tls<F>(client: ClientBuilder, _: &Variables<F>) -> Result<ClientBuilder, Error> {
+    Ok(client)
 }
 
 #[cfg(not(feature = "tls"))]
@@ -218,10 +279,12 @@ where
 }
 
 #[cfg(not(feature = "spiffe"))]
-fn with_spiffe<F>(_: ClientBuilder, _: &Variables<F>, mode: &str) -> Result<ClientBuilder, Error> {
-    Err(Error::invalid(format!(
-        "{PREFIX}AUTH_MODE={mode} takes the feature `spiffe`, and this program was built without it"
-    )))
+fn with_spiffe<F>(
+    client: ClientBuilder,
+    _: &Variables<F>,
+    _: &str,
+) -> Result<ClientBuilder, Error> {
+    Ok(client)
 }
 
 #[cfg(test)]
@@ -261,11 +324,6 @@ mod tests {
                 &[("SERVER_ADDRESS", "dir:1"), ("AUTH_MODE", "tls")],
                 "https://dir:1",
             ),
-            #[cfg(feature = "tls")]
-            (
-                &[("SERVER_ADDRESS", "http://dir:1"), ("AUTH_MODE", "tls")],
-                "http://dir:1",
-            ),
         ] {
             if cfg!(feature = "tls") || !url.starts_with("https") {
                 assert_eq!(of(variables).unwrap().url(), url);
@@ -273,6 +331,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "tls")]
     #[test]
     fn what_is_wrong_is_said_by_the_variables_name() {
         assert_says(
@@ -287,6 +346,61 @@ mod tests {
             &[("AUTH_MODE", "oidc")],
             "DIRECTORY_CLIENT_AUTH_TOKEN is not set: DIRECTORY_CLIENT_AUTH_MODE=oidc takes an access token there",
         );
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn a_mode_and_an_http_url_do_not_go_together() {
+        for mode in ["tls", "oidc"] {
+            assert_says(
+                &[("SERVER_ADDRESS", "http://dir:1"), ("AUTH_MODE", mode)],
+                &format!(
+                    "DIRECTORY_CLIENT_SERVER_ADDRESS begins with http://, and DIRECTORY_CLIENT_AUTH_MODE={mode} takes https://"
+                ),
+            );
+        }
+        assert_says(
+            &[("AUTH_MODE", "oidc"), ("AUTH_TOKEN", "Bearer SECRET")],
+            "DIRECTORY_CLIENT_AUTH_TOKEN has white space in it: it is the token alone, without `Bearer`",
+        );
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn a_mode_that_this_program_cannot_have_is_said() {
+        assert_says(
+            &[("AUTH_MODE", "tls"), ("SERVER_ADDRESS", "dir:1")],
+            "DIRECTORY_CLIENT_AUTH_MODE=tls takes the feature `tls`, and this program was built without it",
+        );
+    }
+
+    #[test]
+    fn what_is_set_and_not_read_is_found() {
+        let set = [
+            "TLS_CERT_FILE",
+            "AUTH_TOKEN",
+            "TLS_CA_FILE",
+            "AUTHMODE",
+            "AUTH_MODE",
+        ];
+        let set = || {
+            set.iter()
+                .map(|name| OsString::from(format!("{PREFIX}{name}")))
+                .chain(["HOME".into()])
+        };
+        let ends = |names: Vec<String>| -> Vec<String> {
+            names.iter().map(|name| name.replace(PREFIX, "")).collect()
+        };
+        assert_eq!(
+            ends(not_read(set(), "tls", false)),
+            ["AUTHMODE", "AUTH_TOKEN"]
+        );
+        assert_eq!(
+            ends(not_read(set(), "oidc", false)),
+            ["AUTHMODE", "TLS_CERT_FILE"]
+        );
+        let all = ["AUTHMODE", "AUTH_TOKEN", "TLS_CA_FILE", "TLS_CERT_FILE"];
+        assert_eq!(ends(not_read(set(), "", true)), all);
     }
 
     #[cfg(feature = "tls")]

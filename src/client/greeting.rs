@@ -139,7 +139,7 @@ impl Instead {
                 "the server closed the connection before it said anything: \
                  it may expect a client certificate or another protocol, or be a proxy with no server behind it"
             }
-            Self::Tls => "the server expects TLS: its URL begins with https://",
+            Self::Tls => "the server expects TLS: its URL has to begin with https://",
             Self::Http1 => "the server answers with HTTP/1, not HTTP/2",
             Self::Ssh => "the server speaks SSH, not HTTP/2",
             Self::CutShort => "the server closed the connection before its HTTP/2 settings",

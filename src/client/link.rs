@@ -1,13 +1,15 @@
 //! A connection of a node, and what each call by it has beside its messages.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use tokio::time::Instant;
 use tonic::ConnectError;
 use tonic::body::Body;
 
 use super::Compression;
+use super::renewal::{Refusal, Renewal};
 use super::token::Tokens;
 use super::transport::{Opening, Transport};
 use super::way::Way;
@@ -19,6 +21,8 @@ pub(crate) struct Link {
     pub(crate) compression: Option<Compression>,
     headers: Arc<HeaderMap>,
     tokens: Option<Arc<Tokens>>,
+    /// What its server has said of them.
+    said: Arc<Mutex<Renewal>>,
 }
 
 impl Link {
@@ -28,6 +32,7 @@ impl Link {
             compression: None,
             headers: Arc::default(),
             tokens: None,
+            said: Arc::default(),
         }
     }
 
@@ -42,9 +47,11 @@ impl Link {
         Self { headers, ..self }
     }
 
-    pub(super) fn with_tokens(self, tokens: Arc<Tokens>) -> Self {
+    /// `said` is shared by the links of a node.
+    pub(super) fn with_tokens(self, tokens: Arc<Tokens>, said: Arc<Mutex<Renewal>>) -> Self {
         Self {
             tokens: Some(tokens),
+            said,
             ..self
         }
     }
@@ -81,7 +88,7 @@ impl Link {
         Box::pin(async move {
             way.awaits_token(tokens.source());
             let token = tokens.get().await.map_err(|e| ConnectError(e.into()))?;
-            way.shows(token.number);
+            way.shows(token.shown_now());
             request.headers_mut().insert(AUTHORIZATION, token.header);
             transport.open(request, &way).await
         })
@@ -92,10 +99,25 @@ impl Link {
         self.transport.leave(way);
     }
 
-    /// The server does not know who asks by this call. Returns the number of the token that the call has shown, if calls
-    /// to come show another.
-    pub(crate) fn renew_token(&self, way: &Way) -> Option<u64> {
-        let number = way.token()?;
-        self.tokens.as_ref()?.refused(number).then_some(number)
+    fn said(&self) -> MutexGuard<'_, Renewal> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server knows who asks by this call.
+    pub(crate) fn accepted(&self, way: &Way) {
+        if let Some(token) = way.token() {
+            self.said().accepted(token.number);
+        }
+    }
+
+    /// The server does not know who asks by this call. Calls to come show another token, if there can be one.
+    pub(crate) fn refused(&self, way: &Way) -> Refusal {
+        let Some((tokens, token)) = self.tokens.as_ref().zip(way.token()) else {
+            return Refusal::Final;
+        };
+        if !tokens.forget(token.number) {
+            return Refusal::Final;
+        }
+        self.said().refused(token, Instant::now())
     }
 }

@@ -68,6 +68,11 @@ impl Making {
         Err(Unreachable::new(&self.origin, gone))
     }
 
+    /// Whether it is not made yet.
+    pub(super) fn is_on_its_way(&self) -> bool {
+        matches!(*self.stage.borrow(), Stage::Awaits(_))
+    }
+
     /// What is waited for, until it is made.
     pub(super) fn waits_for(&self) -> Option<Unreachable> {
         match *self.stage.borrow() {

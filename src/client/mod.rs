@@ -9,6 +9,7 @@ mod link;
 mod making;
 mod node;
 mod origin;
+mod renewal;
 #[cfg(feature = "spiffe")]
 mod spiffe;
 #[cfg(feature = "tls")]
@@ -27,6 +28,7 @@ pub(crate) use self::compression::Compressor;
 pub(crate) use self::connection::Connection;
 pub(crate) use self::link::Link;
 pub(crate) use self::node::{CallRate, Node};
+pub(crate) use self::renewal::Refusal;
 #[cfg(feature = "spiffe")]
 pub use self::spiffe::Spiffe;
 pub use self::token::Token;
@@ -225,8 +227,9 @@ impl Client {
         Ok(self.map(|node| Node {
             connections: {
                 let links = node.connections.into_iter();
+                let said = Arc::default();
                 links
-                    .map(|link| link.with_tokens(Arc::clone(&tokens)))
+                    .map(|link| link.with_tokens(Arc::clone(&tokens), Arc::clone(&said)))
                     .collect()
             },
             ..node
@@ -315,9 +318,9 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let breakers = self.nodes.iter().map(|node| &node.breaker);
+        let nodes = self.nodes.iter().map(|node| (&node.name, &node.breaker));
         f.debug_struct("Client")
-            .field("nodes", &breakers.collect::<Vec<_>>())
+            .field("nodes", &nodes.collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
 }

@@ -37,9 +37,11 @@ pub(super) fn origin(url: &str) -> Result<Uri, Error> {
         .and_then(|port| port.strip_prefix(':'))
         .filter(|port| port.bytes().all(|digit| digit.is_ascii_digit()))
         .and(authority.port_u16());
-    let what = if *scheme == Scheme::HTTPS && cfg!(not(feature = "tls")) {
-        "https takes the feature `tls`, and this program was built without it"
-    } else if *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS {
+    if *scheme == Scheme::HTTPS && cfg!(not(feature = "tls")) {
+        let words = "https takes the feature `tls`, and this program was built without it";
+        return Err(Error::invalid(words));
+    }
+    let what = if *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS {
         "it begins with neither http:// nor https://"
     } else if user.is_some() {
         "a user is not used"

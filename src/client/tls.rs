@@ -2,8 +2,9 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -85,11 +86,12 @@ impl Pem {
         }
     }
 
+    /// What it has, without a byte order mark.
     fn read(&self) -> Result<Arc<[u8]>, TlsError> {
         match self {
-            Self::Text(text) => Ok(Arc::clone(text)),
-            Self::File { path, .. } => match std::fs::read(path) {
-                Ok(text) => Ok(text.into()),
+            Self::Text(text) => Ok(text.strip_prefix(MARK).unwrap_or(text).into()),
+            Self::File { path, .. } => match read(path) {
+                Ok(text) => Ok(text.strip_prefix(MARK).unwrap_or(&text).into()),
                 Err(error) => {
                     let words = format!("cannot read {}", self.place());
                     Err(TlsError::because(words, error))
@@ -121,17 +123,23 @@ impl Pem {
                 "there is no certificate (`BEGIN CERTIFICATE`) in {}",
                 self.place()
             ))),
-            Ok(certificates) => Ok(certificates),
-            Err(error) => Err(TlsError::because(
-                format!("cannot read a certificate in {}", self.place()),
-                error,
-            )),
+            // One whose first line does not stand by itself would be passed over.
+            Ok(certificates) if certificates.len() == count(&text, BEGIN) => Ok(certificates),
+            // What the reader says of it could repeat a key that stands in its place.
+            _ => Err(TlsError::new(format!(
+                "cannot read each certificate in {}: `BEGIN` and `END` stand in lines of their own, and base64 between",
+                self.place()
+            ))),
         }
     }
 
     fn key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
         let text = self.read()?;
         PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+            _ if ENCRYPTED.iter().any(|words| count(&text, words) > 0) => TlsError::new(format!(
+                "the private key in {} is encrypted: it has to be decrypted before",
+                self.place()
+            )),
             pki_types::pem::Error::NoItemsFound => TlsError::new(format!(
                 "there is no private key (`BEGIN PRIVATE KEY`) in {}",
                 self.place()
@@ -140,6 +148,37 @@ impl Pem {
             _ => TlsError::new(format!("cannot read a private key in {}", self.place())),
         })
     }
+}
+
+/// A byte order mark, as some editors write it.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// How a certificate begins.
+const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
+/// What stands in keys that are encrypted.
+const ENCRYPTED: [&[u8]; 2] = [b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
+
+/// The longest file that is read, in bytes: some thousand certificates.
+const LONGEST: u64 = 8 << 20;
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    use io::Read as _;
+    let mut text = Vec::new();
+    let read = File::open(path)?.take(LONGEST + 1).read_to_end(&mut text)?;
+    if read as u64 > LONGEST {
+        return Err(io::Error::other(format!(
+            "it is longer than {LONGEST} bytes"
+        )));
+    }
+    Ok(text)
+}
+
+/// How often `part` stands in a text.
+fn count(text: &[u8], part: &[u8]) -> usize {
+    text.windows(part.len())
+        .filter(|window| *window == part)
+        .count()
 }
 
 /// Files by their names, and no contents.
@@ -249,14 +288,15 @@ impl Tls {
     }
 
     /// What went wrong between the two sides, in words.
-    fn explain(&self, error: io::Error) -> io::Error {
+    fn explain(&self, error: io::Error, is_handshake: bool) -> io::Error {
         let Some(tls) = error.get_ref().and_then(|e| e.downcast_ref()) else {
             return error;
         };
         let words = match tls {
-            rustls::Error::InvalidMessage(_) => {
+            rustls::Error::InvalidMessage(_) if is_handshake => {
                 "the server does not speak TLS: its URL may begin with http://".to_owned()
             }
+            rustls::Error::InvalidMessage(_) => "the server broke TLS".to_owned(),
             rustls::Error::InvalidCertificate(certificate) => self.why_untrusted(certificate),
             rustls::Error::NoApplicationProtocol
             | rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
@@ -270,6 +310,12 @@ impl Tls {
                     ),
                     None => self.wants_certificate(),
                 }
+            }
+            // What a server of TLS 1.2 says where none is shown; but also where the two have no cipher in common.
+            rustls::Error::AlertReceived(AlertDescription::HandshakeFailure)
+                if self.identity.is_none() =>
+            {
+                "the server refuses TLS: it may want a client certificate".to_owned()
             }
             rustls::Error::AlertReceived(_) => "the server refuses TLS".to_owned(),
             #[cfg(feature = "spiffe")]
@@ -338,8 +384,6 @@ fn is_of_client_certificate(alert: AlertDescription) -> bool {
             | A::CertificateUnknown
             | A::UnknownCA
             | A::AccessDenied
-            // What a server of TLS 1.2 says where none is shown.
-            | A::HandshakeFailure
             // The certificate's CA has the name of one that the server knows, and another key.
             | A::DecryptError
     )
@@ -348,6 +392,18 @@ fn is_of_client_certificate(alert: AlertDescription) -> bool {
 /// Whether TLS has failed, in words of ours.
 pub(super) fn is_of_tls(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|error| error.is::<TlsError>())
+}
+
+/// The words and the cause of an error of ours; else the error as it is.
+pub(super) fn words(error: BoxError) -> Result<(String, Option<BoxError>), BoxError> {
+    let ours = error.downcast::<TlsError>().or_else(|error| {
+        let io = error.downcast::<io::Error>()?;
+        match is_of_tls(&io) {
+            true => io.into_inner().unwrap_or_else(|| "".into()).downcast(),
+            false => Err(io.into()),
+        }
+    });
+    ours.map(|ours| (ours.words, ours.cause))
 }
 
 /// Why there is no TLS connection.
@@ -419,7 +475,7 @@ impl Service<Uri> for Https {
                     TlsError::new("the server closed the connection during the TLS handshake")
                         .into()
                 }
-                _ => BoxError::from(tls.explain(error)),
+                _ => BoxError::from(tls.explain(error, true)),
             })?;
             Ok(TokioIo::new(Secured { io, tls }))
         })
@@ -453,7 +509,7 @@ impl AsyncRead for Secured {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let read = ready!(Pin::new(&mut self.io).poll_read(cx, buf));
-        Poll::Ready(read.map_err(|error| self.tls.explain(error)))
+        Poll::Ready(read.map_err(|error| self.tls.explain(error, false)))
     }
 }
 

@@ -12,12 +12,17 @@ use futures_util::FutureExt as _;
 use futures_util::future::{Shared, WeakShared};
 use http::HeaderValue;
 use tokio::runtime::{self, Handle};
-use tokio::time::Instant;
-use tracing::debug;
+use tokio::time::{Instant, sleep};
+use tracing::{debug, info, warn};
 
+use super::connection::OUTSIDE;
+use super::renewal::{FRESH, ShownToken};
 use super::transport::BoxError;
+use crate::LOG;
+use crate::causes::in_a_line;
 use crate::escape::Escaped;
 use crate::meter;
+use crate::outage::{IsOn, IsOver, Outage};
 use crate::unreachable::Unreachable;
 
 /// The longest token that is read from a file, in bytes. Servers take headers of 8 to 16 KiB.
@@ -35,9 +40,10 @@ const LONGEST: u64 = 64 << 10;
 /// | [`from_fn`](Self::from_fn) | when there is none to show | until a server refuses it, or for the time of [`refresh_after`](Self::refresh_after) |
 ///
 /// **A token that is refused** (gRPC `Unauthenticated`, HTTP 401) is dropped, and the source is asked once more. The
-/// call is opened again with what it gives; that counts as no attempt, and nothing waits. If the new
-/// token is refused, too, before any call was accepted with it, the remaining items of that adapter are
-/// [`Denied`](crate::ErrorKind::Denied). A plain value cannot be asked for again.
+/// call is opened again with what it gives; that counts as no attempt, not with [`Retry::off`](crate::Retry::off) either,
+/// and nothing waits. If a token that came because another was refused is refused at once, too, the remaining items of that
+/// adapter are [`Denied`](crate::ErrorKind::Denied). A plain value cannot be asked for again. A file that still has the
+/// refused token is read for five seconds more, as who writes it may be a little late.
 ///
 /// Calls that need a token at the same time ask once, and share what comes. While they wait, calls that run go on.
 ///
@@ -66,6 +72,12 @@ pub struct Token {
     name: Arc<str>,
     refresh_after: Option<Duration>,
 }
+
+/// How long a file may still have the token that was refused. Who writes it may be a little behind the server.
+const LATE: Duration = Duration::from_secs(5);
+
+/// How often such a file is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Clone)]
 enum Source {
@@ -106,7 +118,7 @@ impl Token {
     ///
     /// Its future is polled by the adapters that wait for it, in their runtime, and dropped when none does any
     /// more. One that never ends holds calls up until they stall
-    /// ([`Options::stall_after`](crate::Options::stall_after)).
+    /// ([`Options::stall_after`](crate::Options::stall_after)). If it panics, so does each adapter that waits for it.
     #[must_use]
     pub fn from_fn<F, A, E>(source: F) -> Self
     where
@@ -162,14 +174,44 @@ impl Token {
         !matches!(self.source, Source::Value(_))
     }
 
-    async fn fetch(self) -> Result<Fetched, BoxError> {
+    /// What kind of source it is.
+    fn kind(&self) -> &'static str {
         match self.source {
+            Source::Value(_) => "value",
+            Source::File(_) => "file",
+            Source::Function(_) => "function",
+        }
+    }
+
+    /// Asks the source. A file that still has the token that was `refused` may be about to be written.
+    async fn fetch_another(
+        &self,
+        refused: Option<(HeaderValue, Instant)>,
+    ) -> Result<Fetched, BoxError> {
+        loop {
+            let fetched = self.fetch().await?;
+            let is_file = matches!(self.source, Source::File(_));
+            match &refused {
+                Some((header, at))
+                    if is_file && at.elapsed() < LATE && shows(header, &fetched.text) =>
+                {
+                    sleep(LOOK).await;
+                }
+                _ => return Ok(fetched),
+            }
+        }
+    }
+
+    async fn fetch(&self) -> Result<Fetched, BoxError> {
+        match &self.source {
             Source::Value(text) => Ok(Fetched {
                 text: text.as_ref().to_owned(),
                 good_for: None,
             }),
             Source::File(path) => {
-                let reading = tokio::task::spawn_blocking(move || read(&path));
+                let runtime = Handle::try_current().map_err(|_| OUTSIDE)?;
+                let path = Arc::clone(path);
+                let reading = runtime.spawn_blocking(move || read(&path));
                 let text = reading.await.map_err(io::Error::other)??;
                 // The next call reads it again.
                 let good_for = Some(Duration::ZERO);
@@ -208,6 +250,8 @@ fn read(path: &Path) -> io::Result<String> {
 pub(super) struct Tokens {
     token: Token,
     state: Arc<Mutex<State>>,
+    /// Whether the source fails.
+    outage: Arc<Outage>,
 }
 
 #[derive(Default)]
@@ -215,6 +259,8 @@ struct State {
     /// How many tokens there were. Each has its number.
     number: u64,
     latest: Option<Latest>,
+    /// The last one, if it was refused, and when.
+    refused: Option<(HeaderValue, Instant)>,
     /// The source is asked, in this runtime, as long as somebody waits for it.
     asked: Option<(Option<runtime::Id>, WeakShared<Asking>)>,
 }
@@ -229,8 +275,22 @@ struct Latest {
 /// A token as a call shows it.
 #[derive(Clone)]
 pub(super) struct Shown {
-    pub(super) number: u64,
+    number: u64,
     pub(super) header: HeaderValue,
+    /// Whether it came because another was refused.
+    is_second: bool,
+    came: Instant,
+}
+
+impl Shown {
+    /// As a call shows it now.
+    pub(super) fn shown_now(&self) -> ShownToken {
+        ShownToken {
+            number: self.number,
+            is_second: self.is_second,
+            is_fresh: self.came.elapsed() < FRESH,
+        }
+    }
 }
 
 impl Tokens {
@@ -238,6 +298,7 @@ impl Tokens {
         Self {
             token,
             state: Arc::default(),
+            outage: Arc::default(),
         }
     }
 
@@ -270,46 +331,54 @@ impl Tokens {
     fn ask(&self) -> Shared<Asking> {
         let token = self.token.clone();
         let state = Arc::clone(&self.state);
+        let outage = Arc::clone(&self.outage);
         let asking = async move {
-            let name = Arc::clone(&token.name);
-            let refresh_after = token.refresh_after;
-            let fetched = token.fetch().await;
-            let noted = fetched.and_then(|fetched| {
-                let header = header(&fetched.text)?;
-                let good_for = fetched.good_for.or(refresh_after);
-                let (shown, is_new) = lock(&state).note(header, good_for);
-                if is_new {
-                    meter::token(&name);
-                    debug!(source = %name, number = shown.number, "there is a token");
-                }
-                Ok(shown)
-            });
+            let refused = lock(&state).refused.clone();
+            let fetched = token.fetch_another(refused).await;
+            let (name, refresh_after) = (&token.name, token.refresh_after);
             let mut state = lock(&state);
             // The next call asks anew, whatever came.
             state.asked = None;
-            noted.or_else(|cause: BoxError| match state.shown() {
-                // It was to be replaced, and no server has refused it yet.
-                Some(shown) => {
-                    debug!(source = %name, error = %Escaped(&cause.to_string()), "there is no new token: the last one is shown on");
+            let noted = fetched.and_then(|Fetched { text, good_for }| {
+                let (shown, is_new) = state.note(header(&text)?, good_for.or(refresh_after));
+                if is_new {
+                    meter::token(token.kind());
+                    debug!(target: LOG, source = %name, number = shown.number, "there is a token");
+                }
+                Ok(shown)
+            });
+            match (noted, state.shown()) {
+                (Ok(shown), _) => {
+                    if let Some(IsOver { faults, lasted }) = outage.answered(Instant::now) {
+                        info!(target: LOG, source = %name, faults, ?lasted, "there are new tokens again");
+                    }
                     Ok(shown)
                 }
-                None => Err(Unreachable::no_token(&name, cause)),
-            })
+                // It was to be replaced, and no server has refused it yet.
+                (Err(cause), Some(shown)) => {
+                    if let Some(IsOn { faults, lasts }) = outage.fault(Instant::now()) {
+                        let error = Escaped(&in_a_line(&*cause)).to_string();
+                        warn!(target: LOG, source = %name, error, faults, ?lasts, "there is no new token: the last one is shown until it is refused");
+                    }
+                    Ok(shown)
+                }
+                (Err(cause), None) => Err(Unreachable::no_token(name, cause)),
+            }
         };
         (Box::pin(asking) as Asking).shared()
     }
 
     /// A server has refused the token of this number. Returns whether the source may give another.
-    pub(super) fn refused(&self, number: u64) -> bool {
-        if self.token.can_change() {
-            let mut state = lock(&self.state);
-            state.latest = state
-                .latest
-                .take()
-                .filter(|latest| latest.shown.number != number);
-            return true;
+    pub(super) fn forget(&self, number: u64) -> bool {
+        if !self.token.can_change() {
+            return false;
         }
-        false
+        let mut state = lock(&self.state);
+        let is_latest = |latest: &mut Latest| latest.shown.number == number;
+        if let Some(latest) = state.latest.take_if(is_latest) {
+            state.refused = Some((latest.shown.header, Instant::now()));
+        }
+        true
     }
 }
 
@@ -331,15 +400,18 @@ impl State {
 
     /// The source has given this one. Returns whether it is another than it gave before.
     fn note(&mut self, header: HeaderValue, good_for: Option<Duration>) -> (Shown, bool) {
-        let is_known = |latest: &Latest| latest.shown.header == header;
-        let is_new = !self.latest.as_ref().is_some_and(is_known);
-        if is_new {
+        let known = self.latest.take().map(|latest| latest.shown);
+        let known = known.filter(|shown| shown.header == header);
+        let is_new = known.is_none();
+        let shown = known.unwrap_or_else(|| {
             self.number += 1;
-        }
-        let shown = Shown {
-            number: self.number,
-            header,
-        };
+            Shown {
+                number: self.number,
+                header,
+                is_second: self.refused.take().is_some(),
+                came: Instant::now(),
+            }
+        });
         // One that does not fit into a clock never comes.
         let until = good_for.and_then(|good_for| Instant::now().checked_add(good_for));
         self.latest = Some(Latest {
@@ -348,6 +420,12 @@ impl State {
         });
         (shown, is_new)
     }
+}
+
+/// Whether a header shows this token.
+fn shows(header: &HeaderValue, token: &str) -> bool {
+    let shown = header.as_bytes().strip_prefix(b"Bearer ");
+    shown == Some(token.trim().as_bytes())
 }
 
 /// What is wrong with a token is said without it.

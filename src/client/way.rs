@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 use super::making::Making;
+use super::renewal::ShownToken;
 use crate::unreachable::Unreachable;
 
 /// What a call goes by. It is not known before the call is under way: others may leave a connection, or have
@@ -23,8 +24,7 @@ struct Steps {
 enum Step {
     /// It waits for a token from this source, since then.
     Awaits(Arc<str>, Instant),
-    /// The number of the token that it shows.
-    Shows(u64),
+    Shows(ShownToken),
 }
 
 impl Way {
@@ -36,7 +36,7 @@ impl Way {
         self.steps().token = Some(Step::Awaits(source, Instant::now()));
     }
 
-    pub(super) fn shows(&self, token: u64) {
+    pub(super) fn shows(&self, token: ShownToken) {
         self.steps().token = Some(Step::Shows(token));
     }
 
@@ -50,11 +50,23 @@ impl Way {
         steps.connection.as_ref().map(|(number, _)| *number)
     }
 
-    /// The number of the token that it shows.
-    pub(crate) fn token(&self) -> Option<u64> {
+    /// The token that it shows.
+    pub(super) fn token(&self) -> Option<ShownToken> {
         match self.steps().token {
-            Some(Step::Shows(number)) => Some(number),
+            Some(Step::Shows(token)) => Some(token),
             _ => None,
+        }
+    }
+
+    /// Whether the call waits for one of them.
+    pub(crate) fn is_on_its_way(&self) -> bool {
+        let steps = self.steps();
+        match &steps.token {
+            Some(Step::Awaits(..)) => true,
+            _ => steps
+                .connection
+                .as_ref()
+                .is_some_and(|(_, making)| making.is_on_its_way()),
         }
     }
 

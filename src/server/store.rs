@@ -213,7 +213,7 @@ impl Store {
     /// free port; to be called in a tokio runtime. It serves until the [`Serving`] is shut down
     /// or dropped.
     ///
-    /// There is no TLS and no authentication: it is for tests, and for machines you trust.
+    /// There is no TLS, and no authentication but [`Builder::authorize`]: it is for tests, and for machines you trust.
     ///
     /// # Errors
     ///

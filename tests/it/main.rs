@@ -61,6 +61,8 @@ mod support;
 #[cfg(all(feature = "server", feature = "tls"))]
 mod tls;
 #[cfg(feature = "server")]
+mod token_faults;
+#[cfg(feature = "server")]
 mod tokens;
 mod transports;
 mod typed;

@@ -209,7 +209,7 @@ fn the_times_of_a_record_and_of_its_call_are_told() {
     let calls = times(
         &told,
         "rpc.client.call.duration rpc.system.name=grpc rpc.method=agntcy.dir.store.v1.StoreService/Push \
-         rpc.response.status_code=OK server.address=http://store.in.memory",
+         rpc.response.status_code=OK server.address=store.in.memory",
     );
     assert_eq!(calls.len(), 1);
     assert!((1.0..1.1).contains(&calls[0]), "{calls:?}");
@@ -236,17 +236,11 @@ fn an_open_circuit_and_new_tokens_are_told() {
         }
         assert_pending(&mut results);
     });
-    assert_eq!(
-        count(
-            &told,
-            "dir_stream.tokens source=the function that was given"
-        ),
-        2
-    );
+    assert_eq!(count(&told, "dir_stream.tokens source=function"), 2);
     assert_eq!(
         level(
             &told,
-            "dir_stream.circuit.open server.address=http://store.in.memory"
+            "dir_stream.circuit.open server.address=store.in.memory"
         ),
         1.0
     );

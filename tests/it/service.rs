@@ -49,7 +49,7 @@ fn prometheus_reads_the_metrics_and_health_is_that_of_the_handle() {
                 "# TYPE dir_stream_records counter",
                 r#"dir_stream_records{operation="push",outcome="ok"} 3"#,
                 r#"dir_stream_in_window{operation="push"} 0"#,
-                r#"dir_stream_circuit_open{server_address="http://store.in.memory"} 0"#,
+                r#"dir_stream_circuit_open{server_address="store.in.memory"} 0"#,
             ] {
                 assert!(
                     text.lines().any(|known| known == line),

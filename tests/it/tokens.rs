@@ -143,7 +143,7 @@ fn four_calls_whose_token_is_refused_ask_for_one() {
     on_paused_clock(async {
         let issuer = Issuer::new(FIVE_MINUTES);
         let store = issuer.store();
-        store.inject(Fault::delay(Duration::from_millis(5)).times(u64::MAX));
+        store.inject(Fault::delay(Duration::from_millis(20)).times(u64::MAX));
         let client = client(&store, issuer.token());
         let age = Some(Duration::from_millis(200));
         let options = Options::new().calls(4).window(64).max_call_age(age);
@@ -181,6 +181,7 @@ fn a_refused_token_costs_neither_attempts_nor_time() {
             in_a_week(client.lookup(record(0).cid().unwrap()))
                 .await
                 .unwrap_err();
+            sleep(2 * SECOND).await;
             issuer.revoke();
             let start = Instant::now();
             let options = Options::new().retry(retry);
@@ -257,7 +258,8 @@ fn a_second_token_that_is_refused_ends_the_adapter_and_the_next_adapter_asks_ane
                     "access denied: invalid or expired token"
                 );
             }
-            assert_eq!(issuer.asked(), 2 * round);
+            // The first asks once more. What comes then was asked for because another was refused.
+            assert_eq!(issuer.asked(), 1 + round);
         }
         assert!(store.is_empty());
     });

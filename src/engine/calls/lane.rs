@@ -13,7 +13,7 @@ use tracing::Span;
 use super::call::{Call, Event};
 use super::progress::Progress;
 use crate::breaker::Probe;
-use crate::client::Link;
+use crate::client::{Link, Refusal};
 use crate::engine::nodes::{Incident, Moment, Origin, Route};
 use crate::engine::waited::Waited;
 use crate::engine::window::flight::{End, EndedBy, Flight};
@@ -173,6 +173,16 @@ where
         event
     }
 
+    /// Whether it waits for its connection, or for a token to show.
+    pub(crate) fn is_on_its_way(&self) -> bool {
+        self.start != Start::Done && self.call.way().is_on_its_way()
+    }
+
+    /// It has waited for one of these. Whatever keeps it from now on does so since now.
+    pub(crate) fn note_on_its_way(&mut self, waited: Waited) {
+        self.opened = waited;
+    }
+
     /// When the transport should have started the call, if it has not.
     pub(crate) fn late_at(&self) -> Option<Waited> {
         self.opened
@@ -249,6 +259,11 @@ where
         self.seen = seen;
     }
 
+    /// The whole call was acknowledged.
+    pub(crate) fn acknowledged(&mut self) {
+        self.flight_time.answered(usize::MAX);
+    }
+
     /// Takes back the requests that the transport has not taken. They did not leave, and will not. Returns how many
     /// requests the transport has taken.
     pub(crate) fn retract(&self) -> usize {
@@ -284,14 +299,14 @@ where
         }
     }
 
-    /// The number of the token that it shows.
-    pub(crate) fn token(&self) -> Option<u64> {
-        self.call.way().token()
+    /// The server knows who asks.
+    pub(crate) fn accepted(&self) {
+        self.link.accepted(self.call.way());
     }
 
-    /// The server does not know who asks. Returns the number of the token that it was shown, if later calls show another.
-    pub(crate) fn renew_token(&self) -> Option<u64> {
-        self.link.renew_token(self.call.way())
+    /// The server does not know who asks.
+    pub(crate) fn refused(&self) -> Refusal {
+        self.link.refused(self.call.way())
     }
 
     /// Has later calls take another connection, since this one is silent and may be dead.

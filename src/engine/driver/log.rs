@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use prost::Message;
 use tokio::time::Instant;
-use tracing::field::{Empty, display};
+use tracing::field::Empty;
 use tracing::{Span, debug, debug_span, info, warn};
 
+use crate::LOG;
 use crate::engine::calls::Lane;
 use crate::engine::control::Control;
 use crate::engine::window::{Ended, EndedBy, Report};
-use crate::error::in_words;
-use crate::verdict::Verdict;
+use crate::error::{ErrorKind, in_words};
+use crate::verdict::{Verdict, code_name};
 
 /// An adapter's own lines. When it is dropped, the adapter is gone, however it came to that.
 pub(super) struct Log {
@@ -27,8 +28,8 @@ pub(super) struct Log {
 macro_rules! say {
     ($log:expr, $level:ident, $($what:tt)*) => {
         match $log.is_single {
-            true => debug!($($what)*),
-            false => $level!($($what)*),
+            true => debug!(target: LOG, $($what)*),
+            false => $level!(target: LOG, $($what)*),
         }
     };
 }
@@ -75,7 +76,32 @@ impl Drop for Log {
         if let Some(began) = self.began {
             let (operation, end) = (self.operation, self.end);
             let (elapsed, stats) = (began.elapsed(), self.control.counters.stats());
-            say!(self, info, operation, end, ?elapsed, %stats, "the stream is over");
+            // Records that are at fault themselves are part of any import.
+            let unanswered = ErrorKind::ALL.iter().filter(|kind| !kind.is_answer());
+            let stats_text = stats.to_string();
+            match unanswered.map(|kind| stats.failed_as(*kind)).sum() {
+                0_u64 => say!(
+                    self,
+                    info,
+                    operation,
+                    end,
+                    ?elapsed,
+                    stats = stats_text,
+                    "the stream is over"
+                ),
+                unanswered => {
+                    say!(
+                        self,
+                        warn,
+                        operation,
+                        end,
+                        ?elapsed,
+                        unanswered,
+                        stats = stats_text,
+                        "the stream is over"
+                    );
+                }
+            }
         }
         self.control.end();
     }
@@ -83,8 +109,7 @@ impl Drop for Log {
 
 /// The span of a call.
 pub(super) fn call_span(path: &'static str, node: &str, number: u64) -> Span {
-    debug_span!(
-        "dir.call",
+    debug_span!(target: LOG, "dir.call",
         method = path.rsplit('/').next(),
         node,
         number,
@@ -111,29 +136,27 @@ where
     match (ended.end.by, status) {
         (EndedBy::Stall, _) => span.record("outcome", "stalled"),
         (EndedBy::Disorder, _) => span.record("outcome", "out of step"),
-        (EndedBy::Peer, None) => span.record("outcome", "ok"),
-        (EndedBy::Peer, Some(status)) => {
-            span.record("outcome", display(format_args!("{:?}", status.code())))
-        }
+        (EndedBy::Peer, None) => span.record("outcome", "OK"),
+        (EndedBy::Peer, Some(status)) => span.record("outcome", code_name(status.code())),
     };
     let unanswered = lane.flight.load();
     span.in_scope(|| match (report, status.map(in_words)) {
         (Report::Broke | Report::Fails, error) => {
             let error = error.as_deref().unwrap_or("answers are missing");
-            debug!(
+            debug!(target: LOG,
                 error,
                 unanswered, "the call broke: what it carried is tried again"
             );
         }
         (_, Some(error)) if ended.is_renewed => {
-            debug!(
+            debug!(target: LOG,
                 error,
-                unanswered, "the token was refused: the call is opened again with another"
+                unanswered, "the token was refused: the call is opened again with the next"
             );
         }
         (_, Some(error)) if ended.verdict != Some(Verdict::Record) => {
-            debug!(error, unanswered, "the call ended");
+            debug!(target: LOG, error, unanswered, "the call ended");
         }
-        _ => debug!(unanswered, "the call ended"),
+        _ => debug!(target: LOG, unanswered, "the call ended"),
     });
 }

@@ -108,7 +108,7 @@ where
             Ok(found.expect("what is looked up has a key"))
         });
         if expected {
-            self.nodes.accepted(lane.route.node, lane.token());
+            lane.accepted();
             let node = self.nodes.node(lane.route.node);
             node.looked_up(!is_canary);
             lane.note_answer(node.incident());

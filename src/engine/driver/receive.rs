@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::{Driver, Entry, key, log, withdraw};
+use crate::client::Refusal;
 use crate::engine::calls::{Event, Lane};
 use crate::engine::nodes::{Canary, Cause, Moment, Origin, Route};
 use crate::engine::operation::Operation;
@@ -70,10 +71,12 @@ where
         let operation = &self.operation;
         let lane = self.lanes.get(place);
         // To keep one item of each call as the canary is enough, and costs little.
-        let is_first_answer = lane.flight.answers() == 0;
-        let is_first = O::LOST_ANSWER != LostAnswer::SendAgain && is_first_answer;
+        let is_first = lane.flight.answers() == 0;
+        if is_first {
+            lane.accepted();
+        }
+        let is_first = O::LOST_ANSWER != LostAnswer::SendAgain && is_first;
         let is_canary = is_first && lane.flight.is_at_canary();
-        let token = is_first_answer.then(|| lane.token()).flatten();
         let (canary, budget, left) = (&mut self.canary, &mut self.budget, lane.left);
         let judge = |entry: &_| {
             let outcome = accept(operation, entry, answer);
@@ -87,9 +90,7 @@ where
             *budget = budget.saturating_sub(len / BYTES_OF_EVENT);
             len
         });
-        let route = lane.route;
-        self.nodes.accepted(route.node, token);
-        let node = self.nodes.node(route.node);
+        let node = self.nodes.node(lane.route.node);
         match report {
             None => {
                 self.out_of_step(place, "the server has answered what was not asked");
@@ -135,8 +136,17 @@ where
             EndedBy::Peer => retry.verdict(status),
             EndedBy::Stall | EndedBy::Disorder => Verdict::Transient,
         });
+        let refusal = Self::refusal(&end, verdict, lane);
+        if refusal == Some(Refusal::Later) {
+            self.fault(
+                Instant::now(),
+                Cause::Line,
+                end.status.clone(),
+                lane.origin(),
+            );
+        }
         Ended {
-            is_renewed: self.is_renewed(&end, verdict, lane),
+            is_renewed: matches!(refusal, Some(Refusal::Again | Refusal::Later)),
             end,
             verdict,
             is_of_call: false,
@@ -144,24 +154,26 @@ where
         }
     }
 
-    /// Whether the server did not know who asks, and the next call shows another token.
-    fn is_renewed<R, A>(&mut self, end: &End, verdict: Option<Verdict>, lane: &Lane<R, A>) -> bool
+    /// Where the server did not know who asks: what it said of that.
+    fn refusal<R, A>(end: &End, verdict: Option<Verdict>, lane: &Lane<R, A>) -> Option<Refusal>
     where
         R: Message + 'static,
         A: Message + Default + 'static,
     {
-        if verdict == Some(Verdict::Transient) {
-            return false;
+        let status = end.status.as_ref().filter(|_| end.by == EndedBy::Peer);
+        let is_of_server = |status: &&Arc<Status>| !verdict::is_of_transport(status);
+        match status.filter(is_of_server) {
+            Some(status) if status.code() == Code::Unauthenticated => {
+                // A classification of the caller's own may make something else of it. The token is old all the same.
+                Some(lane.refused()).filter(|_| verdict == Some(Verdict::Caller))
+            }
+            Some(_) if verdict == Some(Verdict::Transient) => None,
+            Some(_) => {
+                lane.accepted();
+                None
+            }
+            None => None,
         }
-        let unknown = |status: &Arc<Status>| status.code() == Code::Unauthenticated;
-        if verdict != Some(Verdict::Caller) || !end.status.as_ref().is_some_and(unknown) {
-            self.nodes.accepted(lane.route.node, lane.token());
-            return false;
-        }
-        // What was answered shows that the server takes what is carried, so some of that may be carried out.
-        let may_send_again = self.nodes.retry().is_on() || lane.flight.answers() == 0;
-        let is_renewed = |token| self.nodes.refused(lane.route.node, token);
-        lane.renew_token().is_some_and(is_renewed) && may_send_again
     }
 
     /// Whether an item that has succeeded may be sent again.
@@ -183,7 +195,7 @@ where
         }
     }
 
-    pub(super) fn call_ended(&mut self, lane: Lane<O::Request, O::Answer>, end: End) {
+    pub(super) fn call_ended(&mut self, mut lane: Lane<O::Request, O::Answer>, end: End) {
         let mut ended = self.judge(end, &lane);
         let now = ended.evidence.now;
         let origin = lane.origin();
@@ -221,6 +233,9 @@ where
             && let Some(status) = &status
         {
             self.log.is_refused(status);
+        }
+        if ended.end.acknowledged {
+            lane.acknowledged();
         }
         let cause = match report {
             Report::Quiet if never_started && !ended.is_renewed => {

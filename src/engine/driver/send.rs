@@ -269,6 +269,11 @@ where
             && lane.late_at().is_some_and(|at| at <= waited)
             && !lane.is_started(cx)
         {
+            if lane.is_on_its_way() {
+                // No call that runs keeps it.
+                lane.note_on_its_way(waited);
+                return;
+            }
             lane.mark_delayed();
             let route = lane.route;
             self.make_room(Some(route));

@@ -12,12 +12,13 @@ use tracing::{info, warn};
 
 use super::Origin;
 use super::hints::{self, Pushback};
-use super::outage::{IsOn, IsOver};
 use super::proof::{Methods, Proof};
+use crate::LOG;
 use crate::breaker::{Breaker, Permit, User};
 use crate::client::{CallRate, Node};
 use crate::engine::tick::Tick;
 use crate::error::in_words;
+use crate::outage::{IsOn, IsOver};
 use crate::retry::Retry;
 use crate::verdict;
 
@@ -182,7 +183,7 @@ impl Admission {
     pub(crate) fn note_alive(&mut self) {
         self.breaker.close();
         if let Some(IsOver { faults, lasted }) = self.methods.outage.answered(Instant::now) {
-            info!(node = %self.name, faults, ?lasted, "the server answers again");
+            info!(target: LOG, node = %self.name, faults, ?lasted, "the server answers again");
         }
         if self.in_a_row > 0 {
             self.recovered();
@@ -260,7 +261,7 @@ impl Admission {
         if let Some(IsOn { faults, lasts }) = self.methods.outage.fault(now) {
             let error = in_words(status);
             let circuit_open = self.breaker.is_open();
-            warn!(node = %self.name, %error, faults, ?lasts, next_try_in = ?wait, circuit_open, "the server is away, or fails");
+            warn!(target: LOG, node = %self.name, %error, faults, ?lasts, next_try_in = ?wait, circuit_open, "the server is away, or fails");
         }
     }
 }

@@ -5,9 +5,7 @@ mod admission;
 mod apart;
 mod canary;
 mod hints;
-mod outage;
 mod proof;
-mod renewal;
 
 use std::sync::Arc;
 use std::task::Context;
@@ -23,7 +21,6 @@ pub(crate) use self::canary::{Canary, Moment};
 use self::hints::Pushback;
 use self::proof::Proof;
 pub(crate) use self::proof::{Method, Methods};
-use self::renewal::Renewal;
 use super::tick::Tick;
 use super::waited::Waited;
 use crate::breaker::{Permit, Probe};
@@ -49,7 +46,6 @@ struct Node {
     name: Arc<str>,
     admission: Admission,
     connections: Vec<Link>,
-    renewal: Renewal,
     methods: Arc<Methods>,
 }
 
@@ -90,7 +86,6 @@ impl Nodes {
                     Admission::new(retry.clone(), node, proof)
                 },
                 connections: node.connections.clone(),
-                renewal: Renewal::default(),
                 methods: Arc::clone(&node.methods),
             })
             .collect();
@@ -109,19 +104,6 @@ impl Nodes {
 
     pub(crate) fn node(&mut self, node: usize) -> &mut Admission {
         &mut self.nodes[node].admission
-    }
-
-    /// A node knows who asks by a call that has shown this token, if it has shown one.
-    pub(crate) fn accepted(&mut self, node: usize, token: Option<u64>) {
-        if let Some(token) = token {
-            self.nodes[node].renewal.accepted(token);
-        }
-    }
-
-    /// A node does not know who asks by a call that has shown this token. Returns whether the call may be opened again,
-    /// with another.
-    pub(crate) fn refused(&mut self, node: usize, token: u64) -> bool {
-        self.nodes[node].renewal.refused(token)
     }
 
     /// What a node is called in logs.

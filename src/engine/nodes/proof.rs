@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::apart::Apart;
 use super::canary::Kept;
-use super::outage::Outage;
 use crate::cid::Cid;
 use crate::engine::tick::Tick;
+use crate::outage::Outage;
 use crate::record::Record;
 use crate::record_ref;
 

@@ -1,6 +1,7 @@
 //! What the end of a call means that is acknowledged as a whole.
 
 use tokio::time::Instant;
+use tonic::Code;
 
 use super::call_ended::Left;
 use super::{Ended, EndedBy, Flight, Report, Window};
@@ -41,7 +42,13 @@ impl<E, O> Window<E, O> {
         let is_one_of_many = ended.end.transmitted > 1;
         let missing = "the server ended the call before it had all of it";
         let (verdict, status) = left.judge(ended, missing);
-        if verdict != Verdict::Caller || is_one_of_many {
+        // A server that lets this caller do some things, and others not, may stop at one of many. One that does not know
+        // the caller, or the method, has begun none.
+        let may_have_begun = match verdict {
+            Verdict::Caller => is_one_of_many && status.code() == Code::PermissionDenied,
+            _ => true,
+        };
+        if may_have_begun {
             self.lost(items, flight.number);
         }
         match (verdict, left.first()) {

@@ -1,4 +1,4 @@
-//! An outage of a node, as the log is told of it.
+//! An outage, as the log is told of it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,8 @@ const QUIET: Duration = Duration::from_secs(10);
 /// may be gone, and not have seen its end.
 const FORGOTTEN: Duration = Duration::from_secs(120);
 
-/// What was said of an outage. The adapters of a client share it, so that not each of them says the same.
+/// What was said of an outage of a node, or of a source of tokens. The adapters of a client share it, so that not each of
+/// them says the same.
 #[derive(Debug, Default)]
 pub(crate) struct Outage {
     is_on: AtomicBool,
@@ -71,7 +72,7 @@ impl Outage {
         })
     }
 
-    /// The node has answered. Returns what is to be said, if an outage is over.
+    /// It has answered. Returns what is to be said, if an outage is over.
     pub(crate) fn answered(&self, now: impl FnOnce() -> Instant) -> Option<IsOver> {
         // This is asked for each answer.
         if !self.is_on.load(Ordering::Relaxed) {
