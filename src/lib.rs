@@ -93,9 +93,17 @@
 //! | the variables of DIR's own clients | [`Client::from_env`] |
 //! | a channel of your own | [`Client::from_service`] |
 //!
+//! # Seen from outside
+//!
+//! [`Handle`] has the counts of an adapter, and the last fault in words. With the feature `metrics`, the recorder of the
+//! `metrics` crate is told as well: `describe_metrics` has the table. `examples/service.rs` shows both to Prometheus.
+//!
+#![doc = include_str!("logs.md")]
+//!
 //! # Features
 //!
 //! - `tls` (on by default): `https`, with [rustls](https://docs.rs/rustls) and the system's CAs.
+//! - `metrics`: counts, levels and times for the recorder of the [metrics](https://docs.rs/metrics) crate.
 //! - `spiffe`: X.509 and JWT SVIDs from the Workload API, in `Spiffe`.
 //! - `server`: an embedded store to try things out and to test against, with faults on demand.
 //! - `gzip`, `zstd`: [`Compression`] of calls, for slow lines. `zstd` is a C library.

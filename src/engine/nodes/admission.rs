@@ -8,7 +8,7 @@ use std::time::Duration;
 use backon::ExponentialBackoff;
 use tokio::time::Instant;
 use tonic::Status;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::Origin;
 use super::hints::{self, Pushback};
@@ -250,7 +250,11 @@ impl Admission {
             false => wait.max(shortest_wait(self.in_a_row - 1)),
         };
         self.hold = self.hold.max(Some(later(now, wait)));
+        let was_open = self.breaker.is_open();
         self.breaker.fault(now + wait.min(WAIT_OF_ALL));
+        if !was_open && self.breaker.is_open() {
+            debug!(target: LOG, node = %self.name, "the circuit is open");
+        }
         // That a call breaks in the midst of its work is no outage yet.
         if !(is_first && origin.worked) {
             self.tell(now, status, wait);
