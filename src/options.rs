@@ -29,6 +29,7 @@ pub struct Options {
     pub(crate) stop_on_error: bool,
     pub(crate) unordered: bool,
     pub(crate) calls: usize,
+    pub(crate) rate: Option<u32>,
     pub(crate) min_in_flight: usize,
     max_in_flight: usize,
 }
@@ -67,6 +68,7 @@ impl Options {
             stop_on_error: false,
             unordered: false,
             calls: 1,
+            rate: None,
             min_in_flight: 1,
             max_in_flight: usize::MAX,
         }
@@ -270,6 +272,34 @@ impl Options {
     pub const fn calls(mut self, calls: usize) -> Self {
         assert!(calls > 0, "an adapter has one call at least");
         self.calls = calls;
+        self
+    }
+
+    /// How many items a second are taken from the input at most, as a directory may ask of its guests. Default: no limit.
+    ///
+    /// They are spaced out evenly; of a rate above 100, ten milliseconds' worth may be taken at once. A pause is not made up
+    /// for. What is sent again does not count. It is for this adapter alone; the rate of calls, which a server
+    /// may limit itself, is that of all adapters of a client ([`Client::with_call_rate`](crate::Client::with_call_rate)).
+    ///
+    /// A delete half-closes its call as soon as no more items are ready, so at a low rate each has a call of its own.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::Options;
+    ///
+    /// let politely = Options::new().rate(50);
+    /// # let _ = politely;
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// At zero.
+    #[track_caller]
+    pub const fn rate(mut self, items_per_second: u32) -> Self {
+        assert!(
+            items_per_second > 0,
+            "an adapter takes one item a second at least"
+        );
+        self.rate = Some(items_per_second);
         self
     }
 

@@ -36,6 +36,8 @@ mod must_not_compile;
 mod options;
 #[cfg(feature = "server")]
 mod pipeline;
+#[cfg(feature = "server")]
+mod rate;
 mod real;
 #[cfg(feature = "spiffe")]
 mod real_spiffe;

@@ -24,6 +24,7 @@ fn a_number_of_zero_panics_and_says_what_there_has_to_be() {
         panic_message(|| Options::new().window(0)),
         panic_message(|| Options::new().window_bytes(0)),
         panic_message(|| Options::new().calls(0)),
+        panic_message(|| Options::new().rate(0)),
         panic_message(|| Options::new().in_flight(0, 1)),
         panic_message(|| Options::new().in_flight(1, 0)),
         panic_message(|| Retry::new().max_attempts(0)),

@@ -3,6 +3,7 @@
 mod clock;
 mod log;
 mod look_up;
+mod pace;
 mod receive;
 mod send;
 mod timers;
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 use self::clock::Clock;
 use self::log::Log;
 use self::look_up::LookUp;
+use self::pace::Pace;
 use self::receive::keep;
 use super::adapter::Adapter;
 use super::calls::{Lane, Lanes};
@@ -120,6 +122,8 @@ where
         gate_opens: None,
         ends_by: None,
         clock: Clock::default(),
+        pace: options.rate.map(Pace::new),
+        input_opens: None,
         log: Log::new(&shared.control, method, is_single),
         meter: Meter::new(method, O::METHOD),
     };
@@ -184,6 +188,10 @@ where
     /// By when calls have to end that carry nothing any more.
     ends_by: Option<Instant>,
     clock: Clock,
+    /// How many items a second are taken.
+    pace: Option<Pace>,
+    /// When the next item may be taken, if its pace is what keeps it.
+    input_opens: Option<Instant>,
     log: Log,
     meter: Meter,
 }
@@ -297,6 +305,7 @@ where
         if self.takes_input() {
             self.window.note_time(self.clock.waited());
         }
+        self.input_opens = None;
         while self.takes_input() && self.window.has_room() {
             // While the server is away the input is left alone, but for the item of a probe.
             if !self.window.is_empty() && !self.window.is_refusing() && self.nodes.are_shut(cx) {
@@ -308,8 +317,20 @@ where
                 break;
             }
             left -= 1;
+            if let Some(pace) = &self.pace
+                && !self.window.is_refusing()
+                && let Some(at) = pace.opens_at(now)
+            {
+                self.input_opens = Some(at);
+                break;
+            }
             match self.input.as_mut().poll_next(cx) {
-                Poll::Ready(Some(item)) => self.take(item),
+                Poll::Ready(Some(item)) => {
+                    if let Some(pace) = &mut self.pace {
+                        pace.take(now);
+                    }
+                    self.take(item);
+                }
                 Poll::Ready(None) => self.input_ended = true,
                 Poll::Pending => break,
             }

@@ -144,6 +144,7 @@ where
             waits.and_then(|waited| self.clock.at(now, waited)),
             self.window.rests_until(),
             self.gate_opens,
+            self.input_opens,
             self.drains_until,
             ends_by,
         ];
