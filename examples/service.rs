@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::Store;
-use agntcy_dir_stream::{Handle, Stats, describe_metrics};
+use agntcy_dir_stream::{Handle, describe_metrics};
 use anyhow::Context as _;
 use axum::Router;
 use axum::http::StatusCode;
@@ -92,7 +92,7 @@ pub(crate) fn router(prometheus: PrometheusHandle, handle: Handle) -> Router {
         async move { text }
     };
     let health = move || {
-        let health = health(&handle.stats(), handle.last_fault());
+        let health = health(&handle);
         async move { health }
     };
     Router::new()
@@ -101,12 +101,20 @@ pub(crate) fn router(prometheus: PrometheusHandle, handle: Handle) -> Router {
 }
 
 /// Whether records get through, and why not.
-fn health(stats: &Stats, last_fault: Option<String>) -> (StatusCode, String) {
-    match last_fault {
-        Some(fault) if stats.circuit_open => (
+fn health(handle: &Handle) -> (StatusCode, String) {
+    let stats = handle.stats();
+    if handle.has_ended() {
+        (
             StatusCode::SERVICE_UNAVAILABLE,
-            format!("waiting for the directory: {fault}\n"),
-        ),
-        _ => (StatusCode::OK, format!("{stats}\n")),
+            format!("the stream is over: {stats}\n"),
+        )
+    } else if stats.circuit_open {
+        let why = handle.last_fault().unwrap_or_default();
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("waiting for the directory: {why}\n"),
+        )
+    } else {
+        (StatusCode::OK, format!("{stats}\n"))
     }
 }

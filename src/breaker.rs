@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::meter;
+
 /// How long a probe may take before another may go out beside it: its adapter may be one that
 /// nobody polls any more.
 const PROBE_TIME: Duration = Duration::from_secs(60);
@@ -127,6 +129,7 @@ impl Default for CircuitBreaker {
 /// A breaker at work.
 pub(crate) struct Breaker {
     settings: CircuitBreaker,
+    node: Arc<str>,
     /// How many adapters have used it.
     users: AtomicU64,
     /// How many came in a row. Changed under the lock of the state, and beside it so that an answer takes
@@ -203,8 +206,10 @@ pub(crate) struct Probe {
 }
 
 impl Breaker {
-    pub(crate) fn new(settings: CircuitBreaker) -> Arc<Self> {
+    /// Of the node that is called so in logs.
+    pub(crate) fn new(node: &Arc<str>, settings: CircuitBreaker) -> Arc<Self> {
         Arc::new(Self {
+            node: Arc::clone(node),
             settings,
             users: AtomicU64::new(0),
             faults: AtomicU32::new(0),
@@ -232,10 +237,14 @@ impl Breaker {
             return;
         }
         let mut state = self.state();
+        let was_open = self.is_open();
         state.probe_at = None;
         state.probe_ended = None;
         state.turns.clear();
         self.faults.store(0, Ordering::Release);
+        if was_open {
+            meter::circuit(&self.node, false);
+        }
         wake(state);
     }
 
@@ -246,8 +255,12 @@ impl Breaker {
         }
         let mut state = self.state();
         let faults = self.faults.load(Ordering::Acquire).saturating_add(1);
+        let was_open = self.is_open();
         self.faults.store(faults, Ordering::Release);
         if self.is_open() {
+            if !was_open {
+                meter::circuit(&self.node, true);
+            }
             state.probe_at = state.probe_at.max(Some(probe_at));
         }
     }
@@ -378,7 +391,8 @@ mod tests {
     }
 
     fn open(faults: u32) -> (User, Instant) {
-        let breaker = Breaker::new(CircuitBreaker::new().threshold(faults)).user();
+        let breaker =
+            Breaker::new(&Arc::from("node"), CircuitBreaker::new().threshold(faults)).user();
         let now = Instant::now();
         for _ in 0..faults {
             assert!(matches!(breaker.permit(&context(), now), Permit::Granted));
@@ -502,7 +516,7 @@ mod tests {
 
     #[test]
     fn off_never_opens() {
-        let breaker = Breaker::new(CircuitBreaker::off()).user();
+        let breaker = Breaker::new(&Arc::from("node"), CircuitBreaker::off()).user();
         let now = Instant::now();
         for _ in 0..100 {
             breaker.fault(now);

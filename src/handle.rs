@@ -12,7 +12,7 @@ use crate::engine::{Control, Order};
 use crate::stats::Stats;
 
 /// Looks at an adapter, and ends it, from elsewhere: from another task, or when the adapter is inside of a combinator.
-/// [`Adapter::handle`](crate::Adapter::handle) gives it. Cheap to clone; it keeps nothing alive but the counts.
+/// [`Adapter::handle`](crate::Adapter::handle) gives it. Cheap to clone; it keeps nothing alive but the counts and the client's circuit breakers.
 ///
 /// ```
 /// use std::time::Duration;
@@ -59,7 +59,7 @@ impl Handle {
     /// The last fault in words, for a log: why a call broke, or where the server failed, with the
     /// causes behind it (`tcp connect error: Connection refused (os error 111)`). The words of a
     /// status or cause are cut behind 4 KiB, and escaped as in [`Error`](crate::Error). A port that is
-    /// silent is a fault after 20 seconds.
+    /// silent is a fault after [20 seconds](crate::ClientBuilder::connect_timeout).
     #[must_use]
     pub fn last_fault(&self) -> Option<String> {
         self.0.counters.last_fault()
@@ -72,12 +72,13 @@ impl Handle {
     }
 
     /// Has the adapter take no more input: its stream ends when the items that were taken have their results, at the
-    /// latest after `within`. See [`Adapter::drain`](crate::Adapter::drain).
+    /// latest after `within`. See [`Adapter::drain`](crate::Adapter::drain). A second one replaces the deadline.
     pub fn drain(&self, within: Duration) {
         self.0.give(Order::Drain(deadline(within)));
     }
 
-    /// Ends the adapter now: its calls are reset, and its stream ends at the next poll, which its task is woken for.
+    /// Ends the adapter at its next poll, which its task is woken for: its calls are reset, and its stream ends. One that
+    /// nobody polls keeps its calls.
     ///
     /// Items that were taken and have no result get none, as if the adapter was dropped. Who still has the adapter can
     /// have them back by [`into_remainder`](crate::Adapter::into_remainder).
@@ -92,7 +93,7 @@ impl Handle {
     ///
     /// # Panics
     ///
-    /// If `every` is zero.
+    /// If `every` is zero; and when the stream is polled outside of a tokio runtime with its timers enabled.
     ///
     /// ```
     /// use std::time::Duration;

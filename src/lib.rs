@@ -178,6 +178,6 @@ pub use crate::verdict::Verdict;
 pub(crate) const LOG: &str = "agntcy_dir_stream";
 
 /// Runs the README's example.
-#[cfg(all(doctest, feature = "server"))]
+#[cfg(all(doctest, feature = "server", feature = "tls"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,14 +1,15 @@
 //! What is told to the recorder of the `metrics` crate, if the feature is on; else nothing, at no cost.
 
 #[cfg(not(feature = "metrics"))]
-pub(crate) use self::off::{FlightTime, Meter, token};
+pub(crate) use self::off::{FlightTime, Meter, circuit, token};
 #[cfg(feature = "metrics")]
 pub use self::on::describe_metrics;
 #[cfg(feature = "metrics")]
-pub(crate) use self::on::{FlightTime, Meter, token};
+pub(crate) use self::on::{FlightTime, Meter, circuit, token};
 
 #[cfg(feature = "metrics")]
 mod on {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use metrics::{
@@ -18,9 +19,10 @@ mod on {
     use tokio::time::Instant;
     use tonic::Status;
 
+    use crate::engine::Control;
     use crate::error::ErrorKind;
     use crate::record_ref;
-    use crate::stats::{Counters, Stats};
+    use crate::stats::Stats;
     use crate::verdict::code_name;
 
     /// Tells the recorder of the `metrics` crate what the metrics of this crate are, and in which units. To be called
@@ -36,11 +38,11 @@ mod on {
     /// | `dir_stream.faults` | counter | faults | `operation` | as [`Stats::faults`] |
     /// | `dir_stream.in_window` | gauge | records | `operation` | taken and not yet handed out, over all adapters |
     /// | `dir_stream.in_flight` | gauge | records | `operation` | of these, sent and not yet answered |
-    /// | `dir_stream.queue.duration` | histogram | seconds | `operation` | from the input to a call |
+    /// | `dir_stream.queue.duration` | histogram | seconds | `operation` | from the input to a call, or to an error before one |
     /// | `dir_stream.flight.duration` | histogram | seconds | `operation` | from a call to the answer |
     /// | `rpc.client.call.duration` | histogram | seconds | `rpc.system.name`, `rpc.method`, `rpc.response.status_code`, `server.address`, `server.port` | calls that ended by themselves or broke |
     /// | `dir_stream.circuit.open` | gauge | 1 or 0 | `server.address`, `server.port` | whether the [circuit](crate::CircuitBreaker) is open |
-    /// | `dir_stream.tokens` | counter | tokens | `source`: `value`, `file` or `function` | [tokens](crate::Token) that came and were not those before |
+    /// | `dir_stream.tokens` | counter | tokens | `source`: `value`, `file` or `function` | [tokens](crate::Token) that came, but for those that are still shown |
     ///
     /// `operation` is `push`, `pull`, `lookup` or `delete`. The names that begin with `rpc` and `server` are those of
     /// OpenTelemetry's conventions; a call here is a stream of many records. Queue and flight times are samples: those of one record at a
@@ -48,6 +50,7 @@ mod on {
     /// acknowledged as a whole, is that of its call.
     ///
     /// Counts are told when an adapter is polled, in batches: one that is not polled any more is behind until it is dropped.
+    /// Two clients for one address share its labels.
     /// The recorder is asked for when an adapter is polled first.
     ///
     /// It costs 780 instructions a record with Prometheus's recorder, which is 2 % of a push (the example `quickstart` under
@@ -128,13 +131,13 @@ mod on {
 
     /// The metrics of an adapter. They are made at the first poll, by the recorder that is there then.
     pub(crate) struct Meter {
+        control: Arc<Control>,
         operation: &'static str,
         path: &'static str,
         instruments: Option<Instruments>,
         /// What was told.
         told: Stats,
         in_flight: f64,
-        circuits: Vec<bool>,
         /// A record that is on its way to a call, and when it was taken.
         queued: Option<(u64, Instant)>,
         taken: u64,
@@ -172,14 +175,18 @@ mod on {
 
     impl Meter {
         /// Of an operation, whose calls have this path.
-        pub(crate) fn new(operation: &'static str, path: &'static str) -> Self {
+        pub(crate) fn new(
+            control: &Arc<Control>,
+            operation: &'static str,
+            path: &'static str,
+        ) -> Self {
             Self {
+                control: Arc::clone(control),
                 operation,
                 path,
                 instruments: None,
                 told: Stats::default(),
                 in_flight: 0.0,
-                circuits: Vec::new(),
                 queued: None,
                 taken: 0,
             }
@@ -233,13 +240,12 @@ mod on {
         }
 
         /// Tells what was counted since the last time.
-        pub(crate) fn publish<'a>(
-            &mut self,
-            counters: &Counters,
-            in_flight: usize,
-            nodes: impl Iterator<Item = (&'a str, bool)>,
-        ) {
-            let stats = counters.stats();
+        pub(crate) fn publish(&mut self, in_flight: usize) {
+            let stats = self.control.counters.stats();
+            self.tell(stats, in_flight);
+        }
+
+        fn tell(&mut self, stats: Stats, in_flight: usize) {
             let in_flight = in_flight as f64;
             let (told, told_in_flight) = (std::mem::take(&mut self.told), self.in_flight);
             let operation = self.operation;
@@ -279,16 +285,6 @@ mod on {
                     outcome(kind.as_str(), stats.failed_as(*kind), told.failed_as(*kind));
                 }
             }
-            for (place, (node, is_open)) in nodes.enumerate() {
-                if self.circuits.get(place) != Some(&is_open) {
-                    self.circuits
-                        .resize(self.circuits.len().max(place + 1), !is_open);
-                    self.circuits[place] = is_open;
-                    let circuit = gauge!("dir_stream.circuit.open", address(node));
-                    circuit.set(f64::from(u8::from(is_open)));
-                }
-            }
-            // A request that a call gives back unsent was told of, and is not told of again.
             self.told = stats;
             self.told.sent = self.told.sent.max(told.sent);
             self.told.resent = self.told.resent.max(told.resent);
@@ -296,14 +292,20 @@ mod on {
         }
     }
 
-    /// An adapter that is dropped holds nothing any more.
+    /// What was counted last is told, too; an adapter that is dropped holds nothing any more.
     impl Drop for Meter {
         fn drop(&mut self) {
-            if let Some(its) = &self.instruments {
-                change(&its.in_window, -(self.told.in_window as f64));
-                change(&its.in_flight, -self.in_flight);
+            if self.instruments.is_some() {
+                let mut stats = self.control.counters.stats();
+                stats.in_window = 0;
+                self.tell(stats, 0);
             }
         }
+    }
+
+    /// The circuit of a node has opened or closed, or is looked at for the first time.
+    pub(crate) fn circuit(node: &str, is_open: bool) {
+        gauge!("dir_stream.circuit.open", address(node)).set(f64::from(u8::from(is_open)));
     }
 
     fn change(gauge: &Gauge, by: f64) {
@@ -329,7 +331,12 @@ mod on {
         let authority = uri.as_ref().and_then(http::Uri::authority);
         let host = authority.map_or(node, |authority| authority.host());
         let mut labels = vec![Label::new("server.address", host.to_owned())];
-        if let Some(port) = authority.and_then(|authority| authority.port_u16()) {
+        let of_scheme = match uri.as_ref().and_then(http::Uri::scheme_str) {
+            Some("https") => 443,
+            _ => 80,
+        };
+        let port = authority.and_then(|authority| authority.port_u16());
+        if let Some(port) = port.filter(|port| *port != of_scheme) {
             labels.push(Label::new("server.port", port.to_string()));
         }
         labels
@@ -359,19 +366,22 @@ mod on {
 
 #[cfg(not(feature = "metrics"))]
 mod off {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use tonic::Status;
 
-    use crate::stats::Counters;
+    use crate::engine::Control;
 
     pub(crate) fn token(_: &'static str) {}
+
+    pub(crate) fn circuit(_: &str, _: bool) {}
 
     pub(crate) struct Meter;
 
     #[allow(clippy::unused_self)]
     impl Meter {
-        pub(crate) fn new(_: &'static str, _: &'static str) -> Self {
+        pub(crate) fn new(_: &Arc<Control>, _: &'static str, _: &'static str) -> Self {
             Self
         }
 
@@ -387,13 +397,7 @@ mod off {
 
         pub(crate) fn look_up_ended(&mut self, _: &str, _: Duration, _: Option<&Status>) {}
 
-        pub(crate) fn publish<'a>(
-            &mut self,
-            _: &Counters,
-            _: usize,
-            _: impl Iterator<Item = (&'a str, bool)>,
-        ) {
-        }
+        pub(crate) fn publish(&mut self, _: usize) {}
     }
 
     pub(crate) struct FlightTime;

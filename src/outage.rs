@@ -6,27 +6,36 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long nothing more is said of an outage.
+/// How long nothing more is said, once something was.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// After how long without a fault the next one is of another outage: longer than calls wait at most. Who has met it
 /// may be gone, and not have seen its end.
 const FORGOTTEN: Duration = Duration::from_secs(120);
 
-/// What was said of an outage of a node, or of a source of tokens. The adapters of a client share it, so that not each of
-/// them says the same.
+/// What was said of the outages of a node's method, or of a source of tokens. The adapters of a client share it, so that
+/// not each of them says the same.
 #[derive(Debug, Default)]
 pub(crate) struct Outage {
+    /// Whether one is on. Changed under the lock of the state, and beside it for those who only ask.
     is_on: AtomicBool,
-    state: Mutex<Option<State>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    on: Option<On>,
+    /// When something was last said, of this outage or the one before.
+    said: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct State {
+struct On {
     since: Instant,
-    said: Instant,
     last: Instant,
     faults: u64,
+    /// Whether anything was said of it.
+    is_known: bool,
 }
 
 /// What there is to say of an outage that is on.
@@ -44,42 +53,46 @@ pub(crate) struct IsOver {
 }
 
 impl Outage {
-    fn state(&self) -> MutexGuard<'_, Option<State>> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// There is a fault. Returns what is to be said, if it is time for that.
     pub(crate) fn fault(&self, now: Instant) -> Option<IsOn> {
         let mut state = self.state();
-        let known = state.take().filter(|known| now < known.last + FORGOTTEN);
-        let is_new = known.is_none();
-        let on = state.insert(known.unwrap_or(State {
+        let known = state.on.take().filter(|on| now < on.last + FORGOTTEN);
+        let is_quiet = state.said.is_some_and(|said| now < said + QUIET);
+        let on = state.on.insert(known.unwrap_or(On {
             since: now,
-            said: now,
             last: now,
             faults: 0,
+            is_known: false,
         }));
         self.is_on.store(true, Ordering::Release);
         on.faults += 1;
         on.last = now;
-        if !is_new && now < on.said + QUIET {
+        if is_quiet {
             return None;
         }
-        on.said = now;
-        Some(IsOn {
+        on.is_known = true;
+        let is_on = IsOn {
             faults: on.faults,
             lasts: now.saturating_duration_since(on.since),
-        })
+        };
+        state.said = Some(now);
+        Some(is_on)
     }
 
-    /// It has answered. Returns what is to be said, if an outage is over.
+    /// It has answered. Returns what is to be said, if an outage is over of which something was said.
     pub(crate) fn answered(&self, now: impl FnOnce() -> Instant) -> Option<IsOver> {
         // This is asked for each answer.
         if !self.is_on.load(Ordering::Relaxed) {
             return None;
         }
-        let was_on = self.state().take()?;
+        let mut state = self.state();
+        let was_on = state.on.take();
         self.is_on.store(false, Ordering::Release);
+        let was_on = was_on.filter(|on| on.is_known)?;
         Some(IsOver {
             faults: was_on.faults,
             lasted: now().saturating_duration_since(was_on.since),
@@ -105,10 +118,23 @@ mod tests {
             said.collect::<Vec<_>>(),
             [(0, 1, 0), (10, 11, 10), (20, 21, 20)]
         );
-        let over = outage.answered(|| start + 30 * SECOND).unwrap();
-        assert_eq!((over.faults, over.lasted), (25, 30 * SECOND));
+        let over = outage.answered(|| start + 31 * SECOND).unwrap();
+        assert_eq!((over.faults, over.lasted), (25, 31 * SECOND));
         assert_eq!(outage.answered(|| unreachable!()), None);
-        assert!(outage.fault(start + 31 * SECOND).is_some(), "another one");
+        assert!(outage.fault(start + 32 * SECOND).is_some(), "another one");
+    }
+
+    /// As of a server that fails at some calls, and answers others.
+    #[test]
+    fn many_short_ones_are_not_said_more_often() {
+        let (outage, start) = (Outage::default(), Instant::now());
+        let mut said = (0, 0);
+        for tenth in 0..300 {
+            let now = start + tenth * SECOND / 10;
+            said.0 += usize::from(outage.fault(now).is_some());
+            said.1 += usize::from(outage.answered(|| now).is_some());
+        }
+        assert_eq!(said, (3, 3));
     }
 
     #[test]

@@ -69,6 +69,9 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 /// | the server's certificate has expired, is not valid yet | a look at the server, or at this system's clock |
 /// | the server wants a client certificate, and none was given | `client_certificate_files` |
 /// | the server does not accept the client certificate | one that it accepts, or that has not expired |
+/// | the server refuses TLS, broke TLS, does not speak HTTP/2 over TLS, closed the connection during the handshake | a look at the server, or at what stands before it |
+/// | this system trusts no CA | `ca_file` |
+/// | cannot use the client certificate with the key, the key is encrypted | a key that belongs to it, decrypted |
 /// | cannot read `file`, there is no certificate in `file` | another file |
 #[derive(Clone)]
 #[must_use = "`connect` or `connect_lazy` makes the client"]
@@ -136,6 +139,9 @@ impl ClientBuilder {
 
     #[cfg(feature = "tls")]
     pub(super) fn trust(mut self, ca: Pem) -> Self {
+        if self.has_spiffe() {
+            return self.note_wrong(BESIDE_SPIFFE.to_owned());
+        }
         self.tls.roots = Roots::These(ca);
         self.takes_tls("a CA")
     }
@@ -169,14 +175,20 @@ impl ClientBuilder {
 
     #[cfg(feature = "tls")]
     pub(super) fn identify(mut self, identity: Identity) -> Self {
+        if self.has_spiffe() {
+            return self.note_wrong(BESIDE_SPIFFE.to_owned());
+        }
         self.tls.identity = Some(identity);
         self.takes_tls("a client certificate")
     }
 
     /// The name that the server's certificate has to be for, and that the server is asked for, in place of the URL's
-    /// host: where that is an address, or a port that is forwarded.
+    /// host: where that is an address, or a port that is forwarded. What is no name is refused when it connects.
     #[cfg(feature = "tls")]
     pub fn server_name(mut self, name: impl AsRef<str>) -> Self {
+        if self.has_spiffe() {
+            return self.note_wrong(BESIDE_SPIFFE.to_owned());
+        }
         match server_name(name.as_ref()) {
             Ok(name) => self.tls.server_name = Some(name),
             Err(error) => {
@@ -187,12 +199,15 @@ impl ClientBuilder {
         self.takes_tls("a server name")
     }
 
-    /// Shows an identity of SPIFFE, and trusts the servers that its Workload API vouches for. It takes the place of CAs,
-    /// a client certificate and a server name; one for JWT takes that of a token, too.
+    /// Shows an identity of SPIFFE, and trusts the servers that its Workload API vouches for. CAs, a client certificate and
+    /// a server name do not go together with it, and one for JWT takes the place of a token.
     #[cfg(feature = "spiffe")]
     pub fn spiffe(mut self, identity: Spiffe) -> Self {
         if let Some(wrong) = identity.wrong() {
             return self.note_wrong(wrong);
+        }
+        if self.wants_tls.is_some() {
+            return self.note_wrong(BESIDE_SPIFFE.to_owned());
         }
         self.token = identity.token().or(self.token);
         self.tls = Tls {
@@ -217,8 +232,8 @@ impl ClientBuilder {
 
     /// Sends this header with each call. It may come several times.
     ///
-    /// The names that gRPC and HTTP/2 use themselves are refused, and `authorization`, which is for
-    /// [`token`](Self::token).
+    /// The names that gRPC and HTTP/2 use themselves are refused when it connects, and `authorization`, which is for
+    /// [`token`](Self::token). The value of a name that ends in `-bin` has to be in base64, as gRPC wants it.
     pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Self {
         let name = name.as_ref();
         let Ok(parsed) = HeaderName::try_from(name) else {
@@ -336,6 +351,15 @@ impl ClientBuilder {
     }
 
     #[cfg(feature = "tls")]
+    fn has_spiffe(&self) -> bool {
+        match self.tls.roots {
+            #[cfg(feature = "spiffe")]
+            Roots::Spiffe(_) => true,
+            _ => false,
+        }
+    }
+
+    #[cfg(feature = "tls")]
     fn takes_tls(mut self, option: &'static str) -> Self {
         self.wants_tls.get_or_insert(option);
         self
@@ -409,6 +433,10 @@ impl ClientBuilder {
 /// What is said where a token would go out without TLS.
 pub(super) const IN_PLAIN_SIGHT: &str = "a token is not sent without TLS, where everybody on the way can read it: \
      the URL has to begin with https://, unless `ClientBuilder::token_without_tls` allows it";
+
+#[cfg(feature = "tls")]
+const BESIDE_SPIFFE: &str =
+    "an identity of SPIFFE does not go together with a CA, a client certificate or a server name";
 
 /// Whether gRPC, HTTP/2 or a token has this header.
 fn is_reserved(name: &HeaderName) -> bool {

@@ -63,7 +63,8 @@ impl ClientBuilder {
     /// [`Invalid`](crate::ErrorKind::Invalid) names the variable and says what to do.
     pub fn from_env() -> Result<Self, Error> {
         let client = from(|name| env::var_os(name))?;
-        let set = env::vars_os().filter(|(_, value)| !value.is_empty());
+        let is_set = |value: &OsString| !value.to_string_lossy().trim().is_empty();
+        let set = env::vars_os().filter(|(_, value)| is_set(value));
         let mode = env::var(format!("{PREFIX}AUTH_MODE")).unwrap_or_default();
         for variable in not_read(set.map(|(name, _)| name), mode.trim(), client.is_plain()) {
             let mode = mode.trim();
@@ -131,9 +132,8 @@ fn from(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder, Error> 
         (false, "") => format!("http://{address}"),
         (false, _) => format!("https://{address}"),
     };
-    let origin = super::origin::origin(&url).map_err(|error| {
-        Error::invalid(format!("{PREFIX}SERVER_ADDRESS is {}", in_short(&error)))
-    })?;
+    let origin = super::origin::origin(&url)
+        .map_err(|error| Error::invalid(format!("{PREFIX}SERVER_ADDRESS: {}", in_short(&error))))?;
     let is_plain = origin.scheme() == Some(&Scheme::HTTP);
     if is_plain && !mode.is_empty() {
         return Err(Error::invalid(format!(
@@ -340,7 +340,7 @@ mod tests {
         );
         assert_says(
             &[("SERVER_ADDRESS", "http://dir/path")],
-            "DIRECTORY_CLIENT_SERVER_ADDRESS is not a URL such as http://127.0.0.1:8888: a path is not used",
+            "DIRECTORY_CLIENT_SERVER_ADDRESS: not a URL such as http://127.0.0.1:8888: a path is not used",
         );
         assert_says(
             &[("AUTH_MODE", "oidc")],

@@ -21,8 +21,8 @@ pub(crate) struct Link {
     pub(crate) compression: Option<Compression>,
     headers: Arc<HeaderMap>,
     tokens: Option<Arc<Tokens>>,
-    /// What its server has said of them.
-    said: Arc<Mutex<Renewal>>,
+    /// What its server has said of these tokens.
+    said: Arc<Mutex<Said>>,
 }
 
 impl Link {
@@ -48,7 +48,7 @@ impl Link {
     }
 
     /// `said` is shared by the links of a node.
-    pub(super) fn with_tokens(self, tokens: Arc<Tokens>, said: Arc<Mutex<Renewal>>) -> Self {
+    pub(super) fn with_tokens(self, tokens: Arc<Tokens>, said: Arc<Mutex<Said>>) -> Self {
         Self {
             tokens: Some(tokens),
             said,
@@ -99,25 +99,40 @@ impl Link {
         self.transport.leave(way);
     }
 
-    fn said(&self) -> MutexGuard<'_, Renewal> {
+    fn said(&self) -> MutexGuard<'_, Said> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The server knows who asks by this call.
-    pub(crate) fn accepted(&self, way: &Way) {
+    /// The server knows who asks by this call, whose path is that of its method.
+    pub(crate) fn accepted(&self, way: &Way, path: &'static str) {
         if let Some(token) = way.token() {
-            self.said().accepted(token.number);
+            self.said().of(path).accepted(token.number);
         }
     }
 
     /// The server does not know who asks by this call. Calls to come show another token, if there can be one.
-    pub(crate) fn refused(&self, way: &Way) -> Refusal {
+    pub(crate) fn refused(&self, way: &Way, path: &'static str) -> Refusal {
         let Some((tokens, token)) = self.tokens.as_ref().zip(way.token()) else {
             return Refusal::Final;
         };
         if !tokens.forget(token.number) {
             return Refusal::Final;
         }
-        self.said().refused(token, Instant::now())
+        self.said().of(path).refused(token, Instant::now())
+    }
+}
+
+/// What a server has said of tokens, by the path of the method: it may let a caller do one thing, and not another.
+#[derive(Debug, Default)]
+pub(super) struct Said(Vec<(&'static str, Renewal)>);
+
+impl Said {
+    fn of(&mut self, path: &'static str) -> &mut Renewal {
+        let known = self.0.iter().position(|(known, _)| *known == path);
+        let place = known.unwrap_or_else(|| {
+            self.0.push((path, Renewal::default()));
+            self.0.len() - 1
+        });
+        &mut self.0[place].1
     }
 }

@@ -189,7 +189,7 @@ impl Client {
     #[must_use]
     pub fn with_breaker(self, settings: CircuitBreaker) -> Self {
         self.map(|node| Node {
-            breaker: Breaker::new(settings.clone()),
+            breaker: Breaker::new(&node.name, settings.clone()),
             ..node
         })
     }

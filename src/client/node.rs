@@ -23,10 +23,11 @@ pub(crate) struct Node {
 
 impl Node {
     pub(super) fn over(link: Link) -> Self {
+        let name = link.name().into();
         Self {
-            name: link.name().into(),
+            breaker: Breaker::new(&name, CircuitBreaker::new()),
+            name,
             connections: vec![link],
-            breaker: Breaker::new(CircuitBreaker::new()),
             rate: None,
             methods: Arc::default(),
         }

@@ -33,7 +33,7 @@ pub(crate) enum Refusal {
     Final,
 }
 
-/// What a node has said of the tokens that were shown to it, by all adapters of a client.
+/// What a node has said of the tokens that were shown to one of its methods, by all adapters of a client.
 #[derive(Debug, Default)]
 pub(super) struct Renewal {
     /// The latest that was accepted; 0 if none was.

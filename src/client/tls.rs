@@ -313,7 +313,8 @@ impl Tls {
             }
             // What a server of TLS 1.2 says where none is shown; but also where the two have no cipher in common.
             rustls::Error::AlertReceived(AlertDescription::HandshakeFailure)
-                if self.identity.is_none() =>
+                if self.identity.is_none()
+                    && matches!(self.roots, Roots::System | Roots::These(_)) =>
             {
                 "the server refuses TLS: it may want a client certificate".to_owned()
             }

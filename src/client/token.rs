@@ -45,9 +45,11 @@ const LONGEST: u64 = 64 << 10;
 /// adapter are [`Denied`](crate::ErrorKind::Denied). A plain value cannot be asked for again. A file that still has the
 /// refused token is read for five seconds more, as who writes it may be a little late.
 ///
-/// Calls that need a token at the same time ask once, and share what comes. While they wait, calls that run go on.
+/// Calls that need a token at the same time ask once, and share what comes (those of one tokio runtime). While they wait,
+/// calls that run go on.
 ///
-/// **A source that fails** while the last token was not refused changes nothing: that one is shown on. Else it is like a
+/// **A source that fails** while the last token was not refused changes nothing: that one is shown on, the source is asked
+/// again after five seconds, and the log has a warning. Else it is like a
 /// server that cannot be reached: it is asked again after growing waits, as [`Retry`](crate::Retry) says. An item whose time is up by then says that there was no token, from where, and why.
 ///
 /// A token goes out as `authorization: Bearer …`, and by connections with TLS only. It is not shown by `Debug`, in no
@@ -75,6 +77,9 @@ pub struct Token {
 
 /// How long a file may still have the token that was refused. Who writes it may be a little behind the server.
 const LATE: Duration = Duration::from_secs(5);
+
+/// How long a source is left alone that has failed while its last token was still shown.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// How often such a file is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -180,25 +185,6 @@ impl Token {
             Source::Value(_) => "value",
             Source::File(_) => "file",
             Source::Function(_) => "function",
-        }
-    }
-
-    /// Asks the source. A file that still has the token that was `refused` may be about to be written.
-    async fn fetch_another(
-        &self,
-        refused: Option<(HeaderValue, Instant)>,
-    ) -> Result<Fetched, BoxError> {
-        loop {
-            let fetched = self.fetch().await?;
-            let is_file = matches!(self.source, Source::File(_));
-            match &refused {
-                Some((header, at))
-                    if is_file && at.elapsed() < LATE && shows(header, &fetched.text) =>
-                {
-                    sleep(LOOK).await;
-                }
-                _ => return Ok(fetched),
-            }
         }
     }
 
@@ -320,7 +306,7 @@ impl Tokens {
             asked
                 .and_then(|(_, asking)| asking.upgrade())
                 .unwrap_or_else(|| {
-                    let asking = self.ask();
+                    let asking = self.ask(here);
                     state.asked = asking.downgrade().map(|asking| (here, asking));
                     asking
                 })
@@ -328,42 +314,42 @@ impl Tokens {
         asking.await
     }
 
-    fn ask(&self) -> Shared<Asking> {
+    /// Asks the source, in the runtime that is `here`.
+    fn ask(&self, here: Option<runtime::Id>) -> Shared<Asking> {
         let token = self.token.clone();
         let state = Arc::clone(&self.state);
         let outage = Arc::clone(&self.outage);
         let asking = async move {
-            let refused = lock(&state).refused.clone();
-            let fetched = token.fetch_another(refused).await;
+            let fetched = fetch_another(&token, &state).await;
             let (name, refresh_after) = (&token.name, token.refresh_after);
-            let mut state = lock(&state);
-            // The next call asks anew, whatever came.
-            state.asked = None;
             let noted = fetched.and_then(|Fetched { text, good_for }| {
-                let (shown, is_new) = state.note(header(&text)?, good_for.or(refresh_after));
-                if is_new {
-                    meter::token(token.kind());
-                    debug!(target: LOG, source = %name, number = shown.number, "there is a token");
-                }
-                Ok(shown)
+                let header = header(&text)?;
+                Ok(lock(&state).note(header, good_for.or(refresh_after)))
             });
-            match (noted, state.shown()) {
-                (Ok(shown), _) => {
+            // The next call asks anew, whatever came.
+            lock(&state).asked.take_if(|(runtime, _)| *runtime == here);
+            let cause = match noted {
+                Ok((shown, is_new)) => {
+                    if is_new {
+                        meter::token(token.kind());
+                        debug!(target: LOG, source = %name, number = shown.number, "there is a token");
+                    }
                     if let Some(IsOver { faults, lasted }) = outage.answered(Instant::now) {
                         info!(target: LOG, source = %name, faults, ?lasted, "there are new tokens again");
                     }
-                    Ok(shown)
+                    return Ok(shown);
                 }
-                // It was to be replaced, and no server has refused it yet.
-                (Err(cause), Some(shown)) => {
-                    if let Some(IsOn { faults, lasts }) = outage.fault(Instant::now()) {
-                        let error = Escaped(&in_a_line(&*cause)).to_string();
-                        warn!(target: LOG, source = %name, error, faults, ?lasts, "there is no new token: the last one is shown until it is refused");
-                    }
-                    Ok(shown)
-                }
-                (Err(cause), None) => Err(Unreachable::no_token(name, cause)),
+                Err(cause) => cause,
+            };
+            let Some(shown) = lock(&state).show_on() else {
+                return Err(Unreachable::no_token(name, cause));
+            };
+            // It was to be replaced, and no server has refused it yet.
+            if let Some(IsOn { faults, lasts }) = outage.fault(Instant::now()) {
+                let error = Escaped(&in_a_line(&*cause)).to_string();
+                warn!(target: LOG, source = %name, error, faults, ?lasts, "there is no new token: the last one is shown until it is refused");
             }
+            Ok(shown)
         };
         (Box::pin(asking) as Asking).shared()
     }
@@ -377,8 +363,29 @@ impl Tokens {
         let is_latest = |latest: &mut Latest| latest.shown.number == number;
         if let Some(latest) = state.latest.take_if(is_latest) {
             state.refused = Some((latest.shown.header, Instant::now()));
+            // Who was asked before may give the same.
+            state.asked = None;
         }
         true
+    }
+}
+
+/// Asks the source. One that was asked before its last token was refused may give that, and a file that still has it may be
+/// about to be written.
+async fn fetch_another(token: &Token, state: &Mutex<State>) -> Result<Fetched, BoxError> {
+    loop {
+        let asked = Instant::now();
+        let fetched = token.fetch().await?;
+        let refused = lock(state).refused.clone();
+        let Some((_, at)) = refused.filter(|(header, _)| shows(header, &fetched.text)) else {
+            return Ok(fetched);
+        };
+        let is_file = matches!(token.source, Source::File(_));
+        if is_file && at.elapsed() < LATE {
+            sleep(LOOK).await;
+        } else if at <= asked {
+            return Ok(fetched);
+        }
     }
 }
 
@@ -387,9 +394,11 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 impl State {
-    /// The last token, if no server has refused it.
-    fn shown(&self) -> Option<Shown> {
-        self.latest.as_ref().map(|latest| latest.shown.clone())
+    /// The last token, if no server has refused it. The source is not asked again for a while.
+    fn show_on(&mut self) -> Option<Shown> {
+        let latest = self.latest.as_mut()?;
+        latest.until = Some(Instant::now() + PAUSE);
+        Some(latest.shown.clone())
     }
 
     fn fresh(&self) -> Option<Shown> {

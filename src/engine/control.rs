@@ -79,6 +79,8 @@ impl Control {
 
     /// The adapter has ended, or was dropped.
     pub(super) fn end(&self) {
+        // A handle may outlive the task.
+        drop(self.task.take());
         self.ended.send_replace(true);
     }
 

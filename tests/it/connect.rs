@@ -6,14 +6,13 @@ use agntcy_dir_stream::server::{AlreadyStored, Call, Serving, Store};
 use agntcy_dir_stream::{Error, ErrorKind, Retry};
 use futures::stream::{self, StreamExt};
 use proptest::prelude::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::support::clock::{SECOND, in_a_week, runtime, soon};
 use crate::support::properties::cases;
 use crate::support::records::{record, records, sized};
 use crate::support::results::causes;
-use crate::support::sockets::{free_address, listener};
+use crate::support::sockets::{free_address, listener, server_that_says};
 
 /// A store that is served by a runtime of its own, which outlives those of the clients.
 fn served() -> (Store, Serving, Runtime) {
@@ -94,18 +93,6 @@ fn a_runtime_that_ends_disturbs_no_call_in_another() {
         assert_eq!(summary.stats.succeeded, 100, "{summary}");
         assert_eq!(summary.stats.faults, 0, "{summary}");
     }
-}
-
-/// The URL of a server that answers each connection with these words, and closes it.
-async fn server_that_says(words: &'static [u8]) -> String {
-    let (listener, url) = listener().await;
-    tokio::spawn(async move {
-        while let Ok((mut socket, _)) = listener.accept().await {
-            let _ = socket.read(&mut [0; 1 << 10]).await;
-            let _ = socket.write_all(words).await;
-        }
-    });
-    url
 }
 
 const NO_GRPC_SERVERS: [(&[u8], &str); 8] = [

@@ -61,7 +61,7 @@ async fn a_process_connects_as_its_variables_say() {
     assert_eq!(store.len(), 3);
     assert_eq!(
         says(&[("SERVER_ADDRESS", "http://dir/a"), ("AUTH_MODE", "")]).await,
-        "invalid: DIRECTORY_CLIENT_SERVER_ADDRESS is not a URL such as http://127.0.0.1:8888: a path is not used"
+        "invalid: DIRECTORY_CLIENT_SERVER_ADDRESS: not a URL such as http://127.0.0.1:8888: a path is not used"
     );
 }
 

@@ -1,7 +1,7 @@
 //! What the log is told: little while all is well, and at once when it is not.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
@@ -9,8 +9,8 @@ use agntcy_dir_stream::server::{Fault, Store};
 use agntcy_dir_stream::{CircuitBreaker, Retry, Status, Token};
 use futures::{Stream, StreamExt as _, stream};
 use tokio::time::sleep;
-use tracing::Level;
 use tracing::instrument::WithSubscriber as _;
+use tracing::{Dispatch, Level};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -41,8 +41,14 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
+/// With a single subscriber, `tracing` asks that of the thread that meets a line of code first whether the line is of
+/// interest. In the thread of another test there is none.
+static OTHERS: LazyLock<[Dispatch; 2]> =
+    LazyLock::new(|| [(); 2].map(|()| Dispatch::new(tracing_subscriber::registry())));
+
 /// What this crate tells the log up to this level, while `what` runs under a paused clock.
 fn told<F: Future>(level: Level, what: F) -> Vec<String> {
+    LazyLock::force(&OTHERS);
     let lines = Lines::default();
     let subscriber = tracing_subscriber::fmt()
         .with_writer(lines.clone())
@@ -148,7 +154,7 @@ fn an_outage_says_that_it_is_on_and_why_and_not_more_than_once_in_ten_seconds() 
         &lines[1],
         &[
             "WARN",
-            "the server is away, or fails",
+            "calls to the node fail",
             "node=http://store.in.memory",
             "faults=1",
             "next_try_in=",
@@ -158,7 +164,7 @@ fn an_outage_says_that_it_is_on_and_why_and_not_more_than_once_in_ten_seconds() 
     let over = &lines[lines.len() - 2];
     assert_line(
         over,
-        &["INFO", "the server answers again", "faults=14", "lasted="],
+        &["INFO", "the node answers again", "faults=14", "lasted="],
     );
     assert_line(
         lines.last().unwrap(),
@@ -176,7 +182,7 @@ fn the_adapters_of_a_client_tell_of_an_outage_once() {
     });
     let warned: Vec<_> = lines
         .iter()
-        .filter(|line| line.contains("the server is away"))
+        .filter(|line| line.contains("calls to the node fail"))
         .collect();
     assert_eq!(warned.len(), 1, "{lines:#?}");
     assert_line(
@@ -308,6 +314,43 @@ fn the_words_of_a_server_are_escaped() {
             .all(|char| !char.is_control()),
         "{lines:#?}"
     );
+}
+
+#[test]
+fn a_source_of_tokens_that_fails_is_told_of_though_the_last_one_is_still_shown() {
+    let lines = told(Level::INFO, async {
+        let number = std::sync::atomic::AtomicUsize::new(0);
+        let token = Token::from_fn(move || {
+            let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let is_down = (1..5).contains(&number);
+            std::future::ready(match is_down {
+                true => Err(io::Error::other("the issuer is down")),
+                false => Ok("token".to_owned()),
+            })
+        });
+        let client = Store::new()
+            .client()
+            .with_token(token.refresh_after(SECOND))
+            .unwrap();
+        let options = Options::new().max_call_age(Some(SECOND));
+        slow(60).push_to_with(&client, &options).finish().await
+    });
+    let warned: Vec<_> = lines
+        .iter()
+        .filter(|line| line.contains("there is no new token"))
+        .collect();
+    assert!((2..=4).contains(&warned.len()), "{lines:#?}");
+    assert_line(
+        warned[0],
+        &["WARN", "the function that was given", "the issuer is down"],
+    );
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("there are new tokens again")),
+        "{lines:#?}"
+    );
+    assert_line(lines.last().unwrap(), &["INFO", "60 ok, 0 failed"]);
 }
 
 #[test]

@@ -136,6 +136,25 @@ fn the_counts_are_those_of_the_stats() {
     assert_eq!(level(&told, "dir_stream.in_flight operation=push"), 0.0);
 }
 
+/// As `try_for_each` does at the first error.
+#[test]
+fn what_was_counted_before_an_adapter_is_dropped_is_told() {
+    let (told, ()) = told(async {
+        let records = stream::iter([record(0), record(1), nameless(2), record(3)]);
+        let results = records.push_to(&Store::new().client());
+        let seen: Vec<_> = results.take(3).collect().await;
+        assert!(seen[2].is_err());
+    });
+    let outcome = |outcome| {
+        count(
+            &told,
+            &format!("dir_stream.records operation=push outcome={outcome}"),
+        )
+    };
+    assert_eq!((outcome("ok"), outcome("rejected")), (2, 1));
+    assert_eq!(level(&told, "dir_stream.in_window operation=push"), 0.0);
+}
+
 #[test]
 fn gauges_are_up_while_an_adapter_works_and_down_when_it_is_dropped() {
     let recorder = DebuggingRecorder::new();

@@ -474,3 +474,23 @@ async fn a_jwt_svid_for_another_audience_is_refused_by_the_server() {
         "access denied: invalid or expired token"
     );
 }
+
+#[test]
+fn an_identity_and_options_of_tls_do_not_go_together() {
+    let builder = || Client::builder("https://localhost:1");
+    let spiffe = || Spiffe::x509().socket("unix:///nowhere.sock");
+    for both in [
+        builder().spiffe(spiffe()).ca_file("/ca.pem"),
+        builder().ca_file("/ca.pem").spiffe(spiffe()),
+        builder()
+            .spiffe(spiffe())
+            .client_certificate_files("/a", "/b"),
+        builder().spiffe(spiffe()).server_name("localhost"),
+    ] {
+        let error = both.connect_lazy().unwrap_err().to_string();
+        assert!(
+            error.starts_with("invalid: an identity of SPIFFE does not go together"),
+            "{error}"
+        );
+    }
+}

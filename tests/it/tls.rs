@@ -8,12 +8,11 @@ use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{Serving, Store};
 use agntcy_dir_stream::{ClientBuilder, Error, ErrorKind, Retry, Token};
 use futures::{StreamExt as _, stream};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::clock::soon;
 use crate::support::folder::Folder;
 use crate::support::records::{record, records};
-use crate::support::sockets::listener;
+use crate::support::sockets::server_that_says;
 use crate::support::tls::{Ca, Front, Signed, Speaks};
 
 /// This machine, by its address and its name.
@@ -227,18 +226,6 @@ async fn a_client_certificate_is_shown_and_a_server_that_does_not_accept_it_says
         );
         assert_fails(refused, url, &words, "alert").await;
     }
-}
-
-/// The URL of a server that waits for something, and answers with these words, closing the connection then.
-async fn server_that_says(words: &'static [u8]) -> String {
-    let (listener, url) = listener().await;
-    tokio::spawn(async move {
-        while let Ok((mut socket, _)) = listener.accept().await {
-            let _ = socket.read(&mut [0; 1 << 10]).await;
-            let _ = socket.write_all(words).await;
-        }
-    });
-    url
 }
 
 #[tokio::test]

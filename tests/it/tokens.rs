@@ -337,6 +337,36 @@ fn a_file_is_read_for_each_call_and_may_be_replaced_at_any_time() {
     });
 }
 
+/// The server has the next token already, and who writes the file has not.
+#[test]
+fn a_file_that_is_written_a_little_late_is_waited_for() {
+    on_paused_clock(async {
+        let folder = Folder::new("token-late");
+        let file = folder.write("token", "one");
+        let accepted = Arc::new(Mutex::new("one"));
+        let store = {
+            let accepted = Arc::clone(&accepted);
+            Store::builder()
+                .authorize(move |token| token == *accepted.lock().unwrap())
+                .build()
+        };
+        let client = client(&store, Token::file(&file));
+        let options = Options::new().calls(2).max_call_age(Some(3 * SECOND));
+        let mut results = slow(60).push_to_with(&client, &options);
+        for _ in 0..20 {
+            in_a_week(results.next()).await.unwrap().unwrap();
+        }
+        *accepted.lock().unwrap() = "two";
+        let late = tokio::spawn(async move {
+            sleep(5 * SECOND).await;
+            std::fs::write(file, "two").unwrap();
+        });
+        assert_all_succeeded(&in_a_week(results.finish()).await, 60);
+        late.await.unwrap();
+        assert!((1..=2).contains(&refused(&store)));
+    });
+}
+
 #[test]
 fn a_file_that_cannot_be_used_is_named_with_the_reason_and_never_shown() {
     on_paused_clock(async {

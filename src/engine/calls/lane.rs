@@ -35,12 +35,16 @@ pub(crate) struct Lane<R, A> {
     pub(crate) left: Moment,
     /// What the log knows it by.
     pub(crate) span: Span,
+    /// Whether the span has how it ended.
+    is_told: bool,
     flight_time: FlightTime,
     /// Requests on their way from the window to the call; empty between polls.
     pub(crate) batch: VecDeque<R>,
     /// The one answer of a call that is acknowledged as a whole.
     pub(crate) acknowledgement: Option<A>,
     call: Call<R, A>,
+    /// That of its method.
+    path: &'static str,
     link: Link,
     start: Start,
     /// Whether the transport may keep it waiting until another lane has ended.
@@ -95,11 +99,13 @@ where
             route: setup.route,
             seen: setup.seen,
             left: setup.left,
+            is_told: setup.span.is_disabled(),
             span: setup.span,
             flight_time: setup.flight_time,
             batch: VecDeque::new(),
             acknowledgement: None,
             call: Call::open(link.clone(), method, longest_answer, setup.traffic),
+            path: method,
             link: link.clone(),
             start: Start::Pending,
             may_wait: false,
@@ -301,16 +307,35 @@ where
 
     /// The server knows who asks.
     pub(crate) fn accepted(&self) {
-        self.link.accepted(self.call.way());
+        self.link.accepted(self.call.way(), self.path);
     }
 
     /// The server does not know who asks.
     pub(crate) fn refused(&self) -> Refusal {
-        self.link.refused(self.call.way())
+        self.link.refused(self.call.way(), self.path)
+    }
+
+    /// Notes in its span how it has ended.
+    pub(crate) fn tell(&mut self, outcome: &'static str) {
+        self.span.record("items", self.flight.sent());
+        self.span.record("answers", self.flight.answers());
+        self.span.record("outcome", outcome);
+        self.is_told = true;
     }
 
     /// Has later calls take another connection, since this one is silent and may be dead.
     pub(crate) fn leave_connection(&self) {
         self.link.leave(self.call.way());
+    }
+}
+
+/// Who drops a call before its end has reset it.
+impl<R, A> Drop for Lane<R, A> {
+    fn drop(&mut self) {
+        if !self.is_told {
+            self.span.record("items", self.flight.sent());
+            self.span.record("answers", self.flight.answers());
+            self.span.record("outcome", "reset");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use prost::Message;
 use tokio::time::Instant;
+use tonic::Code;
 use tracing::field::Empty;
 use tracing::{Span, debug, debug_span, info, warn};
 
@@ -48,8 +49,13 @@ impl Log {
     pub(super) fn begin<'a>(&mut self, nodes: impl Iterator<Item = &'a str>) {
         self.began = Some(Instant::now());
         let operation = self.operation;
-        let nodes: Vec<_> = nodes.collect();
-        say!(self, info, operation, ?nodes, "the stream begins");
+        say!(
+            self,
+            info,
+            operation,
+            nodes = ?nodes.collect::<Vec<_>>(),
+            "the stream begins"
+        );
     }
 
     /// It ends by itself, or by an order.
@@ -78,7 +84,6 @@ impl Drop for Log {
             let (elapsed, stats) = (began.elapsed(), self.control.counters.stats());
             // Records that are at fault themselves are part of any import.
             let unanswered = ErrorKind::ALL.iter().filter(|kind| !kind.is_answer());
-            let stats_text = stats.to_string();
             match unanswered.map(|kind| stats.failed_as(*kind)).sum() {
                 0_u64 => say!(
                     self,
@@ -86,7 +91,7 @@ impl Drop for Log {
                     operation,
                     end,
                     ?elapsed,
-                    stats = stats_text,
+                    stats = stats.to_string(),
                     "the stream is over"
                 ),
                 unanswered => {
@@ -97,7 +102,7 @@ impl Drop for Log {
                         end,
                         ?elapsed,
                         unanswered,
-                        stats = stats_text,
+                        stats = stats.to_string(),
                         "the stream is over"
                     );
                 }
@@ -120,32 +125,28 @@ pub(super) fn call_span(path: &'static str, node: &str, number: u64) -> Span {
 }
 
 /// A call is over.
-pub(super) fn call_ended<R, A>(lane: &Lane<R, A>, ended: &Ended, report: Report)
+pub(super) fn call_ended<R, A>(lane: &mut Lane<R, A>, ended: &Ended, report: Report)
 where
     R: Message + 'static,
     A: Message + Default + 'static,
 {
-    let span = &lane.span;
-    if span.is_disabled() {
+    if lane.span.is_disabled() {
         return;
     }
-    let (sent, answers) = (lane.flight.sent(), lane.flight.answers());
-    span.record("items", sent);
-    span.record("answers", answers);
     let status = ended.end.status.as_deref();
-    match (ended.end.by, status) {
-        (EndedBy::Stall, _) => span.record("outcome", "stalled"),
-        (EndedBy::Disorder, _) => span.record("outcome", "out of step"),
-        (EndedBy::Peer, None) => span.record("outcome", "OK"),
-        (EndedBy::Peer, Some(status)) => span.record("outcome", code_name(status.code())),
+    let outcome = match (ended.end.by, status) {
+        (EndedBy::Stall, _) => "stalled",
+        (EndedBy::Disorder, _) => "out of step",
+        (EndedBy::Peer, status) => code_name(status.map_or(Code::Ok, tonic::Status::code)),
     };
+    lane.tell(outcome);
     let unanswered = lane.flight.load();
-    span.in_scope(|| match (report, status.map(in_words)) {
+    lane.span.in_scope(|| match (report, status.map(in_words)) {
         (Report::Broke | Report::Fails, error) => {
             let error = error.as_deref().unwrap_or("answers are missing");
             debug!(target: LOG,
                 error,
-                unanswered, "the call broke: what it carried is tried again"
+                unanswered, "the call broke"
             );
         }
         (_, Some(error)) if ended.is_renewed => {

@@ -120,7 +120,7 @@ where
 
     /// The call is over. A `verdict` stands in place of that of its status.
     fn look_up_ended(&mut self, end: End, verdict: Option<Verdict>) {
-        let Some(LookUp { lane, .. }) = self.look_up.take() else {
+        let Some(LookUp { mut lane, .. }) = self.look_up.take() else {
             return;
         };
         let mut ended = self.judge(end, &lane);
@@ -134,7 +134,7 @@ where
         self.canary.look_up_ended();
         let wait = self.nodes.wait(now, ended.failure());
         let report = self.window.look_up_ended(&lane.flight, &ended, wait);
-        log::call_ended(&lane, &ended, report);
+        log::call_ended(&mut lane, &ended, report);
         let node = self.nodes.name(lane.route.node);
         self.meter
             .look_up_ended(node, lane.age(), ended.end.status.as_deref());

@@ -93,7 +93,8 @@ where
             unordered: options.unordered,
         }),
         nodes: Nodes::new(client, options.retry.clone(), |methods| {
-            &O::method(methods).proof
+            let method = O::method(methods);
+            (&method.proof, &method.outage)
         }),
         operation,
         limits: Limits {
@@ -125,11 +126,12 @@ where
         pace: options.rate.map(Pace::new),
         input_opens: None,
         log: Log::new(&shared.control, method, is_single),
-        meter: Meter::new(method, O::METHOD),
+        meter: Meter::new(&shared.control, method, O::METHOD),
     };
     let results = async_stream::stream! {
         let mut driver = driver;
         driver.log.begin(driver.nodes.names());
+        driver.nodes.tell_circuits();
         while let Some(settled) = poll_fn(|cx| driver.poll_result(cx)).await {
             yield driver.hand_out(settled);
         }
@@ -251,7 +253,7 @@ where
             }
             if self.poll_timers(cx).is_pending() {
                 if !self.shared.control.waits(cx) {
-                    self.publish();
+                    self.meter.publish(self.window.in_flight());
                     return Poll::Pending;
                 }
                 // An order has come just now.
@@ -271,16 +273,6 @@ where
         self.clock.pause(now, deadline);
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-
-    /// Tells what was counted since the last time.
-    fn publish(&mut self) {
-        let nodes = self.nodes.names().zip(self.nodes.open());
-        self.meter.publish(
-            &self.shared.control.counters,
-            self.window.in_flight(),
-            nodes,
-        );
     }
 
     fn takes_input(&self) -> bool {
@@ -352,7 +344,7 @@ where
         if self.lanes.is_empty() && !self.window.has_waiting() {
             self.deletes = None;
         }
-        self.publish();
+        self.meter.publish(self.window.in_flight());
     }
 
     fn take(&mut self, item: S::Item) {
@@ -470,8 +462,6 @@ where
             }
         }
         self.shared.leave(remainder);
-        let nodes = self.nodes.names().zip(self.nodes.open());
-        self.meter.publish(&self.shared.control.counters, 0, nodes);
     }
 }
 

@@ -121,6 +121,9 @@ where
                 self.opened_in_vain(now);
             }
             let origin = lane.origin();
+            let node = self.nodes.name(origin.route.node);
+            self.meter
+                .call_ended(node, lane.age(), end.status.as_deref());
             // The server has answered, so the next call may be opened at once. If that goes on, there are waits.
             self.fault(now, Cause::Named, end.status, origin);
         }
@@ -136,7 +139,11 @@ where
             EndedBy::Peer => retry.verdict(status),
             EndedBy::Stall | EndedBy::Disorder => Verdict::Transient,
         });
-        let refusal = Self::refusal(&end, verdict, lane);
+        let refusal = match Self::refusal(&end, verdict, lane) {
+            // Without retries nothing would make the next call wait.
+            Some(Refusal::Later) if !self.nodes.retry().is_on() => Some(Refusal::Final),
+            refusal => refusal,
+        };
         if refusal == Some(Refusal::Later) {
             self.fault(
                 Instant::now(),
@@ -160,20 +167,22 @@ where
         R: Message + 'static,
         A: Message + Default + 'static,
     {
-        let status = end.status.as_ref().filter(|_| end.by == EndedBy::Peer);
-        let is_of_server = |status: &&Arc<Status>| !verdict::is_of_transport(status);
-        match status.filter(is_of_server) {
-            Some(status) if status.code() == Code::Unauthenticated => {
-                // A classification of the caller's own may make something else of it. The token is old all the same.
-                Some(lane.refused()).filter(|_| verdict == Some(Verdict::Caller))
-            }
-            Some(_) if verdict == Some(Verdict::Transient) => None,
-            Some(_) => {
-                lane.accepted();
-                None
-            }
-            None => None,
+        if end.by != EndedBy::Peer {
+            return None;
         }
+        let code = match &end.status {
+            None => Code::Ok,
+            Some(status) if verdict::is_of_transport(status) => return None,
+            Some(status) => status.code(),
+        };
+        if code == Code::Unauthenticated {
+            // A classification of the caller's own may make something else of it. The token is old all the same.
+            return Some(lane.refused()).filter(|_| verdict == Some(Verdict::Caller));
+        }
+        if verdict != Some(Verdict::Transient) {
+            lane.accepted();
+        }
+        None
     }
 
     /// Whether an item that has succeeded may be sent again.
@@ -222,7 +231,7 @@ where
                 accept(operation, entry, answer)
             },
         );
-        log::call_ended(&lane, &ended, report);
+        log::call_ended(&mut lane, &ended, report);
         self.meter.call_ended(
             self.nodes.name(origin.route.node),
             lane.age(),

@@ -12,13 +12,13 @@ use tracing::{debug, info, warn};
 
 use super::Origin;
 use super::hints::{self, Pushback};
-use super::proof::{Methods, Proof};
+use super::proof::Proof;
 use crate::LOG;
 use crate::breaker::{Breaker, Permit, User};
 use crate::client::{CallRate, Node};
 use crate::engine::tick::Tick;
 use crate::error::in_words;
-use crate::outage::{IsOn, IsOver};
+use crate::outage::{IsOn, IsOver, Outage};
 use crate::retry::Retry;
 use crate::verdict;
 
@@ -29,7 +29,7 @@ pub(crate) struct Admission {
     rate: Option<Arc<CallRate>>,
     /// What the node is called in logs.
     name: Arc<str>,
-    methods: Arc<Methods>,
+    outage: Arc<Outage>,
     /// What has succeeded here, by whichever adapter.
     proof: Arc<Proof>,
     /// How many faults there were with no answer between them.
@@ -76,7 +76,7 @@ const DOUBLED: u32 = 7;
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Admission {
-    pub(crate) fn new(retry: Retry, node: &Node, proof: Arc<Proof>) -> Self {
+    pub(crate) fn new(retry: Retry, node: &Node, proof: Arc<Proof>, outage: Arc<Outage>) -> Self {
         Self {
             in_a_row: 0,
             worst: Cause::Line,
@@ -89,7 +89,7 @@ impl Admission {
             breaker: node.breaker.user(),
             rate: node.rate.clone(),
             name: Arc::clone(&node.name),
-            methods: Arc::clone(&node.methods),
+            outage,
             proof,
         }
     }
@@ -182,8 +182,8 @@ impl Admission {
 
     pub(crate) fn note_alive(&mut self) {
         self.breaker.close();
-        if let Some(IsOver { faults, lasted }) = self.methods.outage.answered(Instant::now) {
-            info!(target: LOG, node = %self.name, faults, ?lasted, "the server answers again");
+        if let Some(IsOver { faults, lasted }) = self.outage.answered(Instant::now) {
+            info!(target: LOG, node = %self.name, faults, ?lasted, "the node answers again");
         }
         if self.in_a_row > 0 {
             self.recovered();
@@ -262,10 +262,10 @@ impl Admission {
     }
 
     fn tell(&self, now: Instant, status: &Status, wait: Duration) {
-        if let Some(IsOn { faults, lasts }) = self.methods.outage.fault(now) {
+        if let Some(IsOn { faults, lasts }) = self.outage.fault(now) {
             let error = in_words(status);
             let circuit_open = self.breaker.is_open();
-            warn!(target: LOG, node = %self.name, %error, faults, ?lasts, next_try_in = ?wait, circuit_open, "the server is away, or fails");
+            warn!(target: LOG, node = %self.name, %error, faults, ?lasts, next_try_in = ?wait, circuit_open, "calls to the node fail");
         }
     }
 }

@@ -26,6 +26,8 @@ use super::waited::Waited;
 use crate::breaker::{Permit, Probe};
 use crate::cid::Cid;
 use crate::client::{Client, Link};
+use crate::meter;
+use crate::outage::Outage;
 use crate::retry::Retry;
 use crate::verdict::Verdict;
 
@@ -70,11 +72,11 @@ pub(crate) struct Origin {
 pub(crate) type Load = Option<usize>;
 
 impl Nodes {
-    /// `proof` is what a node has shown of the method that is called.
+    /// `known` is what a node has shown of the method that is called, and what was said of its outages.
     pub(crate) fn new(
         client: &Client,
         retry: Retry,
-        proof: impl Fn(&Methods) -> &Arc<Proof>,
+        known: impl Fn(&Methods) -> (&Arc<Proof>, &Arc<Outage>),
     ) -> Self {
         let nodes: Vec<Node> = client
             .nodes()
@@ -82,8 +84,8 @@ impl Nodes {
             .map(|node| Node {
                 name: Arc::clone(&node.name),
                 admission: {
-                    let proof = Arc::clone(proof(&node.methods));
-                    Admission::new(retry.clone(), node, proof)
+                    let (proof, outage) = known(&node.methods);
+                    Admission::new(retry.clone(), node, Arc::clone(proof), Arc::clone(outage))
                 },
                 connections: node.connections.clone(),
                 methods: Arc::clone(&node.methods),
@@ -116,10 +118,11 @@ impl Nodes {
         self.nodes.iter().map(|node| &*node.name)
     }
 
-    /// Whether the circuit of each is open.
-    pub(crate) fn open(&self) -> impl Iterator<Item = bool> {
-        let nodes = self.nodes.iter();
-        nodes.map(|node| node.admission.breaker().is_open())
+    /// Tells the recorder of metrics whether circuits are open, before any of them changes.
+    pub(crate) fn tell_circuits(&self) {
+        for node in &self.nodes {
+            meter::circuit(&node.name, node.admission.breaker().is_open());
+        }
     }
 
     /// When the latest item was sent that has succeeded on any node, for whichever adapter of the client. Nodes for which

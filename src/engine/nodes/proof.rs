@@ -34,6 +34,7 @@ impl Proof {
 pub(crate) struct Method<R> {
     pub(crate) proof: Arc<Proof>,
     pub(crate) canary: Arc<Kept<R>>,
+    pub(crate) outage: Arc<Outage>,
 }
 
 impl<R> Default for Method<R> {
@@ -41,6 +42,7 @@ impl<R> Default for Method<R> {
         Self {
             proof: Arc::default(),
             canary: Arc::default(),
+            outage: Arc::default(),
         }
     }
 }
@@ -53,7 +55,6 @@ pub(crate) struct Methods {
     pub(crate) lookup: Method<record_ref::Request>,
     pub(crate) delete: Method<record_ref::Request>,
     pub(crate) apart: Arc<Apart>,
-    pub(crate) outage: Outage,
 }
 
 impl Methods {

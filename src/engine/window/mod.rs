@@ -359,11 +359,12 @@ impl<E, O> Window<E, O> {
         self.first_waiting().is_some()
     }
 
-    /// Whether an answer to an item is awaited.
+    /// How many items have been sent and have no answer.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
     }
 
+    /// Whether an answer to an item is awaited.
     pub(crate) fn is_in_flight(&self) -> bool {
         self.in_flight > 0
     }

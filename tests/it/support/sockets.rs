@@ -26,3 +26,18 @@ pub(crate) fn free_address() -> String {
         .find(|address| std::net::TcpListener::bind(address).is_ok())
         .expect("a free port")
 }
+
+/// The URL of a server that reads something on each connection, answers with these words, and closes it.
+#[cfg(feature = "server")]
+pub(crate) async fn server_that_says(words: &'static [u8]) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let (listener, url) = listener().await;
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let _ = socket.read(&mut [0; 1 << 10]).await;
+            let _ = socket.write_all(words).await;
+        }
+    });
+    url
+}
