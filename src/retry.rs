@@ -77,7 +77,8 @@ type Classify = dyn Fn(&Status) -> Verdict + Send + Sync;
 /// | a call without a byte, either way | 60 seconds, then it is made again | [`Options::stall_after`](crate::Options::stall_after) |
 /// | all that is left, while the circuit is open and there is no result | 5 minutes | [`CircuitBreaker::give_up_after`](crate::CircuitBreaker::give_up_after) |
 /// | an item at which the server fails, where nothing has succeeded yet | 2 minutes | fixed |
-/// | a connection, from TCP to HTTP/2 settings | 20 seconds, then it is made again | fixed |
+/// | a connection, from TCP to HTTP/2 settings | 20 seconds, then it is made again | [`ClientBuilder::connect_timeout`](crate::ClientBuilder::connect_timeout) |
+/// | a token, from its source | until the call stalls | [`Options::stall_after`](crate::Options::stall_after) |
 /// | a silent connection with calls on it | 90 seconds to a ping, 20 to its answer | fixed |
 /// | the end of a call that has nothing to answer any more | 5 seconds | fixed |
 /// | all that was taken, after [`drain`](crate::Adapter::drain) | what it was told | its argument |

@@ -66,7 +66,8 @@ const RESULTS_IN_A_ROW: u32 = 128;
 ///
 /// The natural end is that of the input, when its last item has its result. A call that the server does
 /// not end within 5 seconds of that is reset. The other ends are [`finish`](Self::finish),
-/// [`drain`](Self::drain), [`into_remainder`](Self::into_remainder), and the drop.
+/// [`drain`](Self::drain), [`into_remainder`](Self::into_remainder), [`Handle::stop`], the first error with
+/// [`Options::stop_on_error`], and the drop.
 ///
 /// # Between two polls
 ///
@@ -193,6 +194,7 @@ const RESULTS_IN_A_ROW: u32 = 128;
 /// Or let the stream own its items: `stream::iter(cids.to_vec())`.
 ///
 /// [`Retry::timeout`]: crate::Retry::timeout
+/// [`Options::stop_on_error`]: crate::Options::stop_on_error
 /// [`Options::stall_after`]: crate::Options::stall_after
 /// [`Options::unordered`]: crate::Options::unordered
 /// [`Options::window`]: crate::Options::window
