@@ -315,6 +315,13 @@ where
         self.link.refused(self.call.way(), self.path)
     }
 
+    /// Has later calls take another connection, since this one is silent and may be dead.
+    pub(crate) fn leave_connection(&self) {
+        self.link.leave(self.call.way());
+    }
+}
+
+impl<R, A> Lane<R, A> {
     /// Notes in its span how it has ended.
     pub(crate) fn tell(&mut self, outcome: &'static str) {
         self.span.record("items", self.flight.sent());
@@ -322,20 +329,13 @@ where
         self.span.record("outcome", outcome);
         self.is_told = true;
     }
-
-    /// Has later calls take another connection, since this one is silent and may be dead.
-    pub(crate) fn leave_connection(&self) {
-        self.link.leave(self.call.way());
-    }
 }
 
 /// Who drops a call before its end has reset it.
 impl<R, A> Drop for Lane<R, A> {
     fn drop(&mut self) {
         if !self.is_told {
-            self.span.record("items", self.flight.sent());
-            self.span.record("answers", self.flight.answers());
-            self.span.record("outcome", "reset");
+            self.tell("reset");
         }
     }
 }
