@@ -363,8 +363,6 @@ impl Tokens {
         let is_latest = |latest: &mut Latest| latest.shown.number == number;
         if let Some(latest) = state.latest.take_if(is_latest) {
             state.refused = Some((latest.shown.header, Instant::now()));
-            // Who was asked before may give the same.
-            state.asked = None;
         }
         true
     }
