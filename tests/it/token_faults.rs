@@ -2,7 +2,6 @@
 //! one node and two, under a paused clock. Beside them are the cases that such schedules have found.
 
 use std::collections::{HashMap, HashSet};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -11,12 +10,11 @@ use std::time::Duration;
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::{CircuitBreaker, Code, ErrorKind, Retry, Token};
 use bytes::{Bytes, BytesMut};
-use futures::{FutureExt as _, StreamExt as _, stream};
+use futures::{StreamExt as _, stream};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, StreamBody};
+use http_body_util::BodyExt as _;
 use proptest::prelude::*;
 use prost::Message as _;
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 use tonic::body::Body;
 
@@ -26,6 +24,7 @@ use crate::support::messages::{
 };
 use crate::support::properties::cases;
 use crate::support::records::{cid, cids, record};
+use crate::support::reply::{Replied, Reply, reply};
 
 /// What a server does with a call whose token it knows.
 #[derive(Clone, Debug, PartialEq)]
@@ -171,13 +170,10 @@ struct Server {
     calls: Arc<AtomicUsize>,
 }
 
-type Frames = Result<Frame<Bytes>, std::io::Error>;
-
 impl tower::Service<http::Request<Body>> for Server {
     type Response = http::Response<Body>;
     type Error = std::io::Error;
-    type Future =
-        Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send + 'static>>;
+    type Future = Replied;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
@@ -214,26 +210,19 @@ impl tower::Service<http::Request<Body>> for Server {
             );
             known
         };
-        let (head, opened) = oneshot::channel();
-        let (frames, mut body) = mpsc::unbounded_channel();
+        let (reply, replied) = reply();
         let call = Call {
             server: self.clone(),
             path: request.uri().path().to_owned(),
             requests: request.into_body(),
             bytes: BytesMut::new(),
-            head: Some(head),
-            frames,
+            reply,
             number: self.seen.lock().unwrap().calls,
             taken: 0,
             said: None,
         };
         tokio::spawn(call.run(known));
-        async move {
-            let response = opened.await.map_err(|_| std::io::Error::other("broken"))?;
-            let body = stream::poll_fn(move |cx| body.poll_recv(cx));
-            Ok(response.body(Body::new(StreamBody::new(body))).unwrap())
-        }
-        .boxed()
+        replied
     }
 }
 
@@ -242,8 +231,7 @@ struct Call {
     path: String,
     requests: Body,
     bytes: BytesMut,
-    head: Option<oneshot::Sender<http::response::Builder>>,
-    frames: mpsc::UnboundedSender<Frames>,
+    reply: Reply,
     number: usize,
     taken: usize,
     said: Option<Code>,
@@ -251,7 +239,7 @@ struct Call {
 
 impl Call {
     async fn run(mut self, known: bool) {
-        let frames = self.frames.clone();
+        let frames = self.reply.frames.clone();
         let is_reset = tokio::select! {
             biased;
             () = frames.closed() => true,
@@ -287,13 +275,6 @@ impl Call {
         }
     }
 
-    fn send(&mut self, frame: Frame<Bytes>) {
-        if let Some(head) = self.head.take() {
-            let _ = head.send(grpc_response());
-        }
-        let _ = self.frames.send(Ok(frame));
-    }
-
     fn status(&mut self, code: Code) {
         self.said = Some(code);
         {
@@ -301,7 +282,8 @@ impl Call {
             seen.refusals += usize::from(code == Code::Unauthenticated);
             seen.denials += usize::from(code == Code::PermissionDenied);
         }
-        self.send(Frame::trailers(trailers(code, "as the case says")));
+        self.reply
+            .send(Ok(Frame::trailers(trailers(code, "as the case says"))));
     }
 
     fn carry_out(&mut self, cid: &str) -> Option<Bytes> {
@@ -368,7 +350,7 @@ impl Call {
             };
             let Some(cid) = next else {
                 if self.path == DELETE && most == usize::MAX {
-                    self.send(Frame::data(framed(&[])));
+                    self.reply.send(Ok(Frame::data(framed(&[]))));
                 }
                 return self.status(if most == usize::MAX {
                     Code::Ok
@@ -391,7 +373,7 @@ impl Call {
             }
             answers += 1;
             match self.carry_out(&cid) {
-                Some(answer) if self.path != DELETE => self.send(Frame::data(answer)),
+                Some(answer) if self.path != DELETE => self.reply.send(Ok(Frame::data(answer))),
                 Some(_) => {}
                 None => return self.status(Code::NotFound),
             }
@@ -403,7 +385,7 @@ impl Call {
             How::Status(code) => self.status(*code),
             How::InHeaders(code) => {
                 self.said = Some(*code);
-                if let Some(head) = self.head.take() {
+                if let Some(head) = self.reply.head.take() {
                     let mut seen = self.server.seen.lock().unwrap();
                     seen.refusals += usize::from(*code == Code::Unauthenticated);
                     seen.denials += usize::from(*code == Code::PermissionDenied);
@@ -415,7 +397,7 @@ impl Call {
                 }
             }
             How::Page(status) => {
-                if let Some(head) = self.head.take() {
+                if let Some(head) = self.reply.head.take() {
                     let mut seen = self.server.seen.lock().unwrap();
                     seen.refusals += usize::from(*status == 401);
                     seen.denials += usize::from(*status == 403);
@@ -425,6 +407,7 @@ impl Call {
                         .header("content-type", "text/html");
                     let _ = head.send(builder);
                     let _ = self
+                        .reply
                         .frames
                         .send(Ok(Frame::data(Bytes::from_static(b"<html>"))));
                 } else {
@@ -432,8 +415,8 @@ impl Call {
                 }
             }
             How::Break => {
-                if self.head.take().is_none() {
-                    let _ = self.frames.send(Err(std::io::Error::other("broken")));
+                if self.reply.head.take().is_none() {
+                    let _ = self.reply.frames.send(Err(std::io::Error::other("broken")));
                 }
             }
         }

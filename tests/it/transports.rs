@@ -12,21 +12,22 @@ use std::time::Duration;
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::{CircuitBreaker, Code, ErrorKind, Failed, Handle, Retry};
 use bytes::{Bytes, BytesMut};
-use futures::{FutureExt, Stream, StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::BodyExt;
 use proptest::prelude::*;
 use prost::Message;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tonic::body::Body;
 
 use crate::support::clock::{SECOND, on_paused_clock};
 use crate::support::messages::{
-    DELETE, LOOKUP, PULL, PUSH, RecordRef, framed, grpc_response, take_message, trailers,
+    DELETE, LOOKUP, PULL, PUSH, RecordRef, framed, take_message, trailers,
 };
 use crate::support::properties::cases;
 use crate::support::records::{cid, number_with_cid, record};
+use crate::support::reply::{Replied, Reply, reply};
 use crate::support::results::{Seen, read_all};
 
 const MOST_ITEMS: usize = 60;
@@ -517,13 +518,10 @@ impl Server {
     }
 }
 
-type Frames = Result<Frame<Bytes>, std::io::Error>;
-
 impl tower::Service<http::Request<Body>> for Server {
     type Response = http::Response<Body>;
     type Error = std::io::Error;
-    type Future =
-        Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send + 'static>>;
+    type Future = Replied;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
@@ -537,8 +535,7 @@ impl tower::Service<http::Request<Body>> for Server {
             state.opened(case);
             case.behaviour(number)
         };
-        let (head, opened) = oneshot::channel();
-        let (frames, mut body) = mpsc::unbounded_channel();
+        let (reply, replied) = reply();
         let call = Call {
             server: self.clone(),
             method: match request.uri().path() {
@@ -550,17 +547,11 @@ impl tower::Service<http::Request<Body>> for Server {
             bytes: BytesMut::new(),
             taken: VecDeque::new(),
             carried_out: Vec::new(),
-            head: Some(head),
-            frames,
+            reply,
         };
         // As a transport does, it works on while the client looks away, until that lets go of it.
         tokio::spawn(call.run(behaviour));
-        async move {
-            let response = opened.await.map_err(|_| std::io::Error::other("broken"))?;
-            let body = stream::poll_fn(move |cx| body.poll_recv(cx));
-            Ok(response.body(Body::new(StreamBody::new(body))).unwrap())
-        }
-        .boxed()
+        replied
     }
 }
 
@@ -578,13 +569,12 @@ struct Call {
     /// What was taken and is not yet worked on.
     taken: VecDeque<usize>,
     carried_out: Vec<usize>,
-    head: Option<oneshot::Sender<http::response::Builder>>,
-    frames: mpsc::UnboundedSender<Frames>,
+    reply: Reply,
 }
 
 impl Call {
     async fn run(mut self, behaviour: Behaviour) {
-        let frames = self.frames.clone();
+        let frames = self.reply.frames.clone();
         let is_reset = tokio::select! {
             biased;
             () = frames.closed() => true,
@@ -637,7 +627,7 @@ impl Call {
                         if carries_out && let Some(next) = next {
                             self.carry_out(next);
                         }
-                        self.send(Err(std::io::Error::other("reset")));
+                        self.reply.send(Err(std::io::Error::other("reset")));
                     }
                 }
                 Ok(())
@@ -762,20 +752,12 @@ impl Call {
 
     fn send_message(&mut self, message: &[u8]) {
         self.server.state().progress();
-        self.send(Ok(Frame::data(framed(message))));
+        self.reply.send(Ok(Frame::data(framed(message))));
     }
 
     fn end(&mut self, code: Code) {
-        self.send(Ok(Frame::trailers(trailers(code, "fault"))));
-    }
-
-    /// As on a Go server, the head goes out with what comes first.
-    fn send(&mut self, frame: Frames) {
-        if let Some(head) = self.head.take() {
-            // An error is a client that is gone, here as below.
-            let _ = head.send(grpc_response());
-        }
-        let _ = self.frames.send(frame);
+        self.reply
+            .send(Ok(Frame::trailers(trailers(code, "fault"))));
     }
 }
 

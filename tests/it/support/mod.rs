@@ -11,6 +11,7 @@ pub(crate) mod peer;
 pub(crate) mod polling;
 pub(crate) mod properties;
 pub(crate) mod records;
+pub(crate) mod reply;
 pub(crate) mod results;
 pub(crate) mod sockets;
 #[cfg(feature = "server")]
