@@ -12,8 +12,9 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::debug;
 
-use crate::meter;
+use crate::{LOG, meter};
 
 /// How long a probe may take before another may go out beside it: its adapter may be one that
 /// nobody polls any more.
@@ -222,6 +223,16 @@ impl Breaker {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What its node is called in logs.
+    pub(crate) fn node(&self) -> &Arc<str> {
+        &self.node
+    }
+
+    /// Tells the recorder of metrics whether it is open.
+    pub(crate) fn tell(&self) {
+        meter::circuit(&self.node, self.is_open());
+    }
+
     pub(crate) fn give_up_after(&self) -> Option<Duration> {
         self.settings.give_up_after
     }
@@ -243,7 +254,8 @@ impl Breaker {
         state.turns.clear();
         self.faults.store(0, Ordering::Release);
         if was_open {
-            meter::circuit(&self.node, false);
+            debug!(target: LOG, node = %self.node, "the circuit is closed");
+            self.tell();
         }
         wake(state);
     }
@@ -259,7 +271,8 @@ impl Breaker {
         self.faults.store(faults, Ordering::Release);
         if self.is_open() {
             if !was_open {
-                meter::circuit(&self.node, true);
+                debug!(target: LOG, node = %self.node, "the circuit is open");
+                self.tell();
             }
             state.probe_at = state.probe_at.max(Some(probe_at));
         }
@@ -376,6 +389,7 @@ fn wake(mut state: MutexGuard<'_, State>) {
 impl fmt::Debug for Breaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Breaker")
+            .field("node", &self.node)
             .field("settings", &self.settings)
             .field("faults", &self.faults)
             .finish_non_exhaustive()

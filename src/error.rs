@@ -331,6 +331,14 @@ impl Error {
         self
     }
 
+    /// The same, if there is a source.
+    pub(crate) fn with_cause(self, cause: Option<impl Into<Source>>) -> Self {
+        match cause {
+            Some(cause) => self.with_source(cause),
+            None => self,
+        }
+    }
+
     /// What went wrong, as a class.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

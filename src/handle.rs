@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use futures_util::future::{Either, select};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
-use crate::engine::{Control, Order};
+use crate::engine::Control;
 use crate::stats::Stats;
 
 /// Looks at an adapter, and ends it, from elsewhere: from another task, or when the adapter is inside of a combinator.
@@ -74,7 +74,7 @@ impl Handle {
     /// Has the adapter take no more input: its stream ends when the items that were taken have their results, at the
     /// latest after `within`. See [`Adapter::drain`](crate::Adapter::drain). A second one replaces the deadline.
     pub fn drain(&self, within: Duration) {
-        self.0.give(Order::Drain(deadline(within)));
+        self.0.drain(within);
     }
 
     /// Ends the adapter at its next poll, which its task is woken for: its calls are reset, and its stream ends. One that
@@ -83,7 +83,7 @@ impl Handle {
     /// Items that were taken and have no result get none, as if the adapter was dropped. Who still has the adapter can
     /// have them back by [`into_remainder`](crate::Adapter::into_remainder).
     pub fn stop(&self) {
-        self.0.give(Order::Stop);
+        self.0.stop();
     }
 
     /// The counts now and after each `every`, for a progress bar; and a last time when the adapter has ended, or was
@@ -133,11 +133,4 @@ impl Handle {
             }
         })
     }
-}
-
-/// A deadline that does not fit into a clock never comes.
-pub(crate) fn deadline(within: Duration) -> Instant {
-    let far = Duration::from_secs(1 << 30);
-    let now = Instant::now();
-    now.checked_add(within).unwrap_or_else(|| now + far)
 }

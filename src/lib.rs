@@ -128,6 +128,7 @@ mod error;
 mod escape;
 mod handle;
 mod item;
+mod later;
 mod lookup;
 mod meter;
 mod options;

@@ -1,11 +1,11 @@
 //! What is told to the recorder of the `metrics` crate, if the feature is on; else nothing, at no cost.
 
 #[cfg(not(feature = "metrics"))]
-pub(crate) use self::off::{FlightTime, Meter, circuit, token};
+pub(crate) use self::off::{FlightTime, Meter, call_ended, circuit, token};
 #[cfg(feature = "metrics")]
 pub use self::on::describe_metrics;
 #[cfg(feature = "metrics")]
-pub(crate) use self::on::{FlightTime, Meter, circuit, token};
+pub(crate) use self::on::{FlightTime, Meter, call_ended, circuit, token};
 
 #[cfg(feature = "metrics")]
 mod on {
@@ -21,7 +21,6 @@ mod on {
 
     use crate::engine::Control;
     use crate::error::ErrorKind;
-    use crate::record_ref;
     use crate::stats::Stats;
     use crate::verdict::code_name;
 
@@ -133,7 +132,6 @@ mod on {
     pub(crate) struct Meter {
         control: Arc<Control>,
         operation: &'static str,
-        path: &'static str,
         instruments: Option<Instruments>,
         /// What was told.
         told: Stats,
@@ -174,16 +172,10 @@ mod on {
     }
 
     impl Meter {
-        /// Of an operation, whose calls have this path.
-        pub(crate) fn new(
-            control: &Arc<Control>,
-            operation: &'static str,
-            path: &'static str,
-        ) -> Self {
+        pub(crate) fn new(control: &Arc<Control>, operation: &'static str) -> Self {
             Self {
                 control: Arc::clone(control),
                 operation,
-                path,
                 instruments: None,
                 told: Stats::default(),
                 in_flight: 0.0,
@@ -222,21 +214,6 @@ mod on {
                 histogram: self.instruments().flight.clone(),
                 left: None,
             }
-        }
-
-        /// A call is over.
-        pub(crate) fn call_ended(&mut self, node: &str, took: Duration, status: Option<&Status>) {
-            ended(self.path, node, took, status);
-        }
-
-        /// A call that looks up is over.
-        pub(crate) fn look_up_ended(
-            &mut self,
-            node: &str,
-            took: Duration,
-            status: Option<&Status>,
-        ) {
-            ended(record_ref::LOOKUP, node, took, status);
         }
 
         /// Tells what was counted since the last time.
@@ -314,7 +291,13 @@ mod on {
         }
     }
 
-    fn ended(path: &'static str, node: &str, took: Duration, status: Option<&Status>) {
+    /// A call is over, of the method of this path.
+    pub(crate) fn call_ended(
+        path: &'static str,
+        node: &str,
+        took: Duration,
+        status: Option<&Status>,
+    ) {
         let code = status.map_or(tonic::Code::Ok, Status::code);
         let mut labels = vec![
             Label::from_static_parts("rpc.system.name", "grpc"),
@@ -377,11 +360,13 @@ mod off {
 
     pub(crate) fn circuit(_: &str, _: bool) {}
 
+    pub(crate) fn call_ended(_: &'static str, _: &str, _: Duration, _: Option<&Status>) {}
+
     pub(crate) struct Meter;
 
     #[allow(clippy::unused_self)]
     impl Meter {
-        pub(crate) fn new(_: &Arc<Control>, _: &'static str, _: &'static str) -> Self {
+        pub(crate) fn new(_: &Arc<Control>, _: &'static str) -> Self {
             Self
         }
 
@@ -392,10 +377,6 @@ mod off {
         pub(crate) fn flight_time(&mut self) -> FlightTime {
             FlightTime
         }
-
-        pub(crate) fn call_ended(&mut self, _: &str, _: Duration, _: Option<&Status>) {}
-
-        pub(crate) fn look_up_ended(&mut self, _: &str, _: Duration, _: Option<&Status>) {}
 
         pub(crate) fn publish(&mut self, _: usize) {}
     }

@@ -16,11 +16,14 @@ use super::connection::{CONNECT_TIMEOUT, Connection, OUTSIDE};
 use super::link::Link;
 use super::node::Node;
 use super::origin::origin;
+#[cfg(feature = "tls")]
+use super::pem::Pem;
 #[cfg(feature = "spiffe")]
 use super::spiffe::Spiffe;
 #[cfg(feature = "tls")]
-use super::tls::{Https, Identity, Pem, Roots, Tls, server_name};
-use super::token::{Token, Tokens};
+use super::tls::{Https, Identity, Roots, Tls, server_name};
+use super::token::Token;
+use super::tokens::Tokens;
 use super::{Client, Compression};
 use crate::breaker::CircuitBreaker;
 use crate::error::{Error, ErrorKind};
@@ -110,13 +113,6 @@ impl ClientBuilder {
             compression: None,
             connect_timeout: CONNECT_TIMEOUT,
         }
-    }
-
-    /// Whether its URL has no TLS.
-    pub(super) fn is_plain(&self) -> bool {
-        self.url
-            .get(..7)
-            .is_some_and(|begin| begin.eq_ignore_ascii_case("http://"))
     }
 
     #[cfg(test)]
@@ -319,15 +315,14 @@ impl ClientBuilder {
         let origin = self.checked()?;
         #[cfg(feature = "tls")]
         if origin.scheme() == Some(&Scheme::HTTPS) {
-            let check = self.tls.check();
-            check.await?;
+            self.tls.check().await?;
         }
         let connection = self.connection(origin);
         connection
             .ready()
             .await
             .map_err(|error| failed(ErrorKind::Unavailable, error))?;
-        let tokens = self.token.clone().map(|token| Arc::new(Tokens::of(token)));
+        let tokens = self.tokens();
         if let Some(tokens) = &tokens {
             let asking = timeout(self.connect_timeout, tokens.get()).await;
             let late = |_| Unreachable::no_token_yet(&tokens.source(), self.connect_timeout);
@@ -346,8 +341,13 @@ impl ClientBuilder {
     pub fn connect_lazy(self) -> Result<Client, Error> {
         let origin = self.checked()?;
         let connection = self.connection(origin);
-        let tokens = self.token.clone().map(|token| Arc::new(Tokens::of(token)));
+        let tokens = self.tokens();
         Ok(self.client(connection, tokens))
+    }
+
+    fn tokens(&self) -> Option<Arc<Tokens>> {
+        let token = self.token.clone()?;
+        Some(Arc::new(Tokens::of(token)))
     }
 
     #[cfg(feature = "tls")]
@@ -459,11 +459,7 @@ fn is_reserved(name: &HeaderName) -> bool {
 }
 
 fn failed(kind: ErrorKind, Unreachable { words, cause }: Unreachable) -> Error {
-    let error = Error::new(kind, words.to_string());
-    match cause {
-        Some(cause) => error.with_source(cause),
-        None => error,
-    }
+    Error::new(kind, words.to_string()).with_cause(cause)
 }
 
 /// The URL may hold a secret, so it is left out as the token and headers are.

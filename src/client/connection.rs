@@ -19,9 +19,10 @@ use tonic::codegen::Service;
 use super::greeting::{Greeting, NoSettings};
 use super::making::{Made, Making, NO_CONNECTION, SILENT, Stage};
 #[cfg(feature = "tls")]
-use super::tls;
+use super::tls_error;
 use super::transport::{BoxError, Opening, Transport};
 use super::way::Way;
+use crate::later::later;
 use crate::unreachable::Unreachable;
 
 /// HTTP/2 connection window in bytes: the largest there is. What is not yet read is bounded by the
@@ -47,9 +48,6 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a connection may take to be made, up to the server's HTTP/2 settings.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// As long as no timeout.
-const FAR: Duration = Duration::from_secs(1 << 30);
 
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("agntcy-dir-stream/", env!("CARGO_PKG_VERSION")));
@@ -173,9 +171,7 @@ where
 {
     let failed = |error: BoxError| because(&origin, error);
     let late = |what| Unreachable::late(&origin, what, timeout);
-    let now = Instant::now();
-    // One that does not fit into a clock never comes.
-    let deadline = now.checked_add(timeout).unwrap_or(now + FAR);
+    let deadline = later(Instant::now(), timeout);
 
     let connecting = async {
         poll_fn(|cx| connector.poll_ready(cx)).await?;
@@ -205,7 +201,7 @@ where
 /// What TLS says stands beside the server's name, since it says what to do. What the system says stands behind.
 fn because(origin: &Uri, error: BoxError) -> Unreachable {
     #[cfg(feature = "tls")]
-    let error = match tls::words(error) {
+    let error = match tls_error::words(error) {
         Ok((words, cause)) => {
             return Unreachable {
                 cause: cause.map(Into::into),
@@ -221,7 +217,7 @@ fn no_settings(origin: &Uri, NoSettings { instead, cause }: NoSettings) -> Unrea
     match cause {
         // TLS itself says what it was.
         #[cfg(feature = "tls")]
-        Some(cause) if tls::is_of_tls(&cause) => because(origin, cause.into()),
+        Some(cause) if tls_error::is_of_tls(&cause) => because(origin, cause.into()),
         cause => Unreachable {
             cause: cause.map(|cause| Arc::new(cause) as _),
             ..Unreachable::new(origin, instead.in_words(origin))

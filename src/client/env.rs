@@ -1,5 +1,7 @@
 //! A client as the environment describes it, by the variables that all DIR clients read.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 
@@ -7,7 +9,9 @@ use http::uri::Scheme;
 use tracing::warn;
 
 #[cfg(feature = "tls")]
-use super::tls::{Identity, Pem};
+use super::pem::Pem;
+#[cfg(feature = "tls")]
+use super::tls::Identity;
 use super::{Client, ClientBuilder, Token};
 use crate::LOG;
 use crate::error::Error;
@@ -62,32 +66,38 @@ impl ClientBuilder {
     ///
     /// [`Invalid`](crate::ErrorKind::Invalid) names the variable and says what to do.
     pub fn from_env() -> Result<Self, Error> {
-        let client = from(|name| env::var_os(name))?;
+        let variables = Variables::of(|name| env::var_os(name));
+        let client = from(&variables)?;
         let is_set = |value: &OsString| !value.to_string_lossy().trim().is_empty();
         let set = env::vars_os().filter(|(_, value)| is_set(value));
-        let mode = env::var(format!("{PREFIX}AUTH_MODE")).unwrap_or_default();
-        for variable in not_read(set.map(|(name, _)| name), mode.trim(), client.is_plain()) {
-            let mode = mode.trim();
-            warn!(target: LOG,
-                variable,
-                mode, "the variable is set, and is not read in this mode"
-            );
+        for variable in variables.not_read(set.map(|(name, _)| name)) {
+            warn!(target: LOG, variable, "the variable is set, and is not read in this mode");
         }
         Ok(client)
     }
 }
 
-/// The variables, by their names.
-struct Variables<F>(F);
+/// The variables.
+struct Variables<F> {
+    get: F,
+    /// The names of those that were asked for.
+    read: RefCell<BTreeSet<String>>,
+}
 
 impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
+    fn of(get: F) -> Self {
+        let read = RefCell::default();
+        Self { get, read }
+    }
+
     /// One of DIR's, by the end of its name.
     fn get(&self, name: &str) -> Result<Option<String>, Error> {
         self.whole(&format!("{PREFIX}{name}"))
     }
 
     fn whole(&self, name: &str) -> Result<Option<String>, Error> {
-        let Some(value) = (self.0)(name) else {
+        self.read.borrow_mut().insert(name.to_owned());
+        let Some(value) = (self.get)(name) else {
             return Ok(None);
         };
         let Ok(value) = value.into_string() else {
@@ -95,6 +105,15 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
         };
         let value = value.trim();
         Ok((!value.is_empty()).then(|| value.to_owned()))
+    }
+
+    /// Those of DIR's, in alphabetical order, that are set and were not asked for.
+    fn not_read(&self, set: impl Iterator<Item = OsString>) -> BTreeSet<String> {
+        let names = set.filter_map(|name| name.into_string().ok());
+        let read = self.read.borrow();
+        names
+            .filter(|name| name.starts_with(PREFIX) && !read.contains(name))
+            .collect()
     }
 
     fn required(&self, name: &str, mode: &str, what: &str) -> Result<String, Error> {
@@ -106,8 +125,10 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
     }
 }
 
-fn from(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder, Error> {
-    let variables = Variables(get);
+fn from<F>(variables: &Variables<F>) -> Result<ClientBuilder, Error>
+where
+    F: Fn(&str) -> Option<OsString>,
+{
     let mode = variables.get("AUTH_MODE")?.unwrap_or_default();
     let feature = match mode.as_str() {
         "" => None,
@@ -143,7 +164,7 @@ fn from(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder, Error> 
     let client = Client::builder(&url);
     match mode.as_str() {
         "" if is_plain => Ok(client),
-        "tls" => with_certificate(with_tls(client, &variables)?, &variables),
+        "tls" => with_certificate(with_tls(client, variables)?, variables),
         "oidc" => {
             let token = variables.required("AUTH_TOKEN", "oidc", "an access token")?;
             if token.contains(char::is_whitespace) {
@@ -151,36 +172,11 @@ fn from(get: impl Fn(&str) -> Option<OsString>) -> Result<ClientBuilder, Error> 
                     "{PREFIX}AUTH_TOKEN has white space in it: it is the token alone, without `Bearer`"
                 )));
             }
-            Ok(with_tls(client, &variables)?.token(Token::new(token)))
+            Ok(with_tls(client, variables)?.token(Token::new(token)))
         }
-        "x509" | "jwt" => with_spiffe(client, &variables, &mode),
-        _ => with_tls(client, &variables),
+        "x509" | "jwt" => with_spiffe(client, variables, &mode),
+        _ => with_tls(client, variables),
     }
-}
-
-/// The variables that are set and not read in this mode.
-fn not_read(names: impl Iterator<Item = OsString>, mode: &str, is_plain: bool) -> Vec<String> {
-    let read: &[&str] = match mode {
-        "tls" => &[
-            "TLS_CA_FILE",
-            "TLS_SERVER_NAME",
-            "TLS_CERT_FILE",
-            "TLS_KEY_FILE",
-        ],
-        "oidc" => &["TLS_CA_FILE", "TLS_SERVER_NAME", "AUTH_TOKEN"],
-        "x509" => &["SPIFFE_SOCKET_PATH"],
-        "jwt" => &["SPIFFE_SOCKET_PATH", "JWT_AUDIENCE"],
-        _ if is_plain => &[],
-        _ => &["TLS_CA_FILE", "TLS_SERVER_NAME"],
-    };
-    let is_read =
-        |name: &str| ["AUTH_MODE", "SERVER_ADDRESS"].contains(&name) || read.contains(&name);
-    let mut names: Vec<_> = names
-        .filter_map(|name| name.into_string().ok())
-        .filter(|name| name.strip_prefix(PREFIX).is_some_and(|name| !is_read(name)))
-        .collect();
-    names.sort_unstable();
-    names
 }
 
 /// What an error says, without its class.
@@ -294,7 +290,11 @@ mod tests {
 
     /// A client of these variables, by the ends of their names.
     fn of(variables: &[(&str, &str)]) -> Result<ClientBuilder, Error> {
-        from(|name| {
+        from(&these(variables))
+    }
+
+    fn these(variables: &[(&str, &str)]) -> Variables<impl Fn(&str) -> Option<OsString>> {
+        Variables::of(move |name| {
             let known = |(end, _): &&(&str, &str)| name == format!("{PREFIX}{end}") || name == *end;
             let (_, value) = variables.iter().find(known)?;
             Some(value.into())
@@ -374,33 +374,43 @@ mod tests {
         );
     }
 
+    /// Of some that are set, the ends of the names of those that are not read in a mode.
+    fn not_read(mode: &str) -> Vec<String> {
+        let set = [
+            ("TLS_CERT_FILE", "/client.pem"),
+            ("TLS_KEY_FILE", "/client.key"),
+            ("AUTH_TOKEN", "token"),
+            ("TLS_CA_FILE", "/ca.pem"),
+            ("AUTHMODE", "tls"),
+            ("AUTH_MODE", mode),
+        ];
+        let variables = these(&set);
+        let _ = from(&variables).unwrap();
+        let names = set.iter().map(|(end, _)| format!("{PREFIX}{end}").into());
+        let not_read = variables.not_read(names.chain(["HOME".into()]));
+        not_read
+            .iter()
+            .map(|name| name.replace(PREFIX, ""))
+            .collect()
+    }
+
     #[test]
     fn what_is_set_and_not_read_is_found() {
-        let set = [
-            "TLS_CERT_FILE",
+        #[cfg(feature = "tls")]
+        assert_eq!(not_read("tls"), ["AUTHMODE", "AUTH_TOKEN"]);
+        #[cfg(feature = "tls")]
+        assert_eq!(
+            not_read("oidc"),
+            ["AUTHMODE", "TLS_CERT_FILE", "TLS_KEY_FILE"]
+        );
+        let all = [
+            "AUTHMODE",
             "AUTH_TOKEN",
             "TLS_CA_FILE",
-            "AUTHMODE",
-            "AUTH_MODE",
+            "TLS_CERT_FILE",
+            "TLS_KEY_FILE",
         ];
-        let set = || {
-            set.iter()
-                .map(|name| OsString::from(format!("{PREFIX}{name}")))
-                .chain(["HOME".into()])
-        };
-        let ends = |names: Vec<String>| -> Vec<String> {
-            names.iter().map(|name| name.replace(PREFIX, "")).collect()
-        };
-        assert_eq!(
-            ends(not_read(set(), "tls", false)),
-            ["AUTHMODE", "AUTH_TOKEN"]
-        );
-        assert_eq!(
-            ends(not_read(set(), "oidc", false)),
-            ["AUTHMODE", "TLS_CERT_FILE"]
-        );
-        let all = ["AUTHMODE", "AUTH_TOKEN", "TLS_CA_FILE", "TLS_CERT_FILE"];
-        assert_eq!(ends(not_read(set(), "", true)), all);
+        assert_eq!(not_read(""), all);
     }
 
     #[cfg(feature = "tls")]
@@ -475,7 +485,7 @@ mod tests {
     #[test]
     fn what_is_no_text_is_named() {
         use std::os::unix::ffi::OsStringExt as _;
-        let error = from(|_| Some(OsString::from_vec(vec![0xff]))).unwrap_err();
+        let error = from(&Variables::of(|_| Some(OsString::from_vec(vec![0xff])))).unwrap_err();
         assert_eq!(
             error.to_string(),
             "invalid: DIRECTORY_CLIENT_AUTH_MODE is not in UTF-8"

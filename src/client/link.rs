@@ -10,7 +10,7 @@ use tonic::body::Body;
 
 use super::Compression;
 use super::renewal::{Refusal, Renewal};
-use super::token::Tokens;
+use super::tokens::Tokens;
 use super::transport::{Opening, Transport};
 use super::way::Way;
 

@@ -11,6 +11,7 @@ use crate::unreachable::Unreachable;
 /// Takes calls for a connection.
 pub(super) type Sender = http2::SendRequest<Body>;
 pub(super) type Made = Result<Sender, Unreachable>;
+
 /// How far a connection is.
 #[derive(Debug)]
 pub(super) enum Stage {

@@ -4,17 +4,23 @@ mod builder;
 mod compression;
 mod connection;
 mod env;
+mod files;
 mod greeting;
 mod link;
 mod making;
 mod node;
 mod origin;
+#[cfg(feature = "tls")]
+mod pem;
 mod renewal;
 #[cfg(feature = "spiffe")]
 mod spiffe;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tls")]
+mod tls_error;
 mod token;
+mod tokens;
 mod transport;
 mod way;
 
@@ -32,7 +38,7 @@ pub(crate) use self::renewal::Refusal;
 #[cfg(feature = "spiffe")]
 pub use self::spiffe::Spiffe;
 pub use self::token::Token;
-use self::token::Tokens;
+use self::tokens::Tokens;
 use self::transport::Transport;
 pub(crate) use self::way::Way;
 use crate::breaker::{Breaker, CircuitBreaker};
@@ -189,7 +195,7 @@ impl Client {
     #[must_use]
     pub fn with_breaker(self, settings: CircuitBreaker) -> Self {
         self.map(|node| Node {
-            breaker: Breaker::new(&node.name, settings.clone()),
+            breaker: Breaker::new(node.breaker.node(), settings.clone()),
             ..node
         })
     }
@@ -318,7 +324,7 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nodes = self.nodes.iter().map(|node| (&node.name, &node.breaker));
+        let nodes = self.nodes.iter().map(|node| &node.breaker);
         f.debug_struct("Client")
             .field("nodes", &nodes.collect::<Vec<_>>())
             .finish_non_exhaustive()

@@ -11,8 +11,6 @@ use crate::engine::Methods;
 
 #[derive(Clone)]
 pub(crate) struct Node {
-    /// What it is called in logs.
-    pub(crate) name: Arc<str>,
     /// One or more.
     pub(crate) connections: Vec<Link>,
     pub(crate) breaker: Arc<Breaker>,
@@ -23,10 +21,8 @@ pub(crate) struct Node {
 
 impl Node {
     pub(super) fn over(link: Link) -> Self {
-        let name = link.name().into();
         Self {
-            breaker: Breaker::new(&name, CircuitBreaker::new()),
-            name,
+            breaker: Breaker::new(&link.name().into(), CircuitBreaker::new()),
             connections: vec![link],
             rate: None,
             methods: Arc::default(),

@@ -13,7 +13,7 @@ use spiffe_rustls::{authorizer, mtls_client};
 use tokio::time::timeout;
 use tokio_rustls::rustls::{ClientConfig, OtherError};
 
-use super::tls::TlsError;
+use super::tls_error::TlsError;
 use super::token::{Fetched, Token};
 use super::transport::BoxError;
 use crate::causes::chain;

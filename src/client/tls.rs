@@ -1,10 +1,7 @@
 //! TLS: which servers are trusted, and what is shown to them.
 
-use std::error::Error as StdError;
 use std::fmt;
-use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -17,16 +14,14 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{
-    self, AlertDescription, CertificateError, ClientConfig, RootCertStore, pki_types,
-};
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{self, AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use tonic::codegen::Service;
 
+use super::pem::Pem;
+use super::tls_error::TlsError;
 use super::transport::BoxError;
 use crate::error::Error;
-use crate::escape::Escaped;
 
 /// The name of HTTP/2, as both sides agree on it.
 const ALPN: &[u8] = b"h2";
@@ -57,128 +52,6 @@ pub(super) enum Roots {
 pub(super) struct Identity {
     pub(super) certificate: Pem,
     pub(super) key: Pem,
-}
-
-/// Text in PEM. It may be a secret.
-#[derive(Clone)]
-pub(super) enum Pem {
-    File {
-        path: PathBuf,
-        /// The environment variable that has named it.
-        variable: Option<&'static str>,
-    },
-    Text(Arc<[u8]>),
-}
-
-impl Pem {
-    pub(super) fn file(path: impl Into<PathBuf>) -> Self {
-        Self::File {
-            path: path.into(),
-            variable: None,
-        }
-    }
-
-    /// The same, named by an environment variable.
-    pub(super) fn file_of(variable: &'static str, path: impl Into<PathBuf>) -> Self {
-        Self::File {
-            path: path.into(),
-            variable: Some(variable),
-        }
-    }
-
-    /// What it has, without a byte order mark.
-    fn read(&self) -> Result<Arc<[u8]>, TlsError> {
-        match self {
-            Self::Text(text) => Ok(text.strip_prefix(MARK).unwrap_or(text).into()),
-            Self::File { path, .. } => match read(path) {
-                Ok(text) => Ok(text.strip_prefix(MARK).unwrap_or(&text).into()),
-                Err(error) => {
-                    let words = format!("cannot read {}", self.place());
-                    Err(TlsError::because(words, error))
-                }
-            },
-        }
-    }
-
-    /// Where it stands, for words.
-    fn place(&self) -> String {
-        match self {
-            Self::File { path, variable } => {
-                let path = path.to_string_lossy();
-                let path = Escaped(&path);
-                match variable {
-                    Some(variable) => format!("`{path}` ({variable})"),
-                    None => format!("`{path}`"),
-                }
-            }
-            Self::Text(_) => "the PEM text that was given".to_owned(),
-        }
-    }
-
-    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-        let text = self.read()?;
-        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-        match certificates {
-            Ok(certificates) if certificates.is_empty() => Err(TlsError::new(format!(
-                "there is no certificate (`BEGIN CERTIFICATE`) in {}",
-                self.place()
-            ))),
-            // One whose first line does not stand by itself would be passed over.
-            Ok(certificates) if certificates.len() == count(&text, BEGIN) => Ok(certificates),
-            // What the reader says of it could repeat a key that stands in its place.
-            _ => Err(TlsError::new(format!(
-                "cannot read each certificate in {}: `BEGIN` and `END` stand in lines of their own, and base64 between",
-                self.place()
-            ))),
-        }
-    }
-
-    fn key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
-        let text = self.read()?;
-        PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-            _ if ENCRYPTED.iter().any(|words| count(&text, words) > 0) => TlsError::new(format!(
-                "the private key in {} is encrypted: it has to be decrypted before",
-                self.place()
-            )),
-            pki_types::pem::Error::NoItemsFound => TlsError::new(format!(
-                "there is no private key (`BEGIN PRIVATE KEY`) in {}",
-                self.place()
-            )),
-            // What it says could repeat a part of the key.
-            _ => TlsError::new(format!("cannot read a private key in {}", self.place())),
-        })
-    }
-}
-
-/// A byte order mark, as some editors write it.
-const MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// How a certificate begins.
-const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
-
-/// What stands in keys that are encrypted.
-const ENCRYPTED: [&[u8]; 2] = [b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
-
-/// The longest file that is read, in bytes: some thousand certificates.
-const LONGEST: u64 = 8 << 20;
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    use io::Read as _;
-    let mut text = Vec::new();
-    let read = File::open(path)?.take(LONGEST + 1).read_to_end(&mut text)?;
-    if read as u64 > LONGEST {
-        return Err(io::Error::other(format!(
-            "it is longer than {LONGEST} bytes"
-        )));
-    }
-    Ok(text)
-}
-
-/// How often `part` stands in a text.
-fn count(text: &[u8], part: &[u8]) -> usize {
-    text.windows(part.len())
-        .filter(|window| *window == part)
-        .count()
 }
 
 /// Files by their names, and no contents.
@@ -223,13 +96,7 @@ impl Tls {
             .await
             .map_err(|error| TlsError::because("cannot read files", error));
         let read = read.and_then(|read| read);
-        read.map_err(|TlsError { words, cause }| {
-            let error = Error::invalid(words);
-            match cause {
-                Some(cause) => error.with_source(cause),
-                None => error,
-            }
-        })
+        read.map_err(|TlsError { words, cause }| Error::invalid(words).with_cause(cause))
     }
 
     /// How to speak TLS by now, by what the files have.
@@ -388,59 +255,6 @@ fn is_of_client_certificate(alert: AlertDescription) -> bool {
             // The certificate's CA has the name of one that the server knows, and another key.
             | A::DecryptError
     )
-}
-
-/// Whether TLS has failed, in words of ours.
-pub(super) fn is_of_tls(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|error| error.is::<TlsError>())
-}
-
-/// The words and the cause of an error of ours; else the error as it is.
-pub(super) fn words(error: BoxError) -> Result<(String, Option<BoxError>), BoxError> {
-    let ours = error.downcast::<TlsError>().or_else(|error| {
-        let io = error.downcast::<io::Error>()?;
-        match is_of_tls(&io) {
-            true => io.into_inner().unwrap_or_else(|| "".into()).downcast(),
-            false => Err(io.into()),
-        }
-    });
-    ours.map(|ours| (ours.words, ours.cause))
-}
-
-/// Why there is no TLS connection.
-#[derive(Debug)]
-pub(super) struct TlsError {
-    words: String,
-    cause: Option<BoxError>,
-}
-
-impl TlsError {
-    pub(super) fn new(words: impl Into<String>) -> Self {
-        Self {
-            words: words.into(),
-            cause: None,
-        }
-    }
-
-    pub(super) fn because(words: impl Into<String>, cause: impl Into<BoxError>) -> Self {
-        Self {
-            words: words.into(),
-            cause: Some(cause.into()),
-        }
-    }
-}
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.words)
-    }
-}
-
-impl StdError for TlsError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        let cause = self.cause.as_deref();
-        cause.map(|cause| cause as &(dyn StdError + 'static))
-    }
 }
 
 /// Connects over TCP, and then over TLS.

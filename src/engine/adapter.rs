@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use futures_core::{FusedStream, Stream};
 
-use super::control::Order;
 use super::remainder::{ItemResult, Remainder, Shared};
-use crate::handle::{self, Handle};
+use crate::handle::Handle;
 use crate::stats::{Stats, Summary};
 
 /// How many results are handed out in a row before the task's other work gets a turn.
@@ -410,8 +409,7 @@ where
     /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
     /// ```
     pub fn drain(&mut self, within: Duration) {
-        let deadline = handle::deadline(within);
-        self.shared.control.give(Order::Drain(deadline));
+        self.shared.control.drain(within);
     }
 
     /// Stops now: gives back the input, and every item that was taken and whose result was not
@@ -444,7 +442,7 @@ where
     #[must_use]
     pub fn into_remainder(mut self) -> Remainder<S, G::Item> {
         if !self.ended {
-            self.shared.control.give(Order::Stop);
+            self.shared.control.stop();
             let mut cx = Context::from_waker(Waker::noop());
             // It stops at the next poll without a wait.
             let _ = self.results.as_mut().poll_next(&mut cx);

@@ -4,11 +4,13 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Context;
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::later::later;
 use crate::stats::Counters;
 
 /// Between an adapter and its handles.
@@ -25,7 +27,7 @@ pub(crate) struct Control {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(super) enum Order {
     /// Take no more input, and be done by then.
     Drain(Instant),
     /// End now.
@@ -44,8 +46,18 @@ impl Control {
         })
     }
 
+    /// Has the adapter take no more input, and be done in this time.
+    pub(crate) fn drain(&self, within: Duration) {
+        self.give(Order::Drain(later(Instant::now(), within)));
+    }
+
+    /// Ends the adapter.
+    pub(crate) fn stop(&self) {
+        self.give(Order::Stop);
+    }
+
     /// Gives an order, which the adapter sees at its next poll. The task that waits for it is woken.
-    pub(crate) fn give(&self, order: Order) {
+    fn give(&self, order: Order) {
         let mut given = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         if *given != Some(Order::Stop) {
             *given = Some(order);

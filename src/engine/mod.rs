@@ -13,7 +13,7 @@ mod waited;
 mod window;
 
 pub use self::adapter::{Adapter, BoxAdapter};
-pub(crate) use self::control::{Control, Order};
+pub(crate) use self::control::Control;
 pub(crate) use self::driver::drive;
 pub(crate) use self::nodes::{Method, Methods};
 pub(crate) use self::operation::Operation;

@@ -17,7 +17,7 @@ use crate::client::{Link, Refusal};
 use crate::engine::nodes::{Incident, Moment, Origin, Route};
 use crate::engine::waited::Waited;
 use crate::engine::window::flight::{End, EndedBy, Flight};
-use crate::meter::FlightTime;
+use crate::meter::{self, FlightTime};
 use crate::options::Options;
 use crate::stats::Traffic;
 use crate::unreachable::Unreachable;
@@ -291,9 +291,9 @@ where
         self.call.way().waits_for()
     }
 
-    /// How long it has been there.
-    pub(crate) fn age(&self) -> Duration {
-        self.opened_at.elapsed()
+    /// Tells the recorder of metrics that it is over, on the node that is called so.
+    pub(crate) fn measure(&self, node: &str, status: Option<&Status>) {
+        meter::call_ended(self.path, node, self.opened_at.elapsed(), status);
     }
 
     /// What is to be known of it if it meets a fault.

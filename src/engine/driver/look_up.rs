@@ -136,8 +136,7 @@ where
         let report = self.window.look_up_ended(&lane.flight, &ended, wait);
         log::call_ended(&mut lane, &ended, report);
         let node = self.nodes.name(lane.route.node);
-        self.meter
-            .look_up_ended(node, lane.age(), ended.end.status.as_deref());
+        lane.measure(node, ended.end.status.as_deref());
         let cause = match report {
             Report::Fails => Cause::Named,
             Report::Broke => Cause::Line,

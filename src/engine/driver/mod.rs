@@ -126,7 +126,7 @@ where
         pace: options.rate.map(Pace::new),
         input_opens: None,
         log: Log::new(&shared.control, method, is_single),
-        meter: Meter::new(&shared.control, method, O::METHOD),
+        meter: Meter::new(&shared.control, method),
     };
     let results = async_stream::stream! {
         let mut driver = driver;

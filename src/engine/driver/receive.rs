@@ -122,8 +122,7 @@ where
             }
             let origin = lane.origin();
             let node = self.nodes.name(origin.route.node);
-            self.meter
-                .call_ended(node, lane.age(), end.status.as_deref());
+            lane.measure(node, end.status.as_deref());
             // The server has answered, so the next call may be opened at once. If that goes on, there are waits.
             self.fault(now, Cause::Named, end.status, origin);
         }
@@ -232,11 +231,7 @@ where
             },
         );
         log::call_ended(&mut lane, &ended, report);
-        self.meter.call_ended(
-            self.nodes.name(origin.route.node),
-            lane.age(),
-            status.as_deref(),
-        );
+        lane.measure(self.nodes.name(origin.route.node), status.as_deref());
         if !was_refusing
             && self.window.is_refusing()
             && let Some(status) = &status

@@ -8,7 +8,7 @@ use std::time::Duration;
 use backon::ExponentialBackoff;
 use tokio::time::Instant;
 use tonic::Status;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::Origin;
 use super::hints::{self, Pushback};
@@ -18,6 +18,7 @@ use crate::breaker::{Breaker, Permit, User};
 use crate::client::{CallRate, Node};
 use crate::engine::tick::Tick;
 use crate::error::in_words;
+use crate::later::later;
 use crate::outage::{IsOn, IsOver, Outage};
 use crate::retry::Retry;
 use crate::verdict;
@@ -27,8 +28,6 @@ pub(crate) struct Admission {
     retry: Retry,
     breaker: User,
     rate: Option<Arc<CallRate>>,
-    /// What the node is called in logs.
-    name: Arc<str>,
     outage: Arc<Outage>,
     /// What has succeeded here, by whichever adapter.
     proof: Arc<Proof>,
@@ -73,8 +72,6 @@ const WAIT_OF_ALL: Duration = Duration::from_secs(60);
 /// doubled up to this many times. Calls that can be opened and break at once must not keep a core busy.
 const DOUBLED: u32 = 7;
 
-const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-
 impl Admission {
     pub(crate) fn new(retry: Retry, node: &Node, proof: Arc<Proof>, outage: Arc<Outage>) -> Self {
         Self {
@@ -88,7 +85,6 @@ impl Admission {
             retry,
             breaker: node.breaker.user(),
             rate: node.rate.clone(),
-            name: Arc::clone(&node.name),
             outage,
             proof,
         }
@@ -183,7 +179,7 @@ impl Admission {
     pub(crate) fn note_alive(&mut self) {
         self.breaker.close();
         if let Some(IsOver { faults, lasted }) = self.outage.answered(Instant::now) {
-            info!(target: LOG, node = %self.name, faults, ?lasted, "the node answers again");
+            info!(target: LOG, node = %self.breaker.node(), faults, ?lasted, "the node answers again");
         }
         if self.in_a_row > 0 {
             self.recovered();
@@ -250,11 +246,7 @@ impl Admission {
             false => wait.max(shortest_wait(self.in_a_row - 1)),
         };
         self.hold = self.hold.max(Some(later(now, wait)));
-        let was_open = self.breaker.is_open();
         self.breaker.fault(now + wait.min(WAIT_OF_ALL));
-        if !was_open && self.breaker.is_open() {
-            debug!(target: LOG, node = %self.name, "the circuit is open");
-        }
         // That a call breaks in the midst of its work is no outage yet.
         if !(is_first && origin.worked) {
             self.tell(now, status, wait);
@@ -265,7 +257,7 @@ impl Admission {
         if let Some(IsOn { faults, lasts }) = self.outage.fault(now) {
             let error = in_words(status);
             let circuit_open = self.breaker.is_open();
-            warn!(target: LOG, node = %self.name, %error, faults, ?lasts, next_try_in = ?wait, circuit_open, "calls to the node fail");
+            warn!(target: LOG, node = %self.breaker.node(), %error, faults, ?lasts, next_try_in = ?wait, circuit_open, "calls to the node fail");
         }
     }
 }
@@ -273,9 +265,4 @@ impl Admission {
 /// The shortest wait after this many vain calls in a row, at least one.
 pub(crate) fn shortest_wait(calls: u32) -> Duration {
     Duration::from_millis(1 << calls.saturating_sub(1).min(DOUBLED))
-}
-
-/// A time that does not fit into a clock is a year from now.
-pub(crate) fn later(now: Instant, wait: Duration) -> Instant {
-    now.checked_add(wait).unwrap_or(now + A_YEAR)
 }

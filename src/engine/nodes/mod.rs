@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Status;
 
-use self::admission::{Admission, later};
+use self::admission::Admission;
 pub(crate) use self::admission::{Cause, Incident, shortest_wait};
 pub(crate) use self::apart::{Apart, Deletes};
 pub(crate) use self::canary::{Canary, Moment};
@@ -26,7 +26,7 @@ use super::waited::Waited;
 use crate::breaker::{Permit, Probe};
 use crate::cid::Cid;
 use crate::client::{Client, Link};
-use crate::meter;
+use crate::later::later;
 use crate::outage::Outage;
 use crate::retry::Retry;
 use crate::verdict::Verdict;
@@ -45,7 +45,6 @@ pub(crate) struct Nodes {
 }
 
 struct Node {
-    name: Arc<str>,
     admission: Admission,
     connections: Vec<Link>,
     methods: Arc<Methods>,
@@ -82,7 +81,6 @@ impl Nodes {
             .nodes()
             .iter()
             .map(|node| Node {
-                name: Arc::clone(&node.name),
                 admission: {
                     let (proof, outage) = known(&node.methods);
                     Admission::new(retry.clone(), node, Arc::clone(proof), Arc::clone(outage))
@@ -110,18 +108,19 @@ impl Nodes {
 
     /// What a node is called in logs.
     pub(crate) fn name(&self, node: usize) -> &str {
-        &self.nodes[node].name
+        self.nodes[node].admission.breaker().node()
     }
 
     /// What the nodes are called in logs.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.nodes.iter().map(|node| &*node.name)
+        let nodes = self.nodes.iter();
+        nodes.map(|node| &**node.admission.breaker().node())
     }
 
     /// Tells the recorder of metrics whether circuits are open, before any of them changes.
     pub(crate) fn tell_circuits(&self) {
         for node in &self.nodes {
-            meter::circuit(&node.name, node.admission.breaker().is_open());
+            node.admission.breaker().tell();
         }
     }
 
