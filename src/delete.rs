@@ -7,7 +7,8 @@ use futures_core::Stream;
 use crate::cid::Cid;
 use crate::client::Client;
 use crate::engine::{Acknowledged, Adapter, LostAnswer, Method, Methods, Operation, drive};
-use crate::error::{Error, Failed};
+use crate::error::Error;
+use crate::failed::{Failed, TryFailed};
 use crate::item::{Tagged, ToCid};
 use crate::options::Options;
 use crate::record_ref;
@@ -15,6 +16,9 @@ use crate::single::{once, only};
 
 /// What [`delete_from`](DeleteExt::delete_from) yields for each ref of type `R`.
 pub type DeleteResult<R, T = ()> = Result<Deleted<T>, Failed<R, T>>;
+
+/// What [`try_delete_from`](DeleteExt::try_delete_from) yields for each ref, and for each error of its input.
+pub type TryDeleteResult<E, R, T = ()> = Result<Deleted<T>, TryFailed<E, R, T>>;
 
 /// A record that the server no longer has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +37,7 @@ impl Deleted {
     ///
     /// ```
     /// use agntcy_dir_stream::prelude::*;
-    /// use agntcy_dir_stream::{Deleted, Error, ErrorKind, Failed};
+    /// use agntcy_dir_stream::{Deleted, Error, ErrorKind};
     /// use futures::{Stream, StreamExt, stream};
     ///
     /// /// What is to be tested: the rows that can go, since their record is gone.
@@ -169,6 +173,40 @@ pub trait DeleteExt: Stream + Sized {
     {
         drive("delete", self, Delete::new(), client, options)
     }
+
+    /// [`delete_from`](Self::delete_from) over an input that can fail: a stream of `Result<item, E>`.
+    ///
+    /// An error of the input comes out in its place in the order, with its index, as
+    /// [`TryFailed::Input`]. The input is polled on behind it, and ends where it ends: an error looks to the server
+    /// like nothing at all. The output of another adapter is such an input.
+    ///
+    /// A later run resumes at the first error of the input ([`Stats::answered_below`](crate::Stats::answered_below)),
+    /// unless [`Options::resume_past_input_errors`] is on.
+    fn try_delete_from<I, R, T, E>(
+        self,
+        client: &Client,
+    ) -> Adapter<Self, impl Stream<Item = TryDeleteResult<E, R, T>> + use<Self, I, R, T, E>>
+    where
+        Self: Stream<Item = Result<I, E>>,
+        I: Tagged<Input = R, Tag = T>,
+        R: ToCid,
+    {
+        drive("delete", self, Delete::new(), client, &Options::new())
+    }
+
+    /// [`try_delete_from`](Self::try_delete_from) with [`Options`].
+    fn try_delete_from_with<I, R, T, E>(
+        self,
+        client: &Client,
+        options: &Options,
+    ) -> Adapter<Self, impl Stream<Item = TryDeleteResult<E, R, T>> + use<Self, I, R, T, E>>
+    where
+        Self: Stream<Item = Result<I, E>>,
+        I: Tagged<Input = R, Tag = T>,
+        R: ToCid,
+    {
+        drive("delete", self, Delete::new(), client, options)
+    }
 }
 
 impl<S: Stream> DeleteExt for S {}
@@ -242,8 +280,8 @@ impl<R: ToCid> Operation for Delete<R> {
         record_ref::SIZE
     }
 
-    fn check(&self, item: &R) -> Result<Cid, Error> {
-        item.to_cid()
+    fn check(&self, item: &R, cid: Option<Cid>) -> Result<Cid, Error> {
+        cid.map_or_else(|| item.to_cid(), Ok)
     }
 
     fn request(&self, _: &R, cid: &Cid) -> record_ref::Request {

@@ -12,7 +12,8 @@ use crate::causes::{Link, chain, in_a_line};
 use crate::escape::{self, Escaped};
 use crate::unreachable::Unreachable;
 
-type Source = Box<dyn StdError + Send + Sync>;
+/// What is shared by items of one outcome.
+type Source = Arc<dyn StdError + Send + Sync>;
 
 /// What went wrong, as a class to match on. [`Error::kind`] gives it.
 ///
@@ -32,10 +33,11 @@ type Source = Box<dyn StdError + Send + Sync>;
 /// | [`Unavailable`](Self::Unavailable) | not stored, as far as is known: its time was up between tries | the same | a later run |
 /// | [`CircuitOpen`](Self::CircuitOpen) | not carried out | not carried out | a later run |
 /// | [`Denied`](Self::Denied), [`Unsupported`](Self::Unsupported) | not stored by this push | not deleted by this call | another caller, another server |
+/// | [`Input`](Self::Input) | there was none | there was none | the input read again |
 ///
 /// A pull or lookup changes nothing, so its outcomes say nothing of that kind.
 ///
-/// For a later run, collect [`Failed::input`] where [`Error::is_of_item`] is false, and give those to
+/// For a later run, collect [`Failed::input`](crate::Failed::input) where [`Error::is_of_item`] is false, and give those to
 /// the same method again: neither a push nor a delete does harm twice. [`CircuitOpen`](Self::CircuitOpen),
 /// [`Denied`](Self::Denied) and [`Unsupported`](Self::Unsupported) come for all that the input still
 /// has, which uses it up; to keep it, stop at the first of them and take
@@ -75,6 +77,8 @@ pub enum ErrorKind {
     /// The server does not have this method, or does not know the client's
     /// [`Compression`](crate::Compression). Its words say which.
     Unsupported,
+    /// The input gave an error in place of an item: [`TryFailed::Input`](crate::TryFailed::Input).
+    Input,
 }
 
 impl ErrorKind {
@@ -94,6 +98,7 @@ impl ErrorKind {
             Self::CircuitOpen => "circuit_open",
             Self::Denied => "denied",
             Self::Unsupported => "unsupported",
+            Self::Input => "input",
         }
     }
 
@@ -110,6 +115,7 @@ impl ErrorKind {
         Self::CircuitOpen,
         Self::Denied,
         Self::Unsupported,
+        Self::Input,
     ];
 
     /// Whether the item has had its answer: from the server, or from the check before it was sent.
@@ -126,7 +132,8 @@ impl ErrorKind {
             | Self::Unavailable
             | Self::CircuitOpen
             | Self::Denied
-            | Self::Unsupported => false,
+            | Self::Unsupported
+            | Self::Input => false,
         }
     }
 
@@ -143,6 +150,7 @@ impl ErrorKind {
             Self::CircuitOpen => "circuit open",
             Self::Denied => "access denied",
             Self::Unsupported => "not supported by the server",
+            Self::Input => "the input failed",
         }
     }
 }
@@ -247,14 +255,17 @@ pub(crate) fn in_words(status: &Status) -> String {
 /// let error = "[1, 2]".parse::<Record>().unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Invalid);
 /// ```
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
     cause: Cause,
 }
 
+#[derive(Clone)]
 enum Cause {
     None,
     /// The end of a call is that of all its items, and may be long.
@@ -327,12 +338,15 @@ impl Error {
     /// The same with a [source](StdError::source), in place of a status.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.0.cause = Cause::Other(source.into());
+        self.0.cause = Cause::Other(Arc::from(source.into()));
         self
     }
 
     /// The same, if there is a source.
-    pub(crate) fn with_cause(self, cause: Option<impl Into<Source>>) -> Self {
+    pub(crate) fn with_cause(
+        self,
+        cause: Option<impl Into<Box<dyn StdError + Send + Sync>>>,
+    ) -> Self {
         match cause {
             Some(cause) => self.with_source(cause),
             None => self,
@@ -424,118 +438,6 @@ impl StdError for Error {
     }
 }
 
-/// An item that did not succeed: what was put in, its tag, and why.
-///
-/// `I` is the input itself, a [`Record`](crate::Record) or whatever stood for a
-/// [`Cid`](crate::Cid); `T` is the tag's type, `()` where there was none. It is a
-/// [`std::error::Error`], so `?` turns it into an `anyhow::Error` where input and tag are
-/// `Send + Sync + 'static`; into this crate's [`Error`] always. `Display` names the index and what
-/// was wrong.
-#[non_exhaustive]
-pub struct Failed<I, T = ()> {
-    /// The item's place in the input, counted from 0.
-    pub index: u64,
-    /// What was put in.
-    pub input: I,
-    /// The tag it came with.
-    pub tag: T,
-    /// How many calls have carried it. A call that ends at a refused record counts, too: the items behind
-    /// that are carried again. 0: it never left. [`Retry::max_attempts`](crate::Retry::max_attempts) limits
-    /// another count.
-    pub attempts: u32,
-    /// Why.
-    pub error: Error,
-}
-
-impl<I> Failed<I> {
-    /// A result for tests of your own pipeline: an item that never left (no `attempts`), without a tag.
-    ///
-    /// The other fields can be set afterwards.
-    ///
-    /// ```
-    /// use agntcy_dir_stream::prelude::*;
-    /// use agntcy_dir_stream::{Error, ErrorKind, Failed};
-    /// use futures::{Stream, StreamExt, stream};
-    ///
-    /// /// What is to be tested: what a later run is to push again.
-    /// async fn later(results: impl Stream<Item = PushResult>) -> Vec<Record> {
-    ///     let failed = results.filter_map(|result| std::future::ready(result.err()));
-    ///     let later = failed.filter(|failed| std::future::ready(!failed.error.is_of_item()));
-    ///     later.map(|failed| failed.input).collect().await
-    /// }
-    ///
-    /// # futures::executor::block_on(async {
-    /// let [bad, good]: [Record; 2] = [r#"{"name": "a"}"#.parse()?, r#"{"name": "b"}"#.parse()?];
-    /// let refused = Failed::new(0, bad, Error::new(ErrorKind::Rejected, "no schema version"));
-    /// let mut lost = Failed::new(1, good.clone(), Error::new(ErrorKind::OutcomeUnknown, "the call broke"));
-    /// lost.attempts = 1;
-    ///
-    /// assert_eq!(later(stream::iter([Err(refused), Err(lost)])).await, [good]);
-    /// # Ok::<_, Error>(())
-    /// # }).unwrap();
-    /// ```
-    #[must_use]
-    pub fn new(index: u64, input: I, error: Error) -> Self {
-        Self {
-            index,
-            input,
-            tag: (),
-            attempts: 0,
-            error,
-        }
-    }
-}
-
-impl<I, T> Failed<I, T> {
-    /// The same with another tag.
-    #[must_use]
-    pub fn with_tag<U>(self, tag: U) -> Failed<I, U> {
-        Failed {
-            index: self.index,
-            input: self.input,
-            tag,
-            attempts: self.attempts,
-            error: self.error,
-        }
-    }
-
-    /// What went wrong, as a class: short for `self.error.kind()`.
-    #[must_use]
-    pub fn kind(&self) -> ErrorKind {
-        self.error.kind()
-    }
-}
-
-impl<I, T> fmt::Display for Failed<I, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "item {}: {}", self.index, self.error)
-    }
-}
-
-/// Leaves the input and the tag out: neither needs to be `Debug`, and a record is long.
-impl<I, T> fmt::Debug for Failed<I, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Failed")
-            .field("index", &self.index)
-            .field("attempts", &self.attempts)
-            .field("error", &self.error)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Keeps the error, and drops the input and its tag.
-impl<I, T> From<Failed<I, T>> for Error {
-    fn from(failed: Failed<I, T>) -> Self {
-        failed.error
-    }
-}
-
-impl<I, T> StdError for Failed<I, T> {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.error.source()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -591,7 +493,7 @@ mod tests {
     }
 
     #[derive(Debug)]
-    struct Wrapped(&'static str, Source);
+    struct Wrapped(&'static str, Box<dyn StdError + Send + Sync>);
 
     impl fmt::Display for Wrapped {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -638,7 +540,7 @@ mod tests {
         for (place, kind) in ErrorKind::ALL.iter().enumerate() {
             assert_eq!(*kind as usize, place);
         }
-        assert_eq!(ErrorKind::ALL.last(), Some(&ErrorKind::Unsupported));
+        assert_eq!(ErrorKind::ALL.last(), Some(&ErrorKind::Input));
         let names: BTreeSet<_> = ErrorKind::ALL.iter().map(|kind| kind.as_str()).collect();
         assert_eq!(names.len(), ErrorKind::ALL.len());
         // The name of the variant, as logs have names.

@@ -8,7 +8,8 @@ use futures_core::Stream;
 use crate::cid::Cid;
 use crate::client::Client;
 use crate::engine::{Acknowledged, Adapter, LostAnswer, Method, Methods, Operation, drive};
-use crate::error::{Error, ErrorKind, Failed};
+use crate::error::{Error, ErrorKind};
+use crate::failed::{Failed, TryFailed};
 use crate::item::{Tagged, ToCid};
 use crate::options::Options;
 use crate::record_ref;
@@ -16,6 +17,9 @@ use crate::single::{once, only};
 
 /// What [`lookup_in`](LookupExt::lookup_in) yields for each ref of type `R`.
 pub type LookupResult<R, T = ()> = Result<Found<T>, Failed<R, T>>;
+
+/// What [`try_lookup_in`](LookupExt::try_lookup_in) yields for each ref, and for each error of its input.
+pub type TryLookupResult<E, R, T = ()> = Result<Found<T>, TryFailed<E, R, T>>;
 
 /// A record that the server has, told by its metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,6 +187,41 @@ pub trait LookupExt: Stream + Sized {
     {
         drive("lookup", self, Lookup::new(options), client, options)
     }
+
+    /// [`lookup_in`](Self::lookup_in) over an input that can fail: a stream of `Result<item, E>`.
+    ///
+    /// An error of the input comes out in its place in the order, with its index, as
+    /// [`TryFailed::Input`]. The input is polled on behind it, and ends where it ends: an error looks to the server
+    /// like nothing at all. The output of another adapter is such an input.
+    ///
+    /// A later run resumes at the first error of the input ([`Stats::answered_below`](crate::Stats::answered_below)),
+    /// unless [`Options::resume_past_input_errors`] is on.
+    fn try_lookup_in<I, R, T, E>(
+        self,
+        client: &Client,
+    ) -> Adapter<Self, impl Stream<Item = TryLookupResult<E, R, T>> + use<Self, I, R, T, E>>
+    where
+        Self: Stream<Item = Result<I, E>>,
+        I: Tagged<Input = R, Tag = T>,
+        R: ToCid,
+    {
+        let options = Options::new();
+        drive("lookup", self, Lookup::new(&options), client, &options)
+    }
+
+    /// [`try_lookup_in`](Self::try_lookup_in) with [`Options`].
+    fn try_lookup_in_with<I, R, T, E>(
+        self,
+        client: &Client,
+        options: &Options,
+    ) -> Adapter<Self, impl Stream<Item = TryLookupResult<E, R, T>> + use<Self, I, R, T, E>>
+    where
+        Self: Stream<Item = Result<I, E>>,
+        I: Tagged<Input = R, Tag = T>,
+        R: ToCid,
+    {
+        drive("lookup", self, Lookup::new(options), client, options)
+    }
 }
 
 impl<S: Stream> LookupExt for S {}
@@ -260,8 +299,8 @@ impl<R: ToCid> Operation for Lookup<R> {
         record_ref::SIZE
     }
 
-    fn check(&self, item: &R) -> Result<Cid, Error> {
-        item.to_cid()
+    fn check(&self, item: &R, cid: Option<Cid>) -> Result<Cid, Error> {
+        cid.map_or_else(|| item.to_cid(), Ok)
     }
 
     fn request(&self, _: &R, cid: &Cid) -> record_ref::Request {

@@ -28,6 +28,7 @@ pub struct Options {
     pub(crate) idle_close: Option<Duration>,
     pub(crate) stop_on_error: bool,
     pub(crate) unordered: bool,
+    pub(crate) resume_past_input_errors: bool,
     pub(crate) calls: usize,
     pub(crate) rate: Option<u32>,
     pub(crate) min_in_flight: usize,
@@ -67,6 +68,7 @@ impl Options {
             idle_close: Some(Self::DEFAULT_IDLE_CLOSE),
             stop_on_error: false,
             unordered: false,
+            resume_past_input_errors: false,
             calls: 1,
             rate: None,
             min_in_flight: 1,
@@ -226,6 +228,15 @@ impl Options {
     /// results of a delete, and of one call that runs without faults, come in order all the same.
     pub const fn unordered(mut self, unordered: bool) -> Self {
         self.unordered = unordered;
+        self
+    }
+
+    /// Whether [`Stats::answered_below`](crate::Stats::answered_below), where a later run resumes, goes past
+    /// the errors of a fallible input (`try_push_to` and the like). Off by default: the input may give the item the next
+    /// time, and a later run that begins behind it would leave it out. Turn it on where the error stays
+    /// the same, as with a line that is no record.
+    pub const fn resume_past_input_errors(mut self, past: bool) -> Self {
+        self.resume_past_input_errors = past;
         self
     }
 

@@ -1,5 +1,4 @@
-//! What a pipeline needs: the four traits, unnamed so that they clash with nothing, and the types
-//! in their signatures.
+//! What a pipeline needs: the traits, unnamed so that they clash with nothing, and the types in their signatures.
 //!
 //! ```
 //! use agntcy_dir_stream::prelude::*;
@@ -7,5 +6,5 @@
 
 pub use crate::{
     Cid, Client, DeleteExt as _, DeleteResult, LookupExt as _, LookupResult, Options, PullExt as _,
-    PullResult, PushExt as _, PushResult, Record,
+    PullResult, PushExt as _, PushItem as _, PushResult, Record,
 };

@@ -7,7 +7,8 @@ use futures_core::Stream;
 use crate::cid::Cid;
 use crate::client::Client;
 use crate::engine::{Acknowledged, Adapter, LostAnswer, Method, Methods, Operation, drive};
-use crate::error::{Error, ErrorKind, Failed};
+use crate::error::{Error, ErrorKind};
+use crate::failed::{Failed, TryFailed};
 use crate::item::{Tagged, ToCid};
 use crate::options::Options;
 use crate::record::Record;
@@ -16,6 +17,9 @@ use crate::single::{once, only};
 
 /// What [`pull_from`](PullExt::pull_from) yields for each ref of type `R`.
 pub type PullResult<R, T = ()> = Result<Pulled<T>, Failed<R, T>>;
+
+/// What [`try_pull_from`](PullExt::try_pull_from) yields for each ref, and for each error of its input.
+pub type TryPullResult<E, R, T = ()> = Result<Pulled<T>, TryFailed<E, R, T>>;
 
 /// A record that the server has sent.
 #[derive(Clone, Debug, PartialEq)]
@@ -176,6 +180,64 @@ pub trait PullExt: Stream + Sized {
     {
         drive("pull", self, Pull::new(options), client, options)
     }
+
+    /// [`pull_from`](Self::pull_from) over an input that can fail: a stream of `Result<item, E>`.
+    ///
+    /// An error of the input comes out in its place in the order, with its index, as
+    /// [`TryFailed::Input`]. The input is polled on behind it, and ends where it ends: an error looks to the server
+    /// like nothing at all. The output of another adapter is such an input.
+    ///
+    /// A later run resumes at the first error of the input ([`Stats::answered_below`](crate::Stats::answered_below)),
+    /// unless [`Options::resume_past_input_errors`] is on.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use agntcy_dir_stream::TryFailed;
+    /// use futures::{StreamExt, stream};
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let cid = client.push(record.clone()).await?.cid;
+    ///
+    /// // Such as the rows of a query.
+    /// let rows = stream::iter([Ok(cid), Err("the database is away"), Ok(cid)]);
+    /// let results: Vec<_> = rows.try_pull_from(&client).collect().await;
+    ///
+    /// assert!(matches!(&results[1], Err(TryFailed::Input(error)) if error.index == 1));
+    /// assert_eq!(results[2].as_ref().unwrap().record, record);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    fn try_pull_from<I, R, T, E>(
+        self,
+        client: &Client,
+    ) -> Adapter<Self, impl Stream<Item = TryPullResult<E, R, T>> + use<Self, I, R, T, E>>
+    where
+        Self: Stream<Item = Result<I, E>>,
+        I: Tagged<Input = R, Tag = T>,
+        R: ToCid,
+    {
+        let options = Options::new();
+        drive("pull", self, Pull::new(&options), client, &options)
+    }
+
+    /// [`try_pull_from`](Self::try_pull_from) with [`Options`].
+    fn try_pull_from_with<I, R, T, E>(
+        self,
+        client: &Client,
+        options: &Options,
+    ) -> Adapter<Self, impl Stream<Item = TryPullResult<E, R, T>> + use<Self, I, R, T, E>>
+    where
+        Self: Stream<Item = Result<I, E>>,
+        I: Tagged<Input = R, Tag = T>,
+        R: ToCid,
+    {
+        drive("pull", self, Pull::new(options), client, options)
+    }
 }
 
 impl<S: Stream> PullExt for S {}
@@ -255,8 +317,8 @@ impl<R: ToCid> Operation for Pull<R> {
         record_ref::SIZE
     }
 
-    fn check(&self, item: &R) -> Result<Cid, Error> {
-        item.to_cid()
+    fn check(&self, item: &R, cid: Option<Cid>) -> Result<Cid, Error> {
+        cid.map_or_else(|| item.to_cid(), Ok)
     }
 
     fn request(&self, _: &R, cid: &Cid) -> record_ref::Request {

@@ -5,7 +5,8 @@ use futures_core::Stream;
 use crate::cid::Cid;
 use crate::client::Client;
 use crate::engine::{Acknowledged, Adapter, LostAnswer, Method, Methods, Operation, drive};
-use crate::error::{Error, ErrorKind, Failed};
+use crate::error::{Error, ErrorKind};
+use crate::failed::{Failed, TryFailed};
 use crate::item::PushItem;
 use crate::options::Options;
 use crate::record::{MAX_RECORD_LEN, Record};
@@ -14,6 +15,9 @@ use crate::single::{once, only};
 
 /// What [`push_to`](PushExt::push_to) yields for each record.
 pub type PushResult<T = ()> = Result<Pushed<T>, Failed<Record, T>>;
+
+/// What [`try_push_to`](PushExt::try_push_to) yields for each record, and for each error of its input.
+pub type TryPushResult<E, T = ()> = Result<Pushed<T>, TryFailed<E, Record, T>>;
 
 /// A record that the server has stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,6 +188,61 @@ pub trait PushExt: Stream + Sized {
     {
         drive("push", self, Push::new(options), client, options)
     }
+
+    /// [`push_to`](Self::push_to) over an input that can fail: a stream of `Result<item, E>`.
+    ///
+    /// An error of the input comes out in its place in the order, with its index, as
+    /// [`TryFailed::Input`]. The input is polled on behind it, and ends where it ends: an error looks to the server
+    /// like nothing at all. The output of another adapter is such an input.
+    ///
+    /// A later run resumes at the first error of the input ([`Stats::answered_below`](crate::Stats::answered_below)),
+    /// unless [`Options::resume_past_input_errors`] is on.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use futures::{StreamExt, stream};
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (from, to) = (agntcy_dir_stream::server::Store::new(), agntcy_dir_stream::server::Store::new());
+    /// # let cid = from.insert(r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?)?;
+    /// # let (from, to) = (from.client(), to.client());
+    /// // A mirror. What cannot be pulled comes out at the end, with what cannot be pushed.
+    /// let cids = stream::iter([cid, Record::from_json(r#"{"name": "missing"}"#)?.cid()?]);
+    /// let results: Vec<_> = cids.pull_from(&from).try_push_to(&to).collect().await;
+    ///
+    /// assert!(results[0].is_ok());
+    /// let failed = results[1].as_ref().unwrap_err().to_string();
+    /// assert!(failed.starts_with("input for push of item 1: pull of item 1: not found"), "{failed}");
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    fn try_push_to<I, T, E>(
+        self,
+        client: &Client,
+    ) -> Adapter<Self, impl Stream<Item = TryPushResult<E, T>> + use<Self, I, T, E>>
+    where
+        Self: Stream<Item = Result<I, E>>,
+        I: PushItem<T>,
+    {
+        let options = Options::new();
+        drive("push", self, Push::new(&options), client, &options)
+    }
+
+    /// [`try_push_to`](Self::try_push_to) with [`Options`].
+    fn try_push_to_with<I, T, E>(
+        self,
+        client: &Client,
+        options: &Options,
+    ) -> Adapter<Self, impl Stream<Item = TryPushResult<E, T>> + use<Self, I, T, E>>
+    where
+        Self: Stream<Item = Result<I, E>>,
+        I: PushItem<T>,
+    {
+        drive("push", self, Push::new(options), client, options)
+    }
 }
 
 impl<S: Stream> PushExt for S {}
@@ -267,7 +326,7 @@ impl Operation for Push {
         record.encoded_len()
     }
 
-    fn check(&self, record: &Record) -> Result<Option<Cid>, Error> {
+    fn check(&self, record: &Record, cid: Option<Cid>) -> Result<Option<Cid>, Error> {
         if record.data().is_none() {
             return Err(Error::invalid("the record has no data"));
         }
@@ -277,7 +336,10 @@ impl Operation for Push {
                 "the record is {len} bytes long, {MAX_RECORD_LEN} is the limit"
             )));
         }
-        self.verify.then(|| record.cid()).transpose()
+        match cid {
+            None if self.verify => record.cid().map(Some),
+            cid => Ok(cid),
+        }
     }
 
     fn request(&self, record: &Record, _: &Option<Cid>) -> Record {

@@ -39,8 +39,8 @@ pub(crate) trait Operation {
     fn size(&self, input: &Self::Input) -> usize;
 
     /// Looks at an input before it is sent: what to keep of it. An error here never touches the
-    /// wire.
-    fn check(&self, input: &Self::Input) -> Result<Self::Checked, Error>;
+    /// wire. Its CID is given where it is known already.
+    fn check(&self, input: &Self::Input, cid: Option<Cid>) -> Result<Self::Checked, Error>;
 
     /// The request for a checked input. It is made anew for a resend, so it should cost little.
     fn request(&self, input: &Self::Input, checked: &Self::Checked) -> Self::Request;

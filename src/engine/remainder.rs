@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::control::Control;
-use crate::error::Failed;
+use crate::failed::Failure;
 use crate::stats::Counters;
 
 /// What an adapter leaves when it is stopped:
@@ -63,8 +63,8 @@ pub struct Leftover<I, T = ()> {
     pub attempts: u32,
 }
 
-/// The result of an item, as adapters yield it: `Result<Success, Failed<I, T>>`. For all there is, it is
-/// implemented already.
+/// The result of an item, as adapters yield it: `Result<Success, Failed<I, T>>`, or with a
+/// [`TryFailed`](crate::TryFailed) over a fallible input. For all there is, it is implemented already.
 pub trait ItemResult: sealed::Sealed {
     /// What was put in.
     type Input;
@@ -72,17 +72,17 @@ pub trait ItemResult: sealed::Sealed {
     type Tag;
 }
 
-impl<S, I, T> ItemResult for Result<S, Failed<I, T>> {
-    type Input = I;
-    type Tag = T;
+impl<S, F: Failure> ItemResult for Result<S, F> {
+    type Input = F::Input;
+    type Tag = F::Tag;
 }
 
 mod sealed {
-    use crate::error::Failed;
+    use super::Failure;
 
     pub trait Sealed {}
 
-    impl<S, I, T> Sealed for Result<S, Failed<I, T>> {}
+    impl<S, F: Failure> Sealed for Result<S, F> {}
 }
 
 /// What an adapter and its generator share.

@@ -333,6 +333,31 @@ impl Record {
         self.text("schema_version")
     }
 
+    /// Whether the record has what no DIR server does without: a `schema_version` and a `name`, both texts that are not empty.
+    ///
+    /// It is a [precheck](crate::PushItem::precheck), and no validation: that is up to the schema that the server asks for.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`Invalid`](ErrorKind::Invalid), naming the field.
+    ///
+    /// ```
+    /// # use agntcy_dir_stream::Record;
+    /// let record: Record = r#"{"name": "a"}"#.parse()?;
+    /// assert_eq!(record.check_required().unwrap_err().to_string(), "invalid: the record has no schema_version");
+    /// # Ok::<_, agntcy_dir_stream::Error>(())
+    /// ```
+    pub fn check_required(&self) -> Result<(), Error> {
+        let has = |text: Option<&str>| text.is_some_and(|text| !text.is_empty());
+        if !has(self.schema_version()) {
+            Err(Error::invalid("the record has no schema_version"))
+        } else if !has(self.name()) {
+            Err(Error::invalid("the record has no name"))
+        } else {
+            Ok(())
+        }
+    }
+
     fn text(&self, key: &str) -> Option<&str> {
         match wire::top_level(self.data.as_deref()?, key).ok()?? {
             wire::Value::String(text) => Some(text),

@@ -191,7 +191,7 @@ async fn a_refused_record_fails_alone() {
     assert_eq!(failed.kind(), ErrorKind::Rejected);
     assert_eq!(
         failed.to_string(),
-        "item 2: refused by the server: record validation failed: [name]"
+        "push of item 2: refused by the server: record validation failed: [name]"
     );
 
     assert_pending(&mut results);
@@ -237,12 +237,12 @@ async fn a_record_without_data_or_over_the_limit_is_not_sent() {
     let failed = next(&mut results).unwrap_err();
     assert_eq!(
         failed.to_string(),
-        "item 0: invalid: the record has no data"
+        "push of item 0: invalid: the record has no data"
     );
     let failed = next(&mut results).unwrap_err();
     assert_eq!(
         failed.to_string(),
-        "item 1: invalid: the record is 4194305 bytes long, 4194304 is the limit"
+        "push of item 1: invalid: the record is 4194305 bytes long, 4194304 is the limit"
     );
     assert_pending(&mut results);
     assert_eq!(peer.call().records(), [fits]);
@@ -623,7 +623,7 @@ async fn an_error_goes_into_anyhow_with_its_index() {
     let error = import(next(&mut results)).unwrap_err();
     assert_eq!(
         format!("{error:#}"),
-        "item 0: invalid: the record has no data"
+        "push of item 0: invalid: the record has no data"
     );
 }
 

@@ -157,7 +157,7 @@ async fn a_server_that_does_not_know_the_encoding_is_quoted() {
             assert!(!failed.error.is_of_item());
             assert_eq!(
                 failed.to_string(),
-                format!("item {index}: not supported by the server: {words}")
+                format!("push of item {index}: not supported by the server: {words}")
             );
         }
         assert!(peer.try_call().is_none(), "it is not asked again");

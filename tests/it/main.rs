@@ -19,6 +19,8 @@ mod env;
 #[cfg(feature = "server")]
 mod erased;
 #[cfg(feature = "server")]
+mod fallible;
+#[cfg(feature = "server")]
 mod faults;
 #[cfg(feature = "server")]
 mod github_actions;

@@ -249,6 +249,43 @@ async fn copy(from: &Client, to: &Client, cids: &[Cid]) -> usize {
     copied
 }
 
+/// The same with the failures of both stages.
+async fn copy_and_tell(from: &Client, to: &Client, cids: &[Cid]) -> usize {
+    let mut results = stream::iter(cids).pull_from(from).try_push_to(to);
+    let mut copied = 0;
+    while let Some(result) = results.next().await {
+        copied += usize::from(result.is_ok());
+    }
+    copied
+}
+
+/// A fallible input whose items and errors are borrowed.
+async fn fallible(client: &Client, rows: &[Result<Cid, String>]) -> (usize, Vec<String>) {
+    let refs = stream::iter(rows.iter().map(Result::as_ref));
+    let mut results = refs.try_pull_from(client);
+    let (mut pulled, mut errors) = (0, Vec::new());
+    while let Some(result) = results.next().await {
+        match result {
+            Ok(_) => pulled += 1,
+            Err(error) => errors.push(error.into_failed().unwrap_err().clone()),
+        }
+    }
+    (pulled, errors)
+}
+
+/// Records that are checked before they are sent, with what is borrowed.
+async fn checked(client: &Client, records: &[Record], names: &[String]) -> usize {
+    let allowed = |record: &Record| match names.iter().any(|name| Some(&**name) == record.name()) {
+        true => Ok(()),
+        false => Err("not allowed"),
+    };
+    let records = records
+        .iter()
+        .map(|record| record.clone().precheck(allowed));
+    let mut results = stream::iter(records).push_to(client);
+    count(&mut results).await
+}
+
 /// Adapters that are finished, drained and taken apart.
 async fn ends(client: &Client, cids: &[Cid]) {
     let summary = stream::iter(cids).lookup_in(client).finish().await;
@@ -272,6 +309,13 @@ async fn chained_and_stopped_adapters_run_in_a_spawned_task() {
     let to = other.client();
     let task = tokio::spawn(async move {
         assert_eq!(copy(&client, &to, &cids).await, 5);
+        assert_eq!(copy_and_tell(&client, &to, &cids).await, 5);
+        let rows = [Ok(cids[0]), Err("unread".to_owned()), Ok(cids[1])];
+        let errors = vec!["unread".to_owned()];
+        assert_eq!(fallible(&client, &rows).await, (2, errors));
+        let records: Vec<_> = (0..5).map(record).collect();
+        let names = ["agent-3".to_owned()];
+        assert_eq!(checked(&client, &records, &names).await, 1);
         ends(&client, &cids).await;
     });
     task.await.unwrap();

@@ -14,7 +14,8 @@ use crate::engine::nodes::Cause;
 use crate::engine::operation::Operation;
 use crate::engine::waited::Waited;
 use crate::engine::window::{End, EndedBy, Report};
-use crate::item::Tagged;
+use crate::failed::Failure;
+use crate::item::Arrival;
 use crate::record_ref;
 use crate::verdict::Verdict;
 
@@ -25,11 +26,12 @@ pub(super) struct LookUp {
     keys: VecDeque<Option<Cid>>,
 }
 
-impl<S, O, T> Driver<S, O, T>
+impl<S, O, T, F> Driver<S, O, T, F>
 where
     S: Stream,
-    S::Item: Tagged<Input = O::Input, Tag = T>,
+    S::Item: Arrival<Input = O::Input, Tag = T, Error = F::InputError>,
     O: Operation,
+    F: Failure<Input = O::Input, Tag = T>,
 {
     /// Looks up what is in doubt, all in one call.
     pub(super) fn look_up(&mut self, cx: &Context<'_>, now: Instant) {

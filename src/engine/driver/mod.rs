@@ -32,8 +32,9 @@ use super::remainder::{Leftover, Remainder, Shared};
 use super::window::{LostAnswer, Rules, Settled, Unsettled, Window};
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::error::Failed;
-use crate::item::Tagged;
+use crate::error::{Error, ErrorKind};
+use crate::failed::{Failed, Failure, InputError};
+use crate::item::{Arrival, Fate, Prepared};
 use crate::meter::Meter;
 use crate::options::Options;
 use crate::stats::Counters;
@@ -46,10 +47,10 @@ const TAKEN_AT_ONCE: usize = 256;
 /// result: an answer to an item that was given up makes none.
 const EVENTS_AT_ONCE: usize = 1024;
 
-type Outcome<O, T> = Result<<O as Operation>::Success<T>, Failed<<O as Operation>::Input, T>>;
+type Outcome<O, T, F> = Result<<O as Operation>::Success<T>, F>;
 
 /// An item on its way out of the window.
-type Out<O, T> = Settled<Entry<O, T>, <O as Operation>::Output>;
+type Out<O, T, F> = Settled<Entry<O, T, <F as Failure>::InputError>, <O as Operation>::Output>;
 
 /// The results of `operation` over `input`. Nothing happens before the first poll.
 ///
@@ -59,17 +60,18 @@ type Out<O, T> = Settled<Entry<O, T>, <O as Operation>::Output>;
 /// is not general enough", "mismatched types"): a default method that returns what another method of its
 /// trait returns, and a type that stores something typed by `S::Item`. `tests/it/spawned.rs` would not
 /// compile.
-pub(crate) fn drive<S, O, T>(
+pub(crate) fn drive<S, O, T, F>(
     method: &'static str,
     input: S,
     operation: O,
     client: &Client,
     options: &Options,
-) -> Adapter<S, impl Stream<Item = Outcome<O, T>> + use<S, O, T>>
+) -> Adapter<S, impl Stream<Item = Outcome<O, T, F>> + use<S, O, T, F>>
 where
     S: Stream,
-    S::Item: Tagged<Input = O::Input, Tag = T>,
+    S::Item: Arrival<Input = O::Input, Tag = T, Error = F::InputError>,
     O: Operation,
+    F: Failure<Input = O::Input, Tag = T>,
 {
     let (lower, upper) = input.size_hint();
     let is_single = (lower, upper) == (1, Some(1));
@@ -103,7 +105,9 @@ where
             age: options.max_call_age,
             idle: options.idle_close,
             stop_on_error: options.stop_on_error,
+            passes_input_errors: options.resume_past_input_errors,
         },
+        method,
         shared: Arc::clone(&shared),
         input: Box::pin(input),
         input_ended: false,
@@ -140,12 +144,31 @@ where
     Adapter::new(method, (lower, upper), shared, results)
 }
 
-/// An item in the window.
-struct Entry<O: Operation, T> {
-    input: O::Input,
-    tag: T,
-    /// What [`Operation::check`] gave. `None`: it refused the item.
-    checked: Option<O::Checked>,
+/// What stands in the window.
+enum Entry<O: Operation, T, E> {
+    Item {
+        input: O::Input,
+        tag: T,
+        /// What [`Operation::check`] gave. `None`: it refused the item.
+        checked: Option<O::Checked>,
+    },
+    /// The input failed here.
+    Error(E),
+}
+
+impl<O: Operation, T, E> Entry<O, T, E> {
+    /// An item that was checked, as all are that wait for an answer.
+    fn item(&self) -> (&O::Input, &O::Checked) {
+        self.checked()
+            .expect("only what was checked is sent, looked up or answered")
+    }
+
+    fn checked(&self) -> Option<(&O::Input, &O::Checked)> {
+        match self {
+            Self::Item { input, checked, .. } => Some((input, checked.as_ref()?)),
+            Self::Error(_) => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -155,17 +178,21 @@ struct Limits {
     age: Option<Duration>,
     idle: Option<Duration>,
     stop_on_error: bool,
+    passes_input_errors: bool,
 }
 
-struct Driver<S, O, T>
+struct Driver<S, O, T, F>
 where
     S: Stream,
-    S::Item: Tagged<Input = O::Input, Tag = T>,
+    S::Item: Arrival<Input = O::Input, Tag = T, Error = F::InputError>,
     O: Operation,
+    F: Failure<Input = O::Input, Tag = T>,
 {
     operation: O,
+    /// The adapter's name.
+    method: &'static str,
     limits: Limits,
-    shared: Arc<Shared<S, Outcome<O, T>>>,
+    shared: Arc<Shared<S, Outcome<O, T, F>>>,
     input: Pin<Box<S>>,
     input_ended: bool,
     /// No more input is taken, and by then all is given up.
@@ -173,7 +200,7 @@ where
     stopped: bool,
     /// The first item that was handed out without an answer.
     first_unanswered: u64,
-    window: Window<Entry<O, T>, O::Output>,
+    window: Window<Entry<O, T, F::InputError>, O::Output>,
     /// The calls that do the work.
     lanes: Lanes<O::Request, O::Answer>,
     /// The call that looks up what became of items whose answer was lost.
@@ -198,18 +225,19 @@ where
     meter: Meter,
 }
 
-impl<S, O, T> Driver<S, O, T>
+impl<S, O, T, F> Driver<S, O, T, F>
 where
     S: Stream,
-    S::Item: Tagged<Input = O::Input, Tag = T>,
+    S::Item: Arrival<Input = O::Input, Tag = T, Error = F::InputError>,
     O: Operation,
+    F: Failure<Input = O::Input, Tag = T>,
 {
     /// Works until the window has a result to hand out, or all is done (`None`).
     ///
     /// Answers that have come are handled before the input is asked for more, so that new requests leave in batches and
     /// not one for each answer. But calls must not run out of requests, so the input is asked first when half of the
     /// window is free. Answers are also handled before timers: an answer that has come has come in time.
-    fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Option<Out<O, T>>> {
+    fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Option<Out<O, T, F>>> {
         self.clock.resume();
         match self.shared.control.order() {
             None => {}
@@ -348,41 +376,50 @@ where
     }
 
     fn take(&mut self, item: S::Item) {
-        let (input, tag) = item.untag();
-        let bytes = self.operation.size(&input);
-        match self.operation.check(&input) {
-            Ok(checked) => {
-                let checked = Some(checked);
-                self.window.take(
-                    Entry {
-                        input,
-                        tag,
-                        checked,
-                    },
-                    bytes,
-                );
-            }
+        let item = match item.arrive() {
+            Ok(item) => item,
             Err(error) => {
-                let checked = None;
-                self.window.refuse(
-                    Entry {
-                        input,
-                        tag,
-                        checked,
-                    },
-                    bytes,
-                    error,
-                );
+                let told = Error::new(ErrorKind::Input, "it gave an error in place of an item");
+                return self.window.take_settled(Entry::Error(error), 0, Err(told));
             }
+        };
+        let Prepared {
+            input,
+            tag,
+            cid,
+            fate,
+        } = item;
+        let bytes = self.operation.size(&input);
+        let (checked, is_stored) = match fate {
+            Fate::Refused(error) => (Err(error), false),
+            Fate::Sent => (self.operation.check(&input, cid), false),
+            Fate::Stored => (self.operation.check(&input, cid), true),
+        };
+        let stored = cid
+            .filter(|_| is_stored)
+            .and_then(|cid| self.operation.found(cid));
+        let (checked, outcome) = match checked {
+            Ok(checked) => (Some(checked), stored.map(Ok)),
+            Err(error) => (None, Some(Err(error))),
+        };
+        let entry = Entry::Item {
+            input,
+            tag,
+            checked,
+        };
+        match outcome {
+            None => self.window.take(entry, bytes),
+            Some(outcome) => self.window.take_settled(entry, bytes, outcome),
         }
     }
 
-    fn hand_out(&mut self, settled: Out<O, T>) -> Outcome<O, T> {
+    fn hand_out(&mut self, settled: Out<O, T, F>) -> Outcome<O, T, F> {
         if settled.attempts > 0 {
             self.nodes.progress();
         }
         if let Err(error) = &settled.outcome
             && !error.kind().is_answer()
+            && !(error.kind() == ErrorKind::Input && self.limits.passes_input_errors)
         {
             self.first_unanswered = self.first_unanswered.min(settled.index);
         }
@@ -403,7 +440,7 @@ where
                 self.stopped |= self.limits.stop_on_error;
             }
         }
-        result::<O, T>(settled)
+        result::<O, T, F>(self.method, settled)
     }
 
     /// Takes back what the transport has not taken, of all calls.
@@ -434,11 +471,15 @@ where
             .counters
             .given_back
             .set(given_back as u64);
+        let method = self.method;
         let mut remainder = Remainder {
             input: self.input,
             input_ended: self.input_ended,
             next_index,
-            unread: settled.into_iter().map(result::<O, T>).collect(),
+            unread: settled
+                .into_iter()
+                .map(|settled| result::<O, T, F>(method, settled))
+                .collect(),
             unsent: Vec::new(),
             unanswered: Vec::new(),
         };
@@ -449,10 +490,13 @@ where
             is_in_doubt,
         } in unsettled
         {
+            let Entry::Item { input, tag, .. } = entry else {
+                unreachable!("an error of the input has its result at once");
+            };
             let leftover = Leftover {
                 index,
-                input: entry.input,
-                tag: entry.tag,
+                input,
+                tag,
                 attempts,
             };
             if is_in_doubt {
@@ -475,29 +519,49 @@ where
     window.withdraw(&mut lane.flight, transmitted);
 }
 
-fn result<O: Operation, T>(settled: Out<O, T>) -> Outcome<O, T> {
+fn result<O, T, F>(method: &'static str, settled: Out<O, T, F>) -> Outcome<O, T, F>
+where
+    O: Operation,
+    F: Failure<Input = O::Input, Tag = T>,
+{
     let Settled {
         index,
         entry,
         attempts,
         outcome,
     } = settled;
+    let (input, tag, checked) = match entry {
+        Entry::Item {
+            input,
+            tag,
+            checked,
+        } => (input, tag, checked),
+        Entry::Error(error) => {
+            return Err(F::of_input(InputError {
+                operation: method,
+                index,
+                error,
+            }));
+        }
+    };
     match outcome {
         Ok(output) => {
-            let checked = entry.checked.expect("only what was checked is answered");
-            Ok(O::success(index, entry.tag, checked, output))
+            let checked = checked.expect("only what was checked is answered");
+            Ok(O::success(index, tag, checked, output))
         }
-        Err(error) => Err(Failed {
+        Err(error) => Err(F::of_item(Failed {
+            operation: method,
             index,
-            input: entry.input,
-            tag: entry.tag,
+            input,
+            tag,
             attempts,
             error,
-        }),
+        })),
     }
 }
 
 /// The CID by which a lost write is looked up.
-fn key<O: Operation, T>(operation: &O, entry: &Entry<O, T>) -> Option<Cid> {
-    operation.key(&entry.input, entry.checked.as_ref()?)
+fn key<O: Operation, T, E>(operation: &O, entry: &Entry<O, T, E>) -> Option<Cid> {
+    let (input, checked) = entry.checked()?;
+    operation.key(input, checked)
 }

@@ -14,7 +14,8 @@ use crate::engine::calls::{Event, Lane};
 use crate::engine::nodes::{Canary, Cause, Moment, Origin, Route};
 use crate::engine::operation::Operation;
 use crate::engine::window::{Acknowledged, End, Ended, EndedBy, Evidence, LostAnswer, Report};
-use crate::item::Tagged;
+use crate::failed::Failure;
+use crate::item::Arrival;
 use crate::verdict::{self, Verdict};
 
 /// How many times in a row a node may fail at items, with no success between, before that counts as an outage though
@@ -24,11 +25,12 @@ const UNPROVED: u32 = 64;
 /// So many bytes of an answer count as one event more, in what is handled in one poll.
 const BYTES_OF_EVENT: usize = 4 << 10;
 
-impl<S, O, T> Driver<S, O, T>
+impl<S, O, T, F> Driver<S, O, T, F>
 where
     S: Stream,
-    S::Item: Tagged<Input = O::Input, Tag = T>,
+    S::Item: Arrival<Input = O::Input, Tag = T, Error = F::InputError>,
     O: Operation,
+    F: Failure<Input = O::Input, Tag = T>,
 {
     /// Handles the next event of a call. `false`: items may wait again that a call had, and have to be sent.
     pub(super) fn poll_calls(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
@@ -324,16 +326,13 @@ where
 }
 
 /// Keeps an item that has succeeded.
-pub(super) fn keep<O: Operation, T>(
+pub(super) fn keep<O: Operation, T, E>(
     canary: &mut Canary<O::Request>,
     operation: &O,
-    entry: &Entry<O, T>,
+    entry: &Entry<O, T, E>,
     left: Moment,
 ) {
-    let checked = entry
-        .checked
-        .as_ref()
-        .expect("only what was checked is sent");
+    let (input, checked) = entry.item();
     let key = match O::LOST_ANSWER {
         LostAnswer::LookUp => match key(operation, entry) {
             // A record that cannot be looked up must not be pushed again.
@@ -342,17 +341,14 @@ pub(super) fn keep<O: Operation, T>(
         },
         _ => None,
     };
-    canary.keep(operation.request(&entry.input, checked), key, left);
+    canary.keep(operation.request(input, checked), key, left);
 }
 
-fn accept<O: Operation, T>(
+fn accept<O: Operation, T, E>(
     operation: &O,
-    entry: &Entry<O, T>,
+    entry: &Entry<O, T, E>,
     answer: O::Answer,
 ) -> Result<O::Output, crate::Error> {
-    let checked = entry
-        .checked
-        .as_ref()
-        .expect("only what was checked is sent");
-    operation.accept(&entry.input, checked, answer)
+    let (input, checked) = entry.item();
+    operation.accept(input, checked, answer)
 }

@@ -15,7 +15,8 @@ use crate::engine::nodes::{Load, Route};
 use crate::engine::operation::Operation;
 use crate::engine::waited::Waited;
 use crate::engine::window::Acknowledged;
-use crate::item::Tagged;
+use crate::failed::Failure;
+use crate::item::Arrival;
 
 /// How often a delete looks whether a canary that is in flight has its answer.
 const CANARY_TIME: Duration = Duration::from_millis(5);
@@ -23,11 +24,12 @@ const CANARY_TIME: Duration = Duration::from_millis(5);
 /// How long a delete waits for that at most. Nobody may be polling the adapter that has sent the canary.
 const MOST_OF_CANARY: Duration = Duration::from_secs(5);
 
-impl<S, O, T> Driver<S, O, T>
+impl<S, O, T, F> Driver<S, O, T, F>
 where
     S: Stream,
-    S::Item: Tagged<Input = O::Input, Tag = T>,
+    S::Item: Arrival<Input = O::Input, Tag = T, Error = F::InputError>,
     O: Operation,
+    F: Failure<Input = O::Input, Tag = T>,
 {
     /// Asks for a call on the connection with the least to do, and notes when to ask again.
     pub(super) fn may_open(
@@ -137,12 +139,11 @@ where
                 let Some(entry) = self.window.send_next(&mut lane.flight) else {
                     break;
                 };
-                let checked = entry.checked.as_ref().expect("only what was checked waits");
+                let (input, checked) = entry.item();
                 if let Some(cid) = O::deletes(checked) {
                     self.nodes.forget(cid);
                 }
-                lane.batch
-                    .push_back(self.operation.request(&entry.input, checked));
+                lane.batch.push_back(self.operation.request(input, checked));
             }
         }
     }

@@ -14,17 +14,19 @@ use crate::engine::operation::Operation;
 use crate::engine::waited::Waited;
 use crate::engine::window::EndedBy;
 use crate::error::ErrorKind;
-use crate::item::Tagged;
+use crate::failed::Failure;
+use crate::item::Arrival;
 use crate::unreachable::Unreachable;
 
 /// How long a call may take to end when all items have their results. A call that has ended by itself is not reset.
 const END_TIME: Duration = Duration::from_secs(5);
 
-impl<S, O, T> Driver<S, O, T>
+impl<S, O, T, F> Driver<S, O, T, F>
 where
     S: Stream,
-    S::Item: Tagged<Input = O::Input, Tag = T>,
+    S::Item: Arrival<Input = O::Input, Tag = T, Error = F::InputError>,
     O: Operation,
+    F: Failure<Input = O::Input, Tag = T>,
 {
     /// Does what is due, or waits for what is due next.
     pub(super) fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -301,11 +301,11 @@ impl<E, O> Window<E, O> {
         }
     }
 
-    /// Takes an item of `bytes` bytes that must not be sent. It is held until it is handed out,
+    /// Takes an item of `bytes` bytes that has its outcome before it is sent. It is held until it is handed out,
     /// so it counts like any other.
-    pub(crate) fn refuse(&mut self, entry: E, bytes: usize, error: Error) {
+    pub(crate) fn take_settled(&mut self, entry: E, bytes: usize, outcome: Result<O, Error>) {
         self.push(entry, bytes);
-        self.settle(self.next_index() - 1, Err(error));
+        self.settle(self.next_index() - 1, outcome);
     }
 
     fn push(&mut self, entry: E, bytes: usize) {

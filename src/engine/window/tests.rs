@@ -211,7 +211,7 @@ fn what_a_status_says_of_an_item_is_its_kind() {
 fn an_item_refused_before_sending_does_not_disturb_its_neighbours() {
     let mut window = window(8);
     window.take(0, 1);
-    window.refuse(1, 1, Error::invalid("no data"));
+    window.take_settled(1, 1, Err(Error::invalid("no data")));
     window.take(2, 1);
     assert_eq!(window.send(), [0, 2]);
     assert_eq!(window.results(), [], "results keep their order");
@@ -265,7 +265,7 @@ fn a_status_with_a_source_is_the_transports_whatever_its_code() {
 #[test]
 fn a_refused_item_counts_in_bytes_while_it_is_held() {
     let mut window = with(Rules { bytes: 10, ..PUSH });
-    window.refuse(0, 10, Error::invalid("too long"));
+    window.take_settled(0, 10, Err(Error::invalid("too long")));
     assert!(!window.has_room());
     assert!(window.pop().is_some());
     assert!(window.has_room());
@@ -496,7 +496,7 @@ proptest! {
             match event {
                 0 | 1 | u8::MAX if next < items && window.has_room() => {
                     if event == 1 {
-                        window.refuse(next, 1, Error::invalid("bad"));
+                        window.take_settled(next, 1, Err(Error::invalid("bad")));
                     } else {
                         window.take(next, 1);
                     }
