@@ -1,25 +1,26 @@
-//! A service that keeps a directory filled, and can be seen from outside: its metrics for Prometheus, its health from
-//! the adapter's handle, its log by `tracing`.
+//! A service whose request handlers push records by one stream, and that can be seen from outside: its metrics for
+//! Prometheus, its health from the adapter's handle, its log by `tracing`.
 //!
 //! ```text
 //! RUST_LOG=info cargo run --release --features metrics,server --example service -- 127.0.0.1:9100 [URL]
+//! curl 127.0.0.1:9100/records -d '{"name": "a", "version": "1", "schema_version": "1.0.0"}'
 //! curl 127.0.0.1:9100/metrics
 //! curl 127.0.0.1:9100/health
 //! ```
 //!
-//! It pushes a record each millisecond to the directory at the URL, or to a store in the same process. At Ctrl-C it
-//! brings to an end what it has taken.
+//! It pushes to the directory at the URL, or to a store in the same process. At Ctrl-C it brings to an end what it has
+//! taken.
 
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::Store;
-use agntcy_dir_stream::{Handle, describe_metrics};
+use agntcy_dir_stream::{Error, Handle, Pusher, describe_metrics};
 use anyhow::Context as _;
 use axum::Router;
+use axum::body::Bytes;
 use axum::http::StatusCode;
-use axum::routing::get;
-use futures::{Stream, StreamExt, stream};
+use axum::routing::{get, post};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -47,46 +48,25 @@ async fn main() -> anyhow::Result<()> {
         Some(url) => Client::connect_lazy(url)?,
         None => Store::new().client(),
     };
-    let results = feed().push_to(&client);
-    let handle = results.handle();
-    let pushing = tokio::spawn(results.for_each(async |result| {
-        if let Err(failed) = result {
-            tracing::error!("{failed}");
-        }
-    }));
+    let (pusher, pushing) = client.pusher(&Options::new());
+    let pushing = tokio::spawn(pushing);
 
     let listener = TcpListener::bind(&address).await.context(address)?;
     println!("listening on http://{}", listener.local_addr()?);
     let stop = async { tokio::signal::ctrl_c().await.unwrap_or(()) };
-    axum::serve(listener, router(prometheus, handle.clone()))
+    let handle = pusher.handle();
+    axum::serve(listener, router(prometheus, pusher))
         .with_graceful_shutdown(stop)
         .await?;
 
     handle.drain(GRACE);
-    pushing.await?;
-    println!("{}", handle.stats());
+    println!("{}", pushing.await?);
     Ok(())
 }
 
-/// What there is to push, for ever.
-fn feed() -> impl Stream<Item = Record> + Send + Unpin {
-    let records = (0..).map(|number| {
-        let record = json!({
-            "name": format!("example.org/agents/{number}"),
-            "version": "1.0.0",
-            "schema_version": "1.0.0",
-        });
-        record.try_into().expect("an object of texts is a record")
-    });
-    let timed = stream::iter(records).then(async |record| {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        record
-    });
-    Box::pin(timed)
-}
-
 /// What can be asked of the service.
-pub(crate) fn router(prometheus: PrometheusHandle, handle: Handle) -> Router {
+pub(crate) fn router(prometheus: PrometheusHandle, pusher: Pusher) -> Router {
+    let handle = pusher.handle();
     let metrics = move || {
         let text = prometheus.render();
         async move { text }
@@ -95,9 +75,30 @@ pub(crate) fn router(prometheus: PrometheusHandle, handle: Handle) -> Router {
         let health = health(&handle);
         async move { health }
     };
+    let records = move |body: Bytes| push(pusher.clone(), body);
     Router::new()
+        .route("/records", post(records))
         .route("/metrics", get(metrics))
         .route("/health", get(health))
+}
+
+/// Pushes one record. All requests that are under way share a call.
+async fn push(pusher: Pusher, body: Bytes) -> (StatusCode, String) {
+    let pushed = match Record::from_json(body) {
+        Ok(record) => pusher.push(record).await.map_err(Error::from),
+        Err(error) => Err(error),
+    };
+    match pushed {
+        Ok(pushed) => {
+            let answer = json!({"cid": pushed.cid, "already_stored": pushed.already_stored});
+            (StatusCode::CREATED, format!("{answer}\n"))
+        }
+        // Another try would not help.
+        Err(error) if error.is_of_item() => {
+            (StatusCode::UNPROCESSABLE_ENTITY, format!("{error}\n"))
+        }
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+    }
 }
 
 /// Whether records get through, and why not.

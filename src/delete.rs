@@ -6,7 +6,7 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::{Acknowledged, Adapter, LostAnswer, Method, Methods, Operation, drive};
+use crate::engine::{Acknowledged, Adapter, LostAnswer, Method, Methods, Operation, Place, drive};
 use crate::error::Error;
 use crate::failed::{Failed, TryFailed};
 use crate::item::{Tagged, ToCid};
@@ -292,11 +292,15 @@ impl<R: ToCid> Operation for Delete<R> {
         Ok(())
     }
 
-    fn deletes(cid: &Cid) -> Option<&Cid> {
+    fn cid(cid: &Cid) -> Option<&Cid> {
         Some(cid)
     }
 
-    fn success<T>(index: u64, tag: T, cid: Cid, (): ()) -> Deleted<T> {
-        Deleted { index, tag, cid }
+    fn success<T>(place: Place<T>, cid: Cid, (): ()) -> Deleted<T> {
+        Deleted {
+            index: place.index,
+            tag: place.tag,
+            cid,
+        }
     }
 }

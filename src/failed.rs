@@ -28,6 +28,8 @@ pub struct Failed<I, T = ()> {
     /// that are carried again. 0: it never left. [`Retry::max_attempts`](crate::Retry::max_attempts) limits
     /// another count.
     pub attempts: u32,
+    /// The item before it that is the same, and whose outcome this is: see [`Options::dedup`](crate::Options::dedup).
+    pub duplicate_of: Option<u64>,
     /// Why.
     pub error: Error,
 }
@@ -67,6 +69,7 @@ impl<I> Failed<I> {
             input,
             tag: (),
             attempts: 0,
+            duplicate_of: None,
             error,
         }
     }
@@ -82,8 +85,24 @@ impl<I, T> Failed<I, T> {
             input: self.input,
             tag,
             attempts: self.attempts,
+            duplicate_of: self.duplicate_of,
             error: self.error,
         }
+    }
+
+    /// The same without its tag, and that.
+    #[must_use]
+    pub fn take_tag(self) -> (Failed<I>, T) {
+        let failed = Failed {
+            operation: self.operation,
+            index: self.index,
+            input: self.input,
+            tag: (),
+            attempts: self.attempts,
+            duplicate_of: self.duplicate_of,
+            error: self.error,
+        };
+        (failed, self.tag)
     }
 
     /// What went wrong, as a class: short for `self.error.kind()`.

@@ -71,6 +71,11 @@ impl Handle {
         self.0.has_ended()
     }
 
+    /// Whether it was told to end.
+    pub(crate) fn is_cut_short(&self) -> bool {
+        self.0.is_cut_short() || self.0.has_ended()
+    }
+
     /// Has the adapter take no more input: its stream ends when the items that were taken have their results, at the
     /// latest after `within`. See [`Adapter::drain`](crate::Adapter::drain). A second one replaces the deadline.
     pub fn drain(&self, within: Duration) {

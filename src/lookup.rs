@@ -7,7 +7,7 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::{Acknowledged, Adapter, LostAnswer, Method, Methods, Operation, drive};
+use crate::engine::{Acknowledged, Adapter, LostAnswer, Method, Methods, Operation, Place, drive};
 use crate::error::{Error, ErrorKind};
 use crate::failed::{Failed, TryFailed};
 use crate::item::{Tagged, ToCid};
@@ -37,6 +37,8 @@ pub struct Found<T = ()> {
     pub schema_version: String,
     /// When the record was made, as the server writes it: RFC 3339 by convention, unchecked.
     pub created_at: String,
+    /// The item before it that is the same, and whose outcome this is: see [`Options::dedup`].
+    pub duplicate_of: Option<u64>,
 }
 
 impl Found {
@@ -77,6 +79,7 @@ impl Found {
             annotations: BTreeMap::new(),
             schema_version: String::new(),
             created_at: String::new(),
+            duplicate_of: None,
         }
     }
 }
@@ -92,6 +95,7 @@ impl<T> Found<T> {
             annotations: self.annotations,
             schema_version: self.schema_version,
             created_at: self.created_at,
+            duplicate_of: self.duplicate_of,
         }
     }
 }
@@ -316,13 +320,8 @@ impl<R: ToCid> Operation for Lookup<R> {
         let (own, meta) = meta.read().map_err(|error| {
             Error::new(ErrorKind::Mismatch, "the server's answer cannot be read").with_source(error)
         })?;
-        if self.verify
-            && let Err(answered) = record_ref::is_of(cid, &own)?
-        {
-            return Err(Error::new(
-                ErrorKind::Mismatch,
-                format!("asked for {cid}, the server answered for {answered}"),
-            ));
+        if self.verify {
+            record_ref::must_be_of(cid, &own)?;
         }
         Ok(meta)
     }
@@ -331,15 +330,20 @@ impl<R: ToCid> Operation for Lookup<R> {
         meta.len()
     }
 
-    fn success<T>(index: u64, tag: T, cid: Cid, meta: record_ref::KeptMeta) -> Found<T> {
+    fn cid(cid: &Cid) -> Option<&Cid> {
+        Some(cid)
+    }
+
+    fn success<T>(place: Place<T>, cid: Cid, meta: record_ref::KeptMeta) -> Found<T> {
         let meta = meta.into_meta();
         Found {
-            index,
-            tag,
+            index: place.index,
+            tag: place.tag,
             cid,
             annotations: meta.annotations,
             schema_version: meta.schema_version,
             created_at: meta.created_at,
+            duplicate_of: place.duplicate_of,
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Options {
     pub(crate) idle_close: Option<Duration>,
     pub(crate) stop_on_error: bool,
     pub(crate) unordered: bool,
+    pub(crate) dedup: bool,
+    pub(crate) skip_stored: bool,
     pub(crate) resume_past_input_errors: bool,
     pub(crate) calls: usize,
     pub(crate) rate: Option<u32>,
@@ -68,6 +70,8 @@ impl Options {
             idle_close: Some(Self::DEFAULT_IDLE_CLOSE),
             stop_on_error: false,
             unordered: false,
+            dedup: true,
+            skip_stored: false,
             resume_past_input_errors: false,
             calls: 1,
             rate: None,
@@ -240,6 +244,58 @@ impl Options {
         self
     }
 
+    /// Whether an item that is the same as another in the window has that one's outcome, and is not sent itself. On by
+    /// default.
+    ///
+    /// Two items of a push, pull or lookup are the same if their CIDs are. A push knows them where it verifies
+    /// ([`verify`](Self::verify)). The result says which item it is the same as: `duplicate_of`, in
+    /// [`Pushed`](crate::Pushed), [`Pulled`](crate::Pulled), [`Found`](crate::Found) and [`Failed`](crate::Failed). If that
+    /// one was given up without an answer, the next is tried in its place. What is further apart than the
+    /// window is sent again, and so is what is deleted.
+    ///
+    /// Without it, a record that comes twice in a row ends a call on a server that refuses stored records.
+    pub const fn dedup(mut self, dedup: bool) -> Self {
+        self.dedup = dedup;
+        self
+    }
+
+    /// Whether a push leaves out what is stored already, as most is when the same sources are imported every night. Off by
+    /// default.
+    ///
+    /// Such a record is not sent. Its result is a success that is marked as
+    /// [`already_stored`](crate::Pushed::already_stored).
+    ///
+    /// To find that out, records are looked up before they are pushed. A lookup ends its call at the first record that is
+    /// missing, so it shows a whole run of stored records at once, but only one missing record. So the adapter measures
+    /// how many records its lookups find, how long they take, and how long a push takes, and looks up
+    /// where that saves time. Elsewhere it pushes, and tries a lookup now and then. So some stored records may be pushed, which does no
+    /// harm.
+    ///
+    /// It needs the CID of each record, also where [`verify`](Self::verify) is off. It is about pushes alone.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use futures::stream;
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let record = |n| Record::from_json(format!(r#"{{"name": "{n}", "schema_version": "1.0.0"}}"#)).unwrap();
+    /// let options = Options::new().skip_stored(true);
+    /// let first = stream::iter((0..500).map(record)).push_to_with(&client, &options).finish().await;
+    /// let second = stream::iter((0..500).map(record)).push_to_with(&client, &options).finish().await;
+    /// assert_eq!(second.stats.succeeded, 500);
+    /// assert!(second.stats.sent < 10, "{second}");
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    pub const fn skip_stored(mut self, skip: bool) -> Self {
+        self.skip_stored = skip;
+        self
+    }
+
     /// How many calls the adapter may have open at once. Default: 1.
     ///
     /// A DIR server works through a call one record after the other, so where a record takes time,
@@ -255,9 +311,6 @@ impl Options {
     /// at once, as many are open as it allows. When a call ends at a bad record, breaks or grows old,
     /// the others go on.
     ///
-    /// Two calls may carry the same record at the same time, if the input has it twice: a server
-    /// over a local folder then refuses one as already stored, which is found out and is a success.
-    ///
     /// ```
     /// use agntcy_dir_stream::prelude::*;
     /// use futures::{StreamExt, stream};
@@ -265,8 +318,8 @@ impl Options {
     /// # #[cfg(feature = "server")]
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
     /// # let client = agntcy_dir_stream::server::Store::new().client();
-    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
-    /// let records = stream::iter(vec![record; 100]);
+    /// let record = |n| Record::from_json(format!(r#"{{"name": "{n}", "schema_version": "1.0.0"}}"#)).unwrap();
+    /// let records = stream::iter((0..100).map(record));
     /// let results = records.push_to_with(&client, &Options::new().calls(8));
     /// let indexes: Vec<_> = results.map(|result| result.unwrap().index).collect().await;
     /// assert!(indexes.is_sorted());

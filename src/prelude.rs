@@ -5,6 +5,7 @@
 //! ```
 
 pub use crate::{
-    Cid, Client, DeleteExt as _, DeleteResult, LookupExt as _, LookupResult, Options, PullExt as _,
-    PullResult, PushExt as _, PushItem as _, PushResult, Record,
+    Cid, Client, DeleteExt as _, DeleteResult, ExistsExt as _, ExistsResult, LookupExt as _,
+    LookupResult, Options, PullExt as _, PullResult, PushExt as _, PushItem as _, PushResult,
+    Record,
 };

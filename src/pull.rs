@@ -6,7 +6,7 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::{Acknowledged, Adapter, LostAnswer, Method, Methods, Operation, drive};
+use crate::engine::{Acknowledged, Adapter, LostAnswer, Method, Methods, Operation, Place, drive};
 use crate::error::{Error, ErrorKind};
 use crate::failed::{Failed, TryFailed};
 use crate::item::{Tagged, ToCid};
@@ -33,6 +33,8 @@ pub struct Pulled<T = ()> {
     pub cid: Cid,
     /// The record.
     pub record: Record,
+    /// The item before it that is the same, and whose outcome this is: see [`Options::dedup`].
+    pub duplicate_of: Option<u64>,
 }
 
 impl Pulled {
@@ -69,6 +71,7 @@ impl Pulled {
             tag: (),
             cid,
             record,
+            duplicate_of: None,
         }
     }
 }
@@ -82,6 +85,7 @@ impl<T> Pulled<T> {
             tag,
             cid: self.cid,
             record: self.record,
+            duplicate_of: self.duplicate_of,
         }
     }
 }
@@ -340,12 +344,17 @@ impl<R: ToCid> Operation for Pull<R> {
         record.encoded_len()
     }
 
-    fn success<T>(index: u64, tag: T, cid: Cid, record: Record) -> Pulled<T> {
+    fn cid(cid: &Cid) -> Option<&Cid> {
+        Some(cid)
+    }
+
+    fn success<T>(place: Place<T>, cid: Cid, record: Record) -> Pulled<T> {
         Pulled {
-            index,
-            tag,
+            index: place.index,
+            tag: place.tag,
             cid,
             record,
+            duplicate_of: place.duplicate_of,
         }
     }
 }

@@ -4,7 +4,7 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::{Acknowledged, Adapter, LostAnswer, Method, Methods, Operation, drive};
+use crate::engine::{Acknowledged, Adapter, LostAnswer, Method, Methods, Operation, Place, drive};
 use crate::error::{Error, ErrorKind};
 use crate::failed::{Failed, TryFailed};
 use crate::item::PushItem;
@@ -30,11 +30,14 @@ pub struct Pushed<T = ()> {
     /// Its CID, as the server answered it.
     pub cid: Cid,
     /// Whether the success was found out by a lookup, and not told by the answer to the push: the
-    /// server had the record already, from an earlier push or from one whose answer was lost.
+    /// server had the record already, from an earlier push or from one whose answer was lost. Or you have
+    /// [said](crate::PushItem::skip_if) that it is stored.
     ///
     /// A server over a registry answers to a record that it has as to a new one, which does not
     /// show here.
     pub already_stored: bool,
+    /// The item before it that is the same, and whose outcome this is: see [`Options::dedup`].
+    pub duplicate_of: Option<u64>,
 }
 
 impl Pushed {
@@ -73,11 +76,25 @@ impl Pushed {
             tag: (),
             cid,
             already_stored: false,
+            duplicate_of: None,
         }
     }
 }
 
 impl<T> Pushed<T> {
+    /// The same without its tag, and that.
+    #[must_use]
+    pub fn take_tag(self) -> (Pushed, T) {
+        let pushed = Pushed {
+            index: self.index,
+            tag: (),
+            cid: self.cid,
+            already_stored: self.already_stored,
+            duplicate_of: self.duplicate_of,
+        };
+        (pushed, self.tag)
+    }
+
     /// The same with another tag.
     #[must_use]
     pub fn with_tag<U>(self, tag: U) -> Pushed<U> {
@@ -86,6 +103,7 @@ impl<T> Pushed<T> {
             tag,
             cid: self.cid,
             already_stored: self.already_stored,
+            duplicate_of: self.duplicate_of,
         }
     }
 }
@@ -167,8 +185,8 @@ pub trait PushExt: Stream + Sized {
     /// # #[cfg(feature = "server")]
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
     /// # let client = agntcy_dir_stream::server::Store::new().client();
-    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
-    /// let records = stream::iter(vec![record; 10]);
+    /// let record = |n| Record::from_json(format!(r#"{{"name": "{n}", "schema_version": "1.0.0"}}"#)).unwrap();
+    /// let records = stream::iter((0..10).map(record));
     ///
     /// let options = Options::new().calls(2).unordered(true);
     /// let results = records.push_to_with(&client, &options);
@@ -289,16 +307,20 @@ impl Client {
 
 struct Push {
     verify: bool,
+    /// Whether a record has to have its CID before it is sent.
+    needs_cid: bool,
 }
 
 impl Push {
     fn new(options: &Options) -> Self {
         Self {
             verify: options.verify,
+            needs_cid: options.verify || options.skip_stored,
         }
     }
 }
 
+#[derive(Clone)]
 struct Stored {
     cid: Cid,
     was_found: bool,
@@ -311,7 +333,7 @@ impl Operation for Push {
     const LONGEST_ANSWER: usize = record_ref::LONGEST_REF;
 
     type Input = Record;
-    /// The record's own CID, where it is to be verified.
+    /// The record's own CID, where it is needed or known.
     type Checked = Option<Cid>;
     type Request = Record;
     type Answer = record_ref::Answer;
@@ -337,7 +359,7 @@ impl Operation for Push {
             )));
         }
         match cid {
-            None if self.verify => record.cid().map(Some),
+            None if self.needs_cid => record.cid().map(Some),
             cid => Ok(cid),
         }
     }
@@ -354,6 +376,7 @@ impl Operation for Push {
     ) -> Result<Stored, Error> {
         let cid = match own {
             None => record_ref::cid_of(&answer.cid)?,
+            Some(own) if !self.verify => *own,
             Some(own) => {
                 if let Err(cid) = record_ref::is_of(own, &answer.cid)? {
                     return Err(Error::new(
@@ -385,12 +408,17 @@ impl Operation for Push {
         stored.was_found
     }
 
-    fn success<T>(index: u64, tag: T, _: Option<Cid>, stored: Stored) -> Pushed<T> {
+    fn cid(own: &Option<Cid>) -> Option<&Cid> {
+        own.as_ref()
+    }
+
+    fn success<T>(place: Place<T>, _: Option<Cid>, stored: Stored) -> Pushed<T> {
         Pushed {
-            index,
-            tag,
+            index: place.index,
+            tag: place.tag,
             cid: stored.cid,
             already_stored: stored.was_found,
+            duplicate_of: place.duplicate_of,
         }
     }
 }

@@ -111,7 +111,7 @@ impl Message for RawMeta {
 }
 
 /// Metadata in the window.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum KeptMeta {
     Short(Meta, usize),
     Long(RawMeta),
@@ -185,6 +185,17 @@ pub(crate) fn is_of(cid: &Cid, text: &[u8]) -> Result<Result<(), Cid>, Error> {
     } else {
         Err(answered)
     })
+}
+
+/// Metadata that name this CID have to be of the record that was asked for.
+pub(crate) fn must_be_of(asked: &Cid, named: &Bytes) -> Result<(), Error> {
+    match is_of(asked, named)? {
+        Ok(()) => Ok(()),
+        Err(answered) => Err(Error::new(
+            ErrorKind::Mismatch,
+            format!("asked for {asked}, the server answered for {answered}"),
+        )),
+    }
 }
 
 #[cfg(test)]

@@ -30,6 +30,9 @@ pub struct Stats {
     pub already_stored: u64,
     /// Results handed out that were a failure.
     pub failed: u64,
+    /// Results handed out that were the outcome of another item, which was the same: see
+    /// [`Options::dedup`](crate::Options::dedup).
+    pub duplicates: u64,
     /// Items in the window: they were taken, and their results were not handed out. Items of an adapter that
     /// was dropped stay in this count. Items that
     /// [`into_remainder`](crate::Adapter::into_remainder) gave back do not.
@@ -190,6 +193,7 @@ pub(crate) struct Counters {
     pub(crate) succeeded: Count,
     pub(crate) already_stored: Count,
     pub(crate) failed: Count,
+    pub(crate) duplicates: Count,
     pub(crate) given_back: Count,
     pub(crate) answered_below: Count,
     pub(crate) sent: Count,
@@ -233,6 +237,7 @@ impl Counters {
             succeeded: Count::default(),
             already_stored: Count::default(),
             failed: Count::default(),
+            duplicates: Count::default(),
             given_back: Count::default(),
             answered_below: Count::default(),
             sent: Count::default(),
@@ -277,6 +282,7 @@ impl Counters {
             succeeded,
             already_stored: self.already_stored.get(),
             failed,
+            duplicates: self.duplicates.get(),
             in_window: taken.saturating_sub(succeeded + failed + self.given_back.get()),
             answered_below: self.answered_below.get(),
             sent: self.sent.get(),

@@ -358,8 +358,8 @@ mod tests {
 
     /// A pull that fails: what its first error says.
     async fn failure(client: Client, options: Options, drained: bool) -> String {
-        let record: Record = r#"{"name": "a"}"#.parse().unwrap();
-        let records = futures::stream::iter(vec![record; 4]);
+        let record = |n| Record::from_json(format!(r#"{{"name": "{n}"}}"#)).unwrap();
+        let records = futures::stream::iter((0..4).map(record));
         let mut pull = records.pull_from_with(&client, &options);
         if drained {
             assert!(futures::poll!(pull.next()).is_pending());

@@ -333,6 +333,10 @@ where
         Handle::of(&self.shared.control)
     }
 
+    pub(crate) fn summary(&self) -> Summary {
+        self.shared.control.counters.summary()
+    }
+
     /// Runs to the end, and says what it came to. Results that were read before are in the counts.
     ///
     /// ```
@@ -362,7 +366,7 @@ where
             .await
             .is_some()
         {}
-        self.shared.control.counters.summary()
+        self.summary()
     }
 
     /// Takes no more input: the stream ends when the items that were taken have their results, at
@@ -424,8 +428,8 @@ where
     /// # #[cfg(feature = "server")]
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
     /// # let client = agntcy_dir_stream::server::Store::new().client();
-    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
-    /// let mut results = stream::iter(vec![record; 10]).push_to(&client);
+    /// let record = |n| Record::from_json(format!(r#"{{"name": "{n}", "schema_version": "1.0.0"}}"#)).unwrap();
+    /// let mut results = stream::iter((0..10).map(record)).push_to(&client);
     /// results.next().await;
     /// let left = results.into_remainder();
     /// let taken = left.unread.len() + left.unsent.len() + left.unanswered.len();

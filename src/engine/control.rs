@@ -85,7 +85,7 @@ impl Control {
     }
 
     /// Whether the adapter may end before its input.
-    pub(super) fn is_cut_short(&self) -> bool {
+    pub(crate) fn is_cut_short(&self) -> bool {
         self.is_cut_short.load(Ordering::Relaxed)
     }
 

@@ -16,6 +16,6 @@ pub use self::adapter::{Adapter, BoxAdapter};
 pub(crate) use self::control::Control;
 pub(crate) use self::driver::drive;
 pub(crate) use self::nodes::{Method, Methods};
-pub(crate) use self::operation::Operation;
+pub(crate) use self::operation::{Operation, Place};
 pub use self::remainder::{ItemResult, Leftover, Remainder};
 pub(crate) use self::window::{Acknowledged, LostAnswer};

@@ -7,6 +7,13 @@ use super::window::{Acknowledged, LostAnswer};
 use crate::cid::Cid;
 use crate::error::Error;
 
+/// Where an item stands, beside its outcome.
+pub(crate) struct Place<T> {
+    pub(crate) index: u64,
+    pub(crate) tag: T,
+    pub(crate) duplicate_of: Option<u64>,
+}
+
 /// What differs between push, pull, lookup and delete.
 pub(crate) trait Operation {
     /// The path of the gRPC method.
@@ -28,7 +35,7 @@ pub(crate) trait Operation {
     type Request: Message + Clone + 'static;
     type Answer: Message + Default + Clone + 'static;
     /// What an answer gives.
-    type Output;
+    type Output: Clone;
     /// What the caller gets, with a tag `T`.
     type Success<T>;
 
@@ -53,6 +60,11 @@ pub(crate) trait Operation {
         answer: Self::Answer,
     ) -> Result<Self::Output, Error>;
 
+    /// What it means that the server has refused the item, or has not what was asked for.
+    fn refused(error: Error) -> Result<Self::Output, Error> {
+        Err(error)
+    }
+
     /// How long an output is, in bytes, while it waits in the window to be handed out.
     fn len(_: &Self::Output) -> usize {
         0
@@ -74,17 +86,19 @@ pub(crate) trait Operation {
         false
     }
 
-    /// Whether requests delete records.
-    const DELETES: bool = false;
-
-    /// The record that a request deletes.
-    fn deletes(_: &Self::Checked) -> Option<&Cid> {
+    /// The record that the item is about, where that is known.
+    fn cid(_: &Self::Checked) -> Option<&Cid> {
         None
     }
 
+    /// Whether requests delete records.
+    const DELETES: bool = false;
+
+    /// Whether an item that is the same as another in the window may have that one's outcome.
+    const DEDUPS: bool = !Self::DELETES;
+
     fn success<T>(
-        index: u64,
-        tag: T,
+        place: Place<T>,
         checked: Self::Checked,
         output: Self::Output,
     ) -> Self::Success<T>;

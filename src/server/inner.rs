@@ -22,6 +22,8 @@ pub(super) struct Inner {
     pub(super) idle_timeout: Duration,
     pub(super) budget: Arc<Budget>,
     pub(super) compresses: bool,
+    /// How long the line of a client over memory is.
+    pub(super) round_trip: Duration,
 }
 
 pub(super) type Validate = dyn Fn(&Record) -> Validation + Send + Sync;

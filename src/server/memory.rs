@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::connection;
 use super::inner::Inner;
+use super::line;
 use crate::client::{Client, Connection};
 
 /// What a pipe holds in each direction, in bytes.
@@ -36,7 +37,10 @@ impl tonic::codegen::Service<Uri> for Pipes {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let (ours, theirs) = tokio::io::duplex(PIPE);
+        let (mut ours, theirs) = tokio::io::duplex(PIPE);
+        if !self.0.round_trip.is_zero() {
+            ours = line::lengthen(ours, PIPE, self.0.round_trip);
+        }
         // Nobody stops it: it ends with the client.
         let (_, never) = watch::channel(false);
         // It takes nothing of the system, so it may be idle for ever. And a test's paused clock may

@@ -44,7 +44,7 @@
 // 4. live, messages, body: a call that runs, and what comes and goes in it
 // 5. service: how a call runs
 // 6. connection
-// 7. listen, memory: where connections come from
+// 7. listen, memory (over a line that may be long): where connections come from
 // 8. store: the public face
 
 mod answers;
@@ -59,6 +59,7 @@ mod fault;
 mod gate;
 mod identity;
 mod inner;
+mod line;
 mod listen;
 mod live;
 mod memory;

@@ -51,6 +51,7 @@ pub struct Builder {
     max_buffered: Option<usize>,
     idle_timeout: Option<Duration>,
     compresses: bool,
+    round_trip: Duration,
     ended: Option<Box<Hook>>,
 }
 
@@ -161,6 +162,35 @@ impl Builder {
         self
     }
 
+    /// How long bytes of a client over memory ([`Store::client`]) take, there and back. Default: no time. The line takes
+    /// nothing of the throughput.
+    ///
+    /// What waiting for a server far away costs a pipeline can be seen so, under a paused clock without waiting:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use agntcy_dir_stream::prelude::*;
+    /// use agntcy_dir_stream::server::Store;
+    /// use futures::stream;
+    /// use tokio::time::Instant;
+    ///
+    /// // In a test: #[tokio::test(start_paused = true)]
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), agntcy_dir_stream::Error> {
+    /// let client = Store::builder().round_trip(Duration::from_millis(50)).build().client();
+    /// let record: Record = r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?;
+    /// let began = Instant::now();
+    /// stream::iter([record]).push_to(&client).finish().await;
+    /// assert!(began.elapsed() >= Duration::from_millis(50));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn round_trip(mut self, time: Duration) -> Self {
+        self.round_trip = time;
+        self
+    }
+
     /// The store, empty.
     #[must_use]
     pub fn build(self) -> Store {
@@ -177,6 +207,7 @@ impl Builder {
                 idle_timeout: self.idle_timeout.unwrap_or(IDLE_TIMEOUT),
                 budget: Arc::new(Budget::new(self.max_buffered.unwrap_or(MAX_BUFFERED))),
                 compresses: self.compresses,
+                round_trip: self.round_trip,
             }),
         }
     }

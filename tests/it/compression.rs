@@ -213,7 +213,7 @@ async fn a_drop_with_a_full_flow_control_window_is_a_reset() {
         let client = client.with_compression(*compression);
         let examples = example_records();
         let input = stream::iter(examples.iter().cycle().cloned());
-        let mut results = Box::pin(input.push_to(&client));
+        let mut results = Box::pin(input.push_to_with(&client, &Options::new().dedup(false)));
         let mut call = poll_until(&mut results, calls.recv()).await.unwrap();
         let mut received = 0;
         while received < WINDOW {

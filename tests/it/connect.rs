@@ -401,7 +401,7 @@ async fn paused_adapters_starve_no_other_on_their_connection() {
     let large = store.insert(sized(200_000)).unwrap();
     let small = store.insert(record(1)).unwrap();
     let client = store.client();
-    let options = Options::new().window(AHEAD).stall_after(None);
+    let options = Options::new().window(AHEAD).stall_after(None).dedup(false);
     let mut paused = Vec::new();
     for _ in 0..PAUSED {
         let refs = stream::iter([large; AHEAD]).chain(stream::pending());

@@ -13,6 +13,9 @@ mod compression;
 mod conformance;
 #[cfg(feature = "server")]
 mod connect;
+#[cfg(feature = "server")]
+mod duplicates;
+#[cfg(feature = "server")]
 mod ends;
 #[cfg(feature = "server")]
 mod env;
@@ -34,10 +37,14 @@ mod layers;
 mod logs;
 #[cfg(all(feature = "metrics", feature = "server"))]
 mod metrics;
+#[cfg(feature = "server")]
+mod misses;
 mod must_not_compile;
 mod options;
 #[cfg(feature = "server")]
 mod pipeline;
+#[cfg(feature = "server")]
+mod pusher;
 #[cfg(feature = "server")]
 mod rate;
 mod real;
@@ -50,6 +57,8 @@ mod routes;
 mod service;
 #[cfg(feature = "server")]
 mod shared_client;
+#[cfg(feature = "server")]
+mod skip_stored;
 #[cfg(target_os = "linux")]
 mod soak;
 #[cfg(feature = "server")]

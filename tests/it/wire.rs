@@ -58,7 +58,7 @@ async fn a_drop_with_a_full_flow_control_window_is_a_reset() {
         let (client, mut calls) = raw_server().await;
         let input = stream::repeat_with(|| record(1));
         let all = usize::MAX;
-        let options = Options::new().in_flight(all, all);
+        let options = Options::new().in_flight(all, all).dedup(false);
         let mut results = Box::pin(input.push_to_with(&client, &options));
         let mut call = poll_until(&mut results, calls.recv()).await.unwrap();
         let mut answers = None;

@@ -35,6 +35,9 @@ where
 {
     /// Looks up what is in doubt, all in one call.
     pub(super) fn look_up(&mut self, cx: &Context<'_>, now: Instant) {
+        let waited = self.clock.waited();
+        self.window.time_is(waited);
+        self.window.scout();
         let wants_canary = !self.window.is_empty()
             && (self.nodes.has_doubtful() || !self.window.has_fresh())
             && self.canary.is_to_be_looked_up();
@@ -45,7 +48,6 @@ where
         let Some((route, probe)) = self.may_open(cx, now, load) else {
             return;
         };
-        let waited = self.clock.waited();
         self.lanes.close_unstarted(cx, waited);
         let setup = self.setup(record_ref::LOOKUP, route, probe, None);
         let link = self.nodes.link(route);

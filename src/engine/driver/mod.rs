@@ -27,7 +27,7 @@ use super::adapter::Adapter;
 use super::calls::{Lane, Lanes};
 use super::control::Order;
 use super::nodes::{Canary, Deletes, Nodes};
-use super::operation::Operation;
+use super::operation::{Operation, Place};
 use super::remainder::{Leftover, Remainder, Shared};
 use super::window::{LostAnswer, Rules, Settled, Unsettled, Window};
 use crate::cid::Cid;
@@ -93,6 +93,8 @@ where
             retries: options.retry.is_on(),
             max_attempts: options.retry.attempts_allowed(),
             unordered: options.unordered,
+            skip_stored: options.skip_stored && O::LOST_ANSWER == LostAnswer::LookUp,
+            dedup: (O::DEDUPS && options.dedup).then_some(Entry::<O, T, F::InputError>::cid),
         }),
         nodes: Nodes::new(client, options.retry.clone(), |methods| {
             let method = O::method(methods);
@@ -161,6 +163,10 @@ impl<O: Operation, T, E> Entry<O, T, E> {
     fn item(&self) -> (&O::Input, &O::Checked) {
         self.checked()
             .expect("only what was checked is sent, looked up or answered")
+    }
+
+    fn cid(&self) -> Option<&Cid> {
+        self.checked().and_then(|(_, checked)| O::cid(checked))
     }
 
     fn checked(&self) -> Option<(&O::Input, &O::Checked)> {
@@ -413,7 +419,8 @@ where
         }
     }
 
-    fn hand_out(&mut self, settled: Out<O, T, F>) -> Outcome<O, T, F> {
+    fn hand_out(&mut self, mut settled: Out<O, T, F>) -> Outcome<O, T, F> {
+        settled.outcome = settled.outcome.or_else(O::refused);
         if settled.attempts > 0 {
             self.nodes.progress();
         }
@@ -424,6 +431,9 @@ where
             self.first_unanswered = self.first_unanswered.min(settled.index);
         }
         let counters = &self.shared.control.counters;
+        if settled.duplicate_of.is_some() {
+            counters.duplicates.add(1);
+        }
         let handed_out = self.window.handed_out_below();
         counters
             .answered_below
@@ -510,7 +520,7 @@ where
 }
 
 /// Gives back to the window what the transport has not taken of a call.
-fn withdraw<R, A, E, U>(lane: &mut Lane<R, A>, window: &mut Window<E, U>)
+fn withdraw<R, A, E, U: Clone>(lane: &mut Lane<R, A>, window: &mut Window<E, U>)
 where
     R: Message + 'static,
     A: Message + Default + 'static,
@@ -529,6 +539,7 @@ where
         entry,
         attempts,
         outcome,
+        duplicate_of,
     } = settled;
     let (input, tag, checked) = match entry {
         Entry::Item {
@@ -544,10 +555,15 @@ where
             }));
         }
     };
-    match outcome {
+    match outcome.or_else(O::refused) {
         Ok(output) => {
             let checked = checked.expect("only what was checked is answered");
-            Ok(O::success(index, tag, checked, output))
+            let place = Place {
+                index,
+                tag,
+                duplicate_of,
+            };
+            Ok(O::success(place, checked, output))
         }
         Err(error) => Err(F::of_item(Failed {
             operation: method,
@@ -555,6 +571,7 @@ where
             input,
             tag,
             attempts,
+            duplicate_of,
             error,
         })),
     }

@@ -35,6 +35,7 @@ where
     /// Handles the next event of a call. `false`: items may wait again that a call had, and have to be sent.
     pub(super) fn poll_calls(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let waited = self.clock.waited();
+        self.window.time_is(waited);
         if let Poll::Ready(goes_on) = self.poll_look_up(cx, waited) {
             return Poll::Ready(goes_on);
         }

@@ -140,7 +140,9 @@ where
                     break;
                 };
                 let (input, checked) = entry.item();
-                if let Some(cid) = O::deletes(checked) {
+                if O::DELETES
+                    && let Some(cid) = O::cid(checked)
+                {
                     self.nodes.forget(cid);
                 }
                 lane.batch.push_back(self.operation.request(input, checked));

@@ -50,7 +50,7 @@ impl Left {
     }
 }
 
-impl<E, O> Window<E, O> {
+impl<E, O: Clone> Window<E, O> {
     /// A call is over. What it leaves unanswered is settled, or waits for another call.
     ///
     /// `wait` says when an item that has had so many tries may be sent again, and `None` that it
@@ -68,6 +68,9 @@ impl<E, O> Window<E, O> {
             Acknowledged::WholeCall => self.whole_ended(flight, &left, ended, wait, done),
         };
         self.fail_rest(true);
+        if let Some(scout) = &mut self.scout {
+            scout.pushes_nothing();
+        }
         report
     }
 
@@ -181,6 +184,9 @@ impl<E, O> Window<E, O> {
         if is_stored {
             // To say that, the server must have looked at this item, just now.
             evidence.proved = Tick::now();
+            if let Some(scout) = &mut self.scout {
+                scout.refused();
+            }
         }
         let max_attempts = self.rules.max_attempts;
         let last = self.live(at.index).last_failure();

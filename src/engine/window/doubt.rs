@@ -6,11 +6,13 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::flight::Unanswered;
-use super::slot::{Loss, State};
+use super::scout::Decision;
+use super::slot::{Loss, Slot, State};
 use super::{Ended, Flight, LostAnswer, Report, Window};
+use crate::engine::waited::Waited;
 use crate::verdict::Verdict;
 
-impl<E, O> Window<E, O> {
+impl<E, O: Clone> Window<E, O> {
     /// Whether an item is to be looked up.
     pub(crate) fn has_doubt(&self) -> bool {
         !self.in_doubt.is_empty()
@@ -23,6 +25,9 @@ impl<E, O> Window<E, O> {
         }
         let (_, index) = *self.in_doubt.first()?;
         flight.carry(index);
+        if let Some(scout) = &mut self.scout {
+            scout.began();
+        }
         self.set_state(index, State::LookedUp);
         Some(&self.live(index).entry)
     }
@@ -47,6 +52,7 @@ impl<E, O> Window<E, O> {
             self.doubt(*index);
         }
         if !flight.is_awaited() {
+            self.scouting_ended(false);
             return Report::Quiet;
         }
         let verdict = ended.verdict.unwrap_or(Verdict::Transient);
@@ -59,7 +65,7 @@ impl<E, O> Window<E, O> {
                     self.is_not_there(at);
                 } else {
                     // What became of it stays open, and to send it again does no harm.
-                    self.send_again(at);
+                    self.push_after_all(at);
                 }
                 Report::Alive
             }
@@ -70,7 +76,7 @@ impl<E, O> Window<E, O> {
                 self.cannot_look_up = true;
                 self.expects_stored = None;
                 while let Some((_, index)) = self.in_doubt.first().copied() {
-                    self.send_again(index);
+                    self.push_after_all(index);
                 }
                 Report::Quiet
             }
@@ -94,7 +100,62 @@ impl<E, O> Window<E, O> {
 
     /// Whether what became of an item can be looked up.
     pub(crate) fn looks_up(&self) -> bool {
-        self.rules.lost_answer == LostAnswer::LookUp && self.rules.retries && !self.cannot_look_up
+        self.rules.retries && self.can_look_up()
+    }
+
+    fn can_look_up(&self) -> bool {
+        self.rules.lost_answer == LostAnswer::LookUp && !self.cannot_look_up
+    }
+
+    /// So long has the adapter waited.
+    pub(crate) fn time_is(&mut self, now: Waited) {
+        if let Some(scout) = &mut self.scout {
+            scout.time_is(now);
+        }
+    }
+
+    /// Decides which of the items that were taken are looked up before they are sent.
+    pub(crate) fn scout(&mut self) {
+        let Some(mut scout) = self.scout.take() else {
+            return;
+        };
+        let next = self.next_index();
+        let from = self.scouted.max(self.first);
+        if self.can_look_up() && self.refused.is_none() {
+            for index in from..next {
+                let is_fresh = |slot: &Slot<E, O>| {
+                    matches!(slot.state, State::Waiting)
+                        && slot.attempts == 0
+                        && slot.trouble.is_none()
+                };
+                if self.slot(index).is_some_and(|slot| is_fresh(slot)) && scout.looks_up_next() {
+                    self.live(index).trouble.get_or_insert_default().lost =
+                        Some(Loss::scouted(index));
+                    self.doubt(index);
+                }
+            }
+        }
+        self.scouted = next;
+        self.scout = Some(scout);
+    }
+
+    /// A call that looks up is over: at a record that is missing, or behind the last that it carried.
+    fn scouting_ended(&mut self, is_missing: bool) {
+        let Some(mut scout) = self.scout.take() else {
+            return;
+        };
+        match scout.ended(is_missing) {
+            Decision::Stay => {}
+            // What has not left yet may be looked up after all.
+            Decision::LookUpAll => self.scouted = self.unsent,
+            Decision::Push(items) => {
+                let scouted = self.in_doubt.range((Loss::scouted(0), 0)..);
+                let pushed: Vec<_> = scouted.take(items as usize).copied().collect();
+                scout.pushed_unseen(u32::try_from(pushed.len()).unwrap_or(u32::MAX));
+                self.doubt_no_more(pushed);
+            }
+        }
+        self.scout = Some(scout);
     }
 
     /// `behind` are the items that stood behind a record that is stored already. Whoever pushes one record again
@@ -133,6 +194,9 @@ impl<E, O> Window<E, O> {
     /// Sends the items that were only expected to be stored. A lookup that fails costs more than a call that ends.
     fn stop_guessing(&mut self) {
         self.expects_stored = None;
+        if let Some(scout) = &mut self.scout {
+            scout.failed();
+        }
         let guesses = self.in_doubt.iter().filter(|(loss, _)| loss.is_guess);
         let guesses = guesses.copied().collect();
         self.doubt_no_more(guesses);
@@ -144,6 +208,10 @@ impl<E, O> Window<E, O> {
         let Some(lost) = self.live(index).lost() else {
             return;
         };
+        if lost.is_scouted() {
+            self.doubt_no_more(vec![(lost, index)]);
+            return self.scouting_ended(true);
+        }
         if self.expects_stored == Some(lost.call) {
             self.expects_stored = None;
         }
@@ -155,11 +223,24 @@ impl<E, O> Window<E, O> {
 
     /// These items need no lookup any more: they are sent.
     fn doubt_no_more(&mut self, items: Vec<(Loss, u64)>) {
-        for (_, index) in items {
+        for (loss, index) in items {
             if let Some(trouble) = &mut self.live(index).trouble {
                 trouble.lost = None;
             }
-            self.send_again(index);
+            if loss.is_guess && !self.rules.retries {
+                // It was not sent before.
+                self.requeue(index);
+            } else {
+                self.send_again(index);
+            }
+        }
+    }
+
+    /// The lookup of an item gives no answer, so it is sent.
+    fn push_after_all(&mut self, index: u64) {
+        match self.live(index).lost() {
+            Some(loss) if loss.is_guess => self.doubt_no_more(vec![(loss, index)]),
+            _ => self.send_again(index),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::engine::waited::Waited;
 use crate::error::{Error, ErrorKind};
 use crate::verdict;
 
-impl<E, O> Window<E, O> {
+impl<E, O: Clone> Window<E, O> {
     /// When the time of the first item is up.
     pub(crate) fn expires_at(&self, time: Duration) -> Option<Waited> {
         let (_, taken) = self.taken_at.front().filter(|_| self.held > 0)?;

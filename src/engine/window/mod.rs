@@ -9,8 +9,10 @@
 mod call_ended;
 mod depth;
 mod doubt;
+mod duplicates;
 mod expire;
 pub(super) mod flight;
+mod scout;
 mod segments;
 mod slot;
 mod suspects;
@@ -26,14 +28,17 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use self::depth::Depth;
+use self::duplicates::Duplicates;
 use self::flight::Flight;
 pub(crate) use self::flight::{End, EndedBy};
+use self::scout::Scout;
 use self::segments::Segments;
 use self::slot::{Loss, Slot, State};
 pub(crate) use self::suspects::Evidence;
 use self::suspects::Suspects;
 use super::tick::Tick;
 use super::waited::Waited;
+use crate::cid::Cid;
 use crate::error::{Error, ErrorKind};
 use crate::verdict::Verdict;
 
@@ -61,9 +66,9 @@ pub(crate) enum LostAnswer {
     SendAgain,
 }
 
-/// How a window behaves.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rules {
+/// How a window of entries `E` behaves.
+#[derive(Debug)]
+pub(crate) struct Rules<E> {
     pub(crate) items: usize,
     pub(crate) bytes: usize,
     /// How many requests a call may have unanswered, at least and at most.
@@ -76,6 +81,10 @@ pub(crate) struct Rules {
     pub(crate) retries: bool,
     pub(crate) max_attempts: u32,
     pub(crate) unordered: bool,
+    /// Whether records that are stored are to be left out, for which they are looked up where that pays.
+    pub(crate) skip_stored: bool,
+    /// What tells whether two items are the same, if one outcome is to be for both.
+    pub(crate) dedup: Option<fn(&E) -> Option<&Cid>>,
 }
 
 /// How a call ended, and what is made of that.
@@ -115,6 +124,8 @@ pub(crate) struct Settled<E, O> {
     pub(crate) entry: E,
     pub(crate) attempts: u32,
     pub(crate) outcome: Result<O, Error>,
+    /// The item before it that is the same, and whose outcome this is.
+    pub(crate) duplicate_of: Option<u64>,
 }
 
 /// An item without a result, as it was when all was stopped.
@@ -130,7 +141,7 @@ pub(crate) struct Unsettled<E> {
 /// Entries `E` in input order, each on its way to an outcome `O`.
 #[derive(Debug)]
 pub(crate) struct Window<E, O> {
-    rules: Rules,
+    rules: Rules<E>,
     /// By index; `None` is a gap, whose result was handed out of order.
     slots: VecDeque<Option<Slot<E, O>>>,
     /// The index of `slots[0]`.
@@ -156,6 +167,7 @@ pub(crate) struct Window<E, O> {
     segments: Segments,
     /// Items at which the server failed, which may be their own fault.
     suspects: Suspects,
+    duplicates: Duplicates,
     /// How many slots are `Sent`.
     in_flight: usize,
     /// How long the next answer will be, in bytes, as far as can be told from those before.
@@ -165,6 +177,9 @@ pub(crate) struct Window<E, O> {
     /// The call that ended at a record that was stored already. Until one is found that is not, those behind it are
     /// expected to be stored, too.
     expects_stored: Option<u64>,
+    /// Which items are looked up before they are sent, and below which index that is decided.
+    scout: Option<Scout>,
+    scouted: u64,
     /// Why nothing is sent any more.
     refused: Option<(ErrorKind, Arc<Status>)>,
 }
@@ -175,10 +190,9 @@ impl Ended {
     }
 }
 
-impl<E, O> Window<E, O> {
-    pub(crate) fn new(rules: Rules) -> Self {
+impl<E, O: Clone> Window<E, O> {
+    pub(crate) fn new(rules: Rules<E>) -> Self {
         Self {
-            rules,
             slots: VecDeque::new(),
             first: 0,
             held: 0,
@@ -194,11 +208,15 @@ impl<E, O> Window<E, O> {
             depth: Depth::new(rules.depth.0, rules.depth.1),
             segments: Segments::new(),
             suspects: Suspects::default(),
+            duplicates: Duplicates::default(),
             in_flight: 0,
             answer_len: rules.answer_len,
             cannot_look_up: false,
             expects_stored: None,
+            scout: rules.skip_stored.then(Scout::new),
+            scouted: 0,
             refused: None,
+            rules,
         }
     }
 
@@ -292,8 +310,11 @@ impl<E, O> Window<E, O> {
     /// Takes an item of `bytes` bytes on the wire, to be sent.
     pub(crate) fn take(&mut self, entry: E, bytes: usize) {
         let index = self.next_index();
+        let same = self.same_as(&entry);
         self.push(entry, bytes);
-        if let Some((kind, status)) = &self.refused {
+        if let Some(tried) = same {
+            self.follow(tried);
+        } else if let Some((kind, status)) = &self.refused {
             let error = Error::from_status(*kind, Arc::clone(status));
             self.settle(index, Err(error));
         } else {
@@ -327,6 +348,9 @@ impl<E, O> Window<E, O> {
         if self.rules.unordered {
             self.ready.push_back(index);
         }
+        if !self.duplicates.has_outcome_of_another(index) {
+            self.pass_on(index);
+        }
     }
 
     /// Moves an item from one state to another, and from list to list.
@@ -336,6 +360,7 @@ impl<E, O> Window<E, O> {
             State::Suspect => self.suspects.remove(index),
             State::Resting(until) => drop(self.resting.remove(&(until, index))),
             State::InDoubt(loss) => drop(self.in_doubt.remove(&(loss, index))),
+            State::Duplicate => self.duplicates.waits_no_more(index),
             State::Waiting | State::LookedUp | State::Settled(_) => {}
         }
         match state {
@@ -344,7 +369,7 @@ impl<E, O> Window<E, O> {
             State::Resting(until) => drop(self.resting.insert((until, index))),
             State::InDoubt(loss) => drop(self.in_doubt.insert((loss, index))),
             // `requeue` puts it in its place among the suspects.
-            State::Suspect | State::LookedUp | State::Settled(_) => {}
+            State::Suspect | State::Duplicate | State::LookedUp | State::Settled(_) => {}
         }
         self.live(index).state = state;
     }
@@ -555,6 +580,9 @@ impl<E, O> Window<E, O> {
             // Up at once and down slowly: too much memory is worse than a smaller window.
             self.answer_len = len.max(self.answer_len - self.answer_len / 16).max(1);
         }
+        if let Some(scout) = &mut self.scout {
+            scout.pushed(self.in_flight > 0);
+        }
         Some(self.succeeded(flight.proves()))
     }
 
@@ -578,6 +606,10 @@ impl<E, O> Window<E, O> {
             && matches!(slot.state, State::LookedUp)
         {
             let outcome = judge(&slot.entry);
+            let is_scouted = slot.lost().is_some_and(Loss::is_scouted);
+            if let Some(scout) = self.scout.as_mut().filter(|_| is_scouted) {
+                scout.found();
+            }
             self.settle(index, outcome);
         }
         true
@@ -611,6 +643,7 @@ impl<E, O> Window<E, O> {
         self.bytes -= slot.bytes;
         Some(Settled {
             index,
+            duplicate_of: self.leaves(index, &slot.entry),
             entry: slot.entry,
             attempts: slot.attempts,
             outcome,
@@ -619,8 +652,8 @@ impl<E, O> Window<E, O> {
 
     /// Takes the window apart: the results that were not handed out, and the rest, each in input
     /// order.
-    pub(crate) fn dismantle(self) -> (Vec<Settled<E, O>>, Vec<Unsettled<E>>) {
-        let (mut settled, mut unsettled) = (Vec::new(), Vec::new());
+    pub(crate) fn dismantle(mut self) -> (Vec<Settled<E, O>>, Vec<Unsettled<E>>) {
+        let (mut settled, mut unsettled) = (Vec::new(), Vec::<Unsettled<E>>::new());
         for (index, slot) in (self.first..).zip(self.slots) {
             let Some(slot) = slot else { continue };
             let may_have_landed = slot.may_have_landed();
@@ -631,10 +664,17 @@ impl<E, O> Window<E, O> {
                         entry: slot.entry,
                         attempts: slot.attempts,
                         outcome,
+                        duplicate_of: self.duplicates.handed_out(index),
                     });
                     continue;
                 }
                 State::Sent => true,
+                State::Duplicate => {
+                    // What holds for the one that is tried holds for it.
+                    let doubts = unsettled.iter().filter(|item| item.is_in_doubt);
+                    let doubts = doubts.map(|item| item.index);
+                    self.duplicates.waits_for_one_of(index, doubts)
+                }
                 _ => may_have_landed,
             };
             unsettled.push(Unsettled {

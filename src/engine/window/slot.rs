@@ -35,7 +35,8 @@ pub(super) struct Slot<E, O> {
 ///   to be sent again: as Waiting, after a while (Resting), or behind the others (Suspect)
 /// ```
 ///
-/// An item that is expected to be stored goes from `Waiting` to `InDoubt` before it is sent. From each state but
+/// An item that is expected to be stored goes from `Waiting` to `InDoubt` before it is sent. One that is the same as
+/// another in the window is a `Duplicate` until that one is `Settled`. From each state but
 /// `Settled` an item can be given up: then it is `Settled`, with an error.
 #[derive(Debug)]
 pub(super) enum State<O> {
@@ -51,6 +52,8 @@ pub(super) enum State<O> {
     InDoubt(Loss),
     /// Given to the call that looks up, not answered.
     LookedUp,
+    /// It is the same as an item before it, and waits for that one's outcome.
+    Duplicate,
     /// It has its result.
     Settled(Result<O, Error>),
 }
@@ -61,8 +64,23 @@ pub(super) enum State<O> {
 pub(super) struct Loss {
     pub(super) call: u64,
     pub(super) place: u64,
-    /// No answer was lost. The item stood behind a record that was stored already, so it may be stored, too.
+    /// No answer was lost. The item may be stored: it stood behind a record that was, or all are looked up.
     pub(super) is_guess: bool,
+}
+
+impl Loss {
+    /// That of an item which is looked up before it is sent for the first time. It comes behind all that was lost.
+    pub(super) fn scouted(index: u64) -> Self {
+        Self {
+            call: u64::MAX,
+            place: index,
+            is_guess: true,
+        }
+    }
+
+    pub(super) fn is_scouted(self) -> bool {
+        self.call == u64::MAX
+    }
 }
 
 /// What faults have done to an item.
@@ -107,6 +125,11 @@ impl<E, O> Slot<E, O> {
     pub(super) fn last_failure(&self) -> Option<Failure> {
         let trouble = self.trouble.as_ref().filter(|trouble| trouble.named)?;
         trouble.failure
+    }
+
+    /// Whether it has a result that is no answer.
+    pub(super) fn is_given_up(&self) -> bool {
+        matches!(&self.state, State::Settled(Err(error)) if !error.kind().is_answer())
     }
 
     pub(super) fn lost(&self) -> Option<Loss> {

@@ -39,6 +39,8 @@ impl std::ops::DerefMut for TestWindow {
     }
 }
 
+type Rules = super::Rules<u64>;
+
 /// The rules of a push, without retries.
 const PUSH: Rules = Rules {
     items: 8,
@@ -50,6 +52,8 @@ const PUSH: Rules = Rules {
     retries: false,
     max_attempts: 1,
     unordered: false,
+    skip_stored: false,
+    dedup: None,
 };
 
 fn with(rules: Rules) -> TestWindow {

@@ -8,7 +8,7 @@ use super::{Ended, EndedBy, Flight, Report, Window};
 use crate::error::Error;
 use crate::verdict::Verdict;
 
-impl<E, O> Window<E, O> {
+impl<E, O: Clone> Window<E, O> {
     /// The end of a call that is acknowledged as a whole. If it failed, some of it may be done: the
     /// server stops at the first that it refuses.
     pub(super) fn whole_ended(

@@ -1,0 +1,172 @@
+//! Items that are the same as one before them in the window: they have that one's outcome, and are not sent.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::Window;
+use super::slot::State;
+use crate::cid::Cid;
+
+/// Which items of the window are the same. Those that are make a group, by the index of its first. One of them is tried, and
+/// the others wait for its outcome.
+#[derive(Debug, Default)]
+pub(super) struct Duplicates {
+    /// The item of each content that is tried, by the beginning of its CID.
+    tried: HashMap<u64, u64, BuildHasherDefault<Beginning>>,
+    /// The groups of items that wait, and of those that are tried though they are not the first of theirs.
+    group_of: BTreeMap<u64, u64>,
+    /// Who waits: the group and the item.
+    waiting: BTreeSet<(u64, u64)>,
+    /// Which item these have their outcome from, until they are handed out.
+    outcome_of: BTreeMap<u64, u64>,
+}
+
+impl Duplicates {
+    fn group(&self, index: u64) -> u64 {
+        self.group_of.get(&index).copied().unwrap_or(index)
+    }
+
+    /// Whether its outcome is that of another item.
+    pub(super) fn has_outcome_of_another(&self, index: u64) -> bool {
+        self.outcome_of.contains_key(&index)
+    }
+
+    /// The next of the group that waits.
+    fn next(&self, group: u64) -> Option<u64> {
+        let mut waiting = self.waiting.range((group, 0)..=(group, u64::MAX));
+        waiting.next().map(|(_, index)| *index)
+    }
+
+    /// The item waits no more.
+    pub(super) fn waits_no_more(&mut self, index: u64) {
+        let group = self.group(index);
+        self.waiting.remove(&(group, index));
+    }
+
+    /// Whether one of these is the item that this one waits for.
+    pub(super) fn waits_for_one_of(&self, index: u64, items: impl Iterator<Item = u64>) -> bool {
+        let group = self.group(index);
+        items.into_iter().any(|item| self.group(item) == group)
+    }
+
+    /// The item is handed out. Returns which one it has its outcome from, if that is not its own.
+    pub(super) fn handed_out(&mut self, index: u64) -> Option<u64> {
+        if !self.group_of.is_empty() {
+            self.group_of.remove(&index);
+        }
+        if self.outcome_of.is_empty() {
+            return None;
+        }
+        self.outcome_of.remove(&index)
+    }
+}
+
+/// The beginning of a digest is a hash already.
+#[derive(Debug, Default)]
+pub(super) struct Beginning(u64);
+
+impl Hasher for Beginning {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, beginning: u64) {
+        self.0 = beginning;
+    }
+}
+
+impl<E, O: Clone> Window<E, O> {
+    /// The item in the window that is the same as this one, whose outcome it will have. `None`: it is tried itself.
+    pub(super) fn same_as(&mut self, entry: &E) -> Option<u64> {
+        let cid_of = self.rules.dedup?;
+        let cid = cid_of(entry)?;
+        let next = self.next_index();
+        let tried = *self.duplicates.tried.entry(cid.beginning()).or_insert(next);
+        if tried == next {
+            return None;
+        }
+        let slot = self.slot(tried)?;
+        if cid_of(&slot.entry) != Some(cid) {
+            return None;
+        }
+        if slot.is_given_up() {
+            // That says nothing of those that are taken later.
+            self.duplicates.tried.insert(cid.beginning(), next);
+            return None;
+        }
+        Some(tried)
+    }
+
+    /// The item that was taken last has the outcome of this one, now or later.
+    pub(super) fn follow(&mut self, tried: u64) {
+        let index = self.next_index() - 1;
+        if let State::Settled(outcome) = &self.live(tried).state {
+            let outcome = outcome.clone();
+            self.duplicates.outcome_of.insert(index, tried);
+            self.settle(index, outcome);
+        } else {
+            let group = self.duplicates.group(tried);
+            self.duplicates.group_of.insert(index, group);
+            self.duplicates.waiting.insert((group, index));
+            self.set_state(index, State::Duplicate);
+        }
+    }
+
+    /// An item has its outcome, and gives it to those that are the same. If it was given up without an answer, the next
+    /// of them is tried in its place.
+    pub(super) fn pass_on(&mut self, tried: u64) {
+        if self.duplicates.waiting.is_empty() {
+            return;
+        }
+        let group = self.duplicates.group(tried);
+        while let Some(next) = self.duplicates.next(group) {
+            let slot = self.live(tried);
+            if slot.is_given_up() && self.refused.is_none() {
+                return self.inherit(next, tried);
+            }
+            let State::Settled(outcome) = &self.live(tried).state else {
+                unreachable!("it has its outcome");
+            };
+            let outcome = outcome.clone();
+            self.duplicates.waits_no_more(next);
+            self.duplicates.outcome_of.insert(next, tried);
+            self.settle(next, outcome);
+        }
+    }
+
+    /// The item is tried itself, since the one that was tried before it was given up.
+    fn inherit(&mut self, index: u64, given_up: u64) {
+        let may_have_landed = matches!(
+            &self.live(given_up).state,
+            State::Settled(Err(error)) if error.may_have_landed()
+        );
+        self.set_state(index, State::Waiting);
+        let slot = self.live(index);
+        if may_have_landed {
+            slot.trouble.get_or_insert_default().may_have_landed = true;
+        }
+        let cid_of = self.rules.dedup;
+        let cid = cid_of.and_then(|cid_of| cid_of(&self.live(index).entry));
+        if let Some(beginning) = cid.map(Cid::beginning) {
+            self.duplicates.tried.insert(beginning, index);
+        }
+    }
+
+    /// An item leaves the window. Returns which one it has its outcome from, if that is not its own.
+    pub(super) fn leaves(&mut self, index: u64, entry: &E) -> Option<u64> {
+        let beginning = (self.rules.dedup?)(entry)?.beginning();
+        if let Entry::Occupied(tried) = self.duplicates.tried.entry(beginning)
+            && *tried.get() == index
+        {
+            tried.remove();
+        }
+        self.duplicates.handed_out(index)
+    }
+}

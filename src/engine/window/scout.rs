@@ -1,0 +1,365 @@
+//! Which records are looked up before they are pushed, where those that are stored are to be left out.
+//!
+//! A lookup ends its call at the first record that is missing. So one call shows a whole run of records that are stored, but
+//! only one that is missing. Looking up pays where it saves more pushing than the call takes: that depends on how the records
+//! lie, how long the server takes for a push, and how far away it is, and all that changes. So it is measured all the time.
+
+use std::time::Duration;
+
+use crate::engine::waited::Waited;
+
+/// So many records are pushed at first without being looked up, to see how long a push takes.
+const UNSEEN: u32 = 4;
+
+/// A call costs so much, beside the time that it takes: for its opening, at both ends.
+const OPENING: Duration = Duration::from_micros(250);
+
+/// Where looking up does not pay, so many records are pushed before it is tried again, at first and at most. The number
+/// grows by a quarter each time.
+const FIRST_GAP: u32 = 8;
+const LONGEST_GAP: u32 = 512;
+
+/// So many records are looked up then.
+const TRIED: u32 = 16;
+
+/// So many times what the server can push during a lookup is pushed before the next one.
+const AHEAD: f64 = 1.5;
+
+/// How much a time counts against those before.
+const STEP: f64 = 1.0 / 4.0;
+
+/// How much it counts how many records a call has found, against those before. Stored records that lie at random make short
+/// runs and long ones, so it is little.
+const SMALL_STEP: f64 = 1.0 / 16.0;
+
+/// What has one chance in so many shows that it is as it was no longer.
+const UNLIKELY: f64 = 100.0;
+
+/// As long as it is not known how long a push takes, a call has to find so many records in the mean.
+const AT_LEAST: f64 = 1.0 / 20.0;
+
+#[derive(Debug)]
+pub(super) struct Scout {
+    now: Waited,
+    mode: Mode,
+    gap: u32,
+    /// How many records a call finds before one is missing, in the mean.
+    found: f64,
+    /// How many calls in a row have found none.
+    vain: i32,
+    /// How long a call that looks up takes, in the mean, in seconds.
+    look_up: f64,
+    /// How much of that the server had no push to do.
+    idle: f64,
+    /// How long a push takes the server, in seconds.
+    push: Option<f64>,
+    /// When the last answer to a push came, if the server had the next push already.
+    answered: Option<Waited>,
+    /// Whether the server ends a call at a push of what is stored.
+    refuses: bool,
+    call: Call,
+}
+
+/// The call that looks up.
+#[derive(Debug, Default)]
+struct Call {
+    began: Waited,
+    found: u32,
+    /// How many pushes were answered meanwhile.
+    pushes: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// So many are pushed, then all are looked up.
+    LooksUp { unseen: u32 },
+    /// So many are pushed, then so many are looked up.
+    Pushes { unseen: u32, tried: u32 },
+}
+
+/// What is to become of the items that wait for their lookup, when a call has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// They wait on.
+    Stay,
+    /// They wait on, and so do those that have not left yet.
+    LookUpAll,
+    /// So many are pushed.
+    Push(u32),
+}
+
+impl Scout {
+    pub(super) fn new() -> Self {
+        Self {
+            now: Waited::default(),
+            mode: Mode::LooksUp { unseen: UNSEEN },
+            gap: FIRST_GAP,
+            found: 1.0,
+            vain: 0,
+            look_up: 0.0,
+            idle: 0.0,
+            push: None,
+            answered: None,
+            refuses: false,
+            call: Call::default(),
+        }
+    }
+
+    pub(super) fn time_is(&mut self, now: Waited) {
+        self.now = now;
+    }
+
+    /// Whether the next record is to be looked up before it is pushed.
+    pub(super) fn looks_up_next(&mut self) -> bool {
+        match &mut self.mode {
+            Mode::LooksUp { unseen: 0 } => true,
+            Mode::Pushes { unseen: 0, tried } => {
+                *tried -= 1;
+                if *tried == 0 {
+                    let unseen = self.enough();
+                    self.mode = Mode::Pushes {
+                        unseen,
+                        tried: TRIED,
+                    };
+                }
+                true
+            }
+            Mode::LooksUp { unseen } | Mode::Pushes { unseen, .. } => {
+                *unseen -= 1;
+                false
+            }
+        }
+    }
+
+    /// How many records are pushed before the next lookup: enough for the server to have something to do until its end.
+    fn enough(&self) -> u32 {
+        let busy = self.push.map_or(0.0, |push| AHEAD * self.look_up / push);
+        // A number that is too large, or none, is as many as there are.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let busy = busy.min(f64::from(u32::MAX / 2)) as u32;
+        self.gap + busy
+    }
+
+    /// The answer to a push has come. `more`: the server has the next one already.
+    pub(super) fn pushed(&mut self, more: bool) {
+        if let Some(before) = self.answered {
+            let took = self.now.since(before).as_secs_f64();
+            let mean = self.push.get_or_insert(took);
+            *mean += STEP * (took - *mean);
+        }
+        self.answered = more.then_some(self.now);
+        self.call.pushes += 1;
+    }
+
+    /// No push is under way any more.
+    pub(super) fn pushes_nothing(&mut self) {
+        self.answered = None;
+    }
+
+    /// The server has ended a call at a record that is stored.
+    pub(super) fn refused(&mut self) {
+        self.refuses = true;
+    }
+
+    /// A call that looks up begins.
+    pub(super) fn began(&mut self) {
+        self.call = Call {
+            began: self.now,
+            found: 0,
+            pushes: 0,
+        };
+    }
+
+    pub(super) fn found(&mut self) {
+        self.call.found += 1;
+    }
+
+    /// The call is over: at a record that is missing, or behind the last that it carried.
+    pub(super) fn ended(&mut self, is_missing: bool) -> Decision {
+        self.learn(is_missing);
+        let took = self.now.since(self.call.began).as_secs_f64();
+        let busy = self.push.unwrap_or(0.0) * f64::from(self.call.pushes);
+        let idle = (took - busy).max(0.0);
+        self.look_up += STEP * (took - self.look_up);
+        self.idle += STEP * (idle - self.idle);
+        let pushes = matches!(self.mode, Mode::Pushes { .. });
+        if self.pays() {
+            self.gap = FIRST_GAP;
+            self.mode = Mode::LooksUp { unseen: 0 };
+            return match pushes {
+                true => Decision::LookUpAll,
+                false => Decision::Stay,
+            };
+        }
+        if !is_missing {
+            // It was at an end of its own, so the next call shows more.
+            return Decision::Stay;
+        }
+        if pushes {
+            self.gap = (self.gap + self.gap / 4).min(LONGEST_GAP);
+        }
+        let enough = self.enough();
+        self.mode = Mode::Pushes {
+            unseen: enough,
+            tried: TRIED,
+        };
+        Decision::Push(enough)
+    }
+
+    /// Learns from how many records the call has found. If each is stored by chance, with a mean of `m` found before one is
+    /// missing, then a call finds none with a chance of 1 in 1 + m, and at least n with (m / (1 + m))^n.
+    fn learn(&mut self, is_missing: bool) {
+        let found = f64::from(self.call.found);
+        let mean = self.found;
+        self.vain = match self.call.found {
+            0 => self.vain.saturating_add(1),
+            _ => 0,
+        };
+        if self.vain > 0 && (1.0 + mean).powi(self.vain) > UNLIKELY {
+            self.found = 1.0 / (1.0 + f64::from(self.vain));
+        } else if (1.0 + 1.0 / mean).powf(found) > UNLIKELY {
+            self.found = found;
+        } else if is_missing || found > mean {
+            self.found += SMALL_STEP * (found - mean);
+        }
+    }
+
+    /// So many have been pushed that waited for their lookup.
+    pub(super) fn pushed_unseen(&mut self, items: u32) {
+        if let Mode::Pushes { unseen, .. } = &mut self.mode {
+            *unseen = unseen.saturating_sub(items);
+        }
+    }
+
+    /// Lookups fail, so for a long time none is tried.
+    pub(super) fn failed(&mut self) {
+        self.gap = LONGEST_GAP;
+        self.mode = Mode::Pushes {
+            unseen: self.enough(),
+            tried: TRIED,
+        };
+    }
+
+    /// Whether a call that looks up saves more than it costs. It costs the time in which the server might have pushed.
+    fn pays(&self) -> bool {
+        let call = self.idle + OPENING.as_secs_f64();
+        match self.push {
+            // A push of what is stored costs a call, too.
+            push if self.refuses => self.found * (push.unwrap_or(0.0) + call) > call,
+            None => self.found >= AT_LEAST,
+            Some(push) => self.found * push > call,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that takes so long for a push and for a call that looks up, both in milliseconds.
+    struct Server {
+        scout: Scout,
+        push: u64,
+        look_up: u64,
+        now: Duration,
+    }
+
+    impl Server {
+        fn new(push: u64, look_up: u64) -> Self {
+            let mut server = Self {
+                scout: Scout::new(),
+                push,
+                look_up,
+                now: Duration::ZERO,
+            };
+            for _ in 0..UNSEEN {
+                assert!(!server.scout.looks_up_next());
+                server.pushes();
+            }
+            server
+        }
+
+        fn wait(&mut self, milliseconds: u64) {
+            self.now += Duration::from_millis(milliseconds);
+            self.scout.time_is(Waited::of(self.now));
+        }
+
+        fn pushes(&mut self) {
+            self.wait(self.push);
+            self.scout.pushed(true);
+        }
+
+        /// A call that finds so many, while the server has nothing to push.
+        fn looks_up(&mut self, found: u32) -> Decision {
+            self.scout.began();
+            self.wait(self.look_up);
+            for _ in 0..found {
+                self.scout.found();
+            }
+            self.scout.pushes_nothing();
+            self.scout.ended(true)
+        }
+
+        fn looks_up_all(&mut self) -> bool {
+            (0..2 * TRIED).all(|_| self.scout.looks_up_next())
+        }
+    }
+
+    #[test]
+    fn calls_that_save_more_than_they_take_go_on() {
+        let mut server = Server::new(5, 10);
+        for _ in 0..50 {
+            assert_eq!(server.looks_up(3), Decision::Stay);
+        }
+        assert!(server.looks_up_all());
+    }
+
+    #[test]
+    fn calls_that_take_more_than_they_save_become_few() {
+        let mut server = Server::new(5, 10);
+        let mut pushed = Vec::new();
+        for _ in 0..40 {
+            if let Decision::Push(items) = server.looks_up(1) {
+                pushed.push(items);
+            }
+        }
+        assert!(pushed.len() >= 38 && pushed.is_sorted(), "{pushed:?}");
+        // What the server does during a lookup, and some more.
+        assert!((FIRST_GAP..FIRST_GAP + 4).contains(&pushed[0]));
+        assert!((LONGEST_GAP..LONGEST_GAP + 4).contains(pushed.last().unwrap_or(&0)));
+    }
+
+    #[test]
+    fn a_run_of_stored_records_and_its_end_are_noticed_at_once() {
+        let mut server = Server::new(5, 10);
+        for _ in 0..20 {
+            server.looks_up(0);
+        }
+        assert!(!server.looks_up_all());
+        assert_eq!(server.looks_up(TRIED), Decision::LookUpAll);
+        assert!(server.looks_up_all());
+        server.looks_up(100);
+        assert_eq!(server.looks_up(0), Decision::Stay);
+        assert!(matches!(server.looks_up(0), Decision::Push(_)));
+    }
+
+    #[test]
+    fn a_server_that_refuses_what_is_stored_is_asked_where_half_is() {
+        let mut server = Server::new(0, 1);
+        assert!(matches!(server.looks_up(1), Decision::Push(_)));
+        server.scout.refused();
+        for _ in 0..20 {
+            server.looks_up(2);
+        }
+        assert!(server.looks_up_all());
+    }
+
+    #[test]
+    fn where_lookups_fail_few_are_tried() {
+        let mut server = Server::new(5, 0);
+        server.looks_up(10);
+        server.scout.failed();
+        let pushed = (0..).take_while(|_| !server.scout.looks_up_next());
+        assert!(pushed.count() >= LONGEST_GAP as usize);
+    }
+}
