@@ -120,6 +120,7 @@
 
 mod breaker;
 mod causes;
+pub mod checkpoint;
 mod cid;
 mod client;
 mod delete;
@@ -155,6 +156,7 @@ pub mod cookbook {}
 pub use tonic::{Code, Status};
 
 pub use crate::breaker::CircuitBreaker;
+pub use crate::checkpoint::Checkpoint;
 pub use crate::cid::Cid;
 #[cfg(feature = "spiffe")]
 pub use crate::client::Spiffe;
