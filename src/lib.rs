@@ -72,7 +72,8 @@
 //! | what each outcome says about the server | [`ErrorKind`] |
 //! | what happens while the server is away | [`CircuitBreaker`] |
 //! | calls that stall, grow old, or have nothing to do | [`Options`] |
-//! | what has been done so far, and where a restart may resume | [`Stats`], [`Handle`] |
+//! | what has been done so far | [`Stats`], [`Handle`] |
+//! | where a restart goes on, and what `kill -9` repeats | [`Checkpoint`] |
 //! | stopping, and what is left then | [`Adapter`], [`Handle`], [`Remainder`] |
 //!
 //! # Speed

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::io::ErrorKind::{InvalidData, InvalidInput, NotFound, ResourceBusy};
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -43,6 +44,15 @@ fn lines(path: &Path) -> Vec<(u64, u64)> {
 /// The number of the last write, and how many items it says are done.
 fn said(path: &Path) -> (u64, u64) {
     lines(path).into_iter().max().unwrap()
+}
+
+/// Has a file hold these bytes. (One that is emptied first is brought to the disk by some systems, which takes long.)
+fn put(path: &Path, bytes: &[u8]) {
+    let mut options = std::fs::OpenOptions::new();
+    let options = options.write(true).create(true).truncate(false);
+    let mut file = options.open(path).unwrap();
+    file.write_all(bytes).unwrap();
+    file.set_len(bytes.len() as u64).unwrap();
 }
 
 /// A folder and a checkpoint in it.
@@ -178,7 +188,7 @@ async fn a_damaged_file_says_less_and_never_more() {
     let whole = std::fs::read(&path).unwrap();
     let damaged = folder.path("damaged");
     let opened = |bytes: &[u8]| {
-        std::fs::write(&damaged, bytes).unwrap();
+        put(&damaged, bytes);
         let opened = Checkpoint::open(&damaged, "numbers");
         if opened.is_err() {
             assert_eq!(std::fs::read(&damaged).unwrap(), bytes);
@@ -193,13 +203,11 @@ async fn a_damaged_file_says_less_and_never_more() {
     }
     let newest = 512 * usize::from(lines(&path)[0] < lines(&path)[1]);
     for at in 0..whole.len() {
-        for flip in [0x01, 0x20, 0x80] {
-            let mut bytes = whole.clone();
-            bytes[at] ^= flip;
-            let is_newest = (newest..newest + 512).contains(&at);
-            let rest = if is_newest { older } else { newer };
-            assert_eq!(opened(&bytes).unwrap(), rest, "byte {at}");
-        }
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        let is_newest = (newest..newest + 512).contains(&at);
+        let rest = if is_newest { older } else { newer };
+        assert_eq!(opened(&bytes).unwrap(), rest, "byte {at}");
     }
     // Both lines.
     let mut bytes = whole.clone();
@@ -678,7 +686,7 @@ fn case() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(cases(512))]
+    #![proptest_config(cases(256))]
 
     /// Killed after any result: the file as it is then is all that the next run has.
     #[test]
@@ -739,7 +747,7 @@ async fn killed_and_resumed(case: &Case) {
         let file = std::fs::read(&path).unwrap();
         drop(results);
         drop(checkpoint);
-        std::fs::write(&path, file).unwrap();
+        put(&path, &file);
         taken += next.into_inner().max(done) - done;
     }
     assert_eq!(dealt_with.len(), case.count);
