@@ -1,6 +1,7 @@
-//! An import that is stopped in the middle and resumed where it was: the process is told to go
-//! (here after some results; in yours by a signal), answers what is in flight, notes how far it
-//! came, and a later run skips so many records of the same input.
+//! An import that is stopped in the middle and goes on where it was. A checkpoint follows it: a file that says how
+//! many records are done. The process is told to go (here after some results; in yours by a signal), answers what is
+//! in flight, and a later run leaves out what is done. Had it been killed instead, the next run would repeat a window
+//! of records at most.
 //!
 //! ```text
 //! cargo run --release --features server --example resume
@@ -9,9 +10,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use agntcy_dir_stream::Checkpoint;
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::Store;
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use futures::{StreamExt, stream};
 use serde_json::json;
 
@@ -32,53 +34,52 @@ fn records() -> impl Iterator<Item = Record> {
     })
 }
 
-/// Pushes what `checkpoint` says is still to be pushed. Told to go after so many results, it
-/// comes to an end; whatever happens, it notes how far it came.
-async fn import(
-    client: &Client,
-    checkpoint: &Path,
-    told_to_go_after: Option<u64>,
-    grace: Duration,
-) -> anyhow::Result<()> {
-    let done: u64 = match std::fs::read_to_string(checkpoint) {
-        Ok(text) => text.trim().parse().context("the checkpoint is a number")?,
-        Err(_) => 0,
-    };
-    println!("starting at record {done}");
-    let rest = stream::iter(records().skip(usize::try_from(done)?));
-    let mut results = rest.push_to(client);
+/// How a run of the import ends.
+enum Ends {
+    /// Told to go after so many results, it has some time to answer what is in flight.
+    Told(u64, Duration),
+    /// It fails after so many results, and nothing is done about what is in flight.
+    Fails(u64),
+    /// When all is done.
+    ByItself,
+}
+
+/// Pushes what is still to be pushed, and returns the index of the first record of this run.
+async fn import(client: &Client, file: &Path, ends: Ends) -> anyhow::Result<u64> {
+    // An input from a file is told by `checkpoint::fingerprint`.
+    let checkpoint = Checkpoint::open(file, "ten thousand agents")?;
+    let begins_at = checkpoint.done();
+    println!("starting at record {begins_at}");
+    let mut results = stream::iter(records())
+        .push_to(client)
+        .resume_from(&checkpoint);
     let mut seen = 0;
     while let Some(result) = results.next().await {
         seen += 1;
         if let Err(failed) = result {
-            // Its index counts from where this run began.
-            eprintln!("record {}: {}", done + failed.index, failed.error);
+            eprintln!("record {}: {}", failed.index, failed.error);
         }
-        // In yours: `tokio::select!` between the next result and `tokio::signal::ctrl_c()`, as the
-        // docs of `Adapter::drain` show.
-        if told_to_go_after == Some(seen) {
-            let in_flight = results.stats().in_window;
-            println!("told to go, with {in_flight} records in flight");
-            results.drain(grace);
-        }
-        if seen % 1_000 == 0 {
-            write(checkpoint, done + results.stats().answered_below)?;
+        match ends {
+            // In yours: `tokio::select!` between the next result and `tokio::signal::ctrl_c()`, as the
+            // docs of `Adapter::drain` show.
+            Ends::Told(after, grace) if after == seen => {
+                let in_flight = results.stats().in_window;
+                println!("told to go, with {in_flight} records in flight");
+                results.drain(grace);
+            }
+            Ends::Fails(after) if after == seen => {
+                println!("failing");
+                return Ok(begins_at);
+            }
+            _ => {}
         }
     }
-    let stats = results.stats();
-    write(checkpoint, done + stats.answered_below)?;
-    println!("{stats}");
-    Ok(())
-}
-
-/// Below this index all is answered. To write it now and then is enough: what is pushed twice is
-/// found to be stored already.
-fn write(checkpoint: &Path, answered_below: u64) -> anyhow::Result<()> {
-    // Renamed into place, so that a crash leaves the old one or the new one.
-    let new = checkpoint.with_extension("new");
-    std::fs::write(&new, answered_below.to_string())?;
-    std::fs::rename(&new, checkpoint)?;
-    Ok(())
+    println!("{}", results.stats());
+    checkpoint.save()?;
+    if checkpoint.done() == RECORDS {
+        checkpoint.remove()?;
+    }
+    Ok(begins_at)
 }
 
 #[tokio::main]
@@ -86,21 +87,27 @@ async fn main() -> anyhow::Result<()> {
     let store = Store::new();
     let serving = store.listen("127.0.0.1:0").await?;
     let client = Client::connect(serving.url()).await?;
-    let checkpoint = std::env::temp_dir().join(format!("resume-{}", std::process::id()));
+    let file = std::env::temp_dir().join(format!("resume-{}", std::process::id()));
 
-    // Once with time to answer what is in flight, and once with none: then some records have no
-    // answer, and the next run has them again.
-    import(&client, &checkpoint, Some(3_333), GRACE).await?;
-    import(&client, &checkpoint, Some(2_000), Duration::ZERO).await?;
-    let stored = store.len();
-    ensure!(
-        (3_333..9_000).contains(&stored),
-        "{stored} records are stored"
-    );
-    import(&client, &checkpoint, None, GRACE).await?;
+    // With time to answer what is in flight; with none, and then some records have no answer, and the next run has
+    // them again; and by a failure.
+    let ends = [
+        Ends::Told(3_333, GRACE),
+        Ends::Told(2_000, Duration::ZERO),
+        Ends::Fails(1_000),
+        Ends::ByItself,
+    ];
+    let mut began = Vec::new();
+    for ends in ends {
+        began.push(import(&client, &file, ends).await?);
+    }
 
-    std::fs::remove_file(&checkpoint)?;
     serving.shutdown().await;
+    ensure!(began[0] == 0 && began[1] >= 3_333, "{began:?}");
+    ensure!(began[2] >= began[1] + 2_000, "{began:?}");
+    // The result at which it failed does not count.
+    ensure!(began[3] == began[2] + 999, "{began:?}");
+    ensure!(!file.exists(), "the checkpoint is removed when all is done");
     ensure!(
         store.len() as u64 == RECORDS,
         "{} records are stored",

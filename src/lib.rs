@@ -72,7 +72,8 @@
 //! | what each outcome says about the server | [`ErrorKind`] |
 //! | what happens while the server is away | [`CircuitBreaker`] |
 //! | calls that stall, grow old, or have nothing to do | [`Options`] |
-//! | what has been done so far, and where a restart may resume | [`Stats`], [`Handle`] |
+//! | what has been done so far | [`Stats`], [`Handle`] |
+//! | where a restart goes on, and what `kill -9` repeats | [`Checkpoint`] |
 //! | stopping, and what is left then | [`Adapter`], [`Handle`], [`Remainder`] |
 //!
 //! # Speed
@@ -120,6 +121,7 @@
 
 mod breaker;
 mod causes;
+pub mod checkpoint;
 mod cid;
 mod client;
 mod delete;
@@ -158,6 +160,7 @@ pub mod cookbook {}
 pub use tonic::{Code, Status};
 
 pub use crate::breaker::CircuitBreaker;
+pub use crate::checkpoint::Checkpoint;
 pub use crate::cid::Cid;
 #[cfg(feature = "spiffe")]
 pub use crate::client::Spiffe;

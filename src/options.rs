@@ -84,7 +84,8 @@ impl Options {
         self.max_in_flight.min(self.window)
     }
 
-    /// How many items may be taken from the input and not yet have their result handed out.
+    /// How many items may be taken from the input and not yet have their result handed out. It is also how many are
+    /// repeated at most after `kill -9`, with a [`Checkpoint`](crate::Checkpoint).
     ///
     /// It bounds memory, and how far all calls together run ahead of the answers: a window of 1 waits
     /// for each answer before the next item is taken. As many items as the server answers in a round trip
@@ -228,8 +229,8 @@ impl Options {
     /// its index.
     ///
     /// Then an item that waits for its next try, or is in a slower one of several
-    /// [`calls`](Self::calls), holds up nobody, until the adapter is eight windows ahead of it. The
-    /// results of a delete, and of one call that runs without faults, come in order all the same.
+    /// [`calls`](Self::calls), holds up nobody, until the adapter is eight windows ahead of it; with a
+    /// [`Checkpoint`](crate::Checkpoint), one window. The results of a delete, and of one call that runs without faults, come in order all the same.
     pub const fn unordered(mut self, unordered: bool) -> Self {
         self.unordered = unordered;
         self

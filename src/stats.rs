@@ -21,7 +21,7 @@ const FIRST_FAILURES: usize = 10;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Items taken from the input.
+    /// Items taken from the input, without those that a [`Checkpoint`](crate::Checkpoint) leaves out.
     pub taken: u64,
     /// Results handed out that were a success.
     pub succeeded: u64,
@@ -38,7 +38,8 @@ pub struct Stats {
     /// [`into_remainder`](crate::Adapter::into_remainder) gave back do not.
     pub in_window: u64,
     /// Every item below this index has been answered, and its result handed out: stored, refused, or
-    /// settled in another way. A later run may resume here: it skips so many items of the same input.
+    /// settled in another way. A later run may resume here, and [`Checkpoint`](crate::Checkpoint) has it do so. It counts
+    /// what that leaves out, too.
     ///
     /// An item that failed without an answer ([`NotSent`](ErrorKind::NotSent),
     /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown), [`Unavailable`](ErrorKind::Unavailable),

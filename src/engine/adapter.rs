@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_core::{FusedStream, Stream};
 
 use super::remainder::{ItemResult, Remainder, Shared};
+use crate::checkpoint::Checkpoint;
 use crate::handle::Handle;
 use crate::stats::{Stats, Summary};
 
@@ -331,6 +332,55 @@ where
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle::of(&self.shared.control)
+    }
+
+    /// Begins where a checkpoint says, and has the checkpoint follow: see [`checkpoint`](crate::checkpoint).
+    ///
+    /// The first items of the input, as many as are [`done`](Checkpoint::done), are taken and dropped, some with each
+    /// poll. They have no results, do not count in [`Stats`] or for [`Options::rate`](crate::Options::rate), and need
+    /// no server. An input that ends before them gives no results, and the log is told. Indexes are still those of the
+    /// whole input: the first result has the index `done`. [`Stats::answered_below`] is one of these, too.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::Checkpoint;
+    /// use agntcy_dir_stream::prelude::*;
+    /// use futures::{StreamExt, stream};
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// # let path = std::env::temp_dir().join(format!("resumed-{}", std::process::id()));
+    /// let checkpoint = Checkpoint::open(path, "ten agents")?;
+    /// let record = |n| Record::from_json(format!(r#"{{"name": "{n}", "schema_version": "1.0.0"}}"#)).unwrap();
+    /// let records = || stream::iter(0..10).map(record);
+    ///
+    /// // A run that ends early.
+    /// let some: Vec<_> = records().push_to(&client).resume_from(&checkpoint).take(4).collect().await;
+    /// // The last one may not have been taken care of when the adapter was dropped.
+    /// assert_eq!((some.len(), checkpoint.done()), (4, 3));
+    ///
+    /// let rest: Vec<_> = records().push_to(&client).resume_from(&checkpoint).collect().await;
+    /// assert_eq!(rest[0].as_ref().unwrap().index, 3);
+    /// assert_eq!(checkpoint.done(), 10);
+    /// checkpoint.remove()?;
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// After the first poll; if it follows a checkpoint already; and if another adapter follows this one, which
+    /// has neither ended nor been dropped.
+    #[track_caller]
+    pub fn resume_from(mut self, checkpoint: &Checkpoint) -> Self {
+        self.shared.resume_from(checkpoint);
+        let done = usize::try_from(checkpoint.done()).unwrap_or(usize::MAX);
+        let (lower, upper) = &mut self.expected;
+        *lower = lower.saturating_sub(done);
+        *upper = upper.map(|upper| upper.saturating_sub(done));
+        self
     }
 
     pub(crate) fn summary(&self) -> Summary {

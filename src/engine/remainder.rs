@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::control::Control;
+use crate::checkpoint::{Checkpoint, Run};
 use crate::failed::Failure;
 use crate::stats::Counters;
 
@@ -93,7 +94,14 @@ where
     R: ItemResult,
 {
     pub(super) control: Arc<Control>,
+    resumes: Mutex<Resumes>,
     remainder: Mutex<Option<Remainder<S, R>>>,
+}
+
+/// Where the generator is to begin. The handles have no part in it: what follows a checkpoint ends with the adapter.
+enum Resumes {
+    NotYetBegun(Option<Run>),
+    Begun,
 }
 
 impl<S, R> Shared<S, R>
@@ -103,8 +111,34 @@ where
     pub(super) fn new(counters: Counters) -> Arc<Self> {
         Arc::new(Self {
             control: Control::new(counters),
+            resumes: Mutex::new(Resumes::NotYetBegun(None)),
             remainder: Mutex::new(None),
         })
+    }
+
+    /// Has the generator begin where a checkpoint says.
+    #[track_caller]
+    pub(super) fn resume_from(&self, checkpoint: &Checkpoint) {
+        let mut resumes = self.resumes.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *resumes {
+            Resumes::NotYetBegun(run @ None) => match checkpoint.follow() {
+                Ok(follows) => *run = Some(follows),
+                Err(error) => panic!("{error}"),
+            },
+            Resumes::NotYetBegun(Some(_)) => panic!("an adapter follows one checkpoint"),
+            Resumes::Begun => {
+                panic!("an adapter that was polled has begun, and cannot resume from a checkpoint")
+            }
+        }
+    }
+
+    /// The generator begins.
+    pub(super) fn begin(&self) -> Option<Run> {
+        let mut resumes = self.resumes.lock().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *resumes, Resumes::Begun) {
+            Resumes::NotYetBegun(run) => run,
+            Resumes::Begun => None,
+        }
     }
 
     pub(super) fn leave(&self, remainder: Remainder<S, R>) {

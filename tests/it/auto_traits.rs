@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::{
-    BoxAdapter, CircuitBreaker, Compression, Deleted, Error, ErrorKind, Failed, FirstFailure,
-    Found, Handle, Leftover, Pulled, Pushed, Remainder, Retry, Stats, Summary, Verdict,
+    BoxAdapter, Checkpoint, CircuitBreaker, Compression, Deleted, Error, ErrorKind, Failed,
+    FirstFailure, Found, Handle, Leftover, Pulled, Pushed, Remainder, Retry, Stats, Summary,
+    Verdict,
 };
 use futures::stream::FusedStream;
 use futures::{Stream, StreamExt, stream};
@@ -32,6 +33,7 @@ assert_impl_all!(CircuitBreaker: Send, Sync, Unpin, Clone, std::fmt::Debug);
 assert_impl_all!(Compression: Send, Sync, Copy, std::fmt::Debug);
 assert_impl_all!(Verdict: Send, Sync, Copy, std::fmt::Debug);
 assert_impl_all!(Handle: Send, Sync, Unpin, Clone, std::fmt::Debug);
+assert_impl_all!(Checkpoint: Send, Sync, Unpin, std::fmt::Debug);
 assert_impl_all!(Stats: Send, Sync, Unpin, Clone, std::fmt::Debug);
 assert_impl_all!(Summary: Send, Sync, Unpin, Clone, std::fmt::Debug);
 assert_impl_all!(FirstFailure: Send, Sync, Unpin, Clone, std::fmt::Debug);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{Fault, Store};
-use agntcy_dir_stream::{CircuitBreaker, Retry, Status, Token};
+use agntcy_dir_stream::{Checkpoint, CircuitBreaker, Retry, Status, Token};
 use futures::{Stream, StreamExt as _, stream};
 use tokio::time::sleep;
 use tracing::instrument::WithSubscriber as _;
@@ -15,6 +15,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::support::clock::{SECOND, in_a_week, on_paused_clock};
+use crate::support::folder::Folder;
 use crate::support::records::{nameless, record, records};
 use crate::support::sockets::free_address;
 
@@ -112,6 +113,29 @@ fn a_healthy_import_says_two_lines_at_info() {
             "elapsed=",
         ],
     );
+}
+
+#[test]
+fn a_run_that_resumes_says_where_and_warns_of_an_input_that_has_become_shorter() {
+    let folder = Folder::new("logs-checkpoint");
+    let lines = told(Level::INFO, async {
+        let client = Store::new().client();
+        let checkpoint = Checkpoint::open(folder.path("a.checkpoint"), "numbers").unwrap();
+        for count in [5, 5, 3] {
+            let results = records(count).push_to(&client).resume_from(&checkpoint);
+            let _ = results.finish().await;
+        }
+    });
+    assert_eq!(lines.len(), 9, "{lines:#?}");
+    assert_line(&lines[3], &["INFO", "the stream resumes", "done=5"]);
+    let short = [
+        "WARN",
+        "a.checkpoint",
+        "the input is shorter",
+        "done=5",
+        "items=3",
+    ];
+    assert_line(&lines[7], &short);
 }
 
 #[test]

@@ -6,6 +6,8 @@ mod adapters;
 #[cfg(feature = "server")]
 mod at_fault;
 mod auto_traits;
+#[cfg(feature = "server")]
+mod checkpoints;
 mod cid;
 #[cfg(any(feature = "gzip", feature = "zstd"))]
 mod compression;

@@ -58,6 +58,18 @@ impl Log {
         );
     }
 
+    /// So many items are left out, which were done before.
+    pub(super) fn resumes_at(&self, done: u64) {
+        let operation = self.operation;
+        say!(
+            self,
+            info,
+            operation,
+            done,
+            "the stream resumes: what is done is left out"
+        );
+    }
+
     /// It ends by itself, or by an order.
     pub(super) fn end(&mut self, is_stopped: bool) {
         self.end = if is_stopped { "stopped" } else { "ended" };

@@ -5,6 +5,7 @@ mod log;
 mod look_up;
 mod pace;
 mod receive;
+mod resume;
 mod send;
 mod timers;
 
@@ -30,6 +31,7 @@ use super::nodes::{Canary, Deletes, Nodes};
 use super::operation::{Operation, Place};
 use super::remainder::{Leftover, Remainder, Shared};
 use super::window::{LostAnswer, Rules, Settled, Unsettled, Window};
+use crate::checkpoint::Run;
 use crate::cid::Cid;
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
@@ -116,6 +118,7 @@ where
         drains_until: None,
         stopped: false,
         first_unanswered: u64::MAX,
+        run: None,
         lanes: Lanes::new(options.calls),
         look_up: None,
         // All nodes have the same records.
@@ -138,6 +141,7 @@ where
         let mut driver = driver;
         driver.log.begin(driver.nodes.names());
         driver.nodes.tell_circuits();
+        driver.resume();
         while let Some(settled) = poll_fn(|cx| driver.poll_result(cx)).await {
             yield driver.hand_out(settled);
         }
@@ -206,6 +210,8 @@ where
     stopped: bool,
     /// The first item that was handed out without an answer.
     first_unanswered: u64,
+    /// What follows a checkpoint. It is over before the log is told of the end.
+    run: Option<Run>,
     window: Window<Entry<O, T, F::InputError>, O::Output>,
     /// The calls that do the work.
     lanes: Lanes<O::Request, O::Answer>,
@@ -245,6 +251,7 @@ where
     /// window is free. Answers are also handled before timers: an answer that has come has come in time.
     fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Option<Out<O, T, F>>> {
         self.clock.resume();
+        self.note_answered();
         match self.shared.control.order() {
             None => {}
             Some(Order::Drain(deadline)) => self.drains_until = Some(deadline),
@@ -343,11 +350,20 @@ where
                 break;
             }
             left -= 1;
+            if self.is_leaving_out() {
+                if self.leave_out(cx).is_pending() {
+                    break;
+                }
+                continue;
+            }
             if let Some(pace) = &self.pace
                 && !self.window.is_refusing()
                 && let Some(at) = pace.opens_at(now)
             {
                 self.input_opens = Some(at);
+                break;
+            }
+            if !self.checkpoint_allows() {
                 break;
             }
             match self.input.as_mut().poll_next(cx) {
@@ -365,8 +381,9 @@ where
             .control
             .counters
             .taken
-            .set(self.window.next_index());
-        self.meter.taken_below(self.window.next_index());
+            .set(self.window.next_index() - self.begins_at());
+        self.meter
+            .taken_below(self.window.next_index() - self.begins_at());
         if self.canary.is_under_way() && !self.lanes.has_canary() {
             self.canary.is_over();
         }
@@ -473,7 +490,7 @@ where
     fn leave(mut self) {
         self.end_calls();
         self.log.end(self.stopped);
-        let next_index = self.window.next_index();
+        let next_index = self.next_index();
         let (settled, unsettled) = self.window.dismantle();
         let given_back = settled.len() + unsettled.len();
         self.shared

@@ -91,7 +91,8 @@ where
         let counters = &self.shared.control.counters;
         counters.sent.set(self.window.sent());
         counters.resent.set(self.window.resent());
-        self.meter.sent_below(self.window.unsent());
+        self.meter
+            .sent_below(self.window.unsent() - self.begins_at());
         self.close_what_is_done(cx, more_is_ready);
     }
 

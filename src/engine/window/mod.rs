@@ -220,6 +220,12 @@ impl<E, O: Clone> Window<E, O> {
         }
     }
 
+    /// The first item to be taken has this index.
+    pub(crate) fn begin_at(&mut self, index: u64) {
+        self.first = index;
+        self.unsent = index;
+    }
+
     /// How many items it holds at most.
     pub(crate) fn size(&self) -> usize {
         self.rules.items
