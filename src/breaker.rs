@@ -228,9 +228,16 @@ impl Breaker {
         &self.node
     }
 
-    /// Tells the recorder of metrics whether it is open.
+    /// Tells the recorder of metrics whether it is open. It is not told under the lock: it may do what it likes. So it is
+    /// told again if that has changed meanwhile, and whoever tells last is right.
     pub(crate) fn tell(&self) {
-        meter::circuit(&self.node, self.is_open());
+        loop {
+            let is_open = self.is_open();
+            meter::circuit(&self.node, is_open);
+            if self.is_open() == is_open {
+                return;
+            }
+        }
     }
 
     pub(crate) fn give_up_after(&self) -> Option<Duration> {
@@ -253,11 +260,11 @@ impl Breaker {
         state.probe_ended = None;
         state.turns.clear();
         self.faults.store(0, Ordering::Release);
+        wake(state);
         if was_open {
             debug!(target: LOG, node = %self.node, "the circuit is closed");
             self.tell();
         }
-        wake(state);
     }
 
     /// A fault of the moment; the next probe may come at `probe_at`.
@@ -269,12 +276,14 @@ impl Breaker {
         let faults = self.faults.load(Ordering::Acquire).saturating_add(1);
         let was_open = self.is_open();
         self.faults.store(faults, Ordering::Release);
-        if self.is_open() {
-            if !was_open {
-                debug!(target: LOG, node = %self.node, "the circuit is open");
-                self.tell();
-            }
+        let is_open = self.is_open();
+        if is_open {
             state.probe_at = state.probe_at.max(Some(probe_at));
+        }
+        drop(state);
+        if is_open && !was_open {
+            debug!(target: LOG, node = %self.node, "the circuit is open");
+            self.tell();
         }
     }
 

@@ -342,11 +342,13 @@ impl Options {
 
     /// How many items a second are taken from the input at most, as a directory may ask of its guests. Default: no limit.
     ///
-    /// They are spaced out evenly; of a rate above 100, ten milliseconds' worth may be taken at once. A pause is not made up
-    /// for. The end of the input is seen when the next item might be taken. What is sent again does not count. It is for this adapter alone; the rate of calls, which a server
-    /// may limit itself, is that of all adapters of a client ([`Client::with_call_rate`](crate::Client::with_call_rate)).
+    /// They are spaced out evenly; of a rate above 100, ten milliseconds' worth are taken together. A pause is not made up
+    /// for. The end of the input is seen when the next item might be taken. What is sent again does not count. It is for
+    /// this adapter alone; the rate of calls, which a server may limit itself, is that of all adapters of a client
+    /// ([`Client::with_call_rate`](crate::Client::with_call_rate)).
     ///
-    /// A delete half-closes its call as soon as no more items are ready, so at a low rate each has a call of its own.
+    /// A delete half-closes its call as soon as no more items are ready, so those that are taken together have a call of
+    /// their own.
     ///
     /// ```
     /// use agntcy_dir_stream::Options;

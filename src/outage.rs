@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::later::later;
+
 /// How long nothing more is said, once something was.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// After how long without a fault the next one is of another outage: longer than calls wait at most. Who has met it
-/// may be gone, and not have seen its end.
+/// After how long without a fault the next one is of another outage, or after twice the wait for the next try, if that is
+/// longer. Who has met it may be gone, and not have seen its end.
 const FORGOTTEN: Duration = Duration::from_secs(120);
 
 /// What was said of the outages of a node's method, or of a source of tokens. The adapters of a client share it, so that
@@ -32,7 +34,8 @@ struct State {
 #[derive(Debug)]
 struct On {
     since: Instant,
-    last: Instant,
+    /// When it is forgotten, if there is no other fault.
+    until: Instant,
     faults: u64,
     /// Whether anything was said of it.
     is_known: bool,
@@ -57,20 +60,20 @@ impl Outage {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// There is a fault. Returns what is to be said, if it is time for that.
-    pub(crate) fn fault(&self, now: Instant) -> Option<IsOn> {
+    /// There is a fault, and the next try is after this wait. Returns what is to be said, if it is time for that.
+    pub(crate) fn fault(&self, now: Instant, wait: Duration) -> Option<IsOn> {
         let mut state = self.state();
-        let known = state.on.take().filter(|on| now < on.last + FORGOTTEN);
+        let known = state.on.take().filter(|on| now < on.until);
         let is_quiet = state.said.is_some_and(|said| now < said + QUIET);
         let on = state.on.insert(known.unwrap_or(On {
             since: now,
-            last: now,
+            until: now,
             faults: 0,
             is_known: false,
         }));
         self.is_on.store(true, Ordering::Release);
         on.faults += 1;
-        on.last = now;
+        on.until = later(now, FORGOTTEN.max(wait.saturating_mul(2)));
         if is_quiet {
             return None;
         }
@@ -111,7 +114,7 @@ mod tests {
     fn the_first_fault_is_said_at_once_and_then_one_in_ten_seconds() {
         let (outage, start) = (Outage::default(), Instant::now());
         let said = (0..25).filter_map(|second| {
-            let on = outage.fault(start + second * SECOND)?;
+            let on = outage.fault(start + second * SECOND, SECOND)?;
             Some((second, on.faults, on.lasts.as_secs()))
         });
         assert_eq!(
@@ -121,7 +124,10 @@ mod tests {
         let over = outage.answered(|| start + 31 * SECOND).unwrap();
         assert_eq!((over.faults, over.lasted), (25, 31 * SECOND));
         assert_eq!(outage.answered(|| unreachable!()), None);
-        assert!(outage.fault(start + 32 * SECOND).is_some(), "another one");
+        assert!(
+            outage.fault(start + 32 * SECOND, SECOND).is_some(),
+            "another one"
+        );
     }
 
     /// As of a server that fails at some calls, and answers others.
@@ -131,7 +137,7 @@ mod tests {
         let mut said = (0, 0);
         for tenth in 0..300 {
             let now = start + tenth * SECOND / 10;
-            said.0 += usize::from(outage.fault(now).is_some());
+            said.0 += usize::from(outage.fault(now, SECOND).is_some());
             said.1 += usize::from(outage.answered(|| now).is_some());
         }
         assert_eq!(said, (3, 3));
@@ -140,8 +146,13 @@ mod tests {
     #[test]
     fn one_whose_end_nobody_saw_is_over_by_itself() {
         let (outage, start) = (Outage::default(), Instant::now());
-        outage.fault(start).unwrap();
-        let on = outage.fault(start + FORGOTTEN).unwrap();
+        outage.fault(start, SECOND).unwrap();
+        let on = outage.fault(start + FORGOTTEN, SECOND).unwrap();
         assert_eq!((on.faults, on.lasts), (1, Duration::ZERO));
+        // Who waits for long is not gone.
+        let wait = 3 * FORGOTTEN;
+        outage.fault(start + FORGOTTEN + 10 * SECOND, wait).unwrap();
+        let on = outage.fault(start + 2 * wait, wait).unwrap();
+        assert_eq!(on.faults, 3);
     }
 }

@@ -142,7 +142,7 @@ impl Tokens {
                 return Err(Unreachable::no_token(name, cause));
             };
             // It was to be replaced, and no server has refused it yet.
-            if let Some(IsOn { faults, lasts }) = outage.fault(Instant::now()) {
+            if let Some(IsOn { faults, lasts }) = outage.fault(Instant::now(), Duration::ZERO) {
                 let error = Escaped(&in_a_line(&*cause)).to_string();
                 warn!(target: LOG, source = %name, error, faults, ?lasts, "there is no new token: the last one is shown until it is refused");
             }

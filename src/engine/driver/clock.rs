@@ -4,7 +4,7 @@ use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::runtime::Handle;
+use tokio::runtime::{self, Handle};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::engine::waited::Waited;
@@ -19,7 +19,8 @@ pub(super) struct Clock {
     waits: Option<(Instant, Option<Instant>)>,
     /// When the current poll began, if it followed one that found nothing to do.
     polled: Option<Instant>,
-    sleep: Option<Pin<Box<Sleep>>>,
+    /// The timer, and the runtime that it belongs to.
+    sleep: Option<(runtime::Id, Pin<Box<Sleep>>)>,
 }
 
 impl Clock {
@@ -66,14 +67,20 @@ impl Clock {
         let Some(deadline) = deadline else {
             return Poll::Pending;
         };
-        let sleep = self.sleep.get_or_insert_with(|| {
-            // tokio's own words name neither the adapter nor what to do.
-            assert!(
-                Handle::try_current().is_ok(),
-                "an adapter waits, and is not polled in a tokio runtime"
-            );
-            Box::pin(sleep_until(deadline))
-        });
+        // tokio's own words name neither the adapter nor what to do.
+        let runtime = Handle::try_current();
+        let runtime = runtime.expect("an adapter waits, and is not polled in a tokio runtime");
+        // A timer rests, or is gone, with its runtime.
+        if self
+            .sleep
+            .as_ref()
+            .is_none_or(|(id, _)| *id != runtime.id())
+        {
+            self.sleep = Some((runtime.id(), Box::pin(sleep_until(deadline))));
+        }
+        let Some((_, sleep)) = &mut self.sleep else {
+            unreachable!("it was made just now");
+        };
         // Most answers move the deadline away. To set the timer anew for each costs more than one poll that comes
         // too early.
         if deadline < sleep.deadline() || sleep.is_elapsed() {

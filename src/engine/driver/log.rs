@@ -91,6 +91,8 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
+        // Before the log is told, whose subscriber may panic.
+        self.control.end();
         if let Some(began) = self.began {
             let (operation, end) = (self.operation, self.end);
             let (elapsed, stats) = (began.elapsed(), self.control.counters.stats());
@@ -120,7 +122,6 @@ impl Drop for Log {
                 }
             }
         }
-        self.control.end();
     }
 }
 
@@ -134,6 +135,17 @@ pub(super) fn call_span(path: &'static str, node: &str, number: u64) -> Span {
         answers = Empty,
         outcome = Empty,
     )
+}
+
+/// A call is dropped, since the server does not keep to the protocol, and nothing of it is awaited.
+pub(super) fn out_of_step<R, A>(lane: &mut Lane<R, A>, error: &str)
+where
+    R: Message + 'static,
+    A: Message + Default + 'static,
+{
+    lane.tell("out of step");
+    lane.span
+        .in_scope(|| debug!(target: LOG, error, unanswered = 0, "the call broke"));
 }
 
 /// A call is over.

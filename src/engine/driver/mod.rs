@@ -98,7 +98,7 @@ where
             skip_stored: options.skip_stored && O::LOST_ANSWER == LostAnswer::LookUp,
             dedup: (O::DEDUPS && options.dedup).then_some(Entry::<O, T, F::InputError>::cid),
         }),
-        nodes: Nodes::new(client, options.retry.clone(), |methods| {
+        nodes: Nodes::new(client, method, options.retry.clone(), |methods| {
             let method = O::method(methods);
             (&method.proof, &method.outage)
         }),
@@ -252,11 +252,7 @@ where
     fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Option<Out<O, T, F>>> {
         self.clock.resume();
         self.note_answered();
-        match self.shared.control.order() {
-            None => {}
-            Some(Order::Drain(deadline)) => self.drains_until = Some(deadline),
-            Some(Order::Stop) => self.stopped = true,
-        }
+        self.obey();
         let mut filled = false;
         let mut came = false;
         self.budget = EVENTS_AT_ONCE;
@@ -316,8 +312,17 @@ where
         Poll::Pending
     }
 
+    /// Does what the handles have told.
+    fn obey(&mut self) {
+        match self.shared.control.order() {
+            None => {}
+            Some(Order::Drain(deadline)) => self.drains_until = Some(deadline),
+            Some(Order::Stop) => self.stopped = true,
+        }
+    }
+
     fn takes_input(&self) -> bool {
-        !self.input_ended && self.drains_until.is_none()
+        !self.input_ended && self.drains_until.is_none() && !self.stopped
     }
 
     fn is_done(&self) -> bool {
@@ -356,7 +361,7 @@ where
                 }
                 continue;
             }
-            if let Some(pace) = &self.pace
+            if let Some(pace) = &mut self.pace
                 && !self.window.is_refusing()
                 && let Some(at) = pace.opens_at(now)
             {
@@ -372,16 +377,14 @@ where
                         pace.take(now);
                     }
                     self.take(item);
+                    self.note_taken();
+                    // The input may work in place, and for long.
+                    self.obey();
                 }
                 Poll::Ready(None) => self.input_ended = true,
                 Poll::Pending => break,
             }
         }
-        self.shared
-            .control
-            .counters
-            .taken
-            .set(self.window.next_index() - self.begins_at());
         self.meter
             .taken_below(self.window.next_index() - self.begins_at());
         if self.canary.is_under_way() && !self.lanes.has_canary() {
@@ -396,6 +399,11 @@ where
             self.deletes = None;
         }
         self.meter.publish(self.window.in_flight());
+    }
+
+    fn note_taken(&self) {
+        let taken = self.window.next_index() - self.begins_at();
+        self.shared.control.counters.taken.set(taken);
     }
 
     fn take(&mut self, item: S::Item) {

@@ -8,12 +8,14 @@ use tokio::time::Instant;
 /// cost less.
 const AT_ONCE: Duration = Duration::from_millis(10);
 
-/// Spaces items out evenly. What was not taken in a pause is not made up for.
+/// Spaces items out evenly, those of ten milliseconds together. What was not taken in a pause is not made up for.
 #[derive(Debug)]
 pub(super) struct Pace {
     every: Duration,
     /// When the next item would be due, had all been taken in time.
     due: Option<Instant>,
+    /// No item is taken before this time.
+    closed_until: Option<Instant>,
 }
 
 impl Pace {
@@ -21,13 +23,24 @@ impl Pace {
         Self {
             every: Duration::from_secs(1) / items_per_second,
             due: None,
+            closed_until: None,
         }
     }
 
     /// When the next item may be taken, if not now.
-    pub(super) fn opens_at(&self, now: Instant) -> Option<Instant> {
-        let opens_at = self.due?.checked_sub(self.ahead())?;
-        Some(opens_at).filter(|at| *at > now)
+    pub(super) fn opens_at(&mut self, now: Instant) -> Option<Instant> {
+        if let Some(until) = self.closed_until {
+            if until > now {
+                return Some(until);
+            }
+            self.closed_until = None;
+        }
+        let due = self.due?;
+        if due.checked_sub(self.ahead())? > now {
+            // Until all that may be taken at once may be.
+            self.closed_until = Some(due);
+        }
+        self.closed_until
     }
 
     /// How long before it is due an item may be taken.
@@ -37,7 +50,9 @@ impl Pace {
 
     /// An item was taken.
     pub(super) fn take(&mut self, now: Instant) {
-        let due = self.due.map_or(now, |due| due.max(now));
+        // A timer that was late by less than that costs no items.
+        let earliest = now.checked_sub(AT_ONCE - self.ahead()).unwrap_or(now);
+        let due = self.due.map_or(now, |due| due.max(earliest));
         self.due = Some(due + self.every);
     }
 }
@@ -75,6 +90,29 @@ mod tests {
         let at_once = taken.iter().filter(|at| **at == 0).count();
         assert!((1_000..1_200).contains(&at_once), "{at_once}");
         assert_eq!(taken[100_999], 1_000);
+    }
+
+    /// Timers are late, each by up to a millisecond and more.
+    #[test]
+    fn late_timers_cost_no_items() {
+        for rate in [33, 64, 70, 90, 99, 100, 101, 120, 1_000] {
+            let (mut pace, start) = (Pace::new(rate), Instant::now());
+            let (mut now, mut taken) = (start, 0);
+            while now < start + Duration::from_secs(10) {
+                match pace.opens_at(now) {
+                    None => {
+                        pace.take(now);
+                        taken += 1;
+                    }
+                    Some(at) => now = at + Duration::from_micros(1_500),
+                }
+            }
+            let wanted = rate * 10;
+            assert!(
+                (wanted - wanted / 100..=wanted + 1 + rate / 100).contains(&taken),
+                "{rate}: {taken}"
+            );
+        }
     }
 
     #[test]

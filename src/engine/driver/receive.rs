@@ -114,7 +114,7 @@ where
     /// The server does not keep to the protocol. Nothing shows which item its next answer would belong to, so the call
     /// is dropped.
     fn out_of_step(&mut self, place: usize, words: &'static str) {
-        let lane = self.lanes.remove(place);
+        let mut lane = self.lanes.remove(place);
         let end = lane.abandon(EndedBy::Disorder, Status::data_loss(words));
         if lane.flight.is_awaited() {
             self.call_ended(lane, end);
@@ -126,6 +126,7 @@ where
             let origin = lane.origin();
             let node = self.nodes.name(origin.route.node);
             lane.measure(node, end.status.as_deref());
+            log::out_of_step(&mut lane, words);
             // The server has answered, so the next call may be opened at once. If that goes on, there are waits.
             self.fault(now, Cause::Named, end.status, origin);
         }
@@ -209,7 +210,9 @@ where
     pub(super) fn call_ended(&mut self, mut lane: Lane<O::Request, O::Answer>, end: End) {
         let mut ended = self.judge(end, &lane);
         let now = ended.evidence.now;
-        let origin = lane.origin();
+        let mut origin = lane.origin();
+        // A call that hangs is told of at once, whatever it had done before: it has waited for long already.
+        origin.worked &= ended.end.by != EndedBy::Stall;
         let status = ended.end.status.clone();
         // Whether the call ended for another reason than what it carried.
         let is_vain = ended.verdict == Some(Verdict::Transient) || !lane.is_finished();

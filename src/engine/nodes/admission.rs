@@ -25,6 +25,8 @@ use crate::verdict;
 
 #[derive(Debug)]
 pub(crate) struct Admission {
+    /// What the adapter is called in logs.
+    operation: &'static str,
     retry: Retry,
     breaker: User,
     rate: Option<Arc<CallRate>>,
@@ -73,8 +75,15 @@ const WAIT_OF_ALL: Duration = Duration::from_secs(60);
 const DOUBLED: u32 = 7;
 
 impl Admission {
-    pub(crate) fn new(retry: Retry, node: &Node, proof: Arc<Proof>, outage: Arc<Outage>) -> Self {
+    pub(crate) fn new(
+        operation: &'static str,
+        retry: Retry,
+        node: &Node,
+        proof: Arc<Proof>,
+        outage: Arc<Outage>,
+    ) -> Self {
         Self {
+            operation,
             in_a_row: 0,
             worst: Cause::Line,
             faulted: Tick::NEVER,
@@ -179,7 +188,7 @@ impl Admission {
     pub(crate) fn note_alive(&mut self) {
         self.breaker.close();
         if let Some(IsOver { faults, lasted }) = self.outage.answered(Instant::now) {
-            info!(target: LOG, node = %self.breaker.node(), faults, ?lasted, "the node answers again");
+            info!(target: LOG, operation = self.operation, node = %self.breaker.node(), faults, ?lasted, "the node answers again");
         }
         if self.in_a_row > 0 {
             self.recovered();
@@ -206,6 +215,9 @@ impl Admission {
     /// A call has met a fault.
     pub(crate) fn fault(&mut self, now: Instant, cause: Cause, status: &Status, origin: Origin) {
         if !self.retry.is_on() {
+            if !origin.worked {
+                self.tell(now, status, Duration::ZERO);
+            }
             return;
         }
         let is_named = cause == Cause::Named;
@@ -254,10 +266,10 @@ impl Admission {
     }
 
     fn tell(&self, now: Instant, status: &Status, wait: Duration) {
-        if let Some(IsOn { faults, lasts }) = self.outage.fault(now) {
+        if let Some(IsOn { faults, lasts }) = self.outage.fault(now, wait) {
             let error = in_words(status);
             let circuit_open = self.breaker.is_open();
-            warn!(target: LOG, node = %self.breaker.node(), %error, faults, ?lasts, next_try_in = ?wait, circuit_open, "calls to the node fail");
+            warn!(target: LOG, operation = self.operation, node = %self.breaker.node(), %error, faults, ?lasts, next_try_in = ?wait, circuit_open, "calls to the node fail");
         }
     }
 }

@@ -74,6 +74,7 @@ impl Nodes {
     /// `known` is what a node has shown of the method that is called, and what was said of its outages.
     pub(crate) fn new(
         client: &Client,
+        operation: &'static str,
         retry: Retry,
         known: impl Fn(&Methods) -> (&Arc<Proof>, &Arc<Outage>),
     ) -> Self {
@@ -83,7 +84,8 @@ impl Nodes {
             .map(|node| Node {
                 admission: {
                     let (proof, outage) = known(&node.methods);
-                    Admission::new(retry.clone(), node, Arc::clone(proof), Arc::clone(outage))
+                    let (proof, outage) = (Arc::clone(proof), Arc::clone(outage));
+                    Admission::new(operation, retry.clone(), node, proof, outage)
                 },
                 connections: node.connections.clone(),
                 methods: Arc::clone(&node.methods),

@@ -28,9 +28,9 @@ const AHEAD: f64 = 1.5;
 /// How much a time counts against those before.
 const STEP: f64 = 1.0 / 4.0;
 
-/// How much it counts how many records a call has found, against those before. Stored records that lie at random make short
-/// runs and long ones, so it is little.
-const SMALL_STEP: f64 = 1.0 / 16.0;
+/// How many records calls find is the mean of about so many of them. Stored records that lie at random make short runs and
+/// long ones, so it takes several.
+const MANY_CALLS: u32 = 16;
 
 /// What has one chance in so many shows that it is as it was no longer.
 const UNLIKELY: f64 = 100.0;
@@ -45,6 +45,8 @@ pub(super) struct Scout {
     gap: u32,
     /// How many records a call finds before one is missing, in the mean.
     found: f64,
+    /// How many calls that is the mean of.
+    calls: u32,
     /// How many calls in a row have found none.
     vain: i32,
     /// How long a call that looks up takes, in the mean, in seconds.
@@ -95,6 +97,7 @@ impl Scout {
             mode: Mode::LooksUp { unseen: UNSEEN },
             gap: FIRST_GAP,
             found: 1.0,
+            calls: 1,
             vain: 0,
             look_up: 0.0,
             idle: 0.0,
@@ -216,11 +219,14 @@ impl Scout {
             _ => 0,
         };
         if self.vain > 0 && (1.0 + mean).powi(self.vain) > UNLIKELY {
-            self.found = 1.0 / (1.0 + f64::from(self.vain));
+            self.calls = self.vain.unsigned_abs() + 1;
+            self.found = 1.0 / f64::from(self.calls);
         } else if (1.0 + 1.0 / mean).powf(found) > UNLIKELY {
+            self.calls = 1;
             self.found = found;
         } else if is_missing || found > mean {
-            self.found += SMALL_STEP * (found - mean);
+            self.calls = (self.calls + 1).min(MANY_CALLS);
+            self.found += (found - mean) / f64::from(self.calls);
         }
     }
 
@@ -338,7 +344,7 @@ mod tests {
         assert!(!server.looks_up_all());
         assert_eq!(server.looks_up(TRIED), Decision::LookUpAll);
         assert!(server.looks_up_all());
-        server.looks_up(100);
+        server.looks_up(50);
         assert_eq!(server.looks_up(0), Decision::Stay);
         assert!(matches!(server.looks_up(0), Decision::Push(_)));
     }
