@@ -573,7 +573,7 @@ async fn all_lanes_share_one_window_of_bytes() {
     let store = Store::builder().already_stored(AlreadyStored::Ref).build();
     slow_down(&store, 5 * MILLI);
     let records = stream::iter(vec![sized(10_000); 200]);
-    let options = Options::new().calls(4).window_bytes(50_000);
+    let options = Options::new().calls(4).window_bytes(50_000).dedup(false);
     let mut results = records.push_to_with(&store.client(), &options);
     let mut most = 0;
     while let Some(result) = in_a_week(results.next()).await {
