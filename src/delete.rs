@@ -37,7 +37,7 @@ impl Deleted {
     ///
     /// ```
     /// use agntcy_dir_stream::prelude::*;
-    /// use agntcy_dir_stream::{Deleted, Error, ErrorKind};
+    /// use agntcy_dir_stream::{Deleted, Error, ErrorKind, Failed};
     /// use futures::{Stream, StreamExt, stream};
     ///
     /// /// What is to be tested: the rows that can go, since their record is gone.

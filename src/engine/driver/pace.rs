@@ -8,7 +8,7 @@ use tokio::time::Instant;
 /// cost less.
 const AT_ONCE: Duration = Duration::from_millis(10);
 
-/// Spaces items out evenly, those of ten milliseconds together. What was not taken in a pause is not made up for.
+/// Spaces items out evenly, those of some milliseconds together. What was not taken in a pause is not made up for.
 #[derive(Debug)]
 pub(super) struct Pace {
     every: Duration,
@@ -36,9 +36,10 @@ impl Pace {
             self.closed_until = None;
         }
         let due = self.due?;
-        if due.checked_sub(self.ahead())? > now {
-            // Until all that may be taken at once may be.
-            self.closed_until = Some(due);
+        let ahead = self.ahead();
+        if due.checked_sub(ahead)? > now {
+            // Several together cost less. The other half is for timers that are late.
+            self.closed_until = due.checked_sub(ahead / 2);
         }
         self.closed_until
     }
