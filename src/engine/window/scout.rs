@@ -14,9 +14,13 @@ const UNSEEN: u32 = 4;
 /// A call costs so much, beside the time that it takes: for its opening, at both ends.
 const OPENING: Duration = Duration::from_micros(250);
 
-/// Where looking up does not pay, so many records are pushed before it is tried again, at first and at most. The number
-/// grows by a quarter each time.
+/// Where looking up does not pay, so many records are pushed before it is tried again, at first. The number grows by a
+/// quarter each time.
 const FIRST_GAP: u32 = 8;
+
+/// It grows until the lookups take one part in so many of the time that the pushes take, within these bounds.
+const PART: f64 = 200.0;
+const MANY: u32 = 32;
 const LONGEST_GAP: u32 = 512;
 
 /// So many records are looked up then.
@@ -28,12 +32,12 @@ const AHEAD: f64 = 1.5;
 /// How much a time counts against those before.
 const STEP: f64 = 1.0 / 4.0;
 
-/// How many records calls find is the mean of about so many of them. Stored records that lie at random make short runs and
+/// How many records are found before one is missing is the mean of about so many runs. Stored records that lie at random make short runs and
 /// long ones, so it takes several.
-const MANY_CALLS: u32 = 16;
+const MANY_RUNS: u32 = 16;
 
 /// What has one chance in so many shows that it is as it was no longer.
-const UNLIKELY: f64 = 100.0;
+const UNLIKELY: f64 = 1_000.0;
 
 /// As long as it is not known how long a push takes, a call has to find so many records in the mean.
 const AT_LEAST: f64 = 1.0 / 20.0;
@@ -43,11 +47,13 @@ pub(super) struct Scout {
     now: Waited,
     mode: Mode,
     gap: u32,
-    /// How many records a call finds before one is missing, in the mean.
+    /// How many records are found before one is missing, in the mean.
     found: f64,
-    /// How many calls that is the mean of.
-    calls: u32,
-    /// How many calls in a row have found none.
+    /// How many runs that is the mean of.
+    runs: u32,
+    /// How many were found since the last one that was missing.
+    run: u32,
+    /// How many times in a row one was missing with none found before it.
     vain: i32,
     /// How long a call that looks up takes, in the mean, in seconds.
     look_up: f64,
@@ -97,7 +103,8 @@ impl Scout {
             mode: Mode::LooksUp { unseen: UNSEEN },
             gap: FIRST_GAP,
             found: 1.0,
-            calls: 1,
+            runs: 1,
+            run: 0,
             vain: 0,
             look_up: 0.0,
             idle: 0.0,
@@ -132,6 +139,18 @@ impl Scout {
                 false
             }
         }
+    }
+
+    /// How long a call takes in which the server does nothing else, in seconds.
+    fn call(&self) -> f64 {
+        self.idle + OPENING.as_secs_f64()
+    }
+
+    fn longest_gap(&self) -> u32 {
+        let push = self.push.unwrap_or(0.0);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let enough = (PART * self.call() / push).min(f64::from(LONGEST_GAP)) as u32;
+        enough.max(MANY)
     }
 
     /// How many records are pushed before the next lookup: enough for the server to have something to do until its end.
@@ -198,8 +217,8 @@ impl Scout {
             // It was at an end of its own, so the next call shows more.
             return Decision::Stay;
         }
-        if pushes {
-            self.gap = (self.gap + self.gap / 4).min(LONGEST_GAP);
+        if pushes && self.gap < self.longest_gap() {
+            self.gap += self.gap / 4;
         }
         let enough = self.enough();
         self.mode = Mode::Pushes {
@@ -209,24 +228,30 @@ impl Scout {
         Decision::Push(enough)
     }
 
-    /// Learns from how many records the call has found. If each is stored by chance, with a mean of `m` found before one is
-    /// missing, then a call finds none with a chance of 1 in 1 + m, and at least n with (m / (1 + m))^n.
+    /// Learns from how many records were found, up to one that is missing, or so far. If each is stored by chance, with a mean
+    /// of `m` found before one is missing, then none is found with a chance of 1 in 1 + m, and at least n with
+    /// (m / (1 + m))^n.
     fn learn(&mut self, is_missing: bool) {
-        let found = f64::from(self.call.found);
+        self.run = self.run.saturating_add(self.call.found);
+        let found = f64::from(self.run);
         let mean = self.found;
-        self.vain = match self.call.found {
-            0 => self.vain.saturating_add(1),
-            _ => 0,
-        };
-        if self.vain > 0 && (1.0 + mean).powi(self.vain) > UNLIKELY {
-            self.calls = self.vain.unsigned_abs() + 1;
-            self.found = 1.0 / f64::from(self.calls);
+        if is_missing {
+            self.vain = match self.run {
+                0 => self.vain.saturating_add(1),
+                _ => 0,
+            };
+            self.run = 0;
+        }
+        if is_missing && self.vain > 0 && (1.0 + mean).powi(self.vain) > UNLIKELY {
+            // What comes next is to tell soon.
+            self.runs = 1;
+            self.found = 1.0 / (1.0 + f64::from(self.vain));
         } else if (1.0 + 1.0 / mean).powf(found) > UNLIKELY {
-            self.calls = 1;
+            self.runs = 1;
             self.found = found;
-        } else if is_missing || found > mean {
-            self.calls = (self.calls + 1).min(MANY_CALLS);
-            self.found += (found - mean) / f64::from(self.calls);
+        } else if is_missing {
+            self.runs = (self.runs + 1).min(MANY_RUNS);
+            self.found += (found - mean) / f64::from(self.runs);
         }
     }
 
@@ -248,7 +273,7 @@ impl Scout {
 
     /// Whether a call that looks up saves more than it costs. It costs the time in which the server might have pushed.
     fn pays(&self) -> bool {
-        let call = self.idle + OPENING.as_secs_f64();
+        let call = self.call();
         match self.push {
             // A push of what is stored costs a call, too.
             push if self.refuses => self.found * (push.unwrap_or(0.0) + call) > call,
@@ -332,7 +357,7 @@ mod tests {
         assert!(pushed.len() >= 38 && pushed.is_sorted(), "{pushed:?}");
         // What the server does during a lookup, and some more.
         assert!((FIRST_GAP..FIRST_GAP + 4).contains(&pushed[0]));
-        assert!((LONGEST_GAP..LONGEST_GAP + 4).contains(pushed.last().unwrap_or(&0)));
+        assert!(pushed.last().is_some_and(|most| (400..600).contains(most)));
     }
 
     #[test]
@@ -346,6 +371,7 @@ mod tests {
         assert!(server.looks_up_all());
         server.looks_up(50);
         assert_eq!(server.looks_up(0), Decision::Stay);
+        server.looks_up(0);
         assert!(matches!(server.looks_up(0), Decision::Push(_)));
     }
 

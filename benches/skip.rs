@@ -1,0 +1,76 @@
+//! What it takes to push records of which some are stored already, with and without `Options::skip_stored`: the table that is
+//! in the cookbook. The server takes 5 ms for each push, and answers to a stored record as to a new one.
+//!
+//! The clock is paused, so the times are those of the server and the line alone, and the same in each run.
+//!
+//! ```text
+//! cargo bench --features server --bench skip
+//! ```
+
+use std::time::Duration;
+
+use agntcy_dir_stream::prelude::*;
+use agntcy_dir_stream::server::{AlreadyStored, Fault, Method, Store};
+use futures::stream;
+use tokio::time::Instant;
+
+const RECORDS: usize = 4_000;
+
+const PUSH: Duration = Duration::from_millis(5);
+
+/// What is stored already, by the record's number.
+const STORED: [(&str, fn(usize) -> bool); 5] = [
+    ("none", |_| false),
+    ("a random half", |number| {
+        fastrand::Rng::with_seed(number as u64).bool()
+    }),
+    ("each third", |number| number % 3 == 0),
+    ("100 stored, 100 new", |number| number / 100 % 2 == 0),
+    ("all", |_| true),
+];
+
+fn record(number: usize) -> Record {
+    let text = format!(r#"{{"name": "agent-{number}", "schema_version": "1.0.0"}}"#);
+    text.parse().expect("a record")
+}
+
+/// The seconds that it takes, and the calls.
+async fn push(is_stored: fn(usize) -> bool, round_trip: Duration, skip: bool) -> (f64, usize) {
+    let store = Store::builder()
+        .already_stored(AlreadyStored::Ref)
+        .round_trip(round_trip)
+        .build();
+    store.inject(Fault::delay(PUSH).on(Method::Push).times(u64::MAX));
+    for number in (0..RECORDS).filter(|number| is_stored(*number)) {
+        store.insert(record(number)).expect("a valid record");
+    }
+    let options = Options::new().skip_stored(skip);
+    let client = store.client();
+    let began = Instant::now();
+    let results = stream::iter((0..RECORDS).map(record)).push_to_with(&client, &options);
+    let summary = results.finish().await;
+    assert_eq!(summary.stats.succeeded, RECORDS as u64, "{summary}");
+    assert_eq!(store.len(), RECORDS);
+    (began.elapsed().as_secs_f64(), store.calls().len())
+}
+
+fn main() {
+    println!("| stored | round trip | all pushed | stored left out | share | calls |");
+    println!("|---|---|---|---|---|---|");
+    for (words, is_stored) in STORED {
+        for milliseconds in [0, 2, 10] {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .start_paused(true)
+                .build()
+                .expect("a runtime");
+            let line = Duration::from_millis(milliseconds);
+            let (all, _) = runtime.block_on(push(is_stored, line, false));
+            let (some, calls) = runtime.block_on(push(is_stored, line, true));
+            let share = some / all;
+            println!(
+                "| {words} | {milliseconds} ms | {all:.2} s | {some:.2} s | {share:.3} | {calls} |"
+            );
+        }
+    }
+}
