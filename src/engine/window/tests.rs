@@ -1142,3 +1142,112 @@ fn an_oversize_message_is_found_by_its_length() {
     assert_eq!(window.end(Err(status()), 1), UNNAMED);
     assert_eq!(window.results(), []);
 }
+
+/// The CID of a digest that begins with this number, behind which all are the same.
+fn cid(number: u32) -> Cid {
+    let mut digest = [7; 32];
+    // Two in a row begin in the same way, and are not the same.
+    digest[..4].copy_from_slice(&(number / 2).to_be_bytes());
+    digest[31] = u8::from(number % 2 == 0);
+    Cid::from_digest(digest)
+}
+
+/// Entries that are the same if their last three digits are: what they are the same as.
+fn with_duplicates(retries: bool) -> TestWindow {
+    static CIDS: LazyLock<Vec<Cid>> = LazyLock::new(|| (0..1_000_u32).map(cid).collect());
+    with(Rules {
+        items: 1_000_000,
+        retries,
+        max_attempts: if retries { 3 } else { 1 },
+        dedup: Some(|entry| CIDS.get(usize::try_from(*entry % 1_000).ok()?)),
+        ..PUSH
+    })
+}
+
+/// What is handed out: the entry, whether it is a success, and whose outcome it is.
+fn handed_out(window: &mut TestWindow) -> Vec<(u64, bool, Option<u64>)> {
+    let settled = std::iter::from_fn(|| window.pop());
+    settled
+        .map(|item| (item.entry, item.outcome.is_ok(), item.duplicate_of))
+        .collect()
+}
+
+#[test]
+fn those_that_are_the_same_have_one_outcome() {
+    let mut window = with_duplicates(true);
+    for entry in [1, 2, 1_001, 2_001, 3] {
+        window.take(entry, 1);
+    }
+    assert_eq!(window.send(), [1, 2, 3]);
+    assert!(window.answer(Ok("done")));
+    assert_eq!(handed_out(&mut window), [(1, true, None)]);
+    // One that comes when the first has gone is sent itself, also if others have its outcome.
+    window.take(3_001, 1);
+    assert_eq!(window.send(), [3_001]);
+    assert!(window.answer(Err(Error::new(ErrorKind::Rejected, "no"))));
+    window.take(1_002, 1);
+    assert_eq!(
+        handed_out(&mut window),
+        [
+            (2, false, None),
+            (1_001, true, Some(0)),
+            (2_001, true, Some(0))
+        ]
+    );
+    assert!(window.answer(Ok("done")));
+    assert!(window.answer(Ok("done")));
+    assert_eq!(
+        handed_out(&mut window),
+        [
+            (3, true, None),
+            (3_001, true, None),
+            (1_002, false, Some(1))
+        ]
+    );
+    assert!(window.is_empty());
+}
+
+#[test]
+fn when_the_first_is_given_up_the_next_is_tried_and_the_others_wait_for_that() {
+    let mut window = with_duplicates(true);
+    let times = [0, 10, 20].map(|seconds| Waited::of(Duration::from_secs(seconds)));
+    for (entry, time) in [1, 1_001, 2_001].into_iter().zip(times) {
+        window.note_time(time);
+        window.take(entry, 1);
+    }
+    assert_eq!(window.send(), [1]);
+    let limit = Duration::from_secs(15);
+    window.expire(times[1], limit, None);
+    assert!(handed_out(&mut window).is_empty());
+    window.expire(Waited::of(limit), limit, None);
+    assert_eq!(handed_out(&mut window), [(1, false, None)]);
+    assert_eq!(window.send(), [1_001]);
+    // The answer to the one that was given up is still its own.
+    assert!(window.answer(Ok("late")));
+    assert!(handed_out(&mut window).is_empty());
+    assert!(window.answer(Ok("done")));
+    assert_eq!(
+        handed_out(&mut window),
+        [(1_001, true, None), (2_001, true, Some(1))]
+    );
+}
+
+#[test]
+fn a_window_of_one_record_is_settled_and_given_up_without_deep_calls() {
+    const COUNT: u64 = 50_000;
+    for is_given_up in [false, true] {
+        let mut window = with_duplicates(true);
+        for place in 0..COUNT {
+            window.take(place * 1_000, 1);
+        }
+        assert_eq!(window.send(), [0]);
+        if is_given_up {
+            window.fail_unanswered("drained", None);
+        } else {
+            assert!(window.answer(Ok("done")));
+        }
+        let handed_out = handed_out(&mut window);
+        assert_eq!(handed_out.len() as u64, COUNT);
+        assert!(handed_out.iter().all(|(_, is_ok, _)| *is_ok != is_given_up));
+    }
+}
