@@ -154,7 +154,7 @@ struct Items {
 
 impl Items {
     async fn run(&self, operation: &str, client: &Client) {
-        let bare = Options::new().verify(false);
+        let bare = Options::new().verify(false).dedup(false);
         let records = stream::iter(self.records.iter().cycle().take(RECORDS).cloned());
         let cids = stream::iter(self.cids.iter().cycle().take(RECORDS).copied());
         match operation {

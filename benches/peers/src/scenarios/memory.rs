@@ -126,7 +126,7 @@ pub fn large(url: &str, count: usize) -> anyhow::Result<()> {
         let input = stream::iter((0..count).map(|_| {
             Record::from_data(Bytes::copy_from_slice(&data)).expect("it was a record before")
         }));
-        let options = Options::new().window_bytes(WINDOW_BYTES);
+        let options = Options::new().window_bytes(WINDOW_BYTES).dedup(false);
         let mut results = input.push_to_with(&client, &options);
         while let Some(result) = results.next().await {
             if let Err(failed) = result {
