@@ -25,9 +25,6 @@ impl<E, O: Clone> Window<E, O> {
         }
         let (_, index) = *self.in_doubt.first()?;
         flight.carry(index);
-        if let Some(scout) = &mut self.scout {
-            scout.began();
-        }
         self.set_state(index, State::LookedUp);
         Some(&self.live(index).entry)
     }
@@ -136,6 +133,11 @@ impl<E, O: Clone> Window<E, O> {
             }
         }
         self.scouted = next;
+        // These come last.
+        let last = self.in_doubt.last();
+        if last.is_some_and(|(loss, _)| loss.is_scouted()) {
+            scout.wants_call();
+        }
         self.scout = Some(scout);
     }
 

@@ -26,6 +26,9 @@ const LONGEST_GAP: u32 = 512;
 /// So many records are looked up then.
 const TRIED: u32 = 16;
 
+/// A call that took longer had to wait for something that may not be there the next time, such as the end of an outage.
+const LONG: Duration = Duration::from_secs(1);
+
 /// So many times what the server can push during a lookup is pushed before the next one.
 const AHEAD: f64 = 1.5;
 
@@ -65,13 +68,14 @@ pub(super) struct Scout {
     answered: Option<Waited>,
     /// Whether the server ends a call at a push of what is stored.
     refuses: bool,
-    call: Call,
+    /// The call that looks up, or is waited for.
+    call: Option<Call>,
 }
 
-/// The call that looks up.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Call {
-    began: Waited,
+    /// Since when it is wanted.
+    since: Waited,
     found: u32,
     /// How many pushes were answered meanwhile.
     pushes: u32,
@@ -111,7 +115,7 @@ impl Scout {
             push: None,
             answered: None,
             refuses: false,
-            call: Call::default(),
+            call: None,
         }
     }
 
@@ -170,7 +174,9 @@ impl Scout {
             *mean += STEP * (took - *mean);
         }
         self.answered = more.then_some(self.now);
-        self.call.pushes += 1;
+        if let Some(call) = &mut self.call {
+            call.pushes += 1;
+        }
     }
 
     /// No push is under way any more.
@@ -183,24 +189,29 @@ impl Scout {
         self.refuses = true;
     }
 
-    /// A call that looks up begins.
-    pub(super) fn began(&mut self) {
-        self.call = Call {
-            began: self.now,
+    /// A call that looks up is wanted. That it may have to wait for its turn is part of what it takes.
+    pub(super) fn wants_call(&mut self) {
+        self.call.get_or_insert(Call {
+            since: self.now,
             found: 0,
             pushes: 0,
-        };
+        });
     }
 
     pub(super) fn found(&mut self) {
-        self.call.found += 1;
+        if let Some(call) = &mut self.call {
+            call.found += 1;
+        }
     }
 
     /// The call is over: at a record that is missing, or behind the last that it carried.
     pub(super) fn ended(&mut self, is_missing: bool) -> Decision {
-        self.learn(is_missing);
-        let took = self.now.since(self.call.began).as_secs_f64();
-        let busy = self.push.unwrap_or(0.0) * f64::from(self.call.pushes);
+        let Some(call) = self.call.take() else {
+            return Decision::Stay;
+        };
+        self.learn(call.found, is_missing);
+        let took = self.now.since(call.since).min(LONG).as_secs_f64();
+        let busy = self.push.unwrap_or(0.0) * f64::from(call.pushes);
         let idle = (took - busy).max(0.0);
         self.look_up += STEP * (took - self.look_up);
         self.idle += STEP * (idle - self.idle);
@@ -231,8 +242,8 @@ impl Scout {
     /// Learns from how many records were found, up to one that is missing, or so far. If each is stored by chance, with a mean
     /// of `m` found before one is missing, then none is found with a chance of 1 in 1 + m, and at least n with
     /// (m / (1 + m))^n.
-    fn learn(&mut self, is_missing: bool) {
-        self.run = self.run.saturating_add(self.call.found);
+    fn learn(&mut self, found: u32, is_missing: bool) {
+        self.run = self.run.saturating_add(found);
         let found = f64::from(self.run);
         let mean = self.found;
         if is_missing {
@@ -264,6 +275,7 @@ impl Scout {
 
     /// Lookups fail, so for a long time none is tried.
     pub(super) fn failed(&mut self) {
+        self.call = None;
         self.gap = LONGEST_GAP;
         self.mode = Mode::Pushes {
             unseen: self.enough(),
@@ -322,7 +334,7 @@ mod tests {
 
         /// A call that finds so many, while the server has nothing to push.
         fn looks_up(&mut self, found: u32) -> Decision {
-            self.scout.began();
+            self.scout.wants_call();
             self.wait(self.look_up);
             for _ in 0..found {
                 self.scout.found();
