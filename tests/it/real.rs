@@ -443,3 +443,38 @@ async fn a_record_that_breaks_its_validator_holds_up_nobody() {
     let found: Vec<_> = soon(stream::iter(&good).lookup_in(&client).collect()).await;
     assert!(found.iter().all(Result::is_ok), "{found:?}");
 }
+
+/// The nightly run over the same sources: most is stored, some is new, and some comes twice in a row.
+#[tokio::test]
+#[ignore = "needs the real server: run `tests/interop/run server`"]
+async fn a_second_run_pushes_what_is_new_and_little_more() {
+    const STORED: usize = 600;
+    let server = Server::start("real-second-run", &[]).await;
+    let client = server.client().await;
+    let first = soon(records(STORED).push_to(&client).finish()).await;
+    assert_eq!(first.stats.succeeded, STORED as u64, "{first}");
+
+    // Behind a hundred stored ones, ten are new; each comes twice.
+    let number = |place: usize| match place % 110 {
+        within if within < 100 => place / 110 * 100 + within,
+        within => STORED + place / 110 * 10 + within - 100,
+    };
+    let input = (0..660).flat_map(|place| [record(number(place)), record(number(place))]);
+    let options = Options::new().skip_stored(true);
+    let results = stream::iter(input).push_to_with(&client, &options);
+    let summary = soon(results.finish()).await;
+    println!("{summary}");
+    let stats = &summary.stats;
+    assert_eq!(
+        (stats.succeeded, stats.duplicates),
+        (1_320, 660),
+        "{summary}"
+    );
+    // What is stored and sent all the same ends a call on this server.
+    assert!(
+        stats.sent - stats.resent < 60 + STORED as u64 / 5,
+        "{summary}"
+    );
+    assert!(stats.calls < 200, "{summary}");
+    all_there(&client, STORED + 60).await;
+}
