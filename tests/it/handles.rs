@@ -191,8 +191,8 @@ fn counts_of_an_adapter_that_is_dropped_end_and_a_pause_is_not_made_up_for() {
     });
 }
 
-/// Gives an order at the tenth item, from within the input, which works in place for ten milliseconds at each. Returns how
-/// many items were taken, how many results there were, and how long it took from the order to the end.
+/// Gives an order at the tenth item, from within the input, which works in place for ten milliseconds at each. Returns
+/// how many items were taken, how many results there were, and how long it took from the order to the end.
 fn ordered_from_within(order: fn(&Handle)) -> (usize, usize, Duration) {
     on_paused_clock(async {
         let handle = Arc::new(OnceLock::<Handle>::new());

@@ -365,7 +365,8 @@ fn an_adapter_outside_of_a_runtime_says_so() {
     let _ = poll(&mut results);
 }
 
-/// A timer belongs to a runtime. So does a call: one that was opened in a runtime that rests goes on when it has stalled.
+/// A timer belongs to a runtime. So does a call: what one carries that was opened in a runtime that rests is sent again
+/// when it has stalled.
 #[test]
 fn an_adapter_that_has_waited_goes_on_in_another_runtime() {
     for first_is_gone in [false, true] {
