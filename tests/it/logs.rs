@@ -1,22 +1,31 @@
 //! What the log is told: little while all is well, and at once when it is not.
 
+use std::fmt::Debug;
 use std::io::{self, Write};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
-use agntcy_dir_stream::server::{Fault, Store};
+use agntcy_dir_stream::server::{Fault, Method, Store};
 use agntcy_dir_stream::{Checkpoint, CircuitBreaker, Retry, Status, Token};
-use futures::{Stream, StreamExt as _, stream};
-use tokio::time::sleep;
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use proptest::prelude::*;
+use tokio::time::{sleep, timeout};
+use tracing::field::{Field, Visit};
 use tracing::instrument::WithSubscriber as _;
-use tracing::{Dispatch, Level};
+use tracing::{Dispatch, Event, Level, Subscriber};
+use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
 use crate::support::clock::{SECOND, in_a_week, on_paused_clock};
+use crate::support::ends::{Ended, ended};
 use crate::support::folder::Folder;
-use crate::support::records::{nameless, record, records};
+use crate::support::polling::assert_pending;
+use crate::support::properties::cases;
+use crate::support::records::{cids, nameless, record, records};
 use crate::support::sockets::free_address;
 
 /// Lines of a log.
@@ -49,6 +58,10 @@ static OTHERS: LazyLock<[Dispatch; 2]> =
 
 /// What this crate tells the log up to this level, while `what` runs under a paused clock.
 fn told<F: Future>(level: Level, what: F) -> Vec<String> {
+    told_and_output(level, what).0
+}
+
+fn told_and_output<F: Future>(level: Level, what: F) -> (Vec<String>, F::Output) {
     LazyLock::force(&OTHERS);
     let lines = Lines::default();
     let subscriber = tracing_subscriber::fmt()
@@ -58,12 +71,17 @@ fn told<F: Future>(level: Level, what: F) -> Vec<String> {
         .without_time()
         .with_ansi(false)
         .finish();
-    on_paused_clock(async { in_a_week(what).with_subscriber(subscriber).await });
+    let output = on_paused_clock(async { in_a_week(what).with_subscriber(subscriber).await });
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let ours = text
         .lines()
         .filter(|line| line.contains("agntcy_dir_stream"));
-    ours.map(|line| line.trim().to_owned()).collect()
+    (ours.map(|line| line.trim().to_owned()).collect(), output)
+}
+
+/// The lines with these words.
+fn with_words<'a>(lines: &'a [String], words: &str) -> Vec<&'a String> {
+    lines.iter().filter(|line| line.contains(words)).collect()
 }
 
 /// The part of a line behind its target, without times that differ.
@@ -197,6 +215,84 @@ fn an_outage_says_that_it_is_on_and_why_and_not_more_than_once_in_ten_seconds() 
 }
 
 #[test]
+fn an_outage_is_told_of_though_nothing_is_tried_again() {
+    let lines = told(Level::WARN, async {
+        let store = Store::new();
+        store.inject(Fault::no_connection().times(u64::MAX));
+        let options = Options::new().retry(Retry::off());
+        slow(30)
+            .push_to_with(&store.client(), &options)
+            .finish()
+            .await
+    });
+    let warned = with_words(&lines, "calls to the node fail");
+    assert!((2..=4).contains(&warned.len()), "{lines:#?}");
+}
+
+#[test]
+fn an_outage_with_long_waits_is_one() {
+    let lines = told(Level::INFO, async {
+        let store = Store::new();
+        store.inject(Fault::no_connection().times(12));
+        let retry = Retry::new()
+            .backoff(300 * SECOND, 300 * SECOND)
+            .timeout(Duration::MAX);
+        let client = store.client().with_breaker(CircuitBreaker::off());
+        records(3)
+            .push_to_with(&client, &Options::new().retry(retry))
+            .finish()
+            .await
+    });
+    let over = with_words(&lines, "the node answers again");
+    assert_eq!(over.len(), 1, "{lines:#?}");
+    assert_line(over[0], &["faults=12"]);
+}
+
+/// It hangs at its first call or in the midst of an import, and says nothing more.
+#[test]
+fn a_server_that_hangs_is_told_of_when_the_first_call_stalls() {
+    for answers in [0, 10] {
+        let lines = told(Level::WARN, async {
+            let store = Store::new();
+            store.inject(Fault::stall().in_call(0).at(answers));
+            for call in 1..10 {
+                store.inject(Fault::stall().in_call(call));
+            }
+            let input = records(100).then(async |record| {
+                sleep(SECOND / 1_000).await;
+                record
+            });
+            let results = input.boxed().push_to(&store.client()).finish();
+            let stalled = Options::DEFAULT_STALL_AFTER + SECOND;
+            timeout(stalled, results).await.unwrap_err();
+        });
+        let warned = with_words(&lines, "calls to the node fail");
+        assert_eq!(warned.len(), 1, "{answers}: {lines:#?}");
+    }
+}
+
+#[test]
+fn each_line_of_a_node_says_which_operation_it_is_of() {
+    let lines = told(Level::INFO, async {
+        let store = Store::new();
+        store.inject(Fault::cut().on(Method::Push).times(4));
+        store.inject(Fault::cut().on(Method::Pull).times(4));
+        let client = store.client();
+        let pushed = records(2).push_to(&client).finish();
+        futures::future::join(pushed, cids(2).pull_from(&client).finish()).await
+    });
+    for words in ["calls to the node fail", "the node answers again"] {
+        for operation in ["push", "pull"] {
+            let of_operation = format!("operation={operation:?}");
+            let is_of = |line: &&&String| line.contains(&of_operation);
+            let found = with_words(&lines, words);
+            let found = found.iter().filter(is_of).count();
+            assert_eq!(found, 1, "{words} at a {operation}: {lines:#?}");
+        }
+    }
+}
+
+#[test]
 fn the_adapters_of_a_client_tell_of_an_outage_once() {
     let lines = told(Level::INFO, async {
         let client = Client::connect_lazy(format!("http://{}", free_address())).unwrap();
@@ -296,6 +392,19 @@ fn a_call_is_a_span_that_says_how_it_ended() {
     );
 }
 
+/// What is answered twice may be the last one that is awaited.
+#[test]
+fn the_span_of_a_call_that_is_out_of_step_says_so() {
+    let lines = told(Level::DEBUG, async {
+        let store = Store::new();
+        store.inject(Fault::spare_answer());
+        slow(2).push_to(&store.client()).finish().await
+    });
+    let closed = with_words(&lines, ": close");
+    assert_eq!(closed.len(), 2, "{lines:#?}");
+    assert_line(closed[0], &[r#"outcome="out of step""#]);
+}
+
 #[test]
 fn nothing_is_said_for_each_record_above_trace() {
     let count = |records: usize| {
@@ -338,6 +447,27 @@ fn the_words_of_a_server_are_escaped() {
             .all(|char| !char.is_control()),
         "{lines:#?}"
     );
+}
+
+/// As those of a server.
+#[test]
+fn the_words_of_a_source_of_tokens_are_escaped() {
+    let (lines, fault) = told_and_output(Level::DEBUG, async {
+        let token = Token::from_fn(async || {
+            Err::<String, _>(io::Error::other("a\nb\u{1b}[31mred\u{202e}"))
+        });
+        let client = Store::new().client().with_token(token).unwrap();
+        let options = Options::new().retry(Retry::new().timeout(SECOND));
+        let results = records(1).push_to_with(&client, &options);
+        let handle = results.handle();
+        let _ = results.finish().await;
+        handle.last_fault()
+    });
+    let told = with_words(&lines, r"a\nb\u{1b}[31mred\u{202e}");
+    assert!(!told.is_empty(), "{lines:#?}");
+    let all = lines.concat() + &fault.unwrap();
+    let is_odd = |char: char| char.is_control() || char == '\u{202e}';
+    assert!(!all.contains(is_odd), "{all:?}");
 }
 
 #[test]
@@ -403,4 +533,134 @@ fn a_token_is_told_of_by_its_number_and_never_shown() {
         "{lines:#?}"
     );
     assert!(!lines.concat().contains("SECRET"), "{lines:#?}");
+}
+
+/// Acts at the first line with these words.
+struct ActsAt {
+    words: &'static str,
+    act: Arc<Mutex<Option<Act>>>,
+}
+
+type Act = Box<dyn FnOnce() + Send>;
+
+impl<S: Subscriber> Layer<S> for ActsAt {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        struct Message(String);
+        impl Visit for Message {
+            fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+                if field.name() == "message" {
+                    self.0 = format!("{value:?}");
+                }
+            }
+        }
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        if message.0.contains(self.words) {
+            // It is not acted under the lock.
+            let act = self.act.lock().unwrap().take();
+            act.into_iter().for_each(|act| act());
+        }
+    }
+}
+
+/// A subscriber that acts at a line, and what it is to do.
+fn subscriber_at(words: &'static str) -> (Dispatch, Arc<Mutex<Option<Act>>>) {
+    LazyLock::force(&OTHERS);
+    let act = Arc::default();
+    let layer = ActsAt {
+        words,
+        act: Arc::clone(&act),
+    };
+    let subscriber = tracing_subscriber::registry().with(layer);
+    (Dispatch::new(subscriber), act)
+}
+
+#[test]
+fn an_adapter_has_ended_though_the_subscriber_panics() {
+    for words in [
+        "the stream begins",
+        "calls to the node fail",
+        "the circuit is open",
+        "the node answers again",
+        "the circuit is closed",
+        "the call broke",
+        "the stream is over",
+    ] {
+        let (subscriber, act) = subscriber_at(words);
+        *act.lock().unwrap() = Some(Box::new(|| panic!("the subscriber panics")));
+        let case = async {
+            let store = Store::new();
+            store.inject(Fault::no_connection().times(4));
+            let results = records(3).push_to(&store.client());
+            let handle = results.handle();
+            let panicked = AssertUnwindSafe(results.finish()).catch_unwind().await;
+            assert!(panicked.is_err(), "{words}");
+            assert!(handle.has_ended(), "{words}");
+            // What is shown of it ends.
+            handle.watch(SECOND).count().await
+        };
+        on_paused_clock(in_a_week(case).with_subscriber(subscriber));
+    }
+}
+
+/// As one that cancels a job when the server is away.
+#[test]
+fn a_subscriber_may_drop_another_adapter_of_the_client() {
+    for words in [
+        "the stream begins",
+        "calls to the node fail",
+        "the circuit is open",
+        "the node answers again",
+        "the circuit is closed",
+        "the call broke",
+        "the stream is over",
+    ] {
+        let (done, is_done) = mpsc::channel();
+        // A lock that is taken twice hangs its thread.
+        std::thread::spawn(move || {
+            let (subscriber, act) = subscriber_at(words);
+            let case = async {
+                let store = Store::new();
+                store.inject(Fault::no_connection().times(4));
+                let client = store.client();
+                let mut other = records(3).push_to(&client);
+                assert_pending(&mut other);
+                let results = records(3).push_to(&client);
+                *act.lock().unwrap() = Some(Box::new(|| drop(other)));
+                let summary = results.finish().await;
+                assert_eq!(summary.stats.succeeded, 3);
+                assert!(act.lock().unwrap().is_none(), "{words}");
+            };
+            on_paused_clock(in_a_week(case).with_subscriber(subscriber));
+            done.send(()).unwrap();
+        });
+        let ended = is_done.recv_timeout(60 * SECOND);
+        assert_eq!(ended, Ok(()), "{words}");
+    }
+}
+
+fn tells_of_its_end(ended: &Ended) {
+    let (lines, stats) = told_and_output(Level::DEBUG, ended.run());
+    let streams = with_words(&lines, "the stream ");
+    if streams.is_empty() {
+        assert_eq!(stats.taken, 0, "it was polled");
+    } else {
+        assert_eq!(streams.len(), 2, "{lines:#?}");
+    }
+    let closed = lines.iter().filter(|line| line.ends_with(": close"));
+    let spans: Vec<_> = closed.filter(|line| line.contains("dir.call")).collect();
+    // A call that has found no connection is none of those that were opened.
+    assert!(spans.len() as u64 >= stats.calls, "{lines:#?}");
+    for span in spans {
+        assert_line(span, &["items=", "answers=", "outcome="]);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(40))]
+
+    #[test]
+    fn whatever_its_end_a_stream_says_two_lines_and_a_span_for_each_call(ended in ended()) {
+        tells_of_its_end(&ended);
+    }
 }

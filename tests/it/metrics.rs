@@ -1,17 +1,22 @@
 //! What the recorder of the `metrics` crate is told.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ::metrics;
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{Fault, Store};
-use agntcy_dir_stream::{Stats, Token, describe_metrics};
+use agntcy_dir_stream::{ErrorKind, Retry, Stats, Token, describe_metrics};
 use futures::{FutureExt as _, StreamExt as _, stream};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshot};
+use proptest::prelude::*;
 
 use crate::support::clock::{in_a_week, on_paused_clock};
-use crate::support::polling::assert_pending;
+use crate::support::ends::{Ended, ended};
+use crate::support::polling::{assert_pending, next};
+use crate::support::properties::cases;
 use crate::support::records::{nameless, record, records};
 use crate::support::stores::slow_down;
 
@@ -263,4 +268,114 @@ fn an_open_circuit_and_new_tokens_are_told() {
         ),
         1.0
     );
+}
+
+/// Acts when it is asked for the gauge of a circuit.
+struct ActsAtCircuit {
+    told: DebuggingRecorder,
+    act: Cell<Option<Box<dyn FnOnce()>>>,
+}
+
+impl Recorder for ActsAtCircuit {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        self.told.register_counter(key, metadata)
+    }
+
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        if key.name() == "dir_stream.circuit.open" {
+            let act = self.act.take();
+            act.into_iter().for_each(|act| act());
+        }
+        self.told.register_gauge(key, metadata)
+    }
+
+    fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
+        self.told.register_histogram(key, metadata)
+    }
+}
+
+/// What the second adapter has seen of it is no longer so when it is told.
+#[test]
+fn the_gauge_of_a_circuit_is_true_when_an_adapter_begins_as_it_closes() {
+    let told = DebuggingRecorder::new();
+    let snapshotter = told.snapshotter();
+    let recorder = ActsAtCircuit {
+        told,
+        act: Cell::default(),
+    };
+    metrics::with_local_recorder(&recorder, || {
+        on_paused_clock(async {
+            let store = Store::new();
+            store.inject(Fault::no_connection().times(3));
+            let client = store.client();
+            let wait = Duration::from_millis(50);
+            let options = Options::new().retry(Retry::new().backoff(wait, wait));
+            let mut first = records(1)
+                .chain(stream::pending())
+                .push_to_with(&client, &options);
+            let handle = first.handle();
+            while store.calls().iter().all(|call| call.answers == 0) {
+                assert_pending(&mut first);
+                tokio::time::sleep(wait).await;
+            }
+            assert!(handle.stats().circuit_open, "its answer is not taken yet");
+            let closes = move || {
+                next(&mut first).unwrap();
+            };
+            recorder.act.set(Some(Box::new(closes)));
+            assert_pending(&mut stream::pending::<Record>().push_to(&client));
+            assert!(!handle.stats().circuit_open);
+        });
+    });
+    let entries = snapshotter.snapshot().into_vec().into_iter();
+    let mut circuits = entries.filter(|entry| entry.0.key().name() == "dir_stream.circuit.open");
+    let (_, _, _, level) = circuits.next().unwrap();
+    assert_eq!(level, DebugValue::Gauge(0.0.into()));
+}
+
+fn counts_as_its_stats(ended: &Ended) {
+    let (told, stats) = told(ended.run());
+    let operation = ended.job.name();
+    // Nothing is told of what there was none of.
+    let of = |what: String| match told.get(&format!("dir_stream.{what}")) {
+        None => 0,
+        Some(DebugValue::Counter(count)) => *count,
+        other => panic!("{what}: {other:?}"),
+    };
+    let count = |name: &str| of(format!("{name} operation={operation}"));
+    let outcome = |outcome: &str| of(format!("records operation={operation} outcome={outcome}"));
+    // Requests that a call gives back count, and are not sent.
+    assert!(count("requests") >= stats.sent, "{stats}");
+    assert_eq!(count("resends"), stats.resent);
+    assert_eq!(count("bytes.sent"), stats.bytes_sent);
+    assert_eq!(count("bytes.received"), stats.bytes_received);
+    assert_eq!(count("calls"), stats.calls);
+    assert_eq!(count("faults"), stats.faults);
+    assert_eq!(outcome("ok"), stats.succeeded - stats.already_stored);
+    assert_eq!(outcome("already_stored"), stats.already_stored);
+    for kind in ErrorKind::ALL {
+        assert_eq!(outcome(kind.as_str()), stats.failed_as(*kind), "{kind:?}");
+    }
+    for name in ["in_window", "in_flight"] {
+        let name = format!("dir_stream.{name} operation={operation}");
+        let is_zero = told
+            .get(&name)
+            .is_none_or(|level| *level == DebugValue::Gauge(0.0.into()));
+        assert!(is_zero, "{name}: {told:#?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(40))]
+
+    #[test]
+    fn whatever_its_end_the_counts_are_those_of_the_stats(ended in ended()) {
+        counts_as_its_stats(&ended);
+    }
 }

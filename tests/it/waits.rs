@@ -11,7 +11,7 @@ use futures::{Stream, StreamExt, stream};
 use tokio::time::{Instant, advance};
 use tonic::Code;
 
-use crate::support::clock::{SECOND, in_a_week};
+use crate::support::clock::{SECOND, in_a_week, paused_runtime};
 use crate::support::messages::framed;
 use crate::support::peer::{PeerCall, scripted};
 use crate::support::polling::{assert_ended, assert_pending, next, poll};
@@ -363,6 +363,34 @@ fn an_adapter_outside_of_a_runtime_says_so() {
     let (client, _peer) = scripted();
     let mut results = records(1).push_to(&client);
     let _ = poll(&mut results);
+}
+
+/// A timer belongs to a runtime. So does a call: what one carries that was opened in a runtime that rests is sent again
+/// when it has stalled.
+#[test]
+fn an_adapter_that_has_waited_goes_on_in_another_runtime() {
+    for first_is_gone in [false, true] {
+        for waits_for_its_rate in [false, true] {
+            let store = Store::new();
+            let options = match waits_for_its_rate {
+                true => Options::new().rate(1),
+                false => Options::new(),
+            };
+            let mut results = records(3).push_to_with(&store.client(), &options);
+            let (first, second) = (paused_runtime(), paused_runtime());
+            first.block_on(async {
+                if !waits_for_its_rate {
+                    store.inject(Fault::no_connection().times(3));
+                }
+                let seen = tokio::time::timeout(SECOND / 50, results.by_ref().count()).await;
+                assert!(seen.is_err(), "it waits");
+            });
+            let rests = (!first_is_gone).then_some(first);
+            let summary = second.block_on(in_a_week(results.finish()));
+            assert_eq!(summary.stats.succeeded, 3, "{waits_for_its_rate}");
+            drop(rests);
+        }
+    }
 }
 
 /// How many calls a push makes in a minute when each breaks with this fault, and whether the circuit is open then.

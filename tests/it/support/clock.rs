@@ -26,13 +26,18 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
         .expect("a runtime")
 }
 
-/// Runs a case to its end under a paused clock. Fails if a task is left then.
-pub(crate) fn on_paused_clock<F: Future>(case: F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+/// The same, with a clock of its own that is paused.
+pub(crate) fn paused_runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
         .build()
-        .unwrap();
+        .expect("a runtime")
+}
+
+/// Runs a case to its end under a paused clock. Fails if a task is left then.
+pub(crate) fn on_paused_clock<F: Future>(case: F) -> F::Output {
+    let runtime = paused_runtime();
     let output = runtime.block_on(case);
     runtime.block_on(async {
         let metrics = tokio::runtime::Handle::current().metrics();

@@ -2,10 +2,14 @@
 
 pub(crate) mod clock;
 #[cfg(feature = "server")]
+pub(crate) mod ends;
+#[cfg(feature = "server")]
 pub(crate) mod folder;
 #[cfg(feature = "server")]
 pub(crate) mod foreign;
 pub(crate) mod http2;
+#[cfg(feature = "server")]
+pub(crate) mod jobs;
 pub(crate) mod messages;
 pub(crate) mod peer;
 pub(crate) mod polling;
