@@ -32,11 +32,17 @@ const LONG: Duration = Duration::from_secs(1);
 /// So many times what the server can push during a lookup is pushed before the next one.
 const AHEAD: f64 = 1.5;
 
-/// How much a time counts against those before.
+/// No more than that, since what is measured may change.
+const MOST_AHEAD: f64 = 65_536.0;
+
+/// How much the time of a lookup counts against those before.
 const STEP: f64 = 1.0 / 4.0;
 
-/// How many records are found before one is missing is the mean of about so many runs. Stored records that lie at random make short runs and
-/// long ones, so it takes several.
+/// How much the time of a burst of pushes does: answers that are read at once.
+const STEP_OF_BURST: f64 = 1.0 / 16.0;
+
+/// How many records are found before one is missing is the mean of about so many runs. Stored records that lie at random
+/// make short runs and long ones, so it takes several.
 const MANY_RUNS: u32 = 16;
 
 /// What has one chance in so many shows that it is as it was no longer.
@@ -62,8 +68,8 @@ pub(super) struct Scout {
     look_up: f64,
     /// How much of that the server had no push to do.
     idle: f64,
-    /// How long a push takes the server, in seconds.
-    push: Option<f64>,
+    /// How long the server took for pushes, in seconds, and for how many. Those of long ago count less.
+    pushes: (f64, f64),
     /// When the last answer to a push came, if the server had the next push already.
     answered: Option<Waited>,
     /// Whether the server ends a call at a push of what is stored.
@@ -112,7 +118,7 @@ impl Scout {
             vain: 0,
             look_up: 0.0,
             idle: 0.0,
-            push: None,
+            pushes: (0.0, 0.0),
             answered: None,
             refuses: false,
             call: None,
@@ -150,8 +156,14 @@ impl Scout {
         self.idle + OPENING.as_secs_f64()
     }
 
+    /// How long a push takes the server, in seconds.
+    fn push(&self) -> Option<f64> {
+        let (time, pushes) = self.pushes;
+        (pushes > 0.0).then(|| time / pushes)
+    }
+
     fn longest_gap(&self) -> u32 {
-        let push = self.push.unwrap_or(0.0);
+        let push = self.push().unwrap_or(0.0);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let enough = (PART * self.call() / push).min(f64::from(LONGEST_GAP)) as u32;
         enough.max(MANY)
@@ -159,10 +171,9 @@ impl Scout {
 
     /// How many records are pushed before the next lookup: enough for the server to have something to do until its end.
     fn enough(&self) -> u32 {
-        let busy = self.push.map_or(0.0, |push| AHEAD * self.look_up / push);
-        // A number that is too large, or none, is as many as there are.
+        let busy = self.push().map_or(0.0, |push| AHEAD * self.look_up / push);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let busy = busy.min(f64::from(u32::MAX / 2)) as u32;
+        let busy = busy.min(MOST_AHEAD) as u32;
         self.gap + busy
     }
 
@@ -170,8 +181,10 @@ impl Scout {
     pub(super) fn pushed(&mut self, more: bool) {
         if let Some(before) = self.answered {
             let took = self.now.since(before).as_secs_f64();
-            let mean = self.push.get_or_insert(took);
-            *mean += STEP * (took - *mean);
+            let (time, pushes) = self.pushes;
+            // The first of a burst has taken the time of all.
+            let left = if took > 0.0 { 1.0 - STEP_OF_BURST } else { 1.0 };
+            self.pushes = (time * left + took, pushes * left + 1.0);
         }
         self.answered = more.then_some(self.now);
         if let Some(call) = &mut self.call {
@@ -211,7 +224,7 @@ impl Scout {
         };
         self.learn(call.found, is_missing);
         let took = self.now.since(call.since).min(LONG).as_secs_f64();
-        let busy = self.push.unwrap_or(0.0) * f64::from(call.pushes);
+        let busy = self.push().unwrap_or(0.0) * f64::from(call.pushes);
         let idle = (took - busy).max(0.0);
         self.look_up += STEP * (took - self.look_up);
         self.idle += STEP * (idle - self.idle);
@@ -286,7 +299,7 @@ impl Scout {
     /// Whether a call that looks up saves more than it costs. It costs the time in which the server might have pushed.
     fn pays(&self) -> bool {
         let call = self.call();
-        match self.push {
+        match self.push() {
             // A push of what is stored costs a call, too.
             push if self.refuses => self.found * (push.unwrap_or(0.0) + call) > call,
             None => self.found >= AT_LEAST,
@@ -396,6 +409,22 @@ mod tests {
             server.looks_up(2);
         }
         assert!(server.looks_up_all());
+    }
+
+    /// As over a long line.
+    #[test]
+    fn a_server_whose_answers_come_in_bursts_is_asked_again_in_time() {
+        let mut server = Server::new(0, 10);
+        for _ in 0..50 {
+            server.scout.wants_call();
+            server.wait(10);
+            (0..1_000).for_each(|_| server.scout.pushed(true));
+            server.scout.ended(true);
+        }
+        let push = server.scout.push().unwrap_or(0.0);
+        assert!((8e-6..12e-6).contains(&push), "{push}");
+        let pushed = (0..).take_while(|_| !server.scout.looks_up_next()).count();
+        assert!((512..100_000).contains(&pushed), "{pushed}");
     }
 
     #[test]
