@@ -1,7 +1,7 @@
 //! Stream adapters for the AGNTCY Directory (DIR), the open registry of AI-agent records.
 //!
-//! Push, pull, look up and delete records in bulk, from inside a pipeline: four extension traits
-//! on [`Stream`], each with one method that turns a stream of items into a stream of results.
+//! Push, pull, look up and delete records in bulk, from inside a pipeline: extension traits on [`Stream`], each with
+//! a method that turns a stream of items into a stream of results.
 //!
 //! ```
 //! use agntcy_dir_stream::prelude::*;
@@ -32,11 +32,13 @@
 //! | [`push_to`](PushExt::push_to) | [`Record`] | its CID: [`Pushed`] |
 //! | [`pull_from`](PullExt::pull_from) | [`ToCid`] | the record: [`Pulled`] |
 //! | [`lookup_in`](LookupExt::lookup_in) | [`ToCid`] | its metadata: [`Found`] |
+//! | [`exists_in`](ExistsExt::exists_in) | [`ToCid`] | whether the record is there: [`Existence`] |
 //! | [`delete_from`](DeleteExt::delete_from) | [`ToCid`] | that it is gone: [`Deleted`] |
 //!
 //! Items may also be pairs `(item, T)`: the tag `T` comes back with the result. Each method has a
-//! `*_with` form that takes [`Options`]. For a single item there are methods on the [`Client`].
-//! The [`cookbook`] has recipes for pipelines.
+//! `*_with` form that takes [`Options`], and `try_` forms over inputs that can fail, such as the results of another
+//! adapter. For a single item there are methods on the [`Client`]; for services in which many have one now and then,
+//! [`Client::pusher`]. The [`cookbook`] has recipes for pipelines.
 //!
 //! # What every adapter promises
 //!
@@ -62,6 +64,16 @@
 //! 7. `next()` is cancel-safe: no result is lost in a `select!`.
 //! 8. [`FusedStream`], honest `size_hint`, a bounded amount of work per poll; any runtime flavour
 //!    of tokio.
+//!
+//! # What goes in
+//!
+//! | | where |
+//! |---|---|
+//! | errors of the input, and stages that feed each other | [`TryFailed`] |
+//! | records that are stored already | [`Options::skip_stored`], [`PushItem::skip_if`] |
+//! | items that come twice | [`Options::dedup`] |
+//! | rules of yours | [`PushItem::precheck`] |
+//! | how many a second | [`Options::rate`] |
 //!
 //! # When things break
 //!

@@ -8,10 +8,11 @@ use std::task::{Context, Poll};
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{Method, Store};
-use agntcy_dir_stream::{Error, ErrorKind, Failed, TryFailed, TryPushResult};
+use agntcy_dir_stream::{Checkpoint, Error, ErrorKind, Failed, TryFailed, TryPushResult};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use crate::support::clock::soon;
+use crate::support::folder::Folder;
 use crate::support::records::{cid, nameless, number_of, record};
 use crate::support::stores::{calls_of, store_with};
 
@@ -344,4 +345,35 @@ fn an_error_of_several_items_can_be_had_twice() {
         same.source().unwrap().downcast_ref::<Unread>(),
         Some(&Unread(1))
     );
+}
+
+#[tokio::test]
+async fn with_a_checkpoint_the_next_run_has_what_could_not_be_read_again() {
+    let folder = Folder::new("fallible");
+    let path = folder.path("a.checkpoint");
+    let store = Store::new();
+    let client = store.client();
+    let run = async |broken: usize, options: &Options| {
+        let checkpoint = Checkpoint::open(&path, "ten rows").unwrap();
+        let rows = (0..10).map(|number| match number == broken {
+            true => Err(Unread(number)),
+            false => Ok(record(number)),
+        });
+        let results = stream::iter(rows).try_push_to_with(&client, options);
+        let results = results.resume_from(&checkpoint);
+        let indexes: Vec<_> = soon(
+            results
+                .map(|result| result.map_or_else(|error| error.index(), |pushed| pushed.index))
+                .collect(),
+        )
+        .await;
+        (indexes, checkpoint.done())
+    };
+    let options = Options::new();
+    assert_eq!(run(5, &options).await, ((0..10).collect(), 5));
+    // What was read behind it is read again.
+    assert_eq!(run(7, &options).await, ((5..10).collect(), 7));
+    let past = options.resume_past_input_errors(true);
+    assert_eq!(run(8, &past).await, ((7..10).collect(), 10));
+    assert_eq!(store.len(), 10);
 }
