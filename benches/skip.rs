@@ -19,15 +19,20 @@ const RECORDS: usize = 4_000;
 const PUSH: Duration = Duration::from_millis(5);
 
 /// What is stored already, by the record's number.
-const STORED: [(&str, fn(usize) -> bool); 5] = [
+const STORED: [(&str, fn(usize) -> bool); 7] = [
     ("none", |_| false),
-    ("a random half", |number| {
-        fastrand::Rng::with_seed(number as u64).bool()
-    }),
+    ("a random half", |number| random(number) < 50),
+    ("90 % at random", |number| random(number) < 90),
+    ("98 % at random", |number| random(number) < 98),
     ("each third", |number| number % 3 == 0),
     ("100 stored, 100 new", |number| number / 100 % 2 == 0),
     ("all", |_| true),
 ];
+
+/// The same each time, below 100.
+fn random(number: usize) -> u8 {
+    fastrand::Rng::with_seed(number as u64).u8(..100)
+}
 
 fn record(number: usize) -> Record {
     let text = format!(r#"{{"name": "agent-{number}", "schema_version": "1.0.0"}}"#);
@@ -58,7 +63,7 @@ fn main() {
     println!("| stored | round trip | all pushed | stored left out | share | calls |");
     println!("|---|---|---|---|---|---|");
     for (words, is_stored) in STORED {
-        for milliseconds in [0, 2, 10] {
+        for milliseconds in [0, 2, 10, 50, 200] {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .start_paused(true)

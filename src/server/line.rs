@@ -8,6 +8,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, W
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use crate::later::later;
+
 /// What is read at once, in bytes.
 const CHUNK: usize = 16 << 10;
 
@@ -37,7 +39,7 @@ async fn read(
     loop {
         let mut chunk = BytesMut::with_capacity(CHUNK);
         let is_over = from.read_buf(&mut chunk).await? == 0;
-        let due = Instant::now() + delay;
+        let due = later(Instant::now(), delay);
         if sender.send((due, chunk.freeze())).is_err() || is_over {
             return Ok(());
         }

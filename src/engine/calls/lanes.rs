@@ -277,9 +277,10 @@ where
         self.lanes.iter().filter_map(Lane::late_at).min()
     }
 
-    pub(crate) fn mark_delayed(&mut self, waited: Waited) {
+    pub(crate) fn mark_delayed(&mut self, cx: &Context<'_>, waited: Waited) {
         for lane in &mut self.lanes {
-            if lane.late_at().is_some_and(|at| at <= waited) {
+            // Of a single lane nobody has asked that.
+            if lane.late_at().is_some_and(|at| at <= waited) && !lane.is_started(cx) {
                 lane.mark_delayed();
             }
         }

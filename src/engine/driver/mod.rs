@@ -444,8 +444,8 @@ where
         }
     }
 
-    fn hand_out(&mut self, mut settled: Out<O, T, F>) -> Outcome<O, T, F> {
-        settled.outcome = settled.outcome.or_else(O::refused);
+    fn hand_out(&mut self, settled: Out<O, T, F>) -> Outcome<O, T, F> {
+        let settled = concluded::<O, T, F>(settled);
         if settled.attempts > 0 {
             self.nodes.progress();
         }
@@ -513,7 +513,7 @@ where
             next_index,
             unread: settled
                 .into_iter()
-                .map(|settled| result::<O, T, F>(method, settled))
+                .map(|settled| result::<O, T, F>(method, concluded::<O, T, F>(settled)))
                 .collect(),
             unsent: Vec::new(),
             unanswered: Vec::new(),
@@ -554,6 +554,15 @@ where
     window.withdraw(&mut lane.flight, transmitted);
 }
 
+/// What the operation makes of an item's outcome.
+fn concluded<O: Operation, T, F: Failure>(mut settled: Out<O, T, F>) -> Out<O, T, F> {
+    // What was found before it was sent is no word of the server's.
+    if settled.entry.checked().is_some() {
+        settled.outcome = settled.outcome.or_else(O::refused);
+    }
+    settled
+}
+
 fn result<O, T, F>(method: &'static str, settled: Out<O, T, F>) -> Outcome<O, T, F>
 where
     O: Operation,
@@ -580,7 +589,7 @@ where
             }));
         }
     };
-    match outcome.or_else(O::refused) {
+    match outcome {
         Ok(output) => {
             let checked = checked.expect("only what was checked is answered");
             let place = Place {

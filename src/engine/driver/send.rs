@@ -268,7 +268,7 @@ where
     /// The server may allow no more calls than are open: one that works makes room for one that looks
     /// up.
     pub(super) fn mark_delayed(&mut self, cx: &Context<'_>, waited: Waited) {
-        self.lanes.mark_delayed(waited);
+        self.lanes.mark_delayed(cx, waited);
         if let Some(LookUp { lane, .. }) = &mut self.look_up
             && lane.late_at().is_some_and(|at| at <= waited)
             && !lane.is_started(cx)

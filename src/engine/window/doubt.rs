@@ -23,7 +23,13 @@ impl<E, O: Clone> Window<E, O> {
         if flight.is_full() {
             return None;
         }
-        let (_, index) = *self.in_doubt.first()?;
+        let (loss, index) = *self.in_doubt.first()?;
+        if loss.is_scouted()
+            && let Some(scout) = &mut self.scout
+            && !scout.carries_another()
+        {
+            return None;
+        }
         flight.carry(index);
         self.set_state(index, State::LookedUp);
         Some(&self.live(index).entry)
@@ -62,7 +68,11 @@ impl<E, O: Clone> Window<E, O> {
                     self.is_not_there(at);
                 } else {
                     // What became of it stays open, and to send it again does no harm.
+                    let is_scouted = self.live(at).lost().is_some_and(Loss::is_scouted);
                     self.push_after_all(at);
+                    if is_scouted {
+                        self.scouting_ended(true);
+                    }
                 }
                 Report::Alive
             }

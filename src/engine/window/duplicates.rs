@@ -7,12 +7,13 @@ use std::hash::{BuildHasherDefault, Hasher};
 use super::Window;
 use super::slot::State;
 use crate::cid::Cid;
+use crate::error::Error;
 
 /// Which items of the window are the same. Those that are make a group, by the index of its first. One of them is tried, and
 /// the others wait for its outcome.
 #[derive(Debug, Default)]
 pub(super) struct Duplicates {
-    /// The item of each content that is tried, by the beginning of its CID.
+    /// The item of each content whose outcome others have, by the beginning of its CID.
     tried: HashMap<u64, u64, BuildHasherDefault<Beginning>>,
     /// The groups of items that wait, and of those that are tried though they are not the first of theirs.
     group_of: BTreeMap<u64, u64>,
@@ -23,7 +24,8 @@ pub(super) struct Duplicates {
 }
 
 impl Duplicates {
-    fn group(&self, index: u64) -> u64 {
+    /// Those that are the same have the same.
+    pub(super) fn group(&self, index: u64) -> u64 {
         self.group_of.get(&index).copied().unwrap_or(index)
     }
 
@@ -42,12 +44,6 @@ impl Duplicates {
     pub(super) fn waits_no_more(&mut self, index: u64) {
         let group = self.group(index);
         self.waiting.remove(&(group, index));
-    }
-
-    /// Whether one of these is the item that this one waits for.
-    pub(super) fn waits_for_one_of(&self, index: u64, items: impl Iterator<Item = u64>) -> bool {
-        let group = self.group(index);
-        items.into_iter().any(|item| self.group(item) == group)
     }
 
     /// The item is handed out. Returns which one it has its outcome from, if that is not its own.
@@ -109,8 +105,8 @@ impl<E, O: Clone> Window<E, O> {
         let index = self.next_index() - 1;
         if let State::Settled(outcome) = &self.live(tried).state {
             let outcome = outcome.clone();
-            self.duplicates.outcome_of.insert(index, tried);
-            self.settle(index, outcome);
+            let first = self.duplicates.outcome_of.get(&tried).copied();
+            self.has_outcome(index, first.unwrap_or(tried), outcome);
         } else {
             let group = self.duplicates.group(tried);
             self.duplicates.group_of.insert(index, group);
@@ -128,7 +124,7 @@ impl<E, O: Clone> Window<E, O> {
         let group = self.duplicates.group(tried);
         while let Some(next) = self.duplicates.next(group) {
             let slot = self.live(tried);
-            if slot.is_given_up() && self.refused.is_none() {
+            if slot.is_given_up() && self.refused.is_none() && self.rules.retries {
                 return self.inherit(next, tried);
             }
             let State::Settled(outcome) = &self.live(tried).state else {
@@ -136,8 +132,23 @@ impl<E, O: Clone> Window<E, O> {
             };
             let outcome = outcome.clone();
             self.duplicates.waits_no_more(next);
-            self.duplicates.outcome_of.insert(next, tried);
-            self.settle(next, outcome);
+            self.has_outcome(next, tried, outcome);
+        }
+    }
+
+    /// An item has the outcome of another, and whatever comes behind it and is the same will have it, too.
+    fn has_outcome(&mut self, index: u64, tried: u64, outcome: Result<O, Error>) {
+        self.duplicates.outcome_of.insert(index, tried);
+        self.settle(index, outcome);
+        self.stands_for_those_to_come(index);
+    }
+
+    /// Those that are taken later and are the same have the outcome of this one.
+    fn stands_for_those_to_come(&mut self, index: u64) {
+        let cid_of = self.rules.dedup;
+        let cid = cid_of.and_then(|cid_of| cid_of(&self.live(index).entry));
+        if let Some(beginning) = cid.map(Cid::beginning) {
+            self.duplicates.tried.insert(beginning, index);
         }
     }
 
@@ -152,11 +163,7 @@ impl<E, O: Clone> Window<E, O> {
         if may_have_landed {
             slot.trouble.get_or_insert_default().may_have_landed = true;
         }
-        let cid_of = self.rules.dedup;
-        let cid = cid_of.and_then(|cid_of| cid_of(&self.live(index).entry));
-        if let Some(beginning) = cid.map(Cid::beginning) {
-            self.duplicates.tried.insert(beginning, index);
-        }
+        self.stands_for_those_to_come(index);
     }
 
     /// An item leaves the window. Returns which one it has its outcome from, if that is not its own.

@@ -108,7 +108,8 @@ impl<E, O: Clone> Window<E, O> {
                 continue;
             };
             let may_have_landed = match slot.state {
-                State::Settled(_) => continue,
+                // What is the same as another has that one's outcome.
+                State::Settled(_) | State::Duplicate => continue,
                 State::Sent if spare_sent => continue,
                 State::Sent => lost != LostAnswer::AskAgain,
                 _ => slot.may_have_landed(),

@@ -659,7 +659,8 @@ impl<E, O: Clone> Window<E, O> {
     /// Takes the window apart: the results that were not handed out, and the rest, each in input
     /// order.
     pub(crate) fn dismantle(mut self) -> (Vec<Settled<E, O>>, Vec<Unsettled<E>>) {
-        let (mut settled, mut unsettled) = (Vec::new(), Vec::<Unsettled<E>>::new());
+        let (mut settled, mut unsettled) = (Vec::new(), Vec::new());
+        let mut doubtful = BTreeSet::new();
         for (index, slot) in (self.first..).zip(self.slots) {
             let Some(slot) = slot else { continue };
             let may_have_landed = slot.may_have_landed();
@@ -675,14 +676,13 @@ impl<E, O: Clone> Window<E, O> {
                     continue;
                 }
                 State::Sent => true,
-                State::Duplicate => {
-                    // What holds for the one that is tried holds for it.
-                    let doubts = unsettled.iter().filter(|item| item.is_in_doubt);
-                    let doubts = doubts.map(|item| item.index);
-                    self.duplicates.waits_for_one_of(index, doubts)
-                }
+                // What holds for the one that is tried holds for it.
+                State::Duplicate => doubtful.contains(&self.duplicates.group(index)),
                 _ => may_have_landed,
             };
+            if is_in_doubt {
+                doubtful.insert(self.duplicates.group(index));
+            }
             unsettled.push(Unsettled {
                 index,
                 entry: slot.entry,

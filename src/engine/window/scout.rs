@@ -23,11 +23,17 @@ const PART: f64 = 200.0;
 const MANY: u32 = 32;
 const LONGEST_GAP: u32 = 512;
 
+/// Where lookups fail, it is doubled each time, so many times at most.
+const MOST_DOUBLED: u32 = 16;
+
 /// So many records are looked up then.
 const TRIED: u32 = 16;
 
-/// A call that took longer had to wait for something that may not be there the next time, such as the end of an outage.
+/// Lookups that take longer than that are of no use, as lookups that fail.
 const LONG: Duration = Duration::from_secs(1);
+
+/// A call carries so many times as many records as are found in the mean, and as many more.
+const CARRIED: f64 = 4.0;
 
 /// So many times what the server can push during a lookup is pushed before the next one.
 const AHEAD: f64 = 1.5;
@@ -37,6 +43,9 @@ const MOST_AHEAD: f64 = 65_536.0;
 
 /// How much the time of a lookup counts against those before.
 const STEP: f64 = 1.0 / 4.0;
+
+/// How much what calls have found and cost counts after each further call.
+const LEFT: f64 = 15.0 / 16.0;
 
 /// How much the time of a burst of pushes does: answers that are read at once.
 const STEP_OF_BURST: f64 = 1.0 / 16.0;
@@ -50,6 +59,9 @@ const UNLIKELY: f64 = 1_000.0;
 
 /// As long as it is not known how long a push takes, a call has to find so many records in the mean.
 const AT_LEAST: f64 = 1.0 / 20.0;
+
+/// After so many pushes none of which had another behind it, it will not be known.
+const FIRST_PUSHES: u32 = 16;
 
 #[derive(Debug)]
 pub(super) struct Scout {
@@ -66,8 +78,13 @@ pub(super) struct Scout {
     vain: i32,
     /// How long a call that looks up takes, in the mean, in seconds.
     look_up: f64,
-    /// How much of that the server had no push to do.
-    idle: f64,
+    calls: Calls,
+    /// How many pushes had their answer before the next was sent.
+    alone: u32,
+    /// How many in a row were of no use.
+    failures: u32,
+    /// How many records a call carries that is an attempt.
+    attempt: u32,
     /// How long the server took for pushes, in seconds, and for how many. Those of long ago count less.
     pushes: (f64, f64),
     /// When the last answer to a push came, if the server had the next push already.
@@ -78,10 +95,28 @@ pub(super) struct Scout {
     call: Option<Call>,
 }
 
+/// What the last calls have brought. Those of long ago count less.
+#[derive(Clone, Copy, Debug, Default)]
+struct Calls {
+    calls: f64,
+    found: f64,
+    /// The time in which the server had nothing to push, in seconds. A push that has its answer may have begun before its
+    /// call, so of few calls it can be less than none.
+    idle: f64,
+}
+
+impl Calls {
+    /// What they have cost, in seconds.
+    fn cost(&self) -> f64 {
+        self.idle.max(0.0) + OPENING.as_secs_f64() * self.calls
+    }
+}
+
 #[derive(Debug)]
 struct Call {
     /// Since when it is wanted.
     since: Waited,
+    carried: u32,
     found: u32,
     /// How many pushes were answered meanwhile.
     pushes: u32,
@@ -117,7 +152,10 @@ impl Scout {
             run: 0,
             vain: 0,
             look_up: 0.0,
-            idle: 0.0,
+            calls: Calls::default(),
+            alone: 0,
+            failures: 0,
+            attempt: 1,
             pushes: (0.0, 0.0),
             answered: None,
             refuses: false,
@@ -151,9 +189,12 @@ impl Scout {
         }
     }
 
-    /// How long a call takes in which the server does nothing else, in seconds.
-    fn call(&self) -> f64 {
-        self.idle + OPENING.as_secs_f64()
+    /// What a call costs, in the mean, in seconds.
+    fn cost(&self) -> f64 {
+        match self.calls.calls {
+            0.0 => OPENING.as_secs_f64(),
+            calls => self.calls.cost() / calls,
+        }
     }
 
     /// How long a push takes the server, in seconds.
@@ -165,7 +206,7 @@ impl Scout {
     fn longest_gap(&self) -> u32 {
         let push = self.push().unwrap_or(0.0);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let enough = (PART * self.call() / push).min(f64::from(LONGEST_GAP)) as u32;
+        let enough = (PART * self.cost() / push).min(f64::from(LONGEST_GAP)) as u32;
         enough.max(MANY)
     }
 
@@ -185,6 +226,8 @@ impl Scout {
             // The first of a burst has taken the time of all.
             let left = if took > 0.0 { 1.0 - STEP_OF_BURST } else { 1.0 };
             self.pushes = (time * left + took, pushes * left + 1.0);
+        } else if !more {
+            self.alone = self.alone.saturating_add(1);
         }
         self.answered = more.then_some(self.now);
         if let Some(call) = &mut self.call {
@@ -206,9 +249,30 @@ impl Scout {
     pub(super) fn wants_call(&mut self) {
         self.call.get_or_insert(Call {
             since: self.now,
+            carried: 0,
             found: 0,
             pushes: 0,
         });
+    }
+
+    /// Whether the call is to carry another record. More than are likely to be found would be sent in vain; and as long as
+    /// it is not known how long the server takes for them, few are tried.
+    pub(super) fn carries_another(&mut self) -> bool {
+        let most = match self.mode {
+            Mode::LooksUp { .. } => {
+                let found = self.found.max(f64::from(self.run));
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                let most = (CARRIED * (1.0 + found)) as u32;
+                most
+            }
+            Mode::Pushes { .. } => self.attempt,
+        };
+        let Some(call) = &mut self.call else {
+            return false;
+        };
+        let another = call.carried < most;
+        call.carried += u32::from(another);
+        another
     }
 
     pub(super) fn found(&mut self) {
@@ -219,27 +283,38 @@ impl Scout {
 
     /// The call is over: at a record that is missing, or behind the last that it carried.
     pub(super) fn ended(&mut self, is_missing: bool) -> Decision {
-        let Some(call) = self.call.take() else {
+        let Some(call) = self.call.take().filter(|call| call.carried > 0) else {
             return Decision::Stay;
         };
-        self.learn(call.found, is_missing);
-        let took = self.now.since(call.since).min(LONG).as_secs_f64();
-        let busy = self.push().unwrap_or(0.0) * f64::from(call.pushes);
-        let idle = (took - busy).max(0.0);
+        let took = self.now.since(call.since);
+        if took >= LONG {
+            self.failed();
+            return Decision::Push(self.enough());
+        }
+        self.failures = 0;
+        let took = took.as_secs_f64();
         self.look_up += STEP * (took - self.look_up);
-        self.idle += STEP * (idle - self.idle);
+        let push = self.push().unwrap_or(0.0);
+        let idle = took - push * f64::from(call.pushes);
+        self.learn(call.found, idle, is_missing);
         let pushes = matches!(self.mode, Mode::Pushes { .. });
         if self.pays() {
             self.gap = FIRST_GAP;
+            self.attempt = 1;
             self.mode = Mode::LooksUp { unseen: 0 };
             return match pushes {
                 true => Decision::LookUpAll,
                 false => Decision::Stay,
             };
         }
-        if !is_missing {
-            // It was at an end of its own, so the next call shows more.
-            return Decision::Stay;
+        if is_missing {
+            self.attempt = 1;
+        } else {
+            self.attempt = (self.attempt * 2).min(TRIED);
+            // The next one finds twice as many, if this goes on. That may pay, where a call takes as long whatever it finds.
+            if pushes && 2.1 * f64::from(call.found) * push > took {
+                return Decision::Stay;
+            }
         }
         if pushes && self.gap < self.longest_gap() {
             self.gap += self.gap / 4;
@@ -255,9 +330,9 @@ impl Scout {
     /// Learns from how many records were found, up to one that is missing, or so far. If each is stored by chance, with a mean
     /// of `m` found before one is missing, then none is found with a chance of 1 in 1 + m, and at least n with
     /// (m / (1 + m))^n.
-    fn learn(&mut self, found: u32, is_missing: bool) {
+    fn learn(&mut self, found: u32, idle: f64, is_missing: bool) {
         self.run = self.run.saturating_add(found);
-        let found = f64::from(self.run);
+        let run = f64::from(self.run);
         let mean = self.found;
         if is_missing {
             self.vain = match self.run {
@@ -266,17 +341,28 @@ impl Scout {
             };
             self.run = 0;
         }
+        let mut left = LEFT;
+        let mut found = f64::from(found);
         if is_missing && self.vain > 0 && (1.0 + mean).powi(self.vain) > UNLIKELY {
-            // What comes next is to tell soon.
-            self.runs = 1;
-            self.found = 1.0 / (1.0 + f64::from(self.vain));
-        } else if (1.0 + 1.0 / mean).powf(found) > UNLIKELY {
+            // What was before counts no more, and what comes next is to tell soon.
+            left = 0.0;
+            found = 1.0 / (1.0 + f64::from(self.vain));
             self.runs = 1;
             self.found = found;
+        } else if (1.0 + 1.0 / mean).powf(run) > UNLIKELY {
+            left = 0.0;
+            self.runs = 1;
+            self.found = run;
         } else if is_missing {
             self.runs = (self.runs + 1).min(MANY_RUNS);
-            self.found += (found - mean) / f64::from(self.runs);
+            self.found += (run - mean) / f64::from(self.runs);
         }
+        let before = self.calls;
+        self.calls = Calls {
+            calls: before.calls * left + 1.0,
+            found: before.found * left + found,
+            idle: before.idle * left + idle,
+        };
     }
 
     /// So many have been pushed that waited for their lookup.
@@ -286,24 +372,29 @@ impl Scout {
         }
     }
 
-    /// Lookups fail, so for a long time none is tried.
+    /// Lookups are of no use, so for a long time none is tried; and if that goes on, for longer and longer.
     pub(super) fn failed(&mut self) {
         self.call = None;
-        self.gap = LONGEST_GAP;
+        self.attempt = 1;
+        self.gap = LONGEST_GAP << self.failures.min(MOST_DOUBLED);
+        self.failures += 1;
         self.mode = Mode::Pushes {
             unseen: self.enough(),
             tried: TRIED,
         };
     }
 
-    /// Whether a call that looks up saves more than it costs. It costs the time in which the server might have pushed.
+    /// Whether calls that look up save more than they cost.
     fn pays(&self) -> bool {
-        let call = self.call();
+        let Calls { found, calls, .. } = self.calls;
+        let cost = self.calls.cost();
         match self.push() {
             // A push of what is stored costs a call, too.
-            push if self.refuses => self.found * (push.unwrap_or(0.0) + call) > call,
-            None => self.found >= AT_LEAST,
-            Some(push) => self.found * push > call,
+            push if self.refuses => found * (push.unwrap_or(0.0) + self.cost()) > cost,
+            Some(push) => found * push > cost,
+            None if self.alone < FIRST_PUSHES => found >= AT_LEAST * calls,
+            // There is never a push behind another: each takes as long as a lookup.
+            None => found > calls,
         }
     }
 }
@@ -348,6 +439,7 @@ mod tests {
         /// A call that finds so many, while the server has nothing to push.
         fn looks_up(&mut self, found: u32) -> Decision {
             self.scout.wants_call();
+            self.scout.carries_another();
             self.wait(self.look_up);
             for _ in 0..found {
                 self.scout.found();
@@ -417,6 +509,7 @@ mod tests {
         let mut server = Server::new(0, 10);
         for _ in 0..50 {
             server.scout.wants_call();
+            server.scout.carries_another();
             server.wait(10);
             (0..1_000).for_each(|_| server.scout.pushed(true));
             server.scout.ended(true);
