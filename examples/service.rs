@@ -53,13 +53,16 @@ async fn main() -> anyhow::Result<()> {
 
     let listener = TcpListener::bind(&address).await.context(address)?;
     println!("listening on http://{}", listener.local_addr()?);
-    let stop = async { tokio::signal::ctrl_c().await.unwrap_or(()) };
     let handle = pusher.handle();
+    let stop = async move {
+        tokio::signal::ctrl_c().await.unwrap_or(());
+        // The server waits for its handlers, and these for the directory: so the drain begins now.
+        handle.drain(GRACE);
+    };
     axum::serve(listener, router(prometheus, pusher))
         .with_graceful_shutdown(stop)
         .await?;
 
-    handle.drain(GRACE);
     println!("{}", pushing.await?);
     Ok(())
 }

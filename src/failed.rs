@@ -15,8 +15,8 @@ use crate::error::{Error, ErrorKind};
 /// what was wrong.
 #[non_exhaustive]
 pub struct Failed<I, T = ()> {
-    /// Which adapter it failed in, as logs and metrics name it: `push`, `pull`, `lookup`, `delete`. Empty where a test
-    /// has made it.
+    /// Which adapter it failed in, as logs and metrics name it: `push`, `pull`, `lookup`, `exists`, `delete`. Empty
+    /// where a test has made it.
     pub operation: &'static str,
     /// The item's place in the input, counted from 0.
     pub index: u64,
@@ -185,9 +185,10 @@ impl<E: fmt::Display> fmt::Display for InputError<E> {
     }
 }
 
+/// What the input gave is the source, though `Display` has said it: so it can be found by its type.
 impl<E: StdError + 'static> StdError for InputError<E> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.error.source()
+        Some(&self.error)
     }
 }
 
@@ -224,6 +225,9 @@ impl<E: StdError + 'static> StdError for InputError<E> {
 /// # #[cfg(feature = "server")]
 /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
 /// ```
+///
+/// It is a [`std::error::Error`] where `E` is one. `anyhow::Error` is none, so over an input of those, take it apart first:
+/// `error.into_failed()?` gives the input's error to `?`.
 ///
 /// To stop at the first error of the input, and go on behind items that fail:
 ///

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::cid::Cid;
 use crate::error::Error;
+use crate::exists::Existence;
 use crate::lookup::Found;
 use crate::pull::Pulled;
 use crate::push::Pushed;
@@ -112,7 +113,7 @@ impl<R: ToCid + ?Sized> ToCid for Arc<R> {
 /// implemented already.
 ///
 /// The results of one adapter are items of the next, with their tags: a [`Pulled`](crate::Pulled) is a record,
-/// and a [`Pushed`](crate::Pushed) or [`Found`](crate::Found) is a ref.
+/// and a [`Pushed`](crate::Pushed), [`Found`](crate::Found) or [`Existence`](crate::Existence) is a ref.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither a ref nor `(ref, tag)`",
     label = "items are refs, or `(ref, tag)`",
@@ -167,6 +168,15 @@ impl<T> Tagged for Pulled<T> {
 }
 
 impl<T> Tagged for Pushed<T> {
+    type Input = Cid;
+    type Tag = T;
+
+    fn prepare(self) -> Prepared<Cid, T> {
+        Prepared::new(self.cid, self.tag)
+    }
+}
+
+impl<T> Tagged for Existence<T> {
     type Input = Cid;
     type Tag = T;
 
@@ -242,9 +252,11 @@ pub trait PushItem<T>: Tagged<Input = Record, Tag = T> {
     }
 
     /// Has a check of yours look at the record before it is sent. What it refuses is not sent, and fails as
-    /// [`Invalid`](crate::ErrorKind::Invalid) in its place in the order, with what the check says.
+    /// [`Invalid`](crate::ErrorKind::Invalid) in its place in the order, with what the check says. An [`Error`] of this crate
+    /// stays as it is: with one of kind [`Unavailable`](crate::ErrorKind::Unavailable), a later run has the record again.
     ///
-    /// [`Record::check_required`] is such a check. For one that waits: [`prechecked`](Self::prechecked).
+    /// [`Record::check_required`] is such a check. For one that waits: [`prechecked`](Self::prechecked). Over a fallible input:
+    /// `.map_ok(|record| record.precheck(..))`.
     ///
     /// ```
     /// use agntcy_dir_stream::prelude::*;
@@ -392,7 +404,7 @@ impl<I: Tagged, E> Arrival for Result<I, E> {
 }
 
 mod sealed {
-    use super::{Found, Prepared, Pulled, Pushed, ToCid};
+    use super::{Existence, Found, Prepared, Pulled, Pushed, ToCid};
 
     pub trait Sealed {}
 
@@ -402,4 +414,5 @@ mod sealed {
     impl<T> Sealed for Pulled<T> {}
     impl<T> Sealed for Pushed<T> {}
     impl<T> Sealed for Found<T> {}
+    impl<T> Sealed for Existence<T> {}
 }

@@ -240,6 +240,10 @@ impl Options {
     /// the errors of a fallible input (`try_push_to` and the like). Off by default: the input may give the item the next
     /// time, and a later run that begins behind it would leave it out. Turn it on where the error stays
     /// the same, as with a line that is no record.
+    ///
+    /// It is for all errors of the input, or none. Of a mirror, whose input fails for good where a record is missing and for
+    /// now where its server is away, no setting is right: have the first stage's missing records left out before the second
+    /// (`filter`), and leave this off.
     pub const fn resume_past_input_errors(mut self, past: bool) -> Self {
         self.resume_past_input_errors = past;
         self
@@ -273,6 +277,10 @@ impl Options {
     /// how many records its lookups find, how long they take, and how long a push takes, and looks up
     /// where that saves time. Elsewhere it pushes, and tries a lookup now and then. So some stored records may be pushed, which does no
     /// harm.
+    ///
+    /// Over a long line (a round trip of more than some ten pushes) it finds few, and where stored and new records come in
+    /// runs as long as that, it can take half as long again. Lookups that fail, or take longer than a second, are tried less
+    /// and less.
     ///
     /// It needs the CID of each record, also where [`verify`](Self::verify) is off. It is about pushes alone.
     ///

@@ -126,7 +126,7 @@ impl Pusher {
     /// Pushes one record, as [`push_to`](crate::PushExt::push_to) does, and waits for its result. It waits while the
     /// adapter has no room for more.
     ///
-    /// The index in the result is the record's place among those of all.
+    /// The index in the result is the record's place among those of all; 0 where it was not taken.
     ///
     /// # Errors
     ///
@@ -210,5 +210,11 @@ fn give_back(items: Vec<Leftover<Record, Answer>>, kind: ErrorKind) {
 }
 
 fn ended(record: Record, kind: ErrorKind) -> Failed<Record> {
-    Failed::new(0, record, Error::new(kind, "the pusher has ended"))
+    let mut failed = Failed::new(
+        0,
+        record,
+        Error::new(kind, "the pusher takes no more, or has ended"),
+    );
+    failed.operation = "push";
+    failed
 }

@@ -138,7 +138,8 @@ impl fmt::Display for Stats {
 pub struct Summary {
     /// The counts, of the whole stream.
     pub stats: Stats,
-    /// The first failures, at most 10, in the order in which they were handed out.
+    /// The first failures, at most 10, in the order in which they were handed out. What an error of a fallible input said is
+    /// not in it: the results have that.
     pub first_failures: Vec<FirstFailure>,
 }
 

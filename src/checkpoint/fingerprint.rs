@@ -13,6 +13,9 @@ const PIECE: usize = 64 << 10;
 
 /// An identity for an input file: its length, and the SHA-256 of its content. It blocks: the whole file is read.
 ///
+/// A file that has grown is another one. Where lines are only added, take a name of yours as the identity, such as the
+/// file's path.
+///
 /// ```
 /// use agntcy_dir_stream::checkpoint::fingerprint;
 ///

@@ -220,7 +220,8 @@ where
 ///
 /// It has a name where `S` has one: an input with closures is boxed first. `R` is one of
 /// [`PushResult`](crate::PushResult), [`PullResult`](crate::PullResult),
-/// [`LookupResult`](crate::LookupResult) and [`DeleteResult`](crate::DeleteResult).
+/// [`LookupResult`](crate::LookupResult), [`ExistsResult`](crate::ExistsResult) and [`DeleteResult`](crate::DeleteResult), or
+/// of these with `Try` before them.
 pub type BoxAdapter<'a, S, R> = Adapter<S, dyn Stream<Item = R> + Send + 'a>;
 
 impl<S, G> Adapter<S, G>

@@ -98,6 +98,8 @@ impl Drop for Log {
             let (elapsed, stats) = (began.elapsed(), self.control.counters.stats());
             // Records that are at fault themselves are part of any import.
             let unanswered = ErrorKind::ALL.iter().filter(|kind| !kind.is_answer());
+            // Nor is an error of the input an item that waits for its answer.
+            let unanswered = unanswered.filter(|kind| **kind != ErrorKind::Input);
             match unanswered.map(|kind| stats.failed_as(*kind)).sum() {
                 0_u64 => say!(
                     self,

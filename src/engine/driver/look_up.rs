@@ -36,8 +36,6 @@ where
     /// Looks up what is in doubt, all in one call.
     pub(super) fn look_up(&mut self, cx: &Context<'_>, now: Instant) {
         let waited = self.clock.waited();
-        self.window.time_is(waited);
-        self.window.scout();
         let wants_canary = !self.window.is_empty()
             && (self.nodes.has_doubtful() || !self.window.has_fresh())
             && self.canary.is_to_be_looked_up();

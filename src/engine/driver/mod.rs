@@ -393,8 +393,16 @@ where
         // An item whose time is up is not sent.
         self.expire(self.clock.waited());
         self.gate_opens = None;
-        self.look_up(cx, now);
-        self.send(cx, now, interrupted);
+        self.window.time_is(self.clock.waited());
+        self.window.scout();
+        if self.lanes.is_empty() && self.window.has_waiting() && !self.window.has_lost() {
+            // Where few calls may be opened, what is known to be sent must not wait for what may be stored.
+            self.send(cx, now, interrupted);
+            self.look_up(cx, now);
+        } else {
+            self.look_up(cx, now);
+            self.send(cx, now, interrupted);
+        }
         if self.lanes.is_empty() && !self.window.has_waiting() {
             self.deletes = None;
         }

@@ -18,6 +18,12 @@ impl<E, O: Clone> Window<E, O> {
         !self.in_doubt.is_empty()
     }
 
+    /// Whether an answer was lost that is to be looked up.
+    pub(crate) fn has_lost(&self) -> bool {
+        let first = self.in_doubt.first();
+        first.is_some_and(|(loss, _)| !loss.is_scouted())
+    }
+
     /// The next item to be looked up by the call, which is `LookedUp` from now on.
     pub(crate) fn look_up_next(&mut self, flight: &mut Flight) -> Option<&E> {
         if flight.is_full() {

@@ -587,7 +587,7 @@ impl<E, O: Clone> Window<E, O> {
             self.answer_len = len.max(self.answer_len - self.answer_len / 16).max(1);
         }
         if let Some(scout) = &mut self.scout {
-            scout.pushed(self.in_flight > 0);
+            scout.pushed(self.in_flight);
         }
         Some(self.succeeded(flight.proves()))
     }

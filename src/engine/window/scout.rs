@@ -9,7 +9,11 @@ use std::time::Duration;
 use crate::engine::waited::Waited;
 
 /// So many records are pushed at first without being looked up, to see how long a push takes.
-const UNSEEN: u32 = 4;
+const UNSEEN: u32 = 8;
+
+/// When so many pushes are under way, the server has the next one when it answers one. If it has fewer, the next may
+/// still be on the line, and the time between two answers is that of the line.
+const DEEP: usize = 4;
 
 /// A call costs so much, beside the time that it takes: for its opening, at both ends.
 const OPENING: Duration = Duration::from_micros(250);
@@ -36,10 +40,11 @@ const LONG: Duration = Duration::from_secs(1);
 const CARRIED: f64 = 4.0;
 
 /// So many times what the server can push during a lookup is pushed before the next one.
-const AHEAD: f64 = 1.5;
+const AHEAD: f64 = 3.0;
 
-/// No more than that, since what is measured may change.
-const MOST_AHEAD: f64 = 65_536.0;
+/// No more than that, since what is measured may change; and none before so many pushes were measured.
+const MOST_AHEAD: f64 = 4_096.0;
+const MEASURED: f64 = 16.0;
 
 /// How much the time of a lookup counts against those before.
 const STEP: f64 = 1.0 / 4.0;
@@ -103,12 +108,19 @@ struct Calls {
     /// The time in which the server had nothing to push, in seconds. A push that has its answer may have begun before its
     /// call, so of few calls it can be less than none.
     idle: f64,
+    /// How long they took, in seconds.
+    took: f64,
 }
 
 impl Calls {
     /// What they have cost, in seconds.
     fn cost(&self) -> f64 {
         self.idle.max(0.0) + OPENING.as_secs_f64() * self.calls
+    }
+
+    /// What they would have cost if the server had had nothing to push meanwhile.
+    fn most(&self) -> f64 {
+        self.took + OPENING.as_secs_f64() * self.calls
     }
 }
 
@@ -118,6 +130,8 @@ struct Call {
     since: Waited,
     carried: u32,
     found: u32,
+    /// Whether the server had pushes to do when it was wanted.
+    began_busy: bool,
     /// How many pushes were answered meanwhile.
     pushes: u32,
 }
@@ -212,14 +226,17 @@ impl Scout {
 
     /// How many records are pushed before the next lookup: enough for the server to have something to do until its end.
     fn enough(&self) -> u32 {
-        let busy = self.push().map_or(0.0, |push| AHEAD * self.look_up / push);
+        let (_, measured) = self.pushes;
+        let push = self.push().filter(|_| measured >= MEASURED);
+        let busy = push.map_or(0.0, |push| AHEAD * self.look_up / push);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let busy = busy.min(MOST_AHEAD) as u32;
         self.gap + busy
     }
 
-    /// The answer to a push has come. `more`: the server has the next one already.
-    pub(super) fn pushed(&mut self, more: bool) {
+    /// The answer to a push has come, and so many more are awaited.
+    pub(super) fn pushed(&mut self, awaited: usize) {
+        let more = awaited >= DEEP;
         if let Some(before) = self.answered {
             let took = self.now.since(before).as_secs_f64();
             let (time, pushes) = self.pushes;
@@ -251,6 +268,7 @@ impl Scout {
             since: self.now,
             carried: 0,
             found: 0,
+            began_busy: self.answered.is_some(),
             pushes: 0,
         });
     }
@@ -259,6 +277,8 @@ impl Scout {
     /// it is not known how long the server takes for them, few are tried.
     pub(super) fn carries_another(&mut self) -> bool {
         let most = match self.mode {
+            // It may be that each takes very long.
+            Mode::LooksUp { .. } if self.calls.calls == 0.0 => 1,
             Mode::LooksUp { .. } => {
                 let found = self.found.max(f64::from(self.run));
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -295,10 +315,17 @@ impl Scout {
         let took = took.as_secs_f64();
         self.look_up += STEP * (took - self.look_up);
         let push = self.push().unwrap_or(0.0);
-        let idle = took - push * f64::from(call.pushes);
-        self.learn(call.found, idle, is_missing);
+        // Of pushes that go on all the time, one is cut in two by the begin and the end.
+        let cut = u32::from(call.began_busy && self.answered.is_some());
+        let idle = took - push * f64::from(call.pushes + cut);
+        let is_long_run = self.learn(call.found, (idle, took), is_missing);
         let pushes = matches!(self.mode, Mode::Pushes { .. });
-        if self.pays() {
+        let pays = match pushes {
+            // Pushes go on beside the calls that are tried, and would not beside those to come.
+            true => self.pays(self.calls.most()) || is_long_run && self.pays(self.calls.cost()),
+            false => !is_missing || self.pays(self.calls.cost()),
+        };
+        if pays {
             self.gap = FIRST_GAP;
             self.attempt = 1;
             self.mode = Mode::LooksUp { unseen: 0 };
@@ -312,7 +339,7 @@ impl Scout {
         } else {
             self.attempt = (self.attempt * 2).min(TRIED);
             // The next one finds twice as many, if this goes on. That may pay, where a call takes as long whatever it finds.
-            if pushes && 2.1 * f64::from(call.found) * push > took {
+            if pushes && call.carried < TRIED && 2.1 * f64::from(call.found) * push > took {
                 return Decision::Stay;
             }
         }
@@ -330,7 +357,9 @@ impl Scout {
     /// Learns from how many records were found, up to one that is missing, or so far. If each is stored by chance, with a mean
     /// of `m` found before one is missing, then none is found with a chance of 1 in 1 + m, and at least n with
     /// (m / (1 + m))^n.
-    fn learn(&mut self, found: u32, idle: f64, is_missing: bool) {
+    ///
+    /// Returns whether the run is longer than was to be expected.
+    fn learn(&mut self, found: u32, (idle, took): (f64, f64), is_missing: bool) -> bool {
         self.run = self.run.saturating_add(found);
         let run = f64::from(self.run);
         let mean = self.found;
@@ -343,13 +372,14 @@ impl Scout {
         }
         let mut left = LEFT;
         let mut found = f64::from(found);
+        let is_long = (1.0 + 1.0 / mean).powf(run) > UNLIKELY;
         if is_missing && self.vain > 0 && (1.0 + mean).powi(self.vain) > UNLIKELY {
             // What was before counts no more, and what comes next is to tell soon.
             left = 0.0;
             found = 1.0 / (1.0 + f64::from(self.vain));
             self.runs = 1;
             self.found = found;
-        } else if (1.0 + 1.0 / mean).powf(run) > UNLIKELY {
+        } else if is_long {
             left = 0.0;
             self.runs = 1;
             self.found = run;
@@ -362,7 +392,9 @@ impl Scout {
             calls: before.calls * left + 1.0,
             found: before.found * left + found,
             idle: before.idle * left + idle,
+            took: before.took * left + took,
         };
+        is_long
     }
 
     /// So many have been pushed that waited for their lookup.
@@ -384,10 +416,9 @@ impl Scout {
         };
     }
 
-    /// Whether calls that look up save more than they cost.
-    fn pays(&self) -> bool {
+    /// Whether calls that look up save more than this cost.
+    fn pays(&self, cost: f64) -> bool {
         let Calls { found, calls, .. } = self.calls;
-        let cost = self.calls.cost();
         match self.push() {
             // A push of what is stored costs a call, too.
             push if self.refuses => found * (push.unwrap_or(0.0) + self.cost()) > cost,
@@ -433,7 +464,7 @@ mod tests {
 
         fn pushes(&mut self) {
             self.wait(self.push);
-            self.scout.pushed(true);
+            self.scout.pushed(DEEP);
         }
 
         /// A call that finds so many, while the server has nothing to push.
@@ -511,7 +542,7 @@ mod tests {
             server.scout.wants_call();
             server.scout.carries_another();
             server.wait(10);
-            (0..1_000).for_each(|_| server.scout.pushed(true));
+            (0..1_000).for_each(|_| server.scout.pushed(DEEP));
             server.scout.ended(true);
         }
         let push = server.scout.push().unwrap_or(0.0);
