@@ -18,8 +18,10 @@ const RECORDS: usize = 4_000;
 
 const PUSH: Duration = Duration::from_millis(5);
 
-/// What is stored already, by the record's number.
-const STORED: [(&str, fn(usize) -> bool); 7] = [
+/// Whether a record is stored already, by its number.
+type IsStored = fn(usize) -> bool;
+
+const STORED: [(&str, IsStored); 7] = [
     ("none", |_| false),
     ("a random half", |number| random(number) < 50),
     ("90 % at random", |number| random(number) < 90),
@@ -40,7 +42,7 @@ fn record(number: usize) -> Record {
 }
 
 /// The seconds that it takes, and the calls.
-async fn push(is_stored: fn(usize) -> bool, round_trip: Duration, skip: bool) -> (f64, usize) {
+async fn push(is_stored: IsStored, round_trip: Duration, skip: bool) -> (f64, usize) {
     let store = Store::builder()
         .already_stored(AlreadyStored::Ref)
         .round_trip(round_trip)

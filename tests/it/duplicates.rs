@@ -195,3 +195,35 @@ async fn each_is_sent_where_that_is_asked_for_or_the_window_is_past() {
     assert_eq!((stats.succeeded, stats.duplicates, stats.sent), (50, 0, 50));
     assert_eq!(calls_of(&store, Method::Delete).len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_is_refused_meanwhile_takes_nothing_from_what_is_in_flight() {
+    let store = Store::new();
+    let (slow, denied) = (record(0), record(1));
+    let seconds = Fault::delay(Duration::from_secs(5)).of(cid(&slow));
+    store.inject(seconds.on(Method::Push));
+    let status = Status::permission_denied("no");
+    store.inject(Fault::status(status).of(cid(&denied)).on(Method::Push));
+    let records = stream::iter([slow.clone(), denied, slow.clone(), slow]);
+    let options = Options::new().calls(2);
+    let results: Vec<_> =
+        in_a_week(records.push_to_with(&store.client(), &options).collect()).await;
+    let seen = results.iter().map(|result| {
+        result
+            .as_ref()
+            .map_or(None, |pushed| Some(pushed.duplicate_of))
+    });
+    let expected = [Some(None), None, Some(Some(0)), Some(Some(0))];
+    assert_eq!(seen.collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn what_comes_behind_others_that_have_an_outcome_has_it_too() {
+    let store = Store::new();
+    let records = stream::iter((0..10_000).map(|_| record(0)));
+    let options = Options::new().window(64);
+    let summary = soon(records.push_to_with(&store.client(), &options).finish()).await;
+    assert_eq!(summary.stats.succeeded, 10_000, "{summary}");
+    // A window may be empty now and then.
+    assert!(summary.stats.sent <= 10_000 / 32, "{summary}");
+}

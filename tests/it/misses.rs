@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::Store;
-use agntcy_dir_stream::{ErrorKind, Stats};
+use agntcy_dir_stream::{Error, ErrorKind, Stats, ToCid};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
@@ -122,4 +122,25 @@ async fn that_a_record_is_missing_is_an_answer_and_no_error() {
             .all(|failed| failed.kind() == ErrorKind::Invalid),
         "{left:?}"
     );
+}
+
+/// A ref of a caller's own, which may have been deleted.
+struct Row(Option<Cid>);
+
+impl ToCid for Row {
+    fn to_cid(&self) -> Result<Cid, Error> {
+        let gone = || Error::new(ErrorKind::NotFound, "the row is gone");
+        self.0.ok_or_else(gone)
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_found_before_it_is_asked_for_is_an_error() {
+    let store = Store::new();
+    let there = store.insert(record(0)).unwrap();
+    let rows = stream::iter([Row(Some(there)), Row(None)]);
+    let results: Vec<_> = soon(rows.exists_in(&store.client()).collect()).await;
+    assert!(results[0].as_ref().unwrap().exists);
+    let failed = results[1].as_ref().unwrap_err();
+    assert_eq!(failed.error.to_string(), "not found: the row is gone");
 }

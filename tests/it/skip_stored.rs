@@ -267,3 +267,39 @@ async fn a_pull_and_a_delete_know_nothing_of_it() {
     let calls: Vec<Call> = of(Method::Lookup);
     assert!(calls.is_empty() && store.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn on_a_server_that_allows_one_call_lookups_have_their_turn() {
+    let store = Store::builder()
+        .already_stored(AlreadyStored::Ref)
+        .max_calls(1)
+        .build();
+    store.inject(Fault::delay(EACH).on(Method::Push).times(u64::MAX));
+    let took = push(&store, 400, &Options::new().skip_stored(true)).await;
+    assert!(took.time < 5.0, "{took:?}");
+}
+
+/// Lookups may take the server longer than pushes, or wait for the rate of calls.
+#[tokio::test(start_paused = true)]
+async fn lookups_that_take_long_or_have_to_wait_become_few() {
+    let line = Duration::from_millis(2);
+    let stored: [fn(usize) -> bool; 3] = [|_| true, |_| false, half];
+    for is_stored in stored {
+        for milliseconds in [6, 50, 1_000] {
+            let store = store_of(2_000, EACH, line, is_stored);
+            let each = Duration::from_millis(milliseconds);
+            store.inject(Fault::delay(each).on(Method::Lookup).times(u64::MAX));
+            let took = push(&store, 2_000, &Options::new().skip_stored(true)).await;
+            assert!(took.time < 13.0, "lookups of {milliseconds} ms: {took:?}");
+        }
+        let store = store_of(2_000, EACH, line, is_stored);
+        let client = store.client().with_call_rate(5);
+        let records = stream::iter((0..2_000).map(record));
+        let options = Options::new().skip_stored(true);
+        let began = Instant::now();
+        let summary = in_a_week(records.push_to_with(&client, &options).finish()).await;
+        assert_eq!(summary.stats.succeeded, 2_000, "{summary}");
+        let took = began.elapsed().as_secs_f64();
+        assert!(took < 12.0, "{took} s: {summary}");
+    }
+}

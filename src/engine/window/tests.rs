@@ -1148,7 +1148,7 @@ fn cid(number: u32) -> Cid {
     let mut digest = [7; 32];
     // Two in a row begin in the same way, and are not the same.
     digest[..4].copy_from_slice(&(number / 2).to_be_bytes());
-    digest[31] = u8::from(number % 2 == 0);
+    digest[31] = u8::from(number.is_multiple_of(2));
     Cid::from_digest(digest)
 }
 
