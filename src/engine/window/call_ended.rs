@@ -117,7 +117,7 @@ impl<E, O: Clone> Window<E, O> {
             self.caller_refused(ended, status);
             return Report::Quiet;
         }
-        self.note_depth(flight, left, verdict);
+        self.note_depth(flight, left, verdict, &status);
         match (verdict, left.first()) {
             (Verdict::Record, at) if at.is_some() || verdict::oversize(&status).is_some() => {
                 self.refused_one(&left.items, flight, &status);
@@ -153,7 +153,11 @@ impl<E, O: Clone> Window<E, O> {
     }
 
     /// Tells the depth how many requests were sent in vain: those behind the one at which the server ended the call.
-    fn note_depth(&mut self, flight: &Flight, left: &Left, verdict: Verdict) {
+    fn note_depth(&mut self, flight: &Flight, left: &Left, verdict: Verdict, status: &Status) {
+        if verdict == Verdict::Attempt && verdict::is_already_stored(status) {
+            // What is behind it is looked up before it is sent again.
+            return;
+        }
         let at_one = usize::from(verdict != Verdict::Transient);
         // A server that is away does not show how long calls live.
         let is_told = left.at.is_some() && (at_one > 0 || flight.answers() > 0);
