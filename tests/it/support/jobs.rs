@@ -63,6 +63,7 @@ fn fault() -> impl Strategy<Value = Fault> {
 
 impl Job {
     /// The name of its operation, in logs and metrics.
+    #[cfg(feature = "metrics")]
     pub(crate) fn name(&self) -> &'static str {
         match self.operation {
             Operation::Push => "push",
