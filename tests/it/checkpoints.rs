@@ -536,62 +536,37 @@ async fn what_the_remainder_gives_back_is_not_done() {
     );
 }
 
+/// An adapter that is dropped after four results, and another that goes on behind the third.
+async fn resumes<S, X, F: std::fmt::Debug>(adapter: impl Fn() -> S, index: impl Fn(&X) -> u64)
+where
+    S: Stream<Item = Result<X, F>>,
+{
+    let _ = adapter().take(4).count().await;
+    let results: Vec<_> = adapter().collect().await;
+    assert_eq!(index(results[0].as_ref().unwrap()), 3);
+}
+
 #[tokio::test]
 async fn each_operation_resumes() {
     let (store, _) = store_with(10);
     let client = store.client();
     let (_folder, _path, checkpoint) = checkpoint("operations");
-    let _ = records(10)
-        .push_to(&client)
-        .resume_from(&checkpoint)
-        .take(4)
-        .count()
-        .await;
-    let results: Vec<_> = records(10)
-        .push_to(&client)
-        .resume_from(&checkpoint)
-        .collect()
-        .await;
-    assert_eq!(results[0].as_ref().unwrap().index, 3);
+    let records = || records(10);
+    let cids = || cids(10);
+    let push = || records().push_to(&client).resume_from(&checkpoint);
+    resumes(push, |pushed| pushed.index).await;
     checkpoint.restart().unwrap();
-    let _ = cids(10)
-        .pull_from(&client)
-        .resume_from(&checkpoint)
-        .take(4)
-        .count()
-        .await;
-    let results: Vec<_> = cids(10)
-        .pull_from(&client)
-        .resume_from(&checkpoint)
-        .collect()
-        .await;
-    assert_eq!(results[0].as_ref().unwrap().index, 3);
+    let pull = || cids().pull_from(&client).resume_from(&checkpoint);
+    resumes(pull, |pulled| pulled.index).await;
     checkpoint.restart().unwrap();
-    let _ = cids(10)
-        .lookup_in(&client)
-        .resume_from(&checkpoint)
-        .take(4)
-        .count()
-        .await;
-    let results: Vec<_> = cids(10)
-        .lookup_in(&client)
-        .resume_from(&checkpoint)
-        .collect()
-        .await;
-    assert_eq!(results[0].as_ref().unwrap().index, 3);
+    let look_up = || cids().lookup_in(&client).resume_from(&checkpoint);
+    resumes(look_up, |found| found.index).await;
     checkpoint.restart().unwrap();
-    let _ = cids(10)
-        .delete_from(&client)
-        .resume_from(&checkpoint)
-        .take(4)
-        .count()
-        .await;
-    let results: Vec<_> = cids(10)
-        .delete_from(&client)
-        .resume_from(&checkpoint)
-        .collect()
-        .await;
-    assert_eq!(results[0].as_ref().unwrap().index, 3);
+    let ask = || cids().exists_in(&client).resume_from(&checkpoint);
+    resumes(ask, |existence| existence.index).await;
+    checkpoint.restart().unwrap();
+    let delete = || cids().delete_from(&client).resume_from(&checkpoint);
+    resumes(delete, |deleted| deleted.index).await;
     assert!(store.is_empty());
     assert_eq!(checkpoint.done(), 10);
 }

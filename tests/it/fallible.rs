@@ -81,7 +81,7 @@ async fn an_error_of_the_input_comes_out_in_its_place_and_the_rest_goes_on() {
 }
 
 #[tokio::test]
-async fn all_four_take_a_fallible_input() {
+async fn each_operation_takes_a_fallible_input() {
     let (store, cids) = store_with(4);
     let client = store.client();
     let input = || stream::iter([Ok(cids[0]), Err(Unread(1)), Ok(cids[2])]);
@@ -92,6 +92,8 @@ async fn all_four_take_a_fallible_input() {
     is_ok(&pulled.iter().map(Result::is_ok).collect::<Vec<_>>());
     let found: Vec<_> = soon(input().try_lookup_in(&client).collect()).await;
     is_ok(&found.iter().map(Result::is_ok).collect::<Vec<_>>());
+    let asked: Vec<_> = soon(input().try_exists_in(&client).collect()).await;
+    is_ok(&asked.iter().map(Result::is_ok).collect::<Vec<_>>());
     let deleted: Vec<_> = soon(input().try_delete_from(&client).collect()).await;
     is_ok(&deleted.iter().map(Result::is_ok).collect::<Vec<_>>());
     assert_eq!(store.len(), 2);
@@ -108,6 +110,9 @@ async fn all_four_take_a_fallible_input() {
         [ErrorKind::Input, ErrorKind::NotFound, ErrorKind::NotFound]
     );
     let input = || input().map_ok(|cid| (cid, "tag"));
+    let asked: Vec<_> = soon(input().try_exists_in_with(&client, &options).collect()).await;
+    let exists = asked.iter().filter_map(|result| result.as_ref().ok());
+    assert_eq!(exists.filter(|result| !result.exists).count(), 2);
     let looked_up: Vec<_> = soon(input().try_lookup_in_with(&client, &options).collect()).await;
     assert_eq!(looked_up.len(), 3);
     let deleted: Vec<_> = soon(input().try_delete_from_with(&client, &options).collect()).await;

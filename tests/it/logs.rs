@@ -575,17 +575,20 @@ fn subscriber_at(words: &'static str) -> (Dispatch, Arc<Mutex<Option<Act>>>) {
     (Dispatch::new(subscriber), act)
 }
 
+/// What the log is told of a stream that meets an outage.
+const LINES_OF_AN_OUTAGE: [&str; 7] = [
+    "the stream begins",
+    "calls to the node fail",
+    "the circuit is open",
+    "the node answers again",
+    "the circuit is closed",
+    "the call broke",
+    "the stream is over",
+];
+
 #[test]
 fn an_adapter_has_ended_though_the_subscriber_panics() {
-    for words in [
-        "the stream begins",
-        "calls to the node fail",
-        "the circuit is open",
-        "the node answers again",
-        "the circuit is closed",
-        "the call broke",
-        "the stream is over",
-    ] {
+    for words in LINES_OF_AN_OUTAGE {
         let (subscriber, act) = subscriber_at(words);
         *act.lock().unwrap() = Some(Box::new(|| panic!("the subscriber panics")));
         let case = async {
@@ -606,15 +609,7 @@ fn an_adapter_has_ended_though_the_subscriber_panics() {
 /// As one that cancels a job when the server is away.
 #[test]
 fn a_subscriber_may_drop_another_adapter_of_the_client() {
-    for words in [
-        "the stream begins",
-        "calls to the node fail",
-        "the circuit is open",
-        "the node answers again",
-        "the circuit is closed",
-        "the call broke",
-        "the stream is over",
-    ] {
+    for words in LINES_OF_AN_OUTAGE {
         let (done, is_done) = mpsc::channel();
         // A lock that is taken twice hangs its thread.
         std::thread::spawn(move || {

@@ -312,6 +312,8 @@ impl Scout {
             return Decision::Push(self.enough());
         }
         self.failures = 0;
+        // It may have been longer while lookups failed.
+        self.gap = self.gap.min(LONGEST_GAP);
         let took = took.as_secs_f64();
         self.look_up += STEP * (took - self.look_up);
         let push = self.push().unwrap_or(0.0);
@@ -552,11 +554,17 @@ mod tests {
     }
 
     #[test]
-    fn where_lookups_fail_few_are_tried() {
+    fn where_lookups_fail_few_are_tried_and_fewer_as_long_as_they_do() {
         let mut server = Server::new(5, 0);
         server.looks_up(10);
-        server.scout.failed();
+        for doubled in 0..4 {
+            server.scout.failed();
+            let pushed = (0..).take_while(|_| !server.scout.looks_up_next());
+            assert!(pushed.count() >= (LONGEST_GAP << doubled) as usize);
+        }
+        // They are in order again, and find nothing.
+        server.looks_up(0);
         let pushed = (0..).take_while(|_| !server.scout.looks_up_next());
-        assert!(pushed.count() >= LONGEST_GAP as usize);
+        assert!(pushed.count() <= 2 * LONGEST_GAP as usize);
     }
 }
