@@ -6,10 +6,11 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::{Acknowledged, Adapter, LostAnswer, Method, Methods, Operation, Place, drive};
+use crate::engine::{Adapter, drive};
 use crate::error::Error;
 use crate::failed::{Failed, TryFailed};
-use crate::item::{Tagged, ToCid};
+use crate::item::{Items, Tagged, ToCid};
+use crate::operation::{Acknowledged, LostAnswer, NoQuestion, Operation, Place};
 use crate::options::Options;
 use crate::record_ref;
 use crate::single::{once, only};
@@ -139,7 +140,7 @@ pub trait DeleteExt: Stream + Sized {
         R: ToCid,
     {
         // Not by way of the other method: `drive` says why.
-        drive("delete", self, Delete::new(), client, &Options::new())
+        drive(Items, self, Delete::new(), client, &Options::new())
     }
 
     /// [`delete_from`](Self::delete_from) with [`Options`].
@@ -171,7 +172,7 @@ pub trait DeleteExt: Stream + Sized {
         Self::Item: Tagged<Input = R, Tag = T>,
         R: ToCid,
     {
-        drive("delete", self, Delete::new(), client, options)
+        drive(Items, self, Delete::new(), client, options)
     }
 
     /// [`delete_from`](Self::delete_from) over an input that can fail: a stream of `Result<item, E>`.
@@ -191,7 +192,7 @@ pub trait DeleteExt: Stream + Sized {
         I: Tagged<Input = R, Tag = T>,
         R: ToCid,
     {
-        drive("delete", self, Delete::new(), client, &Options::new())
+        drive(Items, self, Delete::new(), client, &Options::new())
     }
 
     /// [`try_delete_from`](Self::try_delete_from) with [`Options`].
@@ -205,7 +206,7 @@ pub trait DeleteExt: Stream + Sized {
         I: Tagged<Input = R, Tag = T>,
         R: ToCid,
     {
-        drive("delete", self, Delete::new(), client, options)
+        drive(Items, self, Delete::new(), client, options)
     }
 }
 
@@ -259,10 +260,11 @@ impl<R> Delete<R> {
 }
 
 impl<R: ToCid> Operation for Delete<R> {
+    const NAME: &'static str = "delete";
     const METHOD: &'static str = "/agntcy.dir.store.v1.StoreService/Delete";
     const ACKNOWLEDGED: Acknowledged = Acknowledged::WholeCall;
     const LOST_ANSWER: LostAnswer = LostAnswer::SendAgain;
-    const LONGEST_ANSWER: usize = record_ref::LONGEST_REF;
+    const MAX_ANSWER_LEN: usize = record_ref::MAX_REF_LEN;
     const DELETES: bool = true;
 
     type Input = R;
@@ -270,18 +272,15 @@ impl<R: ToCid> Operation for Delete<R> {
     type Request = record_ref::Request;
     type Answer = ();
     type Output = ();
+    type Question = NoQuestion;
     type Success<T> = Deleted<T>;
-
-    fn method(methods: &Methods) -> &Method<Self::Request> {
-        &methods.delete
-    }
 
     fn size(&self, _: &R) -> usize {
         record_ref::SIZE
     }
 
-    fn check(&self, item: &R, cid: Option<Cid>) -> Result<Cid, Error> {
-        cid.map_or_else(|| item.to_cid(), Ok)
+    fn check(&self, item: &R) -> Result<Cid, Error> {
+        item.to_cid()
     }
 
     fn request(&self, _: &R, cid: &Cid) -> record_ref::Request {

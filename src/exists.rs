@@ -6,10 +6,11 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::{Acknowledged, Adapter, LostAnswer, Method, Methods, Operation, Place, drive};
+use crate::engine::{Adapter, drive};
 use crate::error::{Error, ErrorKind};
 use crate::failed::{Failed, TryFailed};
-use crate::item::{Tagged, ToCid};
+use crate::item::{Items, Tagged, ToCid};
+use crate::operation::{Acknowledged, LostAnswer, NoQuestion, Operation, Place};
 use crate::options::Options;
 use crate::record_ref;
 use crate::single::{once, only};
@@ -113,7 +114,7 @@ pub trait ExistsExt: Stream + Sized {
     {
         // Not by way of the other method: `drive` says why.
         let options = Options::new();
-        drive("exists", self, Exists::new(&options), client, &options)
+        drive(Items, self, Exists::new(&options), client, &options)
     }
 
     /// [`exists_in`](Self::exists_in) with [`Options`].
@@ -126,7 +127,7 @@ pub trait ExistsExt: Stream + Sized {
         Self::Item: Tagged<Input = R, Tag = T>,
         R: ToCid,
     {
-        drive("exists", self, Exists::new(options), client, options)
+        drive(Items, self, Exists::new(options), client, options)
     }
 
     /// [`exists_in`](Self::exists_in) over an input that can fail, as [`try_push_to`](crate::PushExt::try_push_to) is.
@@ -140,7 +141,7 @@ pub trait ExistsExt: Stream + Sized {
         R: ToCid,
     {
         let options = Options::new();
-        drive("exists", self, Exists::new(&options), client, &options)
+        drive(Items, self, Exists::new(&options), client, &options)
     }
 
     /// [`try_exists_in`](Self::try_exists_in) with [`Options`].
@@ -154,7 +155,7 @@ pub trait ExistsExt: Stream + Sized {
         I: Tagged<Input = R, Tag = T>,
         R: ToCid,
     {
-        drive("exists", self, Exists::new(options), client, options)
+        drive(Items, self, Exists::new(options), client, options)
     }
 }
 
@@ -197,10 +198,11 @@ impl<R> Exists<R> {
 }
 
 impl<R: ToCid> Operation for Exists<R> {
+    const NAME: &'static str = "exists";
     const METHOD: &'static str = record_ref::LOOKUP;
     const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
     const LOST_ANSWER: LostAnswer = LostAnswer::AskAgain;
-    const LONGEST_ANSWER: usize = record_ref::LONGEST_META;
+    const MAX_ANSWER_LEN: usize = record_ref::MAX_META_LEN;
 
     type Input = R;
     type Checked = Cid;
@@ -208,18 +210,15 @@ impl<R: ToCid> Operation for Exists<R> {
     /// Of the metadata, the CID alone.
     type Answer = record_ref::Answer;
     type Output = bool;
+    type Question = NoQuestion;
     type Success<T> = Existence<T>;
-
-    fn method(methods: &Methods) -> &Method<Self::Request> {
-        &methods.lookup
-    }
 
     fn size(&self, _: &R) -> usize {
         record_ref::SIZE
     }
 
-    fn check(&self, item: &R, cid: Option<Cid>) -> Result<Cid, Error> {
-        cid.map_or_else(|| item.to_cid(), Ok)
+    fn check(&self, item: &R) -> Result<Cid, Error> {
+        item.to_cid()
     }
 
     fn request(&self, _: &R, cid: &Cid) -> record_ref::Request {

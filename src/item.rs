@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::error::Error as StdError;
+use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -374,8 +375,41 @@ pub(crate) enum Fate {
     Refused(Error),
 }
 
-/// What an input gives: an item, or an error in its place.
-pub(crate) trait Arrival {
+/// An item of the input of [`through`](crate::ThroughExt::through): an input `I` of an operation, or one with a tag, `(I, T)`. A
+/// result of another adapter is a CID, or a record, with its tag.
+///
+/// For all there is to tag, it is implemented already.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither the operation's input, `{I}`, nor `({I}, tag)`",
+    label = "items are `{I}`, or `({I}, tag)`",
+    note = "`Result` items: use `try_through`, which gives the errors in their places",
+    note = "items with a tag: the input comes first; several tags are one, `(input, (a, b))`"
+)]
+pub trait Item<I, T>: sealed::SealedItem<I, T> {
+    /// Takes the item apart.
+    fn prepare_for(self) -> Prepared<I, T>;
+}
+
+impl<I> Item<I, ()> for I {
+    fn prepare_for(self) -> Prepared<I, ()> {
+        Prepared::new(self, ())
+    }
+}
+
+impl<I, T> Item<I, T> for (I, T) {
+    fn prepare_for(self) -> Prepared<I, T> {
+        Prepared::new(self.0, self.1)
+    }
+}
+
+impl<I, T> Item<I, T> for Prepared<I, T> {
+    fn prepare_for(self) -> Self {
+        self
+    }
+}
+
+/// What an input gives: an item, or an error in its place. `V` says how it is read.
+pub(crate) trait Arrival<V> {
     type Input;
     type Tag;
     type Error;
@@ -383,7 +417,10 @@ pub(crate) trait Arrival {
     fn arrive(self) -> Result<Prepared<Self::Input, Self::Tag>, Self::Error>;
 }
 
-impl<I: Tagged> Arrival for I {
+/// Items tell by themselves what is the input and what is the tag.
+pub(crate) struct Items;
+
+impl<I: Tagged> Arrival<Items> for I {
     type Input = I::Input;
     type Tag = I::Tag;
     type Error = Infallible;
@@ -393,13 +430,51 @@ impl<I: Tagged> Arrival for I {
     }
 }
 
-impl<I: Tagged, E> Arrival for Result<I, E> {
+impl<I: Tagged, E> Arrival<Items> for Result<I, E> {
     type Input = I::Input;
     type Tag = I::Tag;
     type Error = E;
 
     fn arrive(self) -> Result<Prepared<I::Input, I::Tag>, E> {
         self.map(Tagged::prepare)
+    }
+}
+
+/// Items are those of an operation with inputs `I`.
+pub(crate) struct ItemsOf<I, T>(PhantomData<fn(I, T)>);
+
+impl<I, T> ItemsOf<I, T> {
+    pub(crate) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<X: Item<I, T>, I, T> Arrival<ItemsOf<I, T>> for X {
+    type Input = I;
+    type Tag = T;
+    type Error = Infallible;
+
+    fn arrive(self) -> Result<Prepared<I, T>, Infallible> {
+        Ok(self.prepare_for())
+    }
+}
+
+/// The same over a fallible input.
+pub(crate) struct TryItemsOf<I, T>(PhantomData<fn(I, T)>);
+
+impl<I, T> TryItemsOf<I, T> {
+    pub(crate) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<X: Item<I, T>, I, T, E> Arrival<TryItemsOf<I, T>> for Result<X, E> {
+    type Input = I;
+    type Tag = T;
+    type Error = E;
+
+    fn arrive(self) -> Result<Prepared<I, T>, E> {
+        self.map(Item::prepare_for)
     }
 }
 
@@ -415,4 +490,10 @@ mod sealed {
     impl<T> Sealed for Pushed<T> {}
     impl<T> Sealed for Found<T> {}
     impl<T> Sealed for Existence<T> {}
+
+    pub trait SealedItem<I, T> {}
+
+    impl<I> SealedItem<I, ()> for I {}
+    impl<I, T> SealedItem<I, T> for (I, T) {}
+    impl<I, T> SealedItem<I, T> for Prepared<I, T> {}
 }

@@ -147,6 +147,7 @@ mod item;
 mod later;
 mod lookup;
 mod meter;
+pub mod operation;
 mod options;
 mod outage;
 pub mod prelude;
@@ -161,6 +162,7 @@ mod retry;
 pub mod server;
 mod single;
 mod stats;
+mod through;
 mod unreachable;
 mod verdict;
 
@@ -183,7 +185,7 @@ pub use crate::error::{Error, ErrorKind};
 pub use crate::exists::{Existence, ExistsExt, ExistsResult, TryExistsResult};
 pub use crate::failed::{Failed, InputError, TryFailed};
 pub use crate::handle::Handle;
-pub use crate::item::{Prepared, PushItem, Tagged, ToCid};
+pub use crate::item::{Item, Prepared, PushItem, Tagged, ToCid};
 pub use crate::lookup::{Found, LookupExt, LookupResult, TryLookupResult};
 #[cfg(feature = "metrics")]
 pub use crate::meter::describe_metrics;
@@ -194,6 +196,7 @@ pub use crate::pusher::Pusher;
 pub use crate::record::{MAX_RECORD_LEN, Record};
 pub use crate::retry::Retry;
 pub use crate::stats::{FirstFailure, Stats, Summary};
+pub use crate::through::{ThroughExt, ThroughResult, TryThroughResult};
 pub use crate::verdict::Verdict;
 
 /// The target of all that is told to the log.

@@ -7,10 +7,11 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::{Acknowledged, Adapter, LostAnswer, Method, Methods, Operation, Place, drive};
+use crate::engine::{Adapter, drive};
 use crate::error::{Error, ErrorKind};
 use crate::failed::{Failed, TryFailed};
-use crate::item::{Tagged, ToCid};
+use crate::item::{Items, Tagged, ToCid};
+use crate::operation::{Acknowledged, LostAnswer, NoQuestion, Operation, Place};
 use crate::options::Options;
 use crate::record_ref;
 use crate::single::{once, only};
@@ -157,7 +158,7 @@ pub trait LookupExt: Stream + Sized {
     {
         // Not by way of the other method: `drive` says why.
         let options = Options::new();
-        drive("lookup", self, Lookup::new(&options), client, &options)
+        drive(Items, self, Lookup::new(&options), client, &options)
     }
 
     /// [`lookup_in`](Self::lookup_in) with [`Options`].
@@ -189,7 +190,7 @@ pub trait LookupExt: Stream + Sized {
         Self::Item: Tagged<Input = R, Tag = T>,
         R: ToCid,
     {
-        drive("lookup", self, Lookup::new(options), client, options)
+        drive(Items, self, Lookup::new(options), client, options)
     }
 
     /// [`lookup_in`](Self::lookup_in) over an input that can fail: a stream of `Result<item, E>`.
@@ -210,7 +211,7 @@ pub trait LookupExt: Stream + Sized {
         R: ToCid,
     {
         let options = Options::new();
-        drive("lookup", self, Lookup::new(&options), client, &options)
+        drive(Items, self, Lookup::new(&options), client, &options)
     }
 
     /// [`try_lookup_in`](Self::try_lookup_in) with [`Options`].
@@ -224,7 +225,7 @@ pub trait LookupExt: Stream + Sized {
         I: Tagged<Input = R, Tag = T>,
         R: ToCid,
     {
-        drive("lookup", self, Lookup::new(options), client, options)
+        drive(Items, self, Lookup::new(options), client, options)
     }
 }
 
@@ -281,10 +282,11 @@ impl<R> Lookup<R> {
 }
 
 impl<R: ToCid> Operation for Lookup<R> {
+    const NAME: &'static str = "lookup";
     const METHOD: &'static str = record_ref::LOOKUP;
     const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
     const LOST_ANSWER: LostAnswer = LostAnswer::AskAgain;
-    const LONGEST_ANSWER: usize = record_ref::LONGEST_META;
+    const MAX_ANSWER_LEN: usize = record_ref::MAX_META_LEN;
     // A record of the kind that is in the examples has less.
     const ANSWER_LEN: usize = 1 << 10;
 
@@ -293,18 +295,15 @@ impl<R: ToCid> Operation for Lookup<R> {
     type Request = record_ref::Request;
     type Answer = record_ref::RawMeta;
     type Output = record_ref::KeptMeta;
+    type Question = NoQuestion;
     type Success<T> = Found<T>;
-
-    fn method(methods: &Methods) -> &Method<Self::Request> {
-        &methods.lookup
-    }
 
     fn size(&self, _: &R) -> usize {
         record_ref::SIZE
     }
 
-    fn check(&self, item: &R, cid: Option<Cid>) -> Result<Cid, Error> {
-        cid.map_or_else(|| item.to_cid(), Ok)
+    fn check(&self, item: &R) -> Result<Cid, Error> {
+        item.to_cid()
     }
 
     fn request(&self, _: &R, cid: &Cid) -> record_ref::Request {

@@ -7,5 +7,5 @@
 pub use crate::{
     Cid, Client, DeleteExt as _, DeleteResult, ExistsExt as _, ExistsResult, LookupExt as _,
     LookupResult, Options, PullExt as _, PullResult, PushExt as _, PushItem as _, PushResult,
-    Record,
+    Record, ThroughExt as _,
 };

@@ -6,10 +6,11 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::{Acknowledged, Adapter, LostAnswer, Method, Methods, Operation, Place, drive};
+use crate::engine::{Adapter, drive};
 use crate::error::{Error, ErrorKind};
 use crate::failed::{Failed, TryFailed};
-use crate::item::{Tagged, ToCid};
+use crate::item::{Items, Tagged, ToCid};
+use crate::operation::{Acknowledged, LostAnswer, NoQuestion, Operation, Place};
 use crate::options::Options;
 use crate::record::Record;
 use crate::record_ref;
@@ -149,7 +150,7 @@ pub trait PullExt: Stream + Sized {
     {
         // Not by way of the other method: `drive` says why.
         let options = Options::new();
-        drive("pull", self, Pull::new(&options), client, &options)
+        drive(Items, self, Pull::new(&options), client, &options)
     }
 
     /// [`pull_from`](Self::pull_from) with [`Options`].
@@ -182,7 +183,7 @@ pub trait PullExt: Stream + Sized {
         Self::Item: Tagged<Input = R, Tag = T>,
         R: ToCid,
     {
-        drive("pull", self, Pull::new(options), client, options)
+        drive(Items, self, Pull::new(options), client, options)
     }
 
     /// [`pull_from`](Self::pull_from) over an input that can fail: a stream of `Result<item, E>`.
@@ -226,7 +227,7 @@ pub trait PullExt: Stream + Sized {
         R: ToCid,
     {
         let options = Options::new();
-        drive("pull", self, Pull::new(&options), client, &options)
+        drive(Items, self, Pull::new(&options), client, &options)
     }
 
     /// [`try_pull_from`](Self::try_pull_from) with [`Options`].
@@ -240,7 +241,7 @@ pub trait PullExt: Stream + Sized {
         I: Tagged<Input = R, Tag = T>,
         R: ToCid,
     {
-        drive("pull", self, Pull::new(options), client, options)
+        drive(Items, self, Pull::new(options), client, options)
     }
 }
 
@@ -297,11 +298,12 @@ impl<R> Pull<R> {
 }
 
 impl<R: ToCid> Operation for Pull<R> {
+    const NAME: &'static str = "pull";
     const METHOD: &'static str = "/agntcy.dir.store.v1.StoreService/Pull";
     const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
     const LOST_ANSWER: LostAnswer = LostAnswer::AskAgain;
     // Four times what a DIR server sends by default, for servers set otherwise.
-    const LONGEST_ANSWER: usize = 16 << 20;
+    const MAX_ANSWER_LEN: usize = 16 << 20;
     // Of the default window of bytes, what 64 records may take: so many are asked for at once before
     // the first has come.
     const ANSWER_LEN: usize = 256 << 10;
@@ -311,18 +313,15 @@ impl<R: ToCid> Operation for Pull<R> {
     type Request = record_ref::Request;
     type Answer = Record;
     type Output = Record;
+    type Question = NoQuestion;
     type Success<T> = Pulled<T>;
-
-    fn method(methods: &Methods) -> &Method<Self::Request> {
-        &methods.pull
-    }
 
     fn size(&self, _: &R) -> usize {
         record_ref::SIZE
     }
 
-    fn check(&self, item: &R, cid: Option<Cid>) -> Result<Cid, Error> {
-        cid.map_or_else(|| item.to_cid(), Ok)
+    fn check(&self, item: &R) -> Result<Cid, Error> {
+        item.to_cid()
     }
 
     fn request(&self, _: &R, cid: &Cid) -> record_ref::Request {

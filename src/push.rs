@@ -4,10 +4,11 @@ use futures_core::Stream;
 
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::{Acknowledged, Adapter, LostAnswer, Method, Methods, Operation, Place, drive};
+use crate::engine::{Adapter, drive};
 use crate::error::{Error, ErrorKind};
 use crate::failed::{Failed, TryFailed};
-use crate::item::PushItem;
+use crate::item::{Items, PushItem};
+use crate::operation::{Acknowledged, LostAnswer, Operation, Place};
 use crate::options::Options;
 use crate::record::{MAX_RECORD_LEN, Record};
 use crate::record_ref;
@@ -173,7 +174,7 @@ pub trait PushExt: Stream + Sized {
     {
         // Not by way of the other method: `drive` says why.
         let options = Options::new();
-        drive("push", self, Push::new(&options), client, &options)
+        drive(Items, self, Push::new(&options), client, &options)
     }
 
     /// [`push_to`](Self::push_to) with [`Options`].
@@ -204,7 +205,7 @@ pub trait PushExt: Stream + Sized {
     where
         Self::Item: PushItem<T>,
     {
-        drive("push", self, Push::new(options), client, options)
+        drive(Items, self, Push::new(options), client, options)
     }
 
     /// [`push_to`](Self::push_to) over an input that can fail: a stream of `Result<item, E>`.
@@ -246,7 +247,7 @@ pub trait PushExt: Stream + Sized {
         I: PushItem<T>,
     {
         let options = Options::new();
-        drive("push", self, Push::new(&options), client, &options)
+        drive(Items, self, Push::new(&options), client, &options)
     }
 
     /// [`try_push_to`](Self::try_push_to) with [`Options`].
@@ -259,7 +260,7 @@ pub trait PushExt: Stream + Sized {
         Self: Stream<Item = Result<I, E>>,
         I: PushItem<T>,
     {
-        drive("push", self, Push::new(options), client, options)
+        drive(Items, self, Push::new(options), client, options)
     }
 }
 
@@ -327,10 +328,11 @@ struct Stored {
 }
 
 impl Operation for Push {
+    const NAME: &'static str = "push";
     const METHOD: &'static str = "/agntcy.dir.store.v1.StoreService/Push";
     const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
     const LOST_ANSWER: LostAnswer = LostAnswer::LookUp;
-    const LONGEST_ANSWER: usize = record_ref::LONGEST_REF;
+    const MAX_ANSWER_LEN: usize = record_ref::MAX_REF_LEN;
 
     type Input = Record;
     /// The record's own CID, where it is needed or known.
@@ -338,30 +340,25 @@ impl Operation for Push {
     type Request = Record;
     type Answer = record_ref::Answer;
     type Output = Stored;
+    type Question = record_ref::IsThere;
     type Success<T> = Pushed<T>;
-
-    fn method(methods: &Methods) -> &Method<Self::Request> {
-        &methods.push
-    }
 
     fn size(&self, record: &Record) -> usize {
         record.encoded_len()
     }
 
-    fn check(&self, record: &Record, cid: Option<Cid>) -> Result<Option<Cid>, Error> {
-        if record.data().is_none() {
-            return Err(Error::invalid("the record has no data"));
+    fn check(&self, record: &Record) -> Result<Option<Cid>, Error> {
+        must_be_sendable(record)?;
+        if self.needs_cid {
+            record.cid().map(Some)
+        } else {
+            Ok(None)
         }
-        let len = record.encoded_len();
-        if len > MAX_RECORD_LEN {
-            return Err(Error::invalid(format!(
-                "the record is {len} bytes long, {MAX_RECORD_LEN} is the limit"
-            )));
-        }
-        match cid {
-            None if self.needs_cid => record.cid().map(Some),
-            cid => Ok(cid),
-        }
+    }
+
+    fn check_known(&self, record: &Record, cid: Cid) -> Result<Option<Cid>, Error> {
+        must_be_sendable(record)?;
+        Ok(Some(cid))
     }
 
     fn request(&self, record: &Record, _: &Option<Cid>) -> Record {
@@ -393,18 +390,31 @@ impl Operation for Push {
         })
     }
 
-    fn key(&self, record: &Record, own: &Option<Cid>) -> Option<Cid> {
-        own.or_else(|| record.cid().ok())
+    fn question(&self, record: &Record, own: &Option<Cid>) -> Option<record_ref::Request> {
+        let cid = own.or_else(|| record.cid().ok())?;
+        Some(record_ref::Request(Some(cid)))
     }
 
-    fn found(&self, cid: Cid) -> Option<Stored> {
+    fn found(
+        &self,
+        _: &Record,
+        _: &Option<Cid>,
+        answer: record_ref::Answer,
+    ) -> Result<Stored, Error> {
+        Ok(Stored {
+            cid: record_ref::cid_of(&answer.cid)?,
+            was_found: true,
+        })
+    }
+
+    fn stored(&self, cid: Cid) -> Option<Stored> {
         Some(Stored {
             cid,
             was_found: true,
         })
     }
 
-    fn was_found(stored: &Stored) -> bool {
+    fn is_already_stored(stored: &Stored) -> bool {
         stored.was_found
     }
 
@@ -421,4 +431,18 @@ impl Operation for Push {
             duplicate_of: place.duplicate_of,
         }
     }
+}
+
+/// Whether a server can take it at all.
+fn must_be_sendable(record: &Record) -> Result<(), Error> {
+    if record.data().is_none() {
+        return Err(Error::invalid("the record has no data"));
+    }
+    let len = record.encoded_len();
+    if len > MAX_RECORD_LEN {
+        return Err(Error::invalid(format!(
+            "the record is {len} bytes long, {MAX_RECORD_LEN} is the limit"
+        )));
+    }
+    Ok(())
 }

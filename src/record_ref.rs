@@ -11,6 +11,7 @@ use prost::{DecodeError, Message};
 
 use crate::cid::Cid;
 use crate::error::{Error, ErrorKind};
+use crate::operation::Question;
 
 /// What a ref takes in the window, in bytes: its CID. What else the caller's own type holds is
 /// not known.
@@ -67,12 +68,30 @@ pub(crate) struct Answer {
     pub(crate) cid: Bytes,
 }
 
+/// Asks whether a record is there.
+pub(crate) enum IsThere {}
+
+impl Question for IsThere {
+    const METHOD: &'static str = LOOKUP;
+    const MAX_ANSWER_LEN: usize = MAX_META_LEN;
+    type Request = Request;
+    type Answer = Answer;
+
+    fn is_answered_by(request: &Request, answer: &Answer) -> bool {
+        request.0.is_some() && cid_of(&answer.cid).ok() == request.0
+    }
+
+    fn record(request: &Request) -> Option<Cid> {
+        request.0
+    }
+}
+
 /// The longest answer in bytes that is read where it is a CID, or nothing: what a later server may add
 /// is skipped.
-pub(crate) const LONGEST_REF: usize = 4 << 10;
+pub(crate) const MAX_REF_LEN: usize = 4 << 10;
 
 /// The longest metadata in bytes that are read.
-pub(crate) const LONGEST_META: usize = 1 << 20;
+pub(crate) const MAX_META_LEN: usize = 1 << 20;
 
 /// Metadata up to this length in bytes wait in the window as they are read; longer ones as they came,
 /// since many small annotations take thirty times as much.

@@ -18,7 +18,7 @@ use tonic::codec::{BufferSettings, Codec};
 use tonic::{CancellationHandle, Request, Status, Streaming};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
-use super::queue::{Outgoing, PIECE};
+use super::queue::{Join, Outgoing, PIECE};
 use super::request_body::Compressed;
 use super::response_body;
 use crate::client::{Compression, Link, Way};
@@ -65,10 +65,11 @@ where
     pub(crate) fn open(
         link: Link,
         method: &'static str,
-        longest_answer: usize,
+        max_answer_len: usize,
+        join: Option<Join<R>>,
         traffic: Traffic,
     ) -> Self {
-        let outgoing = Outgoing::new(traffic);
+        let outgoing = Outgoing::new(traffic, join);
         let mut request = Request::new(outgoing.requests());
         let cancel = request.cancellation_handle();
         let compression = link.compression;
@@ -80,7 +81,7 @@ where
             compression: compression.filter(|_| carries_records::<R, A>()),
         };
         let opening = async move {
-            let mut grpc = Grpc::new(service).max_decoding_message_size(longest_answer);
+            let mut grpc = Grpc::new(service).max_decoding_message_size(max_answer_len);
             if let Some(compression) = compression {
                 grpc = grpc.accept_compressed(compression.encoding());
             }

@@ -12,6 +12,7 @@ use tracing::Span;
 
 use super::call::{Call, Event};
 use super::progress::Progress;
+use super::queue::Join;
 use crate::breaker::Probe;
 use crate::client::{Link, Refusal};
 use crate::engine::nodes::{Incident, Moment, Origin, Route};
@@ -40,8 +41,10 @@ pub(crate) struct Lane<R, A> {
     flight_time: FlightTime,
     /// Requests on their way from the window to the call; empty between polls.
     pub(crate) batch: VecDeque<R>,
-    /// The one answer of a call that is acknowledged as a whole.
-    pub(crate) acknowledgement: Option<A>,
+    /// The answers that are read at the end of the call.
+    pub(crate) answers: Vec<A>,
+    /// How long they are, in bytes.
+    pub(crate) answers_len: usize,
     call: Call<R, A>,
     /// That of its method.
     path: &'static str,
@@ -91,7 +94,8 @@ where
     pub(crate) fn open(
         link: &Link,
         method: &'static str,
-        longest_answer: usize,
+        max_answer_len: usize,
+        join: Option<Join<R>>,
         setup: Setup,
     ) -> Self {
         Self {
@@ -103,8 +107,9 @@ where
             span: setup.span,
             flight_time: setup.flight_time,
             batch: VecDeque::new(),
-            acknowledgement: None,
-            call: Call::open(link.clone(), method, longest_answer, setup.traffic),
+            answers: Vec::new(),
+            answers_len: 0,
+            call: Call::open(link.clone(), method, max_answer_len, join, setup.traffic),
             path: method,
             link: link.clone(),
             start: Start::Pending,

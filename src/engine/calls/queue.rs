@@ -39,9 +39,14 @@ pub(super) struct Outgoing<R> {
     moved: Moved,
 }
 
+/// Makes one request of all that a call carries.
+pub(crate) type Join<R> = fn(&mut VecDeque<R>) -> R;
+
 #[derive(Debug)]
 struct Queue<R> {
     requests: VecDeque<R>,
+    /// If all requests leave as one, at the end.
+    join: Option<Join<R>>,
     finished: bool,
     closed: bool,
     transmitted: usize,
@@ -59,10 +64,11 @@ struct Queue<R> {
 }
 
 impl<R> Outgoing<R> {
-    pub(super) fn new(traffic: Traffic) -> Self {
+    pub(super) fn new(traffic: Traffic, join: Option<Join<R>>) -> Self {
         Self {
             queue: Arc::new(Mutex::new(Queue {
                 requests: VecDeque::new(),
+                join,
                 finished: false,
                 closed: false,
                 transmitted: 0,
@@ -189,6 +195,22 @@ impl<R> Clone for Outgoing<R> {
 }
 
 impl<R> Queue<R> {
+    /// The next request that may leave.
+    fn next(&mut self) -> Option<R> {
+        match self.join {
+            None => {
+                let request = self.requests.pop_front()?;
+                self.transmitted += 1;
+                Some(request)
+            }
+            Some(join) if self.finished && !self.requests.is_empty() => {
+                self.transmitted += self.requests.len();
+                Some(join(&mut self.requests))
+            }
+            Some(_) => None,
+        }
+    }
+
     /// The transport waits for what comes next.
     fn waits(&mut self, cx: &Context<'_>) {
         match &mut self.transport {
@@ -231,8 +253,7 @@ impl<R> Stream for Requests<R> {
             }
         }
         if !queue.piece_is_out && !queue.has_rest && !queue.closed {
-            if let Some(request) = queue.requests.pop_front() {
-                queue.transmitted += 1;
+            if let Some(request) = queue.next() {
                 return Poll::Ready(Some(request));
             }
             if queue.finished {
@@ -365,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_long_chunk_leaves_in_pieces_each_when_the_last_has_left() {
-        let outgoing = Outgoing::new(Traffic::default());
+        let outgoing = Outgoing::new(Traffic::default(), None);
         let mut body = body(&outgoing);
         send(&outgoing, 3 * PIECE + 1);
         send(&outgoing, 1);
@@ -399,8 +420,26 @@ mod tests {
     }
 
     #[test]
+    fn requests_that_are_joined_leave_as_one_when_there_is_no_other() {
+        let join: Join<Bytes> = |requests| requests.drain(..).flatten().collect();
+        let outgoing = Outgoing::new(Traffic::default(), Some(join));
+        let mut body = body(&outgoing);
+        let mut cx = noop_context();
+        send(&outgoing, 2);
+        assert!(take(&mut body, &mut cx).is_none(), "more may come");
+        assert_eq!(outgoing.retract(), 0);
+        send(&outgoing, 3);
+        send(&outgoing, 1);
+        outgoing.finish();
+        assert_eq!(&take(&mut body, &mut cx).unwrap()[..], [0, 1, 2, 0]);
+        assert_eq!(outgoing.retract(), 2, "both are in it");
+        let end = body.as_mut().poll_frame(&mut cx);
+        assert!(matches!(end, Poll::Ready(None)));
+    }
+
+    #[test]
     fn a_chunk_of_less_than_two_pieces_leaves_as_a_whole() {
-        let outgoing = Outgoing::new(Traffic::default());
+        let outgoing = Outgoing::new(Traffic::default(), None);
         let mut body = body(&outgoing);
         send(&outgoing, 2 * PIECE - 1);
         let chunk = take(&mut body, &mut noop_context()).unwrap();
@@ -409,7 +448,7 @@ mod tests {
 
     #[test]
     fn a_call_that_is_over_lets_no_further_piece_out() {
-        let outgoing = Outgoing::new(Traffic::default());
+        let outgoing = Outgoing::new(Traffic::default(), None);
         let mut body = body(&outgoing);
         send(&outgoing, 2 * PIECE);
         let mut cx = noop_context();
@@ -422,7 +461,7 @@ mod tests {
 
     #[test]
     fn a_call_is_cancelled_between_two_pieces() {
-        let outgoing = Outgoing::<Bytes>::new(Traffic::default());
+        let outgoing = Outgoing::<Bytes>::new(Traffic::default(), None);
         let chunk = Bytes::from(vec![0; 2 * PIECE]);
         let frames = [Ok(Frame::data(chunk)), Err("cancelled")];
         let body = StreamBody::new(futures::stream::iter(frames));

@@ -7,29 +7,27 @@ use futures_core::Stream;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::{Driver, key, log};
-use crate::cid::Cid;
+use super::{Driver, log, question};
 use crate::engine::calls::{Event, Lane};
 use crate::engine::nodes::Cause;
-use crate::engine::operation::Operation;
 use crate::engine::waited::Waited;
 use crate::engine::window::{End, EndedBy, Report};
 use crate::failed::Failure;
 use crate::item::Arrival;
-use crate::record_ref;
+use crate::operation::{Operation, Question};
 use crate::verdict::Verdict;
 
 /// A call that looks up. It carries all that was in doubt when it was opened, and is half-closed at once.
-pub(super) struct LookUp {
-    pub(super) lane: Lane<record_ref::Request, record_ref::Answer>,
-    /// The CIDs of the records that have no answer yet. `None` is a record that has no CID.
-    keys: VecDeque<Option<Cid>>,
+pub(super) struct LookUp<Q: Question> {
+    pub(super) lane: Lane<Q::Request, Q::Answer>,
+    /// What has no answer yet.
+    asked: VecDeque<Q::Request>,
 }
 
-impl<S, O, T, F> Driver<S, O, T, F>
+impl<S, O, T, F, V> Driver<S, O, T, F, V>
 where
     S: Stream,
-    S::Item: Arrival<Input = O::Input, Tag = T, Error = F::InputError>,
+    S::Item: Arrival<V, Input = O::Input, Tag = T, Error = F::InputError>,
     O: Operation,
     F: Failure<Input = O::Input, Tag = T>,
 {
@@ -47,23 +45,25 @@ where
             return;
         };
         self.lanes.close_unstarted(cx, waited);
-        let setup = self.setup(record_ref::LOOKUP, route, probe, None);
+        let path = O::Question::METHOD;
+        let setup = self.setup(path, route, probe, None);
         let link = self.nodes.link(route);
-        let mut lane = Lane::open(link, record_ref::LOOKUP, record_ref::LONGEST_META, setup);
-        let mut keys = VecDeque::new();
-        if wants_canary && let Some(key) = self.canary.look_up() {
+        let mut lane = Lane::open(link, path, O::Question::MAX_ANSWER_LEN, None, setup);
+        let mut asked = VecDeque::new();
+        if wants_canary && let Some(question) = self.canary.look_up() {
             lane.flight.carry_canary();
-            keys.push_back(Some(key));
+            asked.push_back(question);
         }
-        while let Some(entry) = self.window.look_up_next(&mut lane.flight) {
-            keys.push_back(key(&self.operation, entry));
+        let operation = &self.operation;
+        let question = |entry: &_| question(operation, entry);
+        while let Some(question) = self.window.look_up_next(&mut lane.flight, question) {
+            asked.push_back(question);
         }
-        // The server refuses the request of a record that has no CID.
-        lane.batch = keys.iter().copied().map(record_ref::Request).collect();
+        lane.batch = asked.clone();
         self.shared.control.counters.lookup_calls.add(1);
         lane.send(waited);
         lane.close(waited);
-        self.look_up = Some(LookUp { lane, keys });
+        self.look_up = Some(LookUp { lane, asked });
     }
 
     /// Handles the next event of the call. The result is as in [`poll_calls`](Self::poll_calls).
@@ -75,7 +75,7 @@ where
             return Poll::Pending;
         };
         Poll::Ready(match event {
-            Event::Answer(answer) => self.look_up_answer(&answer),
+            Event::Answer(answer) => self.look_up_answer(answer),
             Event::Ended(end) => {
                 self.look_up_ended(end, None);
                 false
@@ -83,13 +83,13 @@ where
         })
     }
 
-    fn look_up_answer(&mut self, answer: &record_ref::Answer) -> bool {
-        let Some(LookUp { lane, keys }) = &mut self.look_up else {
+    fn look_up_answer(&mut self, answer: <O::Question as Question>::Answer) -> bool {
+        let Some(LookUp { lane, asked }) = &mut self.look_up else {
             return false;
         };
-        let answered = record_ref::cid_of(&answer.cid).ok();
-        let key = keys.pop_front().flatten();
-        if self.window.awaits_item(&lane.flight) && (key.is_none() || key != answered) {
+        let is_answered = |asked: &_| O::Question::is_answered_by(asked, &answer);
+        let is_its_own = asked.pop_front().is_some_and(|asked| is_answered(&asked));
+        if self.window.awaits_item(&lane.flight) && !is_its_own {
             // Such an answer shows nothing about the item.
             let words = Status::data_loss("the lookup answered with another record");
             let end = lane.abandon(EndedBy::Disorder, words);
@@ -98,7 +98,7 @@ where
         }
         let is_canary = lane.flight.is_at_canary();
         if is_canary {
-            self.canary.looked_up(answered);
+            self.canary.looked_up(is_answered);
         }
         let (canary, operation, left) = (&mut self.canary, &self.operation, lane.left);
         let expected = self.window.looked_up(&mut lane.flight, |entry| {
@@ -106,8 +106,8 @@ where
             if !canary.is_known() {
                 super::keep(canary, operation, entry, left);
             }
-            let found = key.and_then(|key| operation.found(key));
-            Ok(found.expect("what is looked up has a key"))
+            let (input, checked) = entry.item();
+            operation.found(input, checked, answer)
         });
         if expected {
             lane.accepted();

@@ -10,6 +10,7 @@ mod send;
 mod timers;
 
 use std::future::poll_fn;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -28,9 +29,8 @@ use super::adapter::Adapter;
 use super::calls::{Lane, Lanes};
 use super::control::Order;
 use super::nodes::{Canary, Deletes, Nodes};
-use super::operation::{Operation, Place};
 use super::remainder::{Leftover, Remainder, Shared};
-use super::window::{LostAnswer, Rules, Settled, Unsettled, Window};
+use super::window::{Rules, Settled, Unsettled, Window};
 use crate::checkpoint::Run;
 use crate::cid::Cid;
 use crate::client::Client;
@@ -38,6 +38,7 @@ use crate::error::{Error, ErrorKind};
 use crate::failed::{Failed, Failure, InputError};
 use crate::item::{Arrival, Fate, Prepared};
 use crate::meter::Meter;
+use crate::operation::{LostAnswer, Operation, Place, Question};
 use crate::options::Options;
 use crate::stats::Counters;
 
@@ -62,19 +63,28 @@ type Out<O, T, F> = Settled<Entry<O, T, <F as Failure>::InputError>, <O as Opera
 /// is not general enough", "mismatched types"): a default method that returns what another method of its
 /// trait returns, and a type that stores something typed by `S::Item`. `tests/it/spawned.rs` would not
 /// compile.
-pub(crate) fn drive<S, O, T, F>(
-    method: &'static str,
+///
+/// `V` says how an item of the input is taken apart.
+pub(crate) fn drive<S, O, T, F, V>(
+    _: V,
     input: S,
     operation: O,
     client: &Client,
     options: &Options,
-) -> Adapter<S, impl Stream<Item = Outcome<O, T, F>> + use<S, O, T, F>>
+) -> Adapter<S, impl Stream<Item = Outcome<O, T, F>> + use<S, O, T, F, V>>
 where
     S: Stream,
-    S::Item: Arrival<Input = O::Input, Tag = T, Error = F::InputError>,
+    S::Item: Arrival<V, Input = O::Input, Tag = T, Error = F::InputError>,
     O: Operation,
     F: Failure<Input = O::Input, Tag = T>,
 {
+    const {
+        assert!(
+            !(O::ACKNOWLEDGED.is_whole() && matches!(O::LOST_ANSWER, LostAnswer::LookUp)),
+            "a call that is acknowledged as a whole cannot be settled item by item"
+        );
+    }
+    let method = O::NAME;
     let (lower, upper) = input.size_hint();
     let is_single = (lower, upper) == (1, Some(1));
     let lower = if options.stop_on_error {
@@ -96,12 +106,9 @@ where
             max_attempts: options.retry.attempts_allowed(),
             unordered: options.unordered,
             skip_stored: options.skip_stored && O::LOST_ANSWER == LostAnswer::LookUp,
-            dedup: (O::DEDUPS && options.dedup).then_some(Entry::<O, T, F::InputError>::cid),
+            dedup: (!O::DELETES && options.dedup).then_some(Entry::<O, T, F::InputError>::cid),
         }),
-        nodes: Nodes::new(client, method, options.retry.clone(), |methods| {
-            let method = O::method(methods);
-            (&method.proof, &method.outage)
-        }),
+        nodes: Nodes::new::<O>(client, options.retry.clone()),
         operation,
         limits: Limits {
             time: options.retry.time_allowed(),
@@ -111,7 +118,6 @@ where
             stop_on_error: options.stop_on_error,
             passes_input_errors: options.resume_past_input_errors,
         },
-        method,
         shared: Arc::clone(&shared),
         input: Box::pin(input),
         input_ended: false,
@@ -123,7 +129,7 @@ where
         look_up: None,
         // All nodes have the same records.
         canary: Canary::new(
-            Arc::clone(&O::method(&client.nodes()[0].methods).canary),
+            Arc::clone(&client.nodes()[0].methods.of::<O>().canary),
             (O::LOST_ANSWER == LostAnswer::LookUp)
                 .then(|| Arc::clone(&client.nodes()[0].methods.apart)),
         ),
@@ -136,6 +142,7 @@ where
         input_opens: None,
         log: Log::new(&shared.control, method, is_single),
         meter: Meter::new(&shared.control, method),
+        takes: PhantomData,
     };
     let results = async_stream::stream! {
         let mut driver = driver;
@@ -191,16 +198,14 @@ struct Limits {
     passes_input_errors: bool,
 }
 
-struct Driver<S, O, T, F>
+struct Driver<S, O, T, F, V>
 where
     S: Stream,
-    S::Item: Arrival<Input = O::Input, Tag = T, Error = F::InputError>,
+    S::Item: Arrival<V, Input = O::Input, Tag = T, Error = F::InputError>,
     O: Operation,
     F: Failure<Input = O::Input, Tag = T>,
 {
     operation: O,
-    /// The adapter's name.
-    method: &'static str,
     limits: Limits,
     shared: Arc<Shared<S, Outcome<O, T, F>>>,
     input: Pin<Box<S>>,
@@ -216,9 +221,9 @@ where
     /// The calls that do the work.
     lanes: Lanes<O::Request, O::Answer>,
     /// The call that looks up what became of items whose answer was lost.
-    look_up: Option<LookUp>,
+    look_up: Option<LookUp<O::Question>>,
     /// An item that has succeeded, to be sent again.
-    canary: Canary<O::Request>,
+    canary: Canary<O::Request, <O::Question as Question>::Request>,
     /// While calls delete, or are about to: what keeps canaries away, and since when.
     deletes: Option<(Deletes, Instant)>,
     nodes: Nodes,
@@ -235,12 +240,13 @@ where
     input_opens: Option<Instant>,
     log: Log,
     meter: Meter,
+    takes: PhantomData<fn(V)>,
 }
 
-impl<S, O, T, F> Driver<S, O, T, F>
+impl<S, O, T, F, V> Driver<S, O, T, F, V>
 where
     S: Stream,
-    S::Item: Arrival<Input = O::Input, Tag = T, Error = F::InputError>,
+    S::Item: Arrival<V, Input = O::Input, Tag = T, Error = F::InputError>,
     O: Operation,
     F: Failure<Input = O::Input, Tag = T>,
 {
@@ -429,14 +435,18 @@ where
             fate,
         } = item;
         let bytes = self.operation.size(&input);
+        let check = || match cid {
+            None => self.operation.check(&input),
+            Some(cid) => self.operation.check_known(&input, cid),
+        };
         let (checked, is_stored) = match fate {
             Fate::Refused(error) => (Err(error), false),
-            Fate::Sent => (self.operation.check(&input, cid), false),
-            Fate::Stored => (self.operation.check(&input, cid), true),
+            Fate::Sent => (check(), false),
+            Fate::Stored => (check(), true),
         };
         let stored = cid
             .filter(|_| is_stored)
-            .and_then(|cid| self.operation.found(cid));
+            .and_then(|cid| self.operation.stored(cid));
         let (checked, outcome) = match checked {
             Ok(checked) => (Some(checked), stored.map(Ok)),
             Err(error) => (None, Some(Err(error))),
@@ -474,7 +484,7 @@ where
         match &settled.outcome {
             Ok(output) => {
                 counters.succeeded.add(1);
-                if O::was_found(output) {
+                if O::is_already_stored(output) {
                     counters.already_stored.add(1);
                 }
             }
@@ -483,7 +493,7 @@ where
                 self.stopped |= self.limits.stop_on_error;
             }
         }
-        result::<O, T, F>(self.method, settled)
+        result::<O, T, F>(settled)
     }
 
     /// Takes back what the transport has not taken, of all calls.
@@ -514,14 +524,13 @@ where
             .counters
             .given_back
             .set(given_back as u64);
-        let method = self.method;
         let mut remainder = Remainder {
             input: self.input,
             input_ended: self.input_ended,
             next_index,
             unread: settled
                 .into_iter()
-                .map(|settled| result::<O, T, F>(method, concluded::<O, T, F>(settled)))
+                .map(|settled| result::<O, T, F>(concluded::<O, T, F>(settled)))
                 .collect(),
             unsent: Vec::new(),
             unanswered: Vec::new(),
@@ -571,7 +580,7 @@ fn concluded<O: Operation, T, F: Failure>(mut settled: Out<O, T, F>) -> Out<O, T
     settled
 }
 
-fn result<O, T, F>(method: &'static str, settled: Out<O, T, F>) -> Outcome<O, T, F>
+fn result<O, T, F>(settled: Out<O, T, F>) -> Outcome<O, T, F>
 where
     O: Operation,
     F: Failure<Input = O::Input, Tag = T>,
@@ -591,7 +600,7 @@ where
         } => (input, tag, checked),
         Entry::Error(error) => {
             return Err(F::of_input(InputError {
-                operation: method,
+                operation: O::NAME,
                 index,
                 error,
             }));
@@ -608,7 +617,7 @@ where
             Ok(O::success(place, checked, output))
         }
         Err(error) => Err(F::of_item(Failed {
-            operation: method,
+            operation: O::NAME,
             index,
             input,
             tag,
@@ -619,8 +628,11 @@ where
     }
 }
 
-/// The CID by which a lost write is looked up.
-fn key<O: Operation, T, E>(operation: &O, entry: &Entry<O, T, E>) -> Option<Cid> {
+/// What asks whether a lost write was made.
+fn question<O: Operation, T, E>(
+    operation: &O,
+    entry: &Entry<O, T, E>,
+) -> Option<<O::Question as Question>::Request> {
     let (input, checked) = entry.checked()?;
-    operation.key(input, checked)
+    operation.question(input, checked)
 }

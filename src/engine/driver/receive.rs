@@ -8,14 +8,15 @@ use prost::Message;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use super::{Driver, Entry, key, log, withdraw};
+use super::{Driver, Entry, log, question, withdraw};
 use crate::client::Refusal;
 use crate::engine::calls::{Event, Lane};
-use crate::engine::nodes::{Canary, Cause, Moment, Origin, Route};
-use crate::engine::operation::Operation;
-use crate::engine::window::{Acknowledged, End, Ended, EndedBy, Evidence, LostAnswer, Report};
+use crate::engine::nodes::{Canary, Cause, Moment, Origin, Route, Success};
+use crate::engine::window::{End, Ended, EndedBy, Evidence, Report};
+use crate::error::{Error, ErrorKind};
 use crate::failed::Failure;
 use crate::item::Arrival;
+use crate::operation::{Acknowledged, LostAnswer, Operation, Question};
 use crate::verdict::{self, Verdict};
 
 /// How many times in a row a node may fail at items, with no success between, before that counts as an outage though
@@ -25,10 +26,10 @@ const UNPROVED: u32 = 64;
 /// So many bytes of an answer count as one event more, in what is handled in one poll.
 const BYTES_OF_EVENT: usize = 4 << 10;
 
-impl<S, O, T, F> Driver<S, O, T, F>
+impl<S, O, T, F, V> Driver<S, O, T, F, V>
 where
     S: Stream,
-    S::Item: Arrival<Input = O::Input, Tag = T, Error = F::InputError>,
+    S::Item: Arrival<V, Input = O::Input, Tag = T, Error = F::InputError>,
     O: Operation,
     F: Failure<Input = O::Input, Tag = T>,
 {
@@ -53,16 +54,26 @@ where
 
     fn call_event(&mut self, place: usize, event: Event<O::Answer>) -> bool {
         match event {
-            Event::Answer(answer) if O::ACKNOWLEDGED == Acknowledged::WholeCall => {
-                let acknowledgement = &mut self.lanes.get(place).acknowledgement;
-                let is_first = acknowledgement.replace(answer).is_none();
+            Event::Answer(answer) if O::ACKNOWLEDGED.is_whole() => {
+                let answers = &mut self.lanes.get(place).answers;
+                answers.push(answer);
+                let is_first = answers.len() == 1;
                 if !is_first {
                     self.out_of_step(place, "the server has answered the call twice");
                 }
                 is_first
             }
-            Event::Answer(answer) => self.answer(place, answer),
+            Event::Answer(answer) if O::ACKNOWLEDGED == Acknowledged::OneItem => {
+                self.part_of_answer(place, answer)
+            }
+            Event::Answer(answer) => self.answer(place, |operation, entry| {
+                let (input, checked) = entry.item();
+                operation.accept(input, checked, answer)
+            }),
             Event::Ended(end) => {
+                if O::ACKNOWLEDGED == Acknowledged::OneItem {
+                    self.conclude(place, &end);
+                }
                 let lane = self.lanes.remove(place);
                 self.call_ended(lane, end);
                 false
@@ -70,7 +81,47 @@ where
         }
     }
 
-    fn answer(&mut self, place: usize, answer: O::Answer) -> bool {
+    /// An answer of a call that carries one item, and may have more.
+    fn part_of_answer(&mut self, place: usize, answer: O::Answer) -> bool {
+        let lane = self.lanes.get(place);
+        lane.answers.push(answer);
+        lane.answers_len += lane.answers.last().map_or(0, Message::encoded_len);
+        if lane.answers_len <= O::MAX_ANSWER_LEN || lane.answers.len() == 1 {
+            return true;
+        }
+        let words = format!(
+            "the server's answers are longer than {} bytes in all",
+            O::MAX_ANSWER_LEN
+        );
+        let error = Error::new(ErrorKind::Mismatch, words.clone());
+        self.answer(place, |_, _| Err(error));
+        let lane = self.lanes.remove(place);
+        let end = lane.abandon(EndedBy::Disorder, Status::data_loss(words));
+        self.call_ended(lane, end);
+        false
+    }
+
+    /// A call has ended that carried one item: what came is the item's answer, if the server says that it is all.
+    fn conclude(&mut self, place: usize, end: &End) {
+        let lane = self.lanes.get(place);
+        if end.status.is_some() || end.transmitted == 0 || !lane.flight.is_awaited() {
+            return;
+        }
+        let answers = std::mem::take(&mut lane.answers);
+        self.answer(place, |operation, entry| {
+            let (input, checked) = entry.item();
+            let accept = |answer| operation.accept(input, checked, answer);
+            let outputs: Result<Vec<_>, _> = answers.into_iter().map(accept).collect();
+            operation.join(outputs?)
+        });
+    }
+
+    /// The next item of this call has its answer, of which `judge` makes its outcome.
+    fn answer(
+        &mut self,
+        place: usize,
+        judge: impl FnOnce(&O, &Entry<O, T, F::InputError>) -> Result<O::Output, Error>,
+    ) -> bool {
         let operation = &self.operation;
         let lane = self.lanes.get(place);
         // To keep one item of each call as the canary is enough, and costs little.
@@ -82,7 +133,7 @@ where
         let is_canary = is_first && lane.flight.is_at_canary();
         let (canary, budget, left) = (&mut self.canary, &mut self.budget, lane.left);
         let judge = |entry: &_| {
-            let outcome = accept(operation, entry, answer);
+            let outcome = judge(operation, entry);
             if is_first && outcome.is_ok() {
                 keep(canary, operation, entry, left);
             }
@@ -224,16 +275,17 @@ where
         if is_at_canary && ended.verdict == Some(Verdict::Record) {
             self.canary.refused();
         }
-        let (operation, acknowledgement) = (&self.operation, &lane.acknowledgement);
+        let (operation, answers) = (&self.operation, &lane.answers);
         let was_refusing = self.window.is_refusing();
         let report = self.window.call_ended(
             &lane.flight,
             &ended,
             self.nodes.wait(now, ended.failure()),
             |entry| {
-                let answer = acknowledgement.clone();
+                let answer = answers.first().cloned();
                 let answer = answer.expect("a call that is acknowledged has an answer");
-                accept(operation, entry, answer)
+                let (input, checked) = entry.item();
+                operation.accept(input, checked, answer)
             },
         );
         log::call_ended(&mut lane, &ended, report);
@@ -331,28 +383,24 @@ where
 
 /// Keeps an item that has succeeded.
 pub(super) fn keep<O: Operation, T, E>(
-    canary: &mut Canary<O::Request>,
+    canary: &mut Canary<O::Request, <O::Question as Question>::Request>,
     operation: &O,
     entry: &Entry<O, T, E>,
     left: Moment,
 ) {
     let (input, checked) = entry.item();
-    let key = match O::LOST_ANSWER {
-        LostAnswer::LookUp => match key(operation, entry) {
-            // A record that cannot be looked up must not be pushed again.
+    let question = match O::LOST_ANSWER {
+        LostAnswer::LookUp => match question(operation, entry) {
+            // What cannot be looked up must not be written again.
             None => return,
-            key => key,
+            question => question,
         },
         _ => None,
     };
-    canary.keep(operation.request(input, checked), key, left);
-}
-
-fn accept<O: Operation, T, E>(
-    operation: &O,
-    entry: &Entry<O, T, E>,
-    answer: O::Answer,
-) -> Result<O::Output, crate::Error> {
-    let (input, checked) = entry.item();
-    operation.accept(input, checked, answer)
+    let success = Success {
+        request: operation.request(input, checked),
+        record: question.as_ref().and_then(O::Question::record),
+        question,
+    };
+    canary.keep(success, left);
 }

@@ -6,14 +6,14 @@ use futures_core::Stream;
 
 use super::Driver;
 use crate::checkpoint::Run;
-use crate::engine::operation::Operation;
 use crate::failed::Failure;
 use crate::item::Arrival;
+use crate::operation::Operation;
 
-impl<S, O, T, F> Driver<S, O, T, F>
+impl<S, O, T, F, V> Driver<S, O, T, F, V>
 where
     S: Stream,
-    S::Item: Arrival<Input = O::Input, Tag = T, Error = F::InputError>,
+    S::Item: Arrival<V, Input = O::Input, Tag = T, Error = F::InputError>,
     O: Operation,
     F: Failure<Input = O::Input, Tag = T>,
 {

@@ -1,22 +1,24 @@
 //! Opens calls, gives them what is to be sent, and closes them.
 
+use std::collections::VecDeque;
 use std::task::Context;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use futures_core::Stream;
+use prost::Message;
 use tokio::time::Instant;
 
 use super::Driver;
 use super::log::call_span;
 use super::look_up::LookUp;
 use crate::breaker::Probe;
-use crate::engine::calls::{Lane, Setup};
+use crate::engine::calls::{Join, Lane, Setup};
 use crate::engine::nodes::{Load, Route};
-use crate::engine::operation::Operation;
 use crate::engine::waited::Waited;
-use crate::engine::window::Acknowledged;
 use crate::failed::Failure;
 use crate::item::Arrival;
+use crate::operation::{Acknowledged, Operation};
 
 /// How often a delete looks whether a canary that is in flight has its answer.
 const CANARY_TIME: Duration = Duration::from_millis(5);
@@ -24,10 +26,10 @@ const CANARY_TIME: Duration = Duration::from_millis(5);
 /// How long a delete waits for that at most. Nobody may be polling the adapter that has sent the canary.
 const MOST_OF_CANARY: Duration = Duration::from_secs(5);
 
-impl<S, O, T, F> Driver<S, O, T, F>
+impl<S, O, T, F, V> Driver<S, O, T, F, V>
 where
     S: Stream,
-    S::Item: Arrival<Input = O::Input, Tag = T, Error = F::InputError>,
+    S::Item: Arrival<V, Input = O::Input, Tag = T, Error = F::InputError>,
     O: Operation,
     F: Failure<Input = O::Input, Tag = T>,
 {
@@ -182,10 +184,15 @@ where
             // Earlier by up to a tenth, so that calls are not all replaced at once.
             now.checked_add(age - age.mul_f64(0.1 * fastrand::f64()))
         });
-        let setup = self.setup(O::METHOD, route, probe, ages_at);
+        let mut setup = self.setup(O::METHOD, route, probe, ages_at);
+        if O::ACKNOWLEDGED == Acknowledged::OneItem {
+            setup.flight.limit_to_one();
+        }
+        let join = (O::ACKNOWLEDGED == Acknowledged::WholeBatch).then_some(joined as Join<_>);
         let link = self.nodes.link(route);
+        let max_answer_len = O::MAX_ANSWER_LEN;
         self.lanes
-            .add(Lane::open(link, O::METHOD, O::LONGEST_ANSWER, setup));
+            .add(Lane::open(link, O::METHOD, max_answer_len, join, setup));
         true
     }
 
@@ -239,11 +246,11 @@ where
 
     fn close_what_is_done(&mut self, cx: &Context<'_>, more_is_ready: bool) {
         let over = match O::ACKNOWLEDGED {
-            Acknowledged::EachItem => {
+            Acknowledged::EachItem | Acknowledged::OneItem => {
                 !self.takes_input() && self.look_up.is_none() && !self.window.has_unsent()
             }
             // The server answers when the call is half-closed, so it is as soon as no more items are ready.
-            Acknowledged::WholeCall => !more_is_ready,
+            Acknowledged::WholeCall | Acknowledged::WholeBatch => !more_is_ready,
         };
         let over = over || self.window.is_refusing();
         let is_wanted = !over || self.window.has_waiting();
@@ -283,4 +290,15 @@ where
             self.make_room(Some(route));
         }
     }
+}
+
+/// One request of all, as protobuf merges messages.
+fn joined<R: Message + Default>(requests: &mut VecDeque<R>) -> R {
+    let mut bytes = BytesMut::new();
+    for request in requests.drain(..) {
+        bytes.reserve(request.encoded_len());
+        let room = request.encode(&mut bytes);
+        room.expect("a buffer that grows has room");
+    }
+    R::decode(bytes).expect("a message that was encoded can be read")
 }

@@ -10,21 +10,21 @@ use tonic::{Code, ConnectError, Status};
 
 use super::{Driver, Limits};
 use crate::engine::calls::Lane;
-use crate::engine::operation::Operation;
 use crate::engine::waited::Waited;
 use crate::engine::window::EndedBy;
 use crate::error::ErrorKind;
 use crate::failed::Failure;
 use crate::item::Arrival;
+use crate::operation::Operation;
 use crate::unreachable::Unreachable;
 
 /// How long a call may take to end when all items have their results. A call that has ended by itself is not reset.
 const END_TIME: Duration = Duration::from_secs(5);
 
-impl<S, O, T, F> Driver<S, O, T, F>
+impl<S, O, T, F, V> Driver<S, O, T, F, V>
 where
     S: Stream,
-    S::Item: Arrival<Input = O::Input, Tag = T, Error = F::InputError>,
+    S::Item: Arrival<V, Input = O::Input, Tag = T, Error = F::InputError>,
     O: Operation,
     F: Failure<Input = O::Input, Tag = T>,
 {

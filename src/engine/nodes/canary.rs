@@ -24,15 +24,15 @@ const FRESH: Duration = Duration::from_secs(5);
 
 /// What has succeeded last of one method, for all adapters of a client.
 #[derive(Debug)]
-pub(crate) struct Kept<R> {
-    latest: Mutex<Option<Seen<R>>>,
+pub(crate) struct Kept<R, Q> {
+    latest: Mutex<Option<Seen<R, Q>>>,
     /// How many records this client has deleted, or is about to.
     deleted: AtomicU64,
-    /// Tells most other keys from that of the latest without a lock; 0 if it has none.
+    /// Tells most other records from that of the latest without a lock; 0 if it has none.
     mark: AtomicU64,
 }
 
-impl<R> Default for Kept<R> {
+impl<R, Q> Default for Kept<R, Q> {
     fn default() -> Self {
         Self {
             latest: Mutex::new(None),
@@ -50,22 +50,25 @@ pub(crate) struct Moment {
 }
 
 #[derive(Debug)]
-struct Seen<R> {
-    success: Arc<Success<R>>,
+struct Seen<R, Q> {
+    success: Arc<Success<R, Q>>,
     /// When the latest request left that has shown that it is there. `None`: it may be one that the
     /// client has deleted since.
     at: Option<Instant>,
 }
 
-#[derive(Debug)]
-struct Success<R> {
-    request: R,
-    /// Of a write: where it is looked up.
-    key: Option<Cid>,
+/// A request that has succeeded.
+#[derive(Clone, Debug)]
+pub(crate) struct Success<R, Q> {
+    pub(crate) request: R,
+    /// Of a write: what asks whether it is there.
+    pub(crate) question: Option<Q>,
+    /// The record that it writes.
+    pub(crate) record: Option<Cid>,
 }
 
-impl<R> Kept<R> {
-    fn latest(&self) -> MutexGuard<'_, Option<Seen<R>>> {
+impl<R, Q> Kept<R, Q> {
+    fn latest(&self) -> MutexGuard<'_, Option<Seen<R, Q>>> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -77,35 +80,35 @@ impl<R> Kept<R> {
     }
 
     /// A request has succeeded that left at this moment or later.
-    fn put(&self, request: R, key: Option<Cid>, left: Moment) {
+    fn put(&self, success: Success<R, Q>, left: Moment) {
         let mut latest = self.latest();
         // A delete counts itself before it looks at the mark.
-        let marked = key.as_ref().map_or(0, mark);
+        let marked = success.record.as_ref().map_or(0, mark);
         self.mark.store(marked, Ordering::SeqCst);
         let is_told = self.deleted.load(Ordering::SeqCst) == left.deleted;
         *latest = Some(Seen {
-            success: Arc::new(Success { request, key }),
+            success: Arc::new(success),
             at: is_told.then_some(left.at),
         });
     }
 
-    /// This is about to be deleted, so that it must not be written again.
-    pub(crate) fn forget(&self, key: &Cid) {
+    /// This record is about to be deleted, so that it must not be written again.
+    pub(crate) fn forget_it(&self, record: &Cid) {
         self.deleted.fetch_add(1, Ordering::SeqCst);
-        if self.mark.load(Ordering::SeqCst) == mark(key) {
+        if self.mark.load(Ordering::SeqCst) == mark(record) {
             self.latest()
-                .take_if(|seen| seen.success.key.as_ref() == Some(key));
+                .take_if(|seen| seen.success.record.as_ref() == Some(record));
         }
     }
 
     /// It is not there, or is refused.
-    fn drop_it(&self, success: &Arc<Success<R>>) {
+    fn drop_it(&self, success: &Arc<Success<R, Q>>) {
         self.latest()
             .take_if(|seen| Arc::ptr_eq(&seen.success, success));
     }
 
     /// It is there: a request shows it that left at `at`.
-    fn seen(&self, success: &Arc<Success<R>>, at: Instant) {
+    fn seen(&self, success: &Arc<Success<R, Q>>, at: Instant) {
         if let Some(seen) = &mut *self.latest()
             && Arc::ptr_eq(&seen.success, success)
         {
@@ -114,28 +117,31 @@ impl<R> Kept<R> {
     }
 }
 
-fn mark(key: &Cid) -> u64 {
-    key.beginning() | 1
+fn mark(record: &Cid) -> u64 {
+    record.beginning() | 1
 }
+
+/// What was sent, when, and what keeps deletes away meanwhile.
+type Sent<R, Q> = (Arc<Success<R, Q>>, Instant, Option<Canaries>);
 
 /// The canary as one adapter uses it.
 #[derive(Debug)]
-pub(crate) struct Canary<R> {
-    kept: Arc<Kept<R>>,
+pub(crate) struct Canary<R, Q> {
+    kept: Arc<Kept<R, Q>>,
     /// Of writes: what keeps them and deletes apart.
     apart: Option<Arc<Apart>>,
     /// Whether the server has failed at an item since it was last sent.
     is_wanted: bool,
     /// What was sent last and when, until its answer.
-    sent: Option<(Arc<Success<R>>, Instant, Option<Canaries>)>,
+    sent: Option<Sent<R, Q>>,
     /// What is looked up now, and since when.
-    looked_up: Option<(Arc<Success<R>>, Instant)>,
+    looked_up: Option<(Arc<Success<R, Q>>, Instant)>,
     /// What a lookup has found that left then: it may be sent once.
-    found: Option<(Arc<Success<R>>, Instant)>,
+    found: Option<(Arc<Success<R, Q>>, Instant)>,
 }
 
-impl<R: Clone> Canary<R> {
-    pub(crate) fn new(kept: Arc<Kept<R>>, apart: Option<Arc<Apart>>) -> Self {
+impl<R: Clone, Q: Clone> Canary<R, Q> {
+    pub(crate) fn new(kept: Arc<Kept<R, Q>>, apart: Option<Arc<Apart>>) -> Self {
         Self {
             kept,
             apart,
@@ -152,8 +158,8 @@ impl<R: Clone> Canary<R> {
     }
 
     /// This has succeeded, in a call that was opened then.
-    pub(crate) fn keep(&mut self, request: R, key: Option<Cid>, left: Moment) {
-        self.kept.put(request, key, left);
+    pub(crate) fn keep(&mut self, success: Success<R, Q>, left: Moment) {
+        self.kept.put(success, left);
     }
 
     /// Whether there is one.
@@ -173,14 +179,14 @@ impl<R: Clone> Canary<R> {
     }
 
     /// What is to be sent, and whether it is known to be there.
-    fn wanted(&self) -> Option<(Arc<Success<R>>, bool)> {
+    fn wanted(&self) -> Option<(Arc<Success<R, Q>>, bool)> {
         if !self.is_wanted {
             return None;
         }
         let latest = self.kept.latest();
         let Seen { success, at } = latest.as_ref()?;
         let found = self.found.as_ref();
-        let is_there = success.key.is_none()
+        let is_there = success.question.is_none()
             || at.is_some_and(|at| at.elapsed() <= SEEN)
             || found
                 .is_some_and(|(found, at)| Arc::ptr_eq(found, success) && at.elapsed() <= FRESH);
@@ -192,18 +198,18 @@ impl<R: Clone> Canary<R> {
         self.wanted().is_some_and(|(_, is_there)| !is_there)
     }
 
-    /// Where to look it up, if it has to be. It is looked up then.
-    pub(crate) fn look_up(&mut self) -> Option<Cid> {
+    /// What asks for it, if it has to be looked up. It is looked up then.
+    pub(crate) fn look_up(&mut self) -> Option<Q> {
         let (success, is_there) = self.wanted()?;
-        let key = success.key.filter(|_| !is_there)?;
+        let question = success.question.clone().filter(|_| !is_there)?;
         self.looked_up = Some((success, Instant::now()));
-        Some(key)
+        Some(question)
     }
 
-    /// The lookup has answered: the record of this key is there.
-    pub(crate) fn looked_up(&mut self, key: Option<Cid>) {
+    /// The lookup has answered, and that may be to this question or not.
+    pub(crate) fn looked_up(&mut self, is_answered: impl FnOnce(&Q) -> bool) {
         if let Some((success, at)) = self.looked_up.take() {
-            if success.key == key {
+            if success.question.as_ref().is_some_and(is_answered) {
                 self.kept.seen(&success, at);
                 self.found = Some((success, at));
             } else {
@@ -214,7 +220,7 @@ impl<R: Clone> Canary<R> {
 
     /// The lookup says that it is not there.
     pub(crate) fn not_found(&mut self) {
-        self.looked_up(None);
+        self.looked_up(|_| false);
     }
 
     /// The call that looks up is over. What it did not find out is not found out this time.
@@ -279,12 +285,20 @@ mod tests {
         Cid::from_digest([text.len() as u8; 32])
     }
 
+    fn success(request: &'static str, key: Option<Cid>) -> Success<&'static str, Cid> {
+        Success {
+            request,
+            question: key,
+            record: key,
+        }
+    }
+
     /// One that is wanted.
-    fn canary() -> (Canary<&'static str>, Cid) {
+    fn canary() -> (Canary<&'static str, Cid>, Cid) {
         let mut canary = Canary::new(Arc::default(), Some(Arc::default()));
         let key = cid("a");
         let left = canary.now();
-        canary.keep("a", Some(key), left);
+        canary.keep(success("a", Some(key)), left);
         assert_eq!(canary.take(), None, "nothing has failed");
         canary.item_failed();
         (canary, key)
@@ -322,7 +336,7 @@ mod tests {
         advance(2 * SEEN).await;
         assert_eq!(canary.take(), None);
         assert_eq!(canary.look_up(), Some(key));
-        canary.looked_up(Some(key));
+        canary.looked_up(|asked| *asked == key);
         canary.look_up_ended();
         // Its call may have to wait.
         advance(FRESH).await;
@@ -334,12 +348,12 @@ mod tests {
         let mut canary = Canary::new(Arc::default(), Some(Arc::default()));
         let (left, key) = (canary.now(), cid("a"));
         advance(2 * FRESH).await;
-        canary.keep("a", Some(key), left);
+        canary.keep(success("a", Some(key)), left);
         canary.item_failed();
         assert_eq!(canary.take(), None);
         canary.look_up().unwrap();
         advance(2 * FRESH).await;
-        canary.looked_up(Some(key));
+        canary.looked_up(|asked| *asked == key);
         assert_eq!(canary.take(), None);
     }
 
@@ -347,8 +361,8 @@ mod tests {
     async fn what_may_have_been_deleted_before_its_answer_was_read_is_looked_up() {
         let mut canary = Canary::new(Arc::default(), Some(Arc::default()));
         let (left, key) = (canary.now(), cid("a"));
-        canary.kept.forget(&key);
-        canary.keep("a", Some(key), left);
+        canary.kept.forget_it(&key);
+        canary.keep(success("a", Some(key)), left);
         canary.item_failed();
         assert_eq!(canary.take(), None);
         assert_eq!(canary.look_up(), Some(key));
@@ -381,11 +395,11 @@ mod tests {
         advance(2 * SEEN).await;
         canary.look_up().unwrap();
         let left = canary.now();
-        canary.keep("bb", Some(cid("bb")), left);
+        canary.keep(success("bb", Some(cid("bb"))), left);
         canary.not_found();
         assert!(canary.is_known());
         advance(2 * SEEN).await;
-        canary.looked_up(Some(key));
+        canary.looked_up(|asked| *asked == key);
         assert_eq!(canary.take(), None, "nobody has looked that up");
     }
 
@@ -395,9 +409,9 @@ mod tests {
         let mut other = Canary::new(Arc::clone(&canary.kept), canary.apart.clone());
         other.item_failed();
         assert!(other.is_ready());
-        canary.kept.forget(&cid("another"));
+        canary.kept.forget_it(&cid("another"));
         assert!(other.is_ready());
-        canary.kept.forget(&key);
+        canary.kept.forget_it(&key);
         assert!(!other.is_ready() && !other.is_known());
     }
 
@@ -405,7 +419,7 @@ mod tests {
     async fn a_read_is_repeated_without_a_lookup() {
         let mut canary = Canary::new(Arc::default(), None);
         let left = canary.now();
-        canary.keep("a ref", None, left);
+        canary.keep(success("a ref", None), left);
         advance(100 * FRESH).await;
         canary.item_failed();
         assert_eq!(canary.take(), Some("a ref"));

@@ -17,17 +17,16 @@ use tonic::Status;
 use self::admission::Admission;
 pub(crate) use self::admission::{Cause, Incident, shortest_wait};
 pub(crate) use self::apart::{Apart, Deletes};
-pub(crate) use self::canary::{Canary, Moment};
+pub(crate) use self::canary::{Canary, Moment, Success};
 use self::hints::Pushback;
-use self::proof::Proof;
-pub(crate) use self::proof::{Method, Methods};
+pub(crate) use self::proof::Methods;
 use super::tick::Tick;
 use super::waited::Waited;
 use crate::breaker::{Permit, Probe};
 use crate::cid::Cid;
 use crate::client::{Client, Link};
 use crate::later::later;
-use crate::outage::Outage;
+use crate::operation::Operation;
 use crate::retry::Retry;
 use crate::verdict::Verdict;
 
@@ -71,21 +70,16 @@ pub(crate) struct Origin {
 pub(crate) type Load = Option<usize>;
 
 impl Nodes {
-    /// `known` is what a node has shown of the method that is called, and what was said of its outages.
-    pub(crate) fn new(
-        client: &Client,
-        operation: &'static str,
-        retry: Retry,
-        known: impl Fn(&Methods) -> (&Arc<Proof>, &Arc<Outage>),
-    ) -> Self {
+    /// The nodes as an operation `O` sees them: with what they have shown of its method.
+    pub(crate) fn new<O: Operation>(client: &Client, retry: Retry) -> Self {
         let nodes: Vec<Node> = client
             .nodes()
             .iter()
             .map(|node| Node {
                 admission: {
-                    let (proof, outage) = known(&node.methods);
-                    let (proof, outage) = (Arc::clone(proof), Arc::clone(outage));
-                    Admission::new(operation, retry.clone(), node, proof, outage)
+                    let known = node.methods.of::<O>();
+                    let (proof, outage) = (Arc::clone(&known.proof), Arc::clone(&known.outage));
+                    Admission::new(O::NAME, retry.clone(), node, proof, outage)
                 },
                 connections: node.connections.clone(),
                 methods: Arc::clone(&node.methods),

@@ -1,16 +1,17 @@
 //! What shows that a node does its work: that an item has succeeded there, whichever adapter of the
 //! client has sent it. It is kept for each method, since a server may do one and not the other.
 
-use std::sync::Arc;
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::apart::Apart;
 use super::canary::Kept;
 use crate::cid::Cid;
 use crate::engine::tick::Tick;
+use crate::operation::{LostAnswer, Operation, Question};
 use crate::outage::Outage;
-use crate::record::Record;
-use crate::record_ref;
 
 /// When the latest request has left that has succeeded.
 #[derive(Debug, Default)]
@@ -29,15 +30,15 @@ impl Proof {
     }
 }
 
-/// What the adapters of a client know of one method of a node.
+/// What the adapters of a client know of one method of a node, with requests `R`, which questions `Q` look up.
 #[derive(Debug)]
-pub(crate) struct Method<R> {
+pub(crate) struct Method<R, Q> {
     pub(crate) proof: Arc<Proof>,
-    pub(crate) canary: Arc<Kept<R>>,
+    pub(crate) canary: Arc<Kept<R, Q>>,
     pub(crate) outage: Arc<Outage>,
 }
 
-impl<R> Default for Method<R> {
+impl<R, Q> Default for Method<R, Q> {
     fn default() -> Self {
         Self {
             proof: Arc::default(),
@@ -47,20 +48,64 @@ impl<R> Default for Method<R> {
     }
 }
 
+/// What they know of an operation's method.
+pub(crate) type MethodOf<O> =
+    Method<<O as Operation>::Request, <<O as Operation>::Question as Question>::Request>;
+
 /// What they know of each.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Methods {
-    pub(crate) push: Method<Record>,
-    pub(crate) pull: Method<record_ref::Request>,
-    pub(crate) lookup: Method<record_ref::Request>,
-    pub(crate) delete: Method<record_ref::Request>,
+    known: Mutex<HashMap<Key, Arc<dyn Any + Send + Sync>>>,
+    /// Those of `known` that write.
+    writes: Mutex<Vec<Arc<dyn Forget>>>,
     pub(crate) apart: Arc<Apart>,
 }
 
+/// A method by its path, and by what an operation sends there: what one has sent, another cannot send again.
+type Key = (&'static str, TypeId);
+
+/// What has written a record, and must not do so again.
+trait Forget: Send + Sync {
+    fn forget(&self, record: &Cid);
+}
+
+impl<R, Q> Forget for Kept<R, Q>
+where
+    R: Send + Sync,
+    Q: Send + Sync,
+{
+    fn forget(&self, record: &Cid) {
+        self.forget_it(record);
+    }
+}
+
 impl Methods {
-    /// The record of this CID is about to be deleted: it must not be pushed again.
-    pub(crate) fn forget(&self, cid: &Cid) {
-        self.push.canary.forget(cid);
+    /// What is known of this operation's method.
+    pub(crate) fn of<O: Operation>(&self) -> Arc<MethodOf<O>> {
+        let key = (O::METHOD, TypeId::of::<MethodOf<O>>());
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_it = known.entry(key).or_insert_with(|| {
+            let of_it = Arc::<MethodOf<O>>::default();
+            if O::LOST_ANSWER == LostAnswer::LookUp {
+                self.writes()
+                    .push(Arc::clone(&of_it.canary) as Arc<dyn Forget>);
+            }
+            of_it
+        });
+        Arc::clone(of_it)
+            .downcast()
+            .expect("what is kept under a type is of that type")
+    }
+
+    fn writes(&self) -> MutexGuard<'_, Vec<Arc<dyn Forget>>> {
+        self.writes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The record of this CID is about to be deleted: it must not be written again.
+    pub(crate) fn forget(&self, record: &Cid) {
+        for written in &*self.writes() {
+            written.forget(record);
+        }
     }
 }
 

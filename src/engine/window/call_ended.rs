@@ -8,9 +8,10 @@ use tonic::Status;
 use super::flight::Unanswered;
 use super::slot::{Loss, State};
 use super::suspects::{Blame, Suspects};
-use super::{Acknowledged, Ended, Flight, LostAnswer, Report, Rules, Window};
+use super::{Ended, Flight, Report, Rules, Window};
 use crate::engine::tick::Tick;
 use crate::error::{Error, ErrorKind};
+use crate::operation::LostAnswer;
 use crate::verdict::{self, Verdict};
 
 /// An item at which the server fails is looked up after its first failure, unless so many came before
@@ -63,9 +64,10 @@ impl<E, O: Clone> Window<E, O> {
         done: impl Fn(&E) -> Result<O, Error>,
     ) -> Report {
         let left = self.left_by(flight, ended.end.transmitted);
-        let report = match self.rules.acknowledged {
-            Acknowledged::EachItem => self.each_ended(flight, &left, ended, wait),
-            Acknowledged::WholeCall => self.whole_ended(flight, &left, ended, wait, done),
+        let report = if self.rules.acknowledged.is_whole() {
+            self.whole_ended(flight, &left, ended, wait, done)
+        } else {
+            self.each_ended(flight, &left, ended, wait)
         };
         self.fail_rest(true);
         if let Some(scout) = &mut self.scout {

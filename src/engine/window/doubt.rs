@@ -8,8 +8,9 @@ use tonic::{Code, Status};
 use super::flight::Unanswered;
 use super::scout::Decision;
 use super::slot::{Loss, Slot, State};
-use super::{Ended, Flight, LostAnswer, Report, Window};
+use super::{Ended, Flight, Report, Window};
 use crate::engine::waited::Waited;
+use crate::operation::LostAnswer;
 use crate::verdict::Verdict;
 
 impl<E, O: Clone> Window<E, O> {
@@ -24,21 +25,30 @@ impl<E, O: Clone> Window<E, O> {
         first.is_some_and(|(loss, _)| !loss.is_scouted())
     }
 
-    /// The next item to be looked up by the call, which is `LookedUp` from now on.
-    pub(crate) fn look_up_next(&mut self, flight: &mut Flight) -> Option<&E> {
-        if flight.is_full() {
-            return None;
+    /// What asks for the next item to be looked up by the call, which is `LookedUp` from now on. An item that has no
+    /// question is sent.
+    pub(crate) fn look_up_next<Q>(
+        &mut self,
+        flight: &mut Flight,
+        question: impl Fn(&E) -> Option<Q>,
+    ) -> Option<Q> {
+        while !flight.is_full() {
+            let (loss, index) = *self.in_doubt.first()?;
+            let Some(question) = question(&self.live(index).entry) else {
+                self.push_after_all(index);
+                continue;
+            };
+            if loss.is_scouted()
+                && let Some(scout) = &mut self.scout
+                && !scout.carries_another()
+            {
+                return None;
+            }
+            flight.carry(index);
+            self.set_state(index, State::LookedUp);
+            return Some(question);
         }
-        let (loss, index) = *self.in_doubt.first()?;
-        if loss.is_scouted()
-            && let Some(scout) = &mut self.scout
-            && !scout.carries_another()
-        {
-            return None;
-        }
-        flight.carry(index);
-        self.set_state(index, State::LookedUp);
-        Some(&self.live(index).entry)
+        None
     }
 
     /// The call that looks up is over.

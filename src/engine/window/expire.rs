@@ -6,9 +6,10 @@ use std::time::Duration;
 use tonic::Status;
 
 use super::slot::State;
-use super::{Ended, Flight, LostAnswer, Window};
+use super::{Ended, Flight, Window};
 use crate::engine::waited::Waited;
 use crate::error::{Error, ErrorKind};
+use crate::operation::LostAnswer;
 use crate::verdict;
 
 impl<E, O: Clone> Window<E, O> {

@@ -82,6 +82,11 @@ impl Flight {
         }
     }
 
+    /// Lets it carry one item in all.
+    pub(crate) fn limit_to_one(&mut self) {
+        self.limit = 1;
+    }
+
     /// When its latest request has left that has an answer, or earlier: what a success shows.
     pub(crate) fn proves(&self) -> Tick {
         self.proves

@@ -40,31 +40,12 @@ use super::tick::Tick;
 use super::waited::Waited;
 use crate::cid::Cid;
 use crate::error::{Error, ErrorKind};
+use crate::operation::{Acknowledged, LostAnswer};
 use crate::verdict::Verdict;
 
 /// How far ahead of the oldest unanswered item results may be handed out of order, in windows:
 /// what was handed out leaves a gap, and gaps take memory too.
 const WINDOWS_AHEAD: usize = 8;
-
-/// How a call answers its requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Acknowledged {
-    /// The N-th answer is the N-th request's.
-    EachItem,
-    /// One answer at the end is for all requests of the call, so a call carries a bounded segment of the input.
-    WholeCall,
-}
-
-/// What is done about an item whose request left and whose answer was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LostAnswer {
-    /// A read has changed nothing: it is made again.
-    AskAgain,
-    /// A write is looked up before it is made again.
-    LookUp,
-    /// A write that can be made again without harm.
-    SendAgain,
-}
 
 /// How a window of entries `E` behaves.
 #[derive(Debug)]
@@ -451,14 +432,15 @@ impl<E, O: Clone> Window<E, O> {
     fn is_alone(&mut self, index: u64, is_suspect: bool) -> bool {
         let trouble = &self.live(index).trouble;
         trouble.as_ref().is_some_and(|trouble| trouble.alone)
-            || is_suspect && self.rules.acknowledged == Acknowledged::WholeCall
+            || is_suspect && self.rules.acknowledged.is_whole()
     }
 
     /// How many requests a call may have unanswered.
     pub(crate) fn depth(&self) -> usize {
         match self.rules.acknowledged {
             Acknowledged::EachItem => self.depth.now(),
-            Acknowledged::WholeCall => usize::MAX,
+            Acknowledged::OneItem => 1,
+            Acknowledged::WholeCall | Acknowledged::WholeBatch => usize::MAX,
         }
     }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::LostAnswer;
 use super::suspects::Failure;
 use crate::error::{Error, ErrorKind};
+use crate::operation::LostAnswer;
 use crate::verdict;
 
 #[derive(Debug)]

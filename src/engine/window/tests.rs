@@ -559,7 +559,8 @@ impl TestWindow {
     fn look_up(&mut self) -> (Vec<u64>, Flight) {
         let mut flight = self.window.launch(false);
         let window = &mut self.window;
-        let asked = std::iter::from_fn(|| window.look_up_next(&mut flight).copied()).collect();
+        let asked =
+            std::iter::from_fn(|| window.look_up_next(&mut flight, |entry| Some(*entry))).collect();
         (asked, flight)
     }
 
