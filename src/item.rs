@@ -14,6 +14,7 @@ use crate::lookup::Found;
 use crate::pull::Pulled;
 use crate::push::Pushed;
 use crate::record::Record;
+use crate::referrers::ReferrersOf;
 
 /// A ref: anything that names a record by its CID.
 ///
@@ -146,6 +147,24 @@ impl<I: ToCid, T> Tagged for (I, T) {
     type Tag = T;
 
     fn prepare(self) -> Prepared<I, T> {
+        Prepared::new(self.0, self.1)
+    }
+}
+
+impl Tagged for ReferrersOf {
+    type Input = Self;
+    type Tag = ();
+
+    fn prepare(self) -> Prepared<Self, ()> {
+        Prepared::new(self, ())
+    }
+}
+
+impl<T> Tagged for (ReferrersOf, T) {
+    type Input = ReferrersOf;
+    type Tag = T;
+
+    fn prepare(self) -> Prepared<ReferrersOf, T> {
         Prepared::new(self.0, self.1)
     }
 }
@@ -479,12 +498,14 @@ impl<X: Item<I, T>, I, T, E> Arrival<TryItemsOf<I, T>> for Result<X, E> {
 }
 
 mod sealed {
-    use super::{Existence, Found, Prepared, Pulled, Pushed, ToCid};
+    use super::{Existence, Found, Prepared, Pulled, Pushed, ReferrersOf, ToCid};
 
     pub trait Sealed {}
 
     impl<I: ToCid> Sealed for I {}
     impl<I: ToCid, T> Sealed for (I, T) {}
+    impl Sealed for ReferrersOf {}
+    impl<T> Sealed for (ReferrersOf, T) {}
     impl<I, T> Sealed for Prepared<I, T> {}
     impl<T> Sealed for Pulled<T> {}
     impl<T> Sealed for Pushed<T> {}

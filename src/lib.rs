@@ -152,17 +152,20 @@ mod options;
 mod outage;
 pub mod prelude;
 mod proto;
+mod publish;
 mod pull;
 mod push;
 mod pusher;
 mod record;
 mod record_ref;
+mod referrers;
 mod retry;
 #[cfg(feature = "server")]
 pub mod server;
 mod single;
 mod stats;
 mod through;
+mod unpublish;
 mod unreachable;
 mod verdict;
 
@@ -190,13 +193,23 @@ pub use crate::lookup::{Found, LookupExt, LookupResult, TryLookupResult};
 #[cfg(feature = "metrics")]
 pub use crate::meter::describe_metrics;
 pub use crate::options::Options;
+pub use crate::publish::{
+    Publication, PublishExt, PublishResult, PublishStatus, Published, TryPublishResult,
+};
 pub use crate::pull::{PullExt, PullResult, Pulled, TryPullResult};
 pub use crate::push::{PushExt, PushResult, Pushed, TryPushResult};
 pub use crate::pusher::Pusher;
 pub use crate::record::{MAX_RECORD_LEN, Record};
+pub use crate::referrers::{
+    DeleteReferrersExt, DeleteReferrersResult, DeletedReferrers, PullReferrersExt,
+    PullReferrersResult, PulledReferrers, PushReferrerResult, PushReferrersExt, PushedReferrer,
+    Referrer, ReferrersOf, SignExt, SignFailed, SignResult, Signed, ToReferrers,
+    TryDeleteReferrersResult, TryPullReferrersResult, TryPushReferrerResult,
+};
 pub use crate::retry::Retry;
 pub use crate::stats::{FirstFailure, Stats, Summary};
 pub use crate::through::{ThroughExt, ThroughResult, TryThroughResult};
+pub use crate::unpublish::{TryUnpublishResult, UnpublishExt, UnpublishResult, Unpublished};
 pub use crate::verdict::Verdict;
 
 /// The target of all that is told to the log.

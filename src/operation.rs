@@ -58,6 +58,8 @@ pub struct Place<T = ()> {
     pub index: u64,
     /// The tag it came with.
     pub tag: T,
+    /// How many calls have carried it.
+    pub attempts: u32,
     /// The item before it that is the same, and whose outcome this is: see [`Options::dedup`](crate::Options::dedup).
     pub duplicate_of: Option<u64>,
 }
@@ -242,6 +244,14 @@ pub trait Operation {
         checked: &Self::Checked,
         answer: Self::Answer,
     ) -> Result<Self::Output, Error>;
+
+    /// Whether an error of [`accept`](Self::accept) or [`join`](Self::join) says that the server failed at this attempt, and may do better
+    /// at another. Then the item is tried again, as where the server fails with `Internal` ([`Retry`](crate::Retry)).
+    #[must_use]
+    fn may_pass(error: &Error) -> bool {
+        let _ = error;
+        false
+    }
 
     /// With [`Acknowledged::OneItem`]: what the call's answers come to, each of which was [accepted](Self::accept). If one was
     /// not, that is the item's error. A single answer is what it is, if this is not implemented.

@@ -5,7 +5,9 @@
 //! ```
 
 pub use crate::{
-    Cid, Client, DeleteExt as _, DeleteResult, ExistsExt as _, ExistsResult, LookupExt as _,
-    LookupResult, Options, PullExt as _, PullResult, PushExt as _, PushItem as _, PushResult,
-    Record, ThroughExt as _,
+    Cid, Client, DeleteExt as _, DeleteReferrersExt as _, DeleteReferrersResult, DeleteResult,
+    ExistsExt as _, ExistsResult, LookupExt as _, LookupResult, Options, PublishExt as _,
+    PublishResult, PullExt as _, PullReferrersExt as _, PullReferrersResult, PullResult,
+    PushExt as _, PushItem as _, PushReferrerResult, PushReferrersExt as _, PushResult, Record,
+    SignExt as _, SignResult, ThroughExt as _, ThroughResult, UnpublishExt as _, UnpublishResult,
 };

@@ -24,7 +24,7 @@ pub(crate) const LOOKUP: &str = "/agntcy.dir.store.v1.StoreService/Lookup";
 const CID: u32 = 1;
 
 /// A `RecordRef` on its way out. Without a CID it asks for nothing, which a server refuses.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Request(pub(crate) Option<Cid>);
 
 impl Message for Request {

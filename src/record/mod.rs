@@ -202,7 +202,7 @@ impl Record {
         Self::with_data(data.into()).checked()
     }
 
-    fn with_data(data: impl Into<Bytes>) -> Self {
+    pub(crate) fn with_data(data: impl Into<Bytes>) -> Self {
         Self {
             data: Some(data.into()),
         }

@@ -40,6 +40,11 @@ where
         if self.look_up.is_some() || !self.window.has_doubt() && !wants_canary {
             return;
         }
+        let operation = &self.operation;
+        let asks = |entry: &_| question(operation, entry);
+        if self.window.next_question(asks).is_none() && !wants_canary {
+            return;
+        }
         let load = |driver: &Self, route| Some(driver.lanes.on(route));
         let Some((route, probe)) = self.may_open(cx, now, load) else {
             return;
@@ -55,8 +60,8 @@ where
             asked.push_back(question);
         }
         let operation = &self.operation;
-        let question = |entry: &_| question(operation, entry);
-        while let Some(question) = self.window.look_up_next(&mut lane.flight, question) {
+        let asks = |entry: &_| question(operation, entry);
+        while let Some(question) = self.window.look_up_next(&mut lane.flight, asks) {
             asked.push_back(question);
         }
         lane.batch = asked.clone();

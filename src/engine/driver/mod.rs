@@ -612,6 +612,7 @@ where
             let place = Place {
                 index,
                 tag,
+                attempts,
                 duplicate_of,
             };
             Ok(O::success(place, checked, output))

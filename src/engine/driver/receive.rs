@@ -132,18 +132,31 @@ where
         let is_first = O::LOST_ANSWER != LostAnswer::SendAgain && is_first;
         let is_canary = is_first && lane.flight.is_at_canary();
         let (canary, budget, left) = (&mut self.canary, &mut self.budget, lane.left);
+        let next = lane.flight.next();
+        let mut failure = None;
         let judge = |entry: &_| {
             let outcome = judge(operation, entry);
             if is_first && outcome.is_ok() {
                 keep(canary, operation, entry, left);
             }
-            outcome
+            match outcome {
+                Err(error) if O::may_pass(&error) => {
+                    failure = Some(error);
+                    None
+                }
+                outcome => Some(outcome),
+            }
         };
         let report = self.window.answer(&mut lane.flight, judge, |output| {
             let len = O::len(output);
             *budget = budget.saturating_sub(len / BYTES_OF_EVENT);
             len
         });
+        if let Some((error, index)) = failure.zip(next) {
+            self.attempt_failed(place, index, &error);
+            return true;
+        }
+        let lane = self.lanes.get(place);
         let node = self.nodes.node(lane.route.node);
         match report {
             None => {
@@ -160,6 +173,27 @@ where
         }
         self.lanes.note_answer(place, node.incident(), Instant::now);
         true
+    }
+
+    /// The server's answer to an item says that it failed at it. The call goes on.
+    fn attempt_failed(&mut self, place: usize, index: u64, error: &Error) {
+        let status = match error.status() {
+            Some(status) => status.clone(),
+            None => Status::internal(error.to_string()),
+        };
+        let status = Arc::new(status);
+        let origin = self.lanes.get(place).origin();
+        let evidence = self.evidence(origin.route);
+        let now = evidence.now;
+        let wait = self.nodes.wait(now, Some((Verdict::Attempt, &status)));
+        let flight = &self.lanes.get(place).flight;
+        let report = self
+            .window
+            .attempt_failed(index, flight, &status, evidence, wait);
+        match report {
+            Report::Works(tick) => self.nodes.node(origin.route.node).note_success(tick),
+            _ => self.failed_at_item(now, Some(status), origin),
+        }
     }
 
     /// The server does not keep to the protocol. Nothing shows which item its next answer would belong to, so the call

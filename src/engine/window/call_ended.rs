@@ -7,7 +7,7 @@ use tonic::Status;
 
 use super::flight::Unanswered;
 use super::slot::{Loss, State};
-use super::suspects::{Blame, Suspects};
+use super::suspects::{Blame, Evidence, Suspects};
 use super::{Ended, Flight, Report, Rules, Window};
 use crate::engine::tick::Tick;
 use crate::error::{Error, ErrorKind};
@@ -127,7 +127,7 @@ impl<E, O: Clone> Window<E, O> {
             }
             (Verdict::Attempt, Some(at)) => {
                 self.requeue_all(&left.items[1..]);
-                let report = self.failed_at(at, flight, &status, ended, wait);
+                let report = self.failed_at(at, flight, &status, ended.evidence, wait);
                 if matches!(report, Report::Works(_)) {
                     self.expect_stored(&left.items[1..], flight.number);
                 }
@@ -172,16 +172,32 @@ impl<E, O: Clone> Window<E, O> {
         }
     }
 
+    /// The answer to this item, which was the last that came, says that the server failed at it. The call goes on.
+    pub(crate) fn attempt_failed(
+        &mut self,
+        index: u64,
+        flight: &Flight,
+        status: &Arc<Status>,
+        evidence: Evidence,
+        wait: impl Fn(u32) -> Option<Instant>,
+    ) -> Report {
+        let at = Unanswered {
+            index,
+            place: flight.answers() - 1,
+            was_transmitted: true,
+        };
+        self.failed_at(at, flight, status, evidence, wait)
+    }
+
     /// The server failed at this item without saying whose fault that is.
     pub(super) fn failed_at(
         &mut self,
         at: Unanswered,
         flight: &Flight,
         status: &Arc<Status>,
-        ended: &Ended,
+        mut evidence: Evidence,
         wait: impl Fn(u32) -> Option<Instant>,
     ) -> Report {
-        let mut evidence = ended.evidence;
         let is_stored = verdict::is_already_stored(status);
         if is_stored {
             // To say that, the server must have looked at this item, just now.

@@ -25,30 +25,37 @@ impl<E, O: Clone> Window<E, O> {
         first.is_some_and(|(loss, _)| !loss.is_scouted())
     }
 
-    /// What asks for the next item to be looked up by the call, which is `LookedUp` from now on. An item that has no
-    /// question is sent.
+    /// What asks for the next item to be looked up. An item that nothing can ask for is sent.
+    pub(crate) fn next_question<Q>(&mut self, question: impl Fn(&E) -> Option<Q>) -> Option<Q> {
+        loop {
+            let (_, index) = *self.in_doubt.first()?;
+            match question(&self.live(index).entry) {
+                None => self.push_after_all(index),
+                question => return question,
+            }
+        }
+    }
+
+    /// What asks for the next item to be looked up by the call, which is `LookedUp` from now on.
     pub(crate) fn look_up_next<Q>(
         &mut self,
         flight: &mut Flight,
         question: impl Fn(&E) -> Option<Q>,
     ) -> Option<Q> {
-        while !flight.is_full() {
-            let (loss, index) = *self.in_doubt.first()?;
-            let Some(question) = question(&self.live(index).entry) else {
-                self.push_after_all(index);
-                continue;
-            };
-            if loss.is_scouted()
-                && let Some(scout) = &mut self.scout
-                && !scout.carries_another()
-            {
-                return None;
-            }
-            flight.carry(index);
-            self.set_state(index, State::LookedUp);
-            return Some(question);
+        if flight.is_full() {
+            return None;
         }
-        None
+        let question = self.next_question(question)?;
+        let (loss, index) = *self.in_doubt.first()?;
+        if loss.is_scouted()
+            && let Some(scout) = &mut self.scout
+            && !scout.carries_another()
+        {
+            return None;
+        }
+        flight.carry(index);
+        self.set_state(index, State::LookedUp);
+        Some(question)
     }
 
     /// The call that looks up is over.

@@ -539,11 +539,12 @@ impl<E, O: Clone> Window<E, O> {
     }
 
     /// An answer of a call that does the work: `judge` makes its item's outcome of it, and `len` says
-    /// how long that is in bytes. `None`: the call has no item that waits for an answer.
+    /// how long that is in bytes. If there is no outcome, [`attempt_failed`](Self::attempt_failed) has to follow.
+    /// `None`: the call has no item that waits for an answer.
     pub(crate) fn answer(
         &mut self,
         flight: &mut Flight,
-        judge: impl FnOnce(&E) -> Result<O, Error>,
+        judge: impl FnOnce(&E) -> Option<Result<O, Error>>,
         len: impl FnOnce(&O) -> usize,
     ) -> Option<Report> {
         let index = flight.land()?;
@@ -556,7 +557,9 @@ impl<E, O: Clone> Window<E, O> {
         if !matches!(slot.state, State::Sent) {
             return Some(Report::Alive);
         }
-        let outcome = judge(&slot.entry);
+        let Some(outcome) = judge(&slot.entry) else {
+            return Some(Report::FailedAtItem);
+        };
         let len = outcome.as_ref().ok().map(len);
         slot.bytes += len.unwrap_or(0);
         self.bytes += len.unwrap_or(0);

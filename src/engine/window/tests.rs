@@ -100,7 +100,9 @@ impl TestWindow {
     }
 
     fn answer(&mut self, outcome: Result<&'static str, Error>) -> bool {
-        let report = self.window.answer(&mut self.flight, |_| outcome, |_| 0);
+        let report = self
+            .window
+            .answer(&mut self.flight, |_| Some(outcome), |_| 0);
         report.is_some()
     }
 
@@ -827,7 +829,7 @@ fn answers_count_in_the_windows_bytes_and_the_next_are_expected_to_be_as_long() 
     assert_eq!(window.send().len(), 10, "ten answers of a hundred bytes");
     let answer = |window: &mut TestWindow| {
         let TestWindow { window, flight } = window;
-        window.answer(flight, |_| Ok("record"), |_| 300);
+        window.answer(flight, |_| Some(Ok("record")), |_| 300);
     };
     answer(&mut window);
     assert_eq!(window.results().len(), 1);
