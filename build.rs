@@ -1,9 +1,14 @@
-//! Generates the message types, and the store's service for the `server` feature.
+//! Generates the message types, and the services for the `server` feature.
 //! protox compiles the protos, so no protoc is needed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let descriptors = protox::compile(["agntcy/dir/store/v1/store_service.proto"], ["proto"])?;
+    let services = [
+        "agntcy/dir/routing/v1/publication_service.proto",
+        "agntcy/dir/routing/v1/routing_service.proto",
+        "agntcy/dir/store/v1/store_service.proto",
+    ];
+    let descriptors = protox::compile(services, ["proto"])?;
     tonic_prost_build::configure()
         // A record stays bytes: ours replaces the generated message, same wire.
         .extern_path(".agntcy.dir.core.v1.Record", "crate::Record")

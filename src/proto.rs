@@ -1,4 +1,4 @@
-//! The generated messages and service, as `proto/` describes them.
+//! The generated messages and services, as `proto/` describes them.
 #![allow(
     missing_docs,
     unreachable_pub,
@@ -15,6 +15,11 @@ pub(crate) mod agntcy {
                 tonic::include_proto!("agntcy.dir.core.v1");
             }
         }
+        pub(crate) mod routing {
+            pub(crate) mod v1 {
+                tonic::include_proto!("agntcy.dir.routing.v1");
+            }
+        }
         pub(crate) mod store {
             pub(crate) mod v1 {
                 tonic::include_proto!("agntcy.dir.store.v1");
@@ -23,4 +28,4 @@ pub(crate) mod agntcy {
     }
 }
 
-pub(crate) use agntcy::dir::{core::v1 as core, store::v1 as store};
+pub(crate) use agntcy::dir::{core::v1 as core, routing::v1 as routing, store::v1 as store};
