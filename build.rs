@@ -15,5 +15,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .btree_map(".")
         .build_server(std::env::var_os("CARGO_FEATURE_SERVER").is_some())
         .compile_fds(descriptors)?;
+    // Only their messages: `src/server/unary.rs` is the service.
+    let routing = [
+        "agntcy/dir/routing/v1/publication_service.proto",
+        "agntcy/dir/routing/v1/routing_service.proto",
+    ];
+    let descriptors = protox::compile(routing, ["proto"])?;
+    tonic_prost_build::configure()
+        .extern_path(".agntcy.dir.core.v1", "crate::proto::core")
+        .build_server(false)
+        .build_client(false)
+        .compile_fds(descriptors)?;
     Ok(())
 }

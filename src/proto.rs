@@ -1,4 +1,4 @@
-//! The generated messages and services, as `proto/` describes them.
+//! The generated messages and the store's service, as `proto/` describes them.
 #![allow(
     missing_docs,
     unreachable_pub,

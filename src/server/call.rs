@@ -11,7 +11,7 @@ use tonic::Code;
 /// How many calls the log holds; older ones are forgotten.
 const LOGGED: usize = 10_000;
 
-/// A method of the store's service.
+/// A method of the store's services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[allow(missing_docs)]
@@ -23,10 +23,14 @@ pub enum Method {
     PushReferrer,
     PullReferrer,
     DeleteReferrer,
+    Publish,
+    Unpublish,
+    CreatePublication,
+    GetPublication,
 }
 
 impl Method {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Push,
         Self::Pull,
         Self::Lookup,
@@ -34,14 +38,29 @@ impl Method {
         Self::PushReferrer,
         Self::PullReferrer,
         Self::DeleteReferrer,
+        Self::Publish,
+        Self::Unpublish,
+        Self::CreatePublication,
+        Self::GetPublication,
     ];
+
+    /// The service that it is of.
+    fn service(self) -> &'static str {
+        match self {
+            Self::Publish | Self::Unpublish => "agntcy.dir.routing.v1.RoutingService",
+            Self::CreatePublication | Self::GetPublication => {
+                "agntcy.dir.routing.v1.PublicationService"
+            }
+            _ => "agntcy.dir.store.v1.StoreService",
+        }
+    }
 
     /// The method of a request's path.
     pub(super) fn of(path: &str) -> Option<Self> {
-        let (_, name) = path.rsplit_once('/')?;
+        let (service, name) = path.strip_prefix('/')?.rsplit_once('/')?;
         Self::ALL
             .into_iter()
-            .find(|method| method.to_string() == name)
+            .find(|method| method.to_string() == name && method.service() == service)
     }
 }
 

@@ -13,7 +13,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tonic::codegen::Service as _;
 
 use super::body::{AnswerBody, RequestBody};
 use super::call::{End, Method};
@@ -24,6 +23,7 @@ use super::identity;
 use super::inner::Inner;
 use super::live::Live;
 use super::service::Service;
+use super::unary::Unary;
 
 /// What a client may send ahead in one call, in bytes. A Go server begins with 64 KiB and widens it
 /// up to 16 MiB as it finds the line to be long; this one is fixed, at about a thousand records.
@@ -68,6 +68,7 @@ pub(super) async fn serve(
     let max_calls = store.max_calls;
     let compresses = store.compresses;
     let shared = Arc::clone(&store);
+    let unary = Unary::over(Arc::clone(&store), Arc::clone(&control));
     let service = Service::over(store, Arc::clone(&control));
     let opened = Arc::clone(&control);
     let calls = service_fn(move |mut request: http::Request<Incoming>| {
@@ -90,10 +91,12 @@ pub(super) async fn serve(
             }
         }
         let request = request.map(|body| RequestBody::new(body, &live));
+        let unary = unary.clone();
+        let method = call.map(|call| call.method);
         async move {
             let response = match refusal {
                 Some(status) => status.into_http(),
-                None => service.call(request).await.expect("infallible"),
+                None => unary.call(method, request, service).await,
             };
             Ok::<_, Infallible>(response.map(|body| AnswerBody::new(body, live)))
         }

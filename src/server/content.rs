@@ -20,6 +20,42 @@ struct Tables {
     records: HashMap<Cid, Stored>,
     /// By the record they refer to, in the order they came.
     referrers: HashMap<Cid, Vec<RecordReferrer>>,
+    /// The record that each of them refers to, by its own CID.
+    referred: HashMap<Cid, Cid>,
+}
+
+impl Tables {
+    /// Takes those that match from what refers to a record.
+    fn take_referrers(
+        &mut self,
+        cid: &Cid,
+        matches: impl Fn(&RecordReferrer) -> bool,
+    ) -> Vec<RecordReferrer> {
+        let Some(referrers) = self.referrers.get_mut(cid) else {
+            return Vec::new();
+        };
+        let taken: Vec<_> = referrers.extract_if(.., |one| matches(one)).collect();
+        if referrers.is_empty() {
+            self.referrers.remove(cid);
+        }
+        for own in taken.iter().filter_map(own_cid) {
+            self.referred.remove(&own);
+        }
+        taken
+    }
+}
+
+/// The CID of a referrer that is stored.
+fn own_cid(referrer: &RecordReferrer) -> Option<Cid> {
+    referrer.referrer_ref.as_ref()?.cid.parse().ok()
+}
+
+/// What became of a referrer.
+pub(super) enum Added {
+    New,
+    WasThere,
+    /// There is no record for it to refer to.
+    NoRecord,
 }
 
 struct Stored {
@@ -103,10 +139,14 @@ impl Content {
             .expect("an object of one text is a record")
     }
 
+    /// Removes a record and what refers to it, or, as a real server does, a referrer by its own CID.
     pub(super) fn remove(&self, cid: &Cid) {
         let mut tables = self.tables();
         tables.records.remove(cid);
-        tables.referrers.remove(cid);
+        tables.take_referrers(cid, |_| true);
+        if let Some(record) = tables.referred.get(cid).copied() {
+            tables.take_referrers(&record, |one| own_cid(one).as_ref() == Some(cid));
+        }
     }
 
     pub(super) fn clear(&self) {
@@ -123,17 +163,16 @@ impl Content {
         cids
     }
 
-    /// Whether the record is there for it to refer to.
-    pub(super) fn add_referrer(&self, cid: Cid, referrer: RecordReferrer) -> bool {
+    pub(super) fn add_referrer(&self, record: Cid, own: Cid, referrer: RecordReferrer) -> Added {
         let mut tables = self.tables();
-        let is_there = tables.records.contains_key(&cid);
-        if is_there {
-            let referrers = tables.referrers.entry(cid).or_default();
-            if !referrers.contains(&referrer) {
-                referrers.push(referrer);
-            }
+        if !tables.records.contains_key(&record) {
+            return Added::NoRecord;
         }
-        is_there
+        if tables.referred.insert(own, record).is_some() {
+            return Added::WasThere;
+        }
+        tables.referrers.entry(record).or_default().push(referrer);
+        Added::New
     }
 
     /// `None`: the record is not there.
@@ -156,11 +195,14 @@ impl Content {
     ) -> Option<Vec<RecordReferrer>> {
         let mut tables = self.tables();
         tables.records.get(cid)?;
-        let referrers = tables.referrers.entry(*cid).or_default();
-        Some(
-            referrers
-                .extract_if(.., |referrer| matches(referrer))
-                .collect(),
-        )
+        Some(tables.take_referrers(cid, matches))
+    }
+
+    /// The CID of a referrer that is not this one.
+    pub(super) fn other_referrer_than(&self, cid: &str) -> Cid {
+        let tables = self.tables();
+        let mut others = tables.referred.keys();
+        let other = others.find(|other| other.to_string() != cid).copied();
+        other.unwrap_or_else(|| Cid::of(b"another referrer"))
     }
 }

@@ -2,8 +2,9 @@
 
 use http::HeaderMap;
 use tonic::Status;
-use tonic::codec::CompressionEncoding;
+use tonic::codec::{Codec, CompressionEncoding};
 use tonic::metadata::MetadataMap;
+use tonic::server::Grpc;
 
 use crate::proto::store::store_service_server::StoreServiceServer;
 
@@ -36,6 +37,12 @@ pub(super) fn is_compressed(metadata: &MetadataMap) -> bool {
 pub(super) fn accept<S>(service: StoreServiceServer<S>) -> StoreServiceServer<S> {
     let known = KNOWN.iter().map(|(_, encoding)| *encoding);
     known.fold(service, StoreServiceServer::accept_compressed)
+}
+
+/// The same for a method that no generated service has.
+pub(super) fn accept_in<C: Codec>(grpc: Grpc<C>) -> Grpc<C> {
+    let known = KNOWN.iter().map(|(_, encoding)| *encoding);
+    known.fold(grpc, Grpc::accept_compressed)
 }
 
 /// tonic chooses by what the client accepts, for all answers of a call.

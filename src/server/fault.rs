@@ -91,8 +91,9 @@ impl Fault {
         Self::new(What::End)
     }
 
-    /// The answer is wrong: the CID of another record, another record, the metadata of another.
-    /// A delete, which has no answer for each ref, passes over the ref.
+    /// The answer is wrong: the CID of another record, another record, the metadata of another; of a referrer, the
+    /// CID of another; of a publication, the ID of another. What has no answer of its own is passed over: a
+    /// ref of a delete, and what is to be published or unpublished.
     pub fn wrong_answer() -> Self {
         Self::new(What::Wrong)
     }

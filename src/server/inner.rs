@@ -8,10 +8,12 @@ use super::call::Log;
 use super::content::Content;
 use super::fault::Faults;
 use super::identity::Authorize;
+use super::publications::Publications;
 use crate::record::Record;
 
 pub(super) struct Inner {
     pub(super) content: Content,
+    pub(super) publications: Publications,
     pub(super) faults: Faults,
     pub(super) log: Arc<Log>,
     pub(super) validate: Option<Box<Validate>>,
@@ -43,13 +45,14 @@ pub enum Validation {
     Fail(String),
 }
 
-/// What the store answers to a push of a record that it has already. Real servers differ.
+/// What the store answers to a push of a record, or of a referrer, that it has already. Real servers differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AlreadyStored {
-    /// `Internal`, which ends the call: a real server over a local folder, its default.
+    /// `Internal`, which ends the call: a real server over a local folder, its default. For a referrer, which
+    /// has a result of its own, no success, and `… already exists`.
     #[default]
     Error,
-    /// The record's CID, as for a new record: a real server over a registry.
+    /// The CID, as for a new one: a real server over a registry.
     Ref,
 }

@@ -5,6 +5,8 @@
 //! validates only what needs no schema service: that there is data, a `schema_version` and a
 //! `name`. [`Builder::validate`] adds more.
 //!
+//! What is to be published is queued, as on a real server, and [`Store::run_publications`] is the worker.
+//!
 //! Use it to try things out, as the peer in your tests, and with [`Fault`]s on demand for what
 //! should not happen but does. [`Store::client`] is a client over memory, with no port at all;
 //! [`Store::listen`] is a server that any DIR client can talk to, as is
@@ -38,11 +40,11 @@
 
 // The files stand in layers; each uses only those above it.
 //
-// 1. content, call (the log), fault, budget, gate, encoding, identity, control
+// 1. content, publications, call (the log), fault, budget, gate, encoding, identity, control
 // 2. inner: what all connections of a store share
-// 3. answers: what the store says to each request
+// 3. answers, referrers, routing: what the store says to each request
 // 4. live, messages, body: a call that runs, and what comes and goes in it
-// 5. service: how a call runs
+// 5. service: how a call runs; unary: one that has a single request
 // 6. connection
 // 7. listen, memory (over a line that may be long): where connections come from
 // 8. store: the public face
@@ -64,10 +66,14 @@ mod listen;
 mod live;
 mod memory;
 mod messages;
+mod publications;
+mod referrers;
+mod routing;
 mod service;
 mod store;
 #[cfg(test)]
 mod tests;
+mod unary;
 
 pub use self::call::{Call, End, Method};
 pub use self::fault::Fault;

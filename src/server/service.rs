@@ -14,7 +14,7 @@ use super::fault::What;
 use super::inner::Inner;
 use super::live::Live;
 use crate::cid::Cid;
-use crate::proto::core::{RecordMeta, RecordRef};
+use crate::proto::core::{RecordMeta, RecordRef, ReferrerRef};
 use crate::proto::store::store_service_server::{StoreService, StoreServiceServer};
 use crate::proto::store::{
     DeleteReferrerRequest, DeleteReferrerResponse, PullReferrerRequest, PullReferrerResponse,
@@ -38,7 +38,7 @@ impl Service {
 }
 
 /// How a request is answered.
-enum Reply<A> {
+pub(super) enum Reply<A> {
     One(A),
     Many(Vec<A>),
     /// The call ends OK after it.
@@ -46,7 +46,10 @@ enum Reply<A> {
 }
 
 /// An answer that can be made wrong, for [`Fault::wrong_answer`](super::Fault::wrong_answer).
-trait Answer: Clone + Send + 'static {
+pub(super) trait Answer: Clone + Send + 'static {
+    /// The answer that says nothing, if there is no other: then it tells as much of a request that was passed over.
+    const UNTOLD: Option<Self> = None;
+
     fn wrong(self, _: &Inner) -> Self {
         self
     }
@@ -82,12 +85,39 @@ impl Answer for Record {
     }
 }
 
-impl Answer for PushReferrerResponse {}
-impl Answer for PullReferrerResponse {}
-impl Answer for DeleteReferrerResponse {}
+/// Has it name another referrer.
+fn another_referrer(store: &Inner, referrer_ref: Option<&mut ReferrerRef>) {
+    if let Some(ReferrerRef { cid }) = referrer_ref {
+        *cid = store.content.other_referrer_than(cid).to_string();
+    }
+}
+
+impl Answer for PushReferrerResponse {
+    fn wrong(mut self, store: &Inner) -> Self {
+        another_referrer(store, self.referrer_ref.as_mut());
+        self
+    }
+}
+
+impl Answer for PullReferrerResponse {
+    fn wrong(mut self, store: &Inner) -> Self {
+        let referrer = self.referrer.as_mut();
+        another_referrer(store, referrer.and_then(|one| one.referrer_ref.as_mut()));
+        self
+    }
+}
+
+impl Answer for DeleteReferrerResponse {
+    fn wrong(mut self, store: &Inner) -> Self {
+        for referrer_ref in &mut self.referrer_refs {
+            another_referrer(store, Some(referrer_ref));
+        }
+        self
+    }
+}
 
 /// A request that is for a record, for [`Fault::of`](super::Fault::of).
-trait For {
+pub(super) trait For {
     fn is_for(&self, cid: &Cid) -> bool;
 }
 
@@ -121,10 +151,10 @@ impl For for DeleteReferrerRequest {
     }
 }
 
-type Answers<A> = Pin<Box<dyn Stream<Item = Result<A, Status>> + Send>>;
+pub(super) type Answers<A> = Pin<Box<dyn Stream<Item = Result<A, Status>> + Send>>;
 
 /// A call's requests, with what the log and the faults have to do with each.
-struct Requests<Q> {
+pub(super) struct Requests<Q> {
     requests: Streaming<Q>,
     handling: Handling,
     live: Arc<Live>,
@@ -141,7 +171,7 @@ struct Task<Q> {
 }
 
 impl<Q: For + prost::Message> Requests<Q> {
-    fn new(service: &Service, request: Request<Streaming<Q>>) -> Self {
+    pub(super) fn new(service: &Service, request: Request<Streaming<Q>>) -> Self {
         let call = request.extensions().get::<Arc<Running>>();
         let live = request.extensions().get::<Arc<Live>>();
         Self {
@@ -239,7 +269,7 @@ fn as_go_says_it(status: Status) -> Status {
 }
 
 /// Answers the requests of a call in their order.
-fn answers<Q, A>(
+pub(super) fn answers<Q, A>(
     mut requests: Requests<Q>,
     answer: impl Fn(&Inner, Q) -> Result<Reply<A>, Status> + Send + 'static,
 ) -> Answers<A>
@@ -255,7 +285,11 @@ where
                 Err(status) => break Some(status),
             };
             let store = Arc::clone(&requests.service.store);
-            let (replies, last) = match answer(&store, task.request) {
+            let answered = match A::UNTOLD {
+                Some(untold) if task.wrong => Ok(Reply::Last(untold)),
+                _ => answer(&store, task.request),
+            };
+            let (replies, last) = match answered {
                 Ok(Reply::One(answer)) => (Replies::One(Some(answer)), false),
                 Ok(Reply::Last(answer)) => (Replies::One(Some(answer)), true),
                 Ok(Reply::Many(answers)) => (Replies::Many(answers.into_iter()), false),
@@ -301,7 +335,9 @@ impl<A> Iterator for Replies<A> {
 }
 
 /// As a Go server does: response headers go out with the first answer, or with the end.
-async fn headers_with_first<A>(mut answers: Answers<A>) -> Result<Response<Answers<A>>, Status>
+pub(super) async fn headers_with_first<A>(
+    mut answers: Answers<A>,
+) -> Result<Response<Answers<A>>, Status>
 where
     A: Send + 'static,
 {

@@ -15,6 +15,7 @@ use super::identity::Authorize;
 use super::inner::{AlreadyStored, Inner, Validate, Validation};
 use super::listen::{self, Serving};
 use super::memory;
+use super::publications::Publications;
 use crate::cid::Cid;
 use crate::client::Client;
 use crate::error::Error;
@@ -90,7 +91,7 @@ impl Builder {
         self
     }
 
-    /// What to answer to a push of a record that is there already.
+    /// What to answer to a push of a record, or of a referrer, that is there already.
     pub fn already_stored(mut self, answer: AlreadyStored) -> Self {
         self.already_stored = answer;
         self
@@ -197,6 +198,7 @@ impl Builder {
         Store {
             inner: Arc::new(Inner {
                 content: Content::default(),
+                publications: Publications::default(),
                 faults: Faults::default(),
                 log: Arc::new(Log::new(self.ended)),
                 validate: self.validate,
@@ -295,9 +297,25 @@ impl Store {
         Ok(cid)
     }
 
-    /// Removes all records and what refers to them.
+    /// Works through the publications that wait, in the order in which they were asked for. It is what the worker of
+    /// a real server does once in an hour.
+    ///
+    /// One is completed if all its records are there, and failed if one is not; those that are there are published
+    /// all the same.
+    pub fn run_publications(&self) {
+        self.inner.publications.run(&self.inner.content);
+    }
+
+    /// Whether the record of this CID is published. As on a real server it stays so when the record is deleted.
+    #[must_use]
+    pub fn is_published(&self, cid: &Cid) -> bool {
+        self.inner.publications.is_published(cid)
+    }
+
+    /// Removes all records, what refers to them, and what is published or waits for it.
     pub fn clear(&self) {
         self.inner.content.clear();
+        self.inner.publications.clear();
     }
 
     /// Has a fault wait for its request.

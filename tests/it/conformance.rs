@@ -1,6 +1,9 @@
 //! What a DIR server answers: one suite, asked of the embedded store in every test run, and of
 //! the real server by `tests/interop/run server`.
 
+mod publishing;
+mod referrers;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -45,13 +48,16 @@ fn row<Q>(what: &'static str, request: Q, code: Code, words: &'static str) -> Ro
 struct Server {
     client: Client,
     foreign: ForeignClient,
+    /// The embedded store, if it is that one.
+    embedded: Option<Store>,
 }
 
 impl Server {
-    async fn at(url: &str) -> Self {
+    async fn at(url: &str, embedded: Option<&Store>) -> Self {
         Self {
             client: soon(Client::connect(url)).await.unwrap(),
             foreign: ForeignClient::connect(url).await,
+            embedded: embedded.cloned(),
         }
     }
 
@@ -65,20 +71,20 @@ impl Server {
 }
 
 /// Runs all checks. Each may rely on the records of those before it.
-async fn conforms(url: &str) {
-    let server = Server::at(url).await;
+async fn conforms(server: &Server) {
     soon(server.client.push(record(0))).await.unwrap();
-    refs_are_answered_row_by_row(&server).await;
-    pushes_are_answered_row_by_row(&server).await;
-    deletes_are_idempotent(&server).await;
-    referrers_are_kept(&server).await;
-    the_limit_is_4_mib(&server).await;
-    a_stored_record_is_found_to_be_stored(&server).await;
-    real_and_generated_records_have_the_same_cid(&server).await;
-    bad_records_fail_alone(&server).await;
-    missing_records_fail_alone(&server).await;
-    a_long_status_arrives(&server).await;
-    a_dropped_call_is_over(&server).await;
+    refs_are_answered_row_by_row(server).await;
+    pushes_are_answered_row_by_row(server).await;
+    deletes_are_idempotent(server).await;
+    referrers::conform(server).await;
+    publishing::conforms(server).await;
+    the_limit_is_4_mib(server).await;
+    a_stored_record_is_found_to_be_stored(server).await;
+    real_and_generated_records_have_the_same_cid(server).await;
+    bad_records_fail_alone(server).await;
+    missing_records_fail_alone(server).await;
+    a_long_status_arrives(server).await;
+    a_dropped_call_is_over(server).await;
 }
 
 async fn pushes_are_answered_row_by_row(server: &Server) {
@@ -223,226 +229,6 @@ async fn deletes_are_idempotent(server: &Server) {
     soon(server.client.delete(&gone)).await.unwrap();
     assert!(!server.has(&gone).await);
     soon(server.client.delete(&gone)).await.expect("again");
-}
-
-mod referrer {
-    use super::RecordRef;
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Push {
-        #[prost(message, optional, tag = "1")]
-        pub(super) record: Option<RecordRef>,
-        #[prost(string, tag = "2")]
-        pub(super) kind: String,
-        #[prost(message, optional, tag = "5")]
-        pub(super) data: Option<prost_types::Struct>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Pushed {
-        #[prost(bool, tag = "1")]
-        pub(super) success: bool,
-        #[prost(string, optional, tag = "2")]
-        pub(super) error: Option<String>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Pull {
-        #[prost(message, optional, tag = "1")]
-        pub(super) record: Option<RecordRef>,
-        #[prost(string, optional, tag = "2")]
-        pub(super) kind: Option<String>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Pulled {
-        #[prost(message, optional, tag = "1")]
-        pub(super) referrer: Option<RecordRef>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Delete {
-        #[prost(message, optional, tag = "1")]
-        pub(super) record: Option<RecordRef>,
-        #[prost(string, optional, tag = "3")]
-        pub(super) kind: Option<String>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Deleted {
-        #[prost(message, repeated, tag = "1")]
-        pub(super) referrers: Vec<RecordRef>,
-    }
-}
-
-const KEY: &str = "agntcy.dir.sign.v1.PublicKey";
-
-fn text(cid: impl ToString) -> Option<RecordRef> {
-    let cid = cid.to_string();
-    Some(RecordRef { cid })
-}
-
-async fn referrers_are_kept(server: &Server) {
-    let foreign = &server.foreign;
-    let kept = || text(cid(&record(0)));
-    let missing = || text(cid(&named("nowhere", 0)));
-    let key: Record = from_json(json!({"key": "-----BEGIN PUBLIC KEY-----"}));
-    let push = |record: Option<RecordRef>, kind: &str| referrer::Push {
-        record,
-        kind: kind.to_owned(),
-        data: Some((&key).try_into().unwrap()),
-    };
-    let pull = |record: Option<RecordRef>, kind: Option<&str>| referrer::Pull {
-        record,
-        kind: kind.map(str::to_owned),
-    };
-    let delete = |record: Option<RecordRef>, kind: Option<&str>| referrer::Delete {
-        record,
-        kind: kind.map(str::to_owned),
-    };
-
-    // A request that makes no sense ends the call.
-    for row in [
-        (
-            "no record",
-            push(None, KEY),
-            "record_ref: value is required",
-        ),
-        (
-            "empty CID",
-            push(text(""), KEY),
-            "record_ref.cid: value is required",
-        ),
-        ("no type", push(kept(), ""), "type: value is required"),
-        (
-            "unknown type",
-            push(kept(), "my.type"),
-            "type: value must be a valid referrer type",
-        ),
-    ] {
-        let (what, request, words) = row;
-        let (_, end) = foreign
-            .call::<_, referrer::Pushed>(Method::PushReferrer, vec![request])
-            .await;
-        assert_status(
-            &format!("push of a referrer, {what}"),
-            end,
-            Code::InvalidArgument,
-            words,
-        );
-    }
-    // One for a record that is not there is told in the answer, and the call goes on.
-    let requests = vec![
-        push(missing(), KEY),
-        push(text("oops"), KEY),
-        push(kept(), KEY),
-    ];
-    let (answers, end) = foreign
-        .call::<_, referrer::Pushed>(Method::PushReferrer, requests)
-        .await;
-    end.unwrap();
-    let said: Vec<_> = answers.iter().map(|answer| answer.success).collect();
-    assert_eq!(said, [false, false, true], "{answers:?}");
-    for answer in &answers[..2] {
-        let error = answer.error.as_deref().unwrap();
-        assert!(
-            error.starts_with("failed to push referrer for record"),
-            "{error}"
-        );
-    }
-
-    for (what, request, words) in [
-        (
-            "no record",
-            pull(None, Some(KEY)),
-            "record_ref: value is required",
-        ),
-        (
-            "empty CID",
-            pull(text(""), None),
-            "record_ref.cid: value is required",
-        ),
-        (
-            "unknown type",
-            pull(kept(), Some("my.type")),
-            "referrer_type: value must be a valid referrer type",
-        ),
-    ] {
-        let (_, end) = foreign
-            .call::<_, referrer::Pulled>(Method::PullReferrer, vec![request])
-            .await;
-        assert_status(
-            &format!("pull of referrers, {what}"),
-            end,
-            Code::InvalidArgument,
-            words,
-        );
-    }
-    // Of each response: whether there is a referrer in it.
-    let pulled = async |requests: Vec<referrer::Pull>| {
-        let (answers, end) = foreign
-            .call::<_, referrer::Pulled>(Method::PullReferrer, requests)
-            .await;
-        end.unwrap();
-        let answers = answers.into_iter();
-        answers
-            .map(|answer| answer.referrer.is_some())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(pulled(vec![pull(kept(), Some(KEY))]).await, [true]);
-    assert_eq!(
-        pulled(vec![pull(kept(), None), pull(kept(), None)]).await,
-        [true, true]
-    );
-    let requests = vec![pull(missing(), None), pull(kept(), None)];
-    assert_eq!(
-        pulled(requests).await,
-        [false],
-        "an empty response, then the end"
-    );
-    assert_eq!(pulled(vec![pull(text("oops"), None)]).await, [false]);
-
-    for (what, request, code, words) in [
-        (
-            "no record",
-            delete(None, None),
-            Code::InvalidArgument,
-            "record: value is required",
-        ),
-        (
-            "empty CID",
-            delete(text(""), None),
-            Code::InvalidArgument,
-            "record.cid: value is required",
-        ),
-        (
-            "missing",
-            delete(missing(), Some(KEY)),
-            Code::NotFound,
-            "failed to resolve record manifest",
-        ),
-        (
-            "malformed",
-            delete(text("oops"), None),
-            Code::NotFound,
-            "failed to resolve record manifest",
-        ),
-    ] {
-        let (_, end) = foreign
-            .call::<_, referrer::Deleted>(Method::DeleteReferrer, vec![request])
-            .await;
-        assert_status(&format!("delete of referrers, {what}"), end, code, words);
-    }
-    let (answers, end) = foreign
-        .call::<_, referrer::Deleted>(Method::DeleteReferrer, vec![delete(kept(), Some(KEY))])
-        .await;
-    end.unwrap();
-    let deleted: Vec<_> = answers
-        .iter()
-        .map(|answer| answer.referrers.len())
-        .collect();
-    assert_eq!(deleted, [1]);
-    assert_eq!(pulled(vec![pull(kept(), None)]).await, Vec::<bool>::new());
 }
 
 async fn the_limit_is_4_mib(server: &Server) {
@@ -663,7 +449,7 @@ async fn the_embedded_store_conforms() {
         })
         .build();
     let serving = listen(&store).await;
-    conforms(&serving.url()).await;
+    conforms(&Server::at(&serving.url(), Some(&store)).await).await;
     serving.shutdown().await;
 }
 
@@ -671,10 +457,10 @@ async fn the_embedded_store_conforms() {
 #[ignore = "needs the real server: tests/interop/run server"]
 async fn the_real_server_conforms() {
     let url = std::env::var("DIR_SERVER_URL").expect("DIR_SERVER_URL is the real server's URL");
-    conforms(&url).await;
+    let server = Server::at(&url, None).await;
+    conforms(&server).await;
 
     // While the call opens: the server has the record, and its validator does not answer.
-    let server = Server::at(&url).await;
     let stalled = named("stall", 0);
     let input = stream::iter([stalled.clone()]).chain(stream::pending());
     let mut results = Box::pin(input.push_to(&server.client));

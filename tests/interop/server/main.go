@@ -94,6 +94,8 @@ func run(set options) error {
 		"DATABASE_TYPE":                  "sqlite",
 		"DATABASE_SQLITE_PATH":           filepath.Join(scratch, "dir.db"),
 		"METRICS_ENABLED":                "false",
+		// By default its worker publishes what is queued once in an hour.
+		"PUBLICATION_SCHEDULER_INTERVAL": "1s",
 	} {
 		if err := os.Setenv("DIRECTORY_SERVER_"+key, value); err != nil {
 			return err

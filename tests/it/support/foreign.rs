@@ -41,7 +41,8 @@ impl ForeignClient {
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
-        let mut grpc = Grpc::new(self.channel.clone());
+        // What is pulled can be longer than what a server takes.
+        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(16 << 20);
         grpc.ready().await.unwrap();
         let path = format!("/agntcy.dir.store.v1.StoreService/{method}");
         grpc.streaming(
@@ -51,6 +52,27 @@ impl ForeignClient {
         )
         .await
         .map(tonic::Response::into_inner)
+    }
+
+    /// A call of a method that has one request and one answer.
+    pub(crate) async fn ask<Q, A>(&self, method: Method, request: Q) -> Result<A, Status>
+    where
+        Q: Message + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        let service = match method {
+            Method::Publish | Method::Unpublish => "RoutingService",
+            _ => "PublicationService",
+        };
+        let path = format!("/agntcy.dir.routing.v1.{service}/{method}");
+        let mut grpc = Grpc::new(self.channel.clone());
+        grpc.ready().await.unwrap();
+        let answer = grpc.unary(
+            tonic::Request::new(request),
+            path.parse().unwrap(),
+            ProstCodec::<Q, A>::default(),
+        );
+        soon(answer).await.map(tonic::Response::into_inner)
     }
 
     /// A whole call: the answers, and how it ended.

@@ -14,7 +14,11 @@ pub(crate) mod messages;
 pub(crate) mod peer;
 pub(crate) mod polling;
 pub(crate) mod properties;
+#[cfg(feature = "server")]
+pub(crate) mod publishing;
 pub(crate) mod records;
+#[cfg(feature = "server")]
+pub(crate) mod referrers;
 pub(crate) mod reply;
 pub(crate) mod results;
 pub(crate) mod sockets;
