@@ -40,8 +40,7 @@ impl Acknowledged {
 /// What is done about an item whose request left and whose answer was lost, as when its call breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LostAnswer {
-    /// A request changes nothing: it is sent again. One that has succeeded may be sent once more, too, to tell whether the
-    /// server fails at all requests or at some.
+    /// A request changes nothing: it is sent again.
     AskAgain,
     /// The item is looked up by [`Operation::question`], and sent again if the server has not carried it out.
     LookUp,
@@ -163,7 +162,8 @@ impl<O, T> Done<O, T> {
 ///   item's, so where a request shows in its answer, compare them, and fail with
 ///   [`Mismatch`](ErrorKind::Mismatch).
 /// - **Effects that happen twice.** [`LostAnswer::AskAgain`] and [`LostAnswer::SendAgain`] send again what may have been
-///   carried out.
+///   carried out, and [`MAY_REPEAT`](Self::MAY_REPEAT) lets what has succeeded be sent once more. [`LostAnswer::LookUp`] sends again what
+///   the server says it does not have: a server that is still at work on a call that broke, when it says so, does it twice.
 /// - **Items that share an outcome.** Two inputs in one window with the same [`cid`](Self::cid) are sent once.
 /// - **Which item a status is for.** [`Acknowledged`] has to be how the server behaves. If it does not end a call
 ///   at the first item that it refuses, or answers in another order, errors go to the wrong items, and so do answers that do
@@ -189,6 +189,10 @@ pub trait Operation {
     /// How long an answer is taken to be, in bytes, as long as none has been seen; 0 if none is worth counting in
     /// the window.
     const ANSWER_LEN: usize = 0;
+    /// Whether a request that has succeeded changes nothing if it is sent once more. If so, that is done where nothing else
+    /// tells whether the server fails at some items or at all ([`Retry`](crate::Retry)); a write is looked up before that. It is so for
+    /// [`LostAnswer::AskAgain`], if it is not said.
+    const MAY_REPEAT: bool = matches!(Self::LOST_ANSWER, LostAnswer::AskAgain);
     /// Whether requests delete records of the directory, those of [`cid`](Self::cid). Such requests are sent for each
     /// item, also for one that is the same as another.
     const DELETES: bool = false;

@@ -332,6 +332,8 @@ impl Operation for Push {
     const METHOD: &'static str = "/agntcy.dir.store.v1.StoreService/Push";
     const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
     const LOST_ANSWER: LostAnswer = LostAnswer::LookUp;
+    // The same record is stored once.
+    const MAY_REPEAT: bool = true;
     const MAX_ANSWER_LEN: usize = record_ref::MAX_REF_LEN;
 
     type Input = Record;

@@ -170,7 +170,7 @@ pub trait SignExt<T, P>: Stream<Item = Result<Pushed<T>, P>> + Sized {
     /// let first = signed.next().await.unwrap()?;
     /// assert_eq!((first.pushed.index, first.referrers.len()), (0, 1));
     /// let failed = signed.next().await.unwrap().unwrap_err();
-    /// assert!(failed.to_string().starts_with("push of item 1: rejected"), "{failed}");
+    /// assert!(failed.to_string().starts_with("push of item 1: refused"), "{failed}");
     /// # Ok(())
     /// # }
     /// # #[cfg(feature = "server")]

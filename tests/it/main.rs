@@ -35,6 +35,7 @@ mod hostile_servers;
 #[cfg(feature = "server")]
 mod lanes;
 mod layers;
+mod ledger;
 #[cfg(feature = "server")]
 mod logs;
 #[cfg(all(feature = "metrics", feature = "server"))]

@@ -108,7 +108,7 @@ where
         let (canary, operation, left) = (&mut self.canary, &self.operation, lane.left);
         let expected = self.window.looked_up(&mut lane.flight, |entry| {
             // A record that was found is as good a canary as one that was pushed now.
-            if !canary.is_known() {
+            if O::MAY_REPEAT && !canary.is_known() {
                 super::keep(canary, operation, entry, left);
             }
             let (input, checked) = entry.item();

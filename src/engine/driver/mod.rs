@@ -101,6 +101,7 @@ where
             depth: (options.min_in_flight, options.max_in_flight()),
             acknowledged: O::ACKNOWLEDGED,
             lost_answer: O::LOST_ANSWER,
+            may_repeat: O::MAY_REPEAT,
             answer_len: O::ANSWER_LEN,
             retries: options.retry.is_on(),
             max_attempts: options.retry.attempts_allowed(),

@@ -129,7 +129,7 @@ where
         if is_first {
             lane.accepted();
         }
-        let is_first = O::LOST_ANSWER != LostAnswer::SendAgain && is_first;
+        let is_first = O::MAY_REPEAT && is_first;
         let is_canary = is_first && lane.flight.is_at_canary();
         let (canary, budget, left) = (&mut self.canary, &mut self.budget, lane.left);
         let next = lane.flight.next();
@@ -275,7 +275,8 @@ where
 
     /// Whether an item that has succeeded may be sent again.
     fn may_ask(&self) -> bool {
-        self.nodes.retry().is_on()
+        O::MAY_REPEAT
+            && self.nodes.retry().is_on()
             && (O::LOST_ANSWER == LostAnswer::AskAgain || self.window.looks_up())
     }
 

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::flight::Unanswered;
-use super::slot::{Loss, State};
+use super::slot::{Loss, State, Trouble};
 use super::suspects::{Blame, Evidence, Suspects};
 use super::{Ended, Flight, Report, Rules, Window};
 use crate::engine::tick::Tick;
@@ -220,7 +220,8 @@ impl<E, O: Clone> Window<E, O> {
             trouble.rest.is_none() || trouble.tries >= max_attempts || blame == Blame::Last;
         let exhausted = trouble.exhausted;
         let is_first = last.is_none() && evidence.failures < LOOKED_UP;
-        if self.rules.retries && (is_stored || is_first || exhausted) {
+        let must_not_repeat = !self.rules.may_repeat;
+        if self.rules.retries && (is_stored || is_first || exhausted || must_not_repeat) {
             // The server may have failed at it because it is stored already.
             self.lost(&[at], flight.number);
         }
@@ -341,11 +342,16 @@ impl<E, O: Clone> Window<E, O> {
         let Rules {
             retries,
             lost_answer,
+            may_repeat,
             ..
         } = self.rules;
         let slot = self.live(index);
         let trouble = slot.trouble.as_deref();
-        if !retries || trouble.is_some_and(|trouble| trouble.exhausted) {
+        // What may have been made, and was not found to be missing, could be made twice.
+        let must_not_repeat = lost_answer == LostAnswer::LookUp && !may_repeat;
+        let is_over =
+            |trouble: &Trouble| trouble.exhausted || must_not_repeat && trouble.is_in_doubt();
+        if !retries || trouble.is_some_and(is_over) {
             let error = slot.failure(lost_answer);
             self.settle(index, Err(error));
         } else if let Some(until) = trouble.and_then(|trouble| trouble.rest) {

@@ -82,7 +82,7 @@ impl Flight {
         }
     }
 
-    /// Lets it carry one item in all.
+    /// Lets it carry one item in all, or the canary.
     pub(crate) fn limit_to_one(&mut self) {
         self.limit = 1;
     }

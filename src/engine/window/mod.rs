@@ -56,6 +56,8 @@ pub(crate) struct Rules<E> {
     pub(crate) depth: (usize, usize),
     pub(crate) acknowledged: Acknowledged,
     pub(crate) lost_answer: LostAnswer,
+    /// Whether a write that may have been made can be made again without harm, where a lookup does not tell.
+    pub(crate) may_repeat: bool,
     /// How long an answer is taken to be, in bytes, before the first has come. 0: answers are not counted.
     pub(crate) answer_len: usize,
     /// Whether anything is sent again, or looked up, after a fault.
@@ -463,10 +465,11 @@ impl<E, O: Clone> Window<E, O> {
         };
         let alone = self.is_alone(index, is_suspect);
         if flight.is_unused() {
-            flight.limit = match flight.is_probe || alone {
+            let size = match flight.is_probe || alone {
                 true => 1,
                 false => self.segments.size(index),
             };
+            flight.limit = flight.limit.min(size);
         } else if alone {
             return None;
         }

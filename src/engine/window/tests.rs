@@ -48,6 +48,7 @@ const PUSH: Rules = Rules {
     depth: (usize::MAX, usize::MAX),
     acknowledged: Acknowledged::EachItem,
     lost_answer: LostAnswer::LookUp,
+    may_repeat: true,
     answer_len: 0,
     retries: false,
     max_attempts: 1,
