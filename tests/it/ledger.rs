@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use self::messages::Booking;
 use self::operations::{Book, Cancel, Close, History};
 use self::server::{Fault, Ledger};
-use crate::support::clock::{in_a_week, on_paused_clock, soon};
+use crate::support::clock::{in_a_week, on_paused_clock};
 use crate::support::peer::{next_call, scripted};
 use crate::support::polling::next;
 use crate::support::properties::cases;
