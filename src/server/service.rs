@@ -41,6 +41,8 @@ impl Service {
 pub(super) enum Reply<A> {
     One(A),
     Many(Vec<A>),
+    /// The call ends with this status after them.
+    Until(Vec<A>, Status),
     /// The call ends OK after it.
     Last(A),
 }
@@ -289,10 +291,13 @@ where
                 Some(untold) if task.wrong => Ok(Reply::Last(untold)),
                 _ => answer(&store, task.request),
             };
-            let (replies, last) = match answered {
-                Ok(Reply::One(answer)) => (Replies::One(Some(answer)), false),
-                Ok(Reply::Last(answer)) => (Replies::One(Some(answer)), true),
-                Ok(Reply::Many(answers)) => (Replies::Many(answers.into_iter()), false),
+            let (replies, end) = match answered {
+                Ok(Reply::One(answer)) => (Replies::One(Some(answer)), None),
+                Ok(Reply::Last(answer)) => (Replies::One(Some(answer)), Some(None)),
+                Ok(Reply::Many(answers)) => (Replies::Many(answers.into_iter()), None),
+                Ok(Reply::Until(answers, status)) => {
+                    (Replies::Many(answers.into_iter()), Some(Some(status)))
+                }
                 Err(status) => break Some(status),
             };
             if task.cut_after {
@@ -307,8 +312,8 @@ where
                 requests.handling.0.answer();
                 yield Ok(answer);
             }
-            if last {
-                break None;
+            if let Some(end) = end {
+                break end;
             }
         };
         requests.end(status.as_ref());
@@ -316,6 +321,19 @@ where
             yield Err(status);
         }
     })
+}
+
+/// As a Go server does, which sends no message that is longer than what it takes. What was pushed as a shorter one can
+/// be that, since its CID is added.
+fn up_to_too_long<A: prost::Message>(mut answers: Vec<A>) -> Reply<A> {
+    let too_long = |answer: &A| answer.encoded_len() > MAX_RECORD_LEN;
+    let Some(at) = answers.iter().position(too_long) else {
+        return Reply::Many(answers);
+    };
+    let found = answers[at].encoded_len();
+    answers.truncate(at);
+    let words = format!("trying to send message larger than max ({found} vs. {MAX_RECORD_LEN})");
+    Reply::Until(answers, Status::resource_exhausted(words))
 }
 
 enum Replies<A> {
@@ -426,7 +444,7 @@ impl StoreService for Service {
     ) -> Streamed<PullReferrerResponse> {
         headers_with_first(answers(Requests::new(self, request), |store, asked| {
             Ok(match store.pull_referrer(asked)? {
-                Some(found) => Reply::Many(found),
+                Some(found) => up_to_too_long(found),
                 None => Reply::Last(PullReferrerResponse::default()),
             })
         }))

@@ -73,6 +73,10 @@ mod statuses;
 mod store;
 #[cfg(feature = "server")]
 mod store_limits;
+#[cfg(feature = "server")]
+mod store_publishing;
+#[cfg(feature = "server")]
+mod store_referrers;
 mod support;
 #[cfg(all(feature = "server", feature = "tls"))]
 mod tls;

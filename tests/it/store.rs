@@ -131,18 +131,25 @@ async fn many_resets_do_not_close_the_connection() {
 async fn an_unknown_method_is_unimplemented() {
     let store = Store::new();
     let (foreign, _serving) = ForeignClient::of(&store).await;
-    let mut grpc = Grpc::new(foreign.channel.clone());
-    grpc.ready().await.unwrap();
-    let status = grpc
-        .streaming(
-            tonic::Request::new(stream::iter([RecordRef::default()])),
-            "/agntcy.dir.store.v1.StoreService/Nothing".parse().unwrap(),
-            ProstCodec::<RecordRef, RecordRef>::default(),
-        )
-        .await
-        .unwrap_err();
-    assert_eq!(status.code(), Code::Unimplemented);
-    assert!(store.calls().is_empty());
+    for path in [
+        "/agntcy.dir.store.v1.StoreService/Nothing",
+        "/agntcy.dir.store.v1.StoreService/Publish",
+        "/agntcy.dir.routing.v1.RoutingService/List",
+        "/agntcy.dir.routing.v1.RoutingService/Push",
+    ] {
+        let mut grpc = Grpc::new(foreign.channel.clone());
+        grpc.ready().await.unwrap();
+        let status = grpc
+            .streaming(
+                tonic::Request::new(stream::iter([RecordRef::default()])),
+                path.parse().unwrap(),
+                ProstCodec::<RecordRef, RecordRef>::default(),
+            )
+            .await
+            .unwrap_err();
+        assert_eq!(status.code(), Code::Unimplemented, "{path}");
+        assert!(store.calls().is_empty(), "{path}");
+    }
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ pub(super) async fn conforms(server: &Server) {
     a_publication_ends_as_its_records_do(server).await;
     unpublishing_stops_at_the_first_error(server).await;
     what_is_published_stays_so_without_its_record(server).await;
+    no_queries_are_for_all_records(server).await;
 }
 
 fn agent(number: usize) -> Record {
@@ -278,4 +279,11 @@ async fn what_is_published_stays_so_without_its_record(server: &Server) {
     soon(server.client.push(agent(3))).await.unwrap();
     unpublish(server, refs([0, 3])).await.unwrap();
     assert_eq!(published(server).await, [0; 0]);
+}
+
+async fn no_queries_are_for_all_records(server: &Server) {
+    publish(server, Publish::queries(Vec::new())).await.unwrap();
+    // What is queued later comes later.
+    assert_eq!(outcome(server, &refs([0])).await, COMPLETED);
+    assert_eq!(published(server).await, [0, 1, 2, 3]);
 }

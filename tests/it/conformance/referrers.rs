@@ -557,14 +557,36 @@ async fn the_limit_is_4_mib(server: &Server) {
         assert_eq!(request.encoded_len(), len);
         request
     };
-    let fits = sized(4 << 20);
-    let (answers, end) = push(server, vec![fits.clone()]).await;
-    end.unwrap();
-    assert!(answers[0].success, "{answers:?}");
-    // It comes back with its CID, which makes it longer than what most clients take.
-    let pulled = referrers_of(server, 0).await;
-    assert_eq!(pulled, [fits.pulled()]);
-    assert!(pulled[0].encoded_len() > 4 << 20);
+    // It comes back with its CID, so the longest that can be pulled again is shorter than the longest that can be pushed.
+    let around = sized(4 << 20).pulled();
+    let around = PulledReferrer {
+        referrer: Some(around),
+    }
+    .encoded_len()
+        - (4 << 20);
+    let fits = sized((4 << 20) - around);
+    for (request, is_pulled) in [(&fits, true), (&sized(4 << 20), false)] {
+        let (answers, end) = push(server, vec![request.clone()]).await;
+        end.unwrap();
+        assert!(answers[0].success, "{answers:?}");
+        let what = format!("pull of a referrer of {} bytes", request.encoded_len());
+        let call = server
+            .foreign
+            .call(Method::PullReferrer, vec![of(kept(0)), of(kept(1))]);
+        let (answers, end): (Vec<PulledReferrer>, _) = call.await;
+        if is_pulled {
+            end.expect(&what);
+            assert_eq!(answers[0].referrer, Some(request.pulled()), "{what}");
+        } else {
+            let words = format!(
+                "trying to send message larger than max ({} vs. 4194304)",
+                (4 << 20) + around
+            );
+            assert_status(&what, end, Code::ResourceExhausted, &words);
+            assert_eq!(answers, [], "{what}: those behind it are not processed");
+        }
+        delete_all(server, 0).await;
+    }
     let behind = PushReferrer::public_key(kept(0));
     let (_, end) = push(server, vec![sized((4 << 20) + 1), behind]).await;
     assert_status(
@@ -573,6 +595,5 @@ async fn the_limit_is_4_mib(server: &Server) {
         Code::ResourceExhausted,
         "grpc: received message larger than max (4194305 vs. 4194304)",
     );
-    assert_eq!(referrers_of(server, 0).await.len(), 1);
-    delete_all(server, 0).await;
+    assert_eq!(referrers_of(server, 0).await, []);
 }

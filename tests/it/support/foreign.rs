@@ -41,8 +41,7 @@ impl ForeignClient {
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
-        // What is pulled can be longer than what a server takes.
-        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(16 << 20);
+        let mut grpc = Grpc::new(self.channel.clone());
         grpc.ready().await.unwrap();
         let path = format!("/agntcy.dir.store.v1.StoreService/{method}");
         grpc.streaming(
