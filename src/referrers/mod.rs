@@ -57,7 +57,7 @@ impl Referrer {
     pub const SIGNATURE: &'static str = "agntcy.dir.sign.v1.Signature";
     /// The type of a public key with which signatures of the record can be verified.
     pub const PUBLIC_KEY: &'static str = "agntcy.dir.sign.v1.PublicKey";
-    /// The type of a report of what a scanner has found. Servers before 1.3 may not know it.
+    /// The type of a report of what a scanner has found. A server of version 1.2.0 does not know it.
     pub const SCAN_REPORT: &'static str = "agntcy.dir.security.v1.ScanReport";
 
     /// A referrer without annotations and time. The other fields can be set afterwards.

@@ -19,7 +19,9 @@ use super::publications::Publications;
 use crate::cid::Cid;
 use crate::client::Client;
 use crate::error::Error;
+use crate::proto::core::RecordReferrer;
 use crate::record::Record;
+use crate::referrers::Referrer;
 
 /// How many calls a connection may have: as a Go server allows.
 const MAX_CALLS: u32 = 1000;
@@ -310,6 +312,24 @@ impl Store {
     #[must_use]
     pub fn is_published(&self, cid: &Cid) -> bool {
         self.inner.publications.is_published(cid)
+    }
+
+    /// What refers to the record of this CID, in the order in which it came.
+    #[must_use]
+    pub fn referrers(&self, record: &Cid) -> Vec<Referrer> {
+        let found = self.inner.content.referrers(record, |_| true);
+        let found = found.unwrap_or_default().into_iter();
+        let read = |one: RecordReferrer| Referrer {
+            record: *record,
+            referrer_type: one.r#type,
+            data: one.data.map_or_else(Record::default, |data| {
+                Record::try_from(data).expect("what is stored can be written")
+            }),
+            annotations: one.annotations,
+            created_at: one.created_at,
+            cid: one.referrer_ref.and_then(|named| named.cid.parse().ok()),
+        };
+        found.map(read).collect()
     }
 
     /// Removes all records, what refers to them, and what is published or waits for it.
