@@ -557,7 +557,7 @@ async fn the_limit_is_4_mib(server: &Server) {
         assert_eq!(request.encoded_len(), len);
         request
     };
-    // It comes back with its CID, so the longest that can be pulled again is shorter than the longest that can be pushed.
+    // It comes back with its CID: the longest that can be pushed is too long to be pulled again.
     let around = sized(4 << 20).pulled();
     let around = PulledReferrer {
         referrer: Some(around),
