@@ -11,10 +11,11 @@ use crate::cid::Cid;
 use crate::error::Error;
 use crate::exists::Existence;
 use crate::lookup::Found;
+use crate::publish::Published;
 use crate::pull::Pulled;
 use crate::push::Pushed;
 use crate::record::Record;
-use crate::referrers::ReferrersOf;
+use crate::referrers::{ReferrersOf, Signed};
 
 /// A ref: anything that names a record by its CID.
 ///
@@ -115,7 +116,8 @@ impl<R: ToCid + ?Sized> ToCid for Arc<R> {
 /// implemented already.
 ///
 /// The results of one adapter are items of the next, with their tags: a [`Pulled`](crate::Pulled) is a record,
-/// and a [`Pushed`](crate::Pushed), [`Found`](crate::Found) or [`Existence`](crate::Existence) is a ref.
+/// and a [`Pushed`](crate::Pushed), [`Signed`](crate::Signed), [`Published`](crate::Published), [`Found`](crate::Found) or
+/// [`Existence`](crate::Existence) is a ref.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither a ref nor `(ref, tag)`",
     label = "items are refs, or `(ref, tag)`",
@@ -206,6 +208,24 @@ impl<T> Tagged for Existence<T> {
 }
 
 impl<T> Tagged for Found<T> {
+    type Input = Cid;
+    type Tag = T;
+
+    fn prepare(self) -> Prepared<Cid, T> {
+        Prepared::new(self.cid, self.tag)
+    }
+}
+
+impl<T> Tagged for Signed<T> {
+    type Input = Cid;
+    type Tag = T;
+
+    fn prepare(self) -> Prepared<Cid, T> {
+        self.pushed.prepare()
+    }
+}
+
+impl<T> Tagged for Published<T> {
     type Input = Cid;
     type Tag = T;
 
@@ -498,7 +518,9 @@ impl<X: Item<I, T>, I, T, E> Arrival<TryItemsOf<I, T>> for Result<X, E> {
 }
 
 mod sealed {
-    use super::{Existence, Found, Prepared, Pulled, Pushed, ReferrersOf, ToCid};
+    use super::{
+        Existence, Found, Prepared, Published, Pulled, Pushed, ReferrersOf, Signed, ToCid,
+    };
 
     pub trait Sealed {}
 
@@ -511,6 +533,8 @@ mod sealed {
     impl<T> Sealed for Pushed<T> {}
     impl<T> Sealed for Found<T> {}
     impl<T> Sealed for Existence<T> {}
+    impl<T> Sealed for Signed<T> {}
+    impl<T> Sealed for Published<T> {}
 
     pub trait SealedItem<I, T> {}
 

@@ -4,9 +4,11 @@
 use std::fmt;
 
 use prost::Message;
+use tonic::Status;
 
 use crate::cid::Cid;
 use crate::error::{Error, ErrorKind};
+use crate::verdict::Verdict;
 
 /// How the server answers the requests of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,8 +174,8 @@ impl<O, T> Done<O, T> {
 /// - **The task.** `check`, `request` and `accept` are called between polls, so they must not block. If one panics, the panic
 ///   passes through the poll, and the adapter must not be polled again.
 ///
-/// What a status means is for [`Retry::classify`](crate::Retry::classify) to say: by default it is read as a DIR server means
-/// it, which is close to gRPC's own definitions.
+/// What a status means is for [`verdict`](Self::verdict) to say: by default it is read as a DIR server means it, which is
+/// close to gRPC's own definitions.
 pub trait Operation {
     /// What logs, metrics and errors call it: one word, such as `push`.
     const NAME: &'static str;
@@ -248,6 +250,12 @@ pub trait Operation {
         checked: &Self::Checked,
         answer: Self::Answer,
     ) -> Result<Self::Output, Error>;
+
+    /// What the status says that has ended a call, where [`Retry::classify`](crate::Retry::classify) has not been told.
+    #[must_use]
+    fn verdict(status: &Status) -> Verdict {
+        Verdict::of(status)
+    }
 
     /// Whether an error of [`accept`](Self::accept) or [`join`](Self::join) says that the server failed at this attempt, and may do better
     /// at another. Then the item is tried again, as where the server fails with `Internal` ([`Retry`](crate::Retry)).

@@ -208,10 +208,11 @@ impl Retry {
         self.timeout
     }
 
-    pub(crate) fn verdict(&self, status: &Status) -> Verdict {
+    /// What a status says: in the caller's own words, if they have any, else by `usual`.
+    pub(crate) fn verdict(&self, status: &Status, usual: fn(&Status) -> Verdict) -> Verdict {
         match &self.classify {
             Some(classify) => classify(status),
-            None => Verdict::of(status),
+            None => usual(status),
         }
     }
 

@@ -103,7 +103,7 @@ pub trait PushReferrersExt: Stream + Sized {
     /// # Errors
     ///
     /// A referrer is [`Invalid`](ErrorKind::Invalid), and never sent, if it has no type, or one that is none of DIR's
-    /// (`agntcy.dir.…`), or is longer than [`MAX_RECORD_LEN`] as a message. It is [`NotFound`](ErrorKind::NotFound) if the store has no such record.
+    /// (`agntcy.dir.…`), or is longer than [`MAX_RECORD_LEN`] less 256 bytes as a message. It is [`NotFound`](ErrorKind::NotFound) if the store has no such record.
     /// It is [`Rejected`](ErrorKind::Rejected) in the server's own words, as where the server does not know the type.
     ///
     /// # Recovery
@@ -187,6 +187,10 @@ impl Client {
     }
 }
 
+/// The longest message in bytes that is sent. A server takes it up to [`MAX_RECORD_LEN`], but gives it back with its CID, so one of
+/// that length could never be pulled.
+const MAX_LEN: usize = MAX_RECORD_LEN - 256;
+
 struct PushReferrers;
 
 #[derive(Clone)]
@@ -225,9 +229,9 @@ impl Operation for PushReferrers {
         }
         let request = PushRequest::of(referrer);
         let len = request.encoded_len();
-        if len > MAX_RECORD_LEN {
+        if len > MAX_LEN {
             return Err(Error::invalid(format!(
-                "the referrer is {len} bytes long, {MAX_RECORD_LEN} is the limit"
+                "the referrer is {len} bytes long, {MAX_LEN} is the limit"
             )));
         }
         Ok((referrer.record, request))

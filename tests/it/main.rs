@@ -47,6 +47,8 @@ mod options;
 #[cfg(feature = "server")]
 mod pipeline;
 #[cfg(feature = "server")]
+mod publishing;
+#[cfg(feature = "server")]
 mod pusher;
 #[cfg(feature = "server")]
 mod rate;
@@ -55,6 +57,8 @@ mod real;
 mod real_spiffe;
 mod record;
 mod recovery;
+#[cfg(feature = "server")]
+mod referrers;
 mod routes;
 #[cfg(all(feature = "metrics", feature = "server"))]
 mod service;

@@ -130,7 +130,7 @@ where
         let Some(LookUp { mut lane, .. }) = self.look_up.take() else {
             return;
         };
-        let mut ended = self.judge(end, &lane);
+        let mut ended = self.judge(end, &lane, Verdict::of);
         ended.verdict = verdict.or(ended.verdict);
         let now = ended.evidence.now;
         let is_at_canary = lane.flight.ended_at_canary(ended.end.transmitted);

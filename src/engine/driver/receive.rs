@@ -44,6 +44,10 @@ where
             return Poll::Ready(self.call_event(place, event));
         }
         if self.lanes.poll_started(cx) {
+            if O::ACKNOWLEDGED == Acknowledged::OneItem {
+                // The new one has its own item, and can take no other.
+                return Poll::Ready(false);
+            }
             for lane in self.lanes.iter_mut().filter(|lane| !lane.was_started()) {
                 withdraw(lane, &mut self.window);
             }
@@ -217,14 +221,20 @@ where
         }
     }
 
-    pub(super) fn judge<R, A>(&mut self, end: End, lane: &Lane<R, A>) -> Ended
+    /// What is made of the end of a call, whose status says `usual` of it.
+    pub(super) fn judge<R, A>(
+        &mut self,
+        end: End,
+        lane: &Lane<R, A>,
+        usual: fn(&Status) -> Verdict,
+    ) -> Ended
     where
         R: Message + 'static,
         A: Message + Default + 'static,
     {
         let retry = self.nodes.retry();
         let verdict = end.status.as_ref().map(|status| match end.by {
-            EndedBy::Peer => retry.verdict(status),
+            EndedBy::Peer => retry.verdict(status, usual),
             EndedBy::Stall | EndedBy::Disorder => Verdict::Transient,
         });
         let refusal = match Self::refusal(&end, verdict, lane) {
@@ -294,7 +304,7 @@ where
     }
 
     pub(super) fn call_ended(&mut self, mut lane: Lane<O::Request, O::Answer>, end: End) {
-        let mut ended = self.judge(end, &lane);
+        let mut ended = self.judge(end, &lane, O::verdict);
         let now = ended.evidence.now;
         let mut origin = lane.origin();
         // A call that hangs is told of at once, whatever it had done before: it has waited for long already.
