@@ -1,7 +1,7 @@
 //! Stream adapters for the AGNTCY Directory (DIR), the open registry of AI-agent records.
 //!
-//! Push, pull, look up and delete records in bulk, from inside a pipeline: extension traits on [`Stream`], each with
-//! a method that turns a stream of items into a stream of results.
+//! Push, pull, look up, sign, publish and delete records in bulk, from inside a pipeline: extension traits on [`Stream`], each
+//! with a method that turns a stream of items into a stream of results.
 //!
 //! ```
 //! use agntcy_dir_stream::prelude::*;
@@ -34,6 +34,13 @@
 //! | [`lookup_in`](LookupExt::lookup_in) | [`ToCid`] | its metadata: [`Found`] |
 //! | [`exists_in`](ExistsExt::exists_in) | [`ToCid`] | whether the record is there: [`Existence`] |
 //! | [`delete_from`](DeleteExt::delete_from) | [`ToCid`] | that it is gone: [`Deleted`] |
+//! | [`push_referrers_to`](PushReferrersExt::push_referrers_to) | [`Referrer`] | that it is stored beside its record: [`PushedReferrer`] |
+//! | [`pull_referrers_from`](PullReferrersExt::pull_referrers_from) | [`ToReferrers`] | the record's referrers: [`PulledReferrers`] |
+//! | [`delete_referrers_from`](DeleteReferrersExt::delete_referrers_from) | [`ToReferrers`] | what was deleted: [`DeletedReferrers`] |
+//! | [`sign_with`](SignExt::sign_with) | the results of a push | its signatures, made by a function of yours and pushed: [`Signed`] |
+//! | [`publish_to`](PublishExt::publish_to) | [`ToCid`] | that it is queued to be published: [`Published`] |
+//! | [`unpublish_from`](UnpublishExt::unpublish_from) | [`ToCid`] | that it is no longer published: [`Unpublished`] |
+//! | [`through`](ThroughExt::through) | inputs of an [`Operation`](operation::Operation) | what that makes of the answer: any method of any gRPC service |
 //!
 //! Items may also be pairs `(item, T)`: the tag `T` comes back with the result. Each method has a
 //! `*_with` form that takes [`Options`], and `try_` forms over inputs that can fail, such as the results of another

@@ -1,5 +1,5 @@
 //! What an operation is: what differs between push, pull, lookup, delete and the others, and what you write for a method of
-//! a service of your own.
+//! a service of your own. [`Operation`] is where to begin.
 
 use std::fmt;
 

@@ -9,6 +9,8 @@ mod wire;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::Serialize;
+
 pub use self::delete::{
     DeleteReferrersExt, DeleteReferrersResult, DeletedReferrers, TryDeleteReferrersResult,
 };
@@ -71,6 +73,35 @@ impl Referrer {
             created_at: String::new(),
             cid: None,
         }
+    }
+
+    /// The CID that a DIR server 1.2.0 gives it: of the canonical JSON of all that it has.
+    fn own_cid(&self) -> Result<Cid, Error> {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+            annotations: &'a BTreeMap<String, String>,
+            #[serde(skip_serializing_if = "str::is_empty")]
+            created_at: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            data: Option<&'a Record>,
+            record_ref: RecordRef,
+            r#type: &'a str,
+        }
+        #[derive(Serialize)]
+        struct RecordRef {
+            cid: String,
+        }
+        let document = Document {
+            annotations: &self.annotations,
+            created_at: &self.created_at,
+            data: self.data.data().map(|_| &self.data),
+            record_ref: RecordRef {
+                cid: self.record.to_string(),
+            },
+            r#type: &self.referrer_type,
+        };
+        Record::from_serialize(&document)?.cid()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Push: referrers in, what became of each out.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use futures_core::Stream;
 use prost::Message as _;
 use tonic::Status;
@@ -35,7 +37,7 @@ pub struct PushedReferrer<T = ()> {
     pub tag: T,
     /// The record that it refers to.
     pub record: Cid,
-    /// Its own CID. A server does not tell it of one that was there already.
+    /// Its own CID, if the server has told it. One of a later version may not, where it had the referrer already.
     pub cid: Option<Cid>,
     /// Whether the server had it already, from an earlier push or from one whose answer was lost.
     pub already_stored: bool,
@@ -104,7 +106,9 @@ pub trait PushReferrersExt: Stream + Sized {
     ///
     /// A referrer is [`Invalid`](ErrorKind::Invalid), and never sent, if it has no type, or one that is none of DIR's
     /// (`agntcy.dir.…`), or is longer than [`MAX_RECORD_LEN`] less 256 bytes as a message. It is [`NotFound`](ErrorKind::NotFound) if the store has no such record.
-    /// It is [`Rejected`](ErrorKind::Rejected) in the server's own words, as where the server does not know the type.
+    /// It is [`Rejected`](ErrorKind::Rejected) in the server's own words, as where the server does not know the type. It is a
+    /// [`Mismatch`](ErrorKind::Mismatch) if the server answers with the CID of another referrer; that and malformed data are found while
+    /// [`Options::verify`] is on.
     ///
     /// # Recovery
     ///
@@ -121,7 +125,13 @@ pub trait PushReferrersExt: Stream + Sized {
     {
         // Not by way of the other method: `drive` says why.
         let options = Options::new();
-        drive(ItemsOf::new(), self, PushReferrers, client, &options)
+        drive(
+            ItemsOf::new(),
+            self,
+            PushReferrers::new(&options),
+            client,
+            &options,
+        )
     }
 
     /// [`push_referrers_to`](Self::push_referrers_to) with [`Options`].
@@ -133,7 +143,13 @@ pub trait PushReferrersExt: Stream + Sized {
     where
         Self::Item: Item<Referrer, T>,
     {
-        drive(ItemsOf::new(), self, PushReferrers, client, options)
+        drive(
+            ItemsOf::new(),
+            self,
+            PushReferrers::new(options),
+            client,
+            options,
+        )
     }
 
     /// [`push_referrers_to`](Self::push_referrers_to) over an input that can fail, as [`try_push_to`](crate::PushExt::try_push_to)
@@ -147,7 +163,13 @@ pub trait PushReferrersExt: Stream + Sized {
         I: Item<Referrer, T>,
     {
         let options = Options::new();
-        drive(TryItemsOf::new(), self, PushReferrers, client, &options)
+        drive(
+            TryItemsOf::new(),
+            self,
+            PushReferrers::new(&options),
+            client,
+            &options,
+        )
     }
 
     /// [`try_push_referrers_to`](Self::try_push_referrers_to) with [`Options`].
@@ -160,7 +182,13 @@ pub trait PushReferrersExt: Stream + Sized {
         Self: Stream<Item = Result<I, E>>,
         I: Item<Referrer, T>,
     {
-        drive(TryItemsOf::new(), self, PushReferrers, client, options)
+        drive(
+            TryItemsOf::new(),
+            self,
+            PushReferrers::new(options),
+            client,
+            options,
+        )
     }
 }
 
@@ -187,11 +215,42 @@ impl Client {
     }
 }
 
+/// The record that a server has failed at: `failed to push referrer for record CID: …`.
+fn named_in(words: &str) -> Option<Cid> {
+    let rest = words.strip_prefix("failed to push referrer for record ")?;
+    rest.split(':').next()?.parse().ok()
+}
+
+/// A server that has the referrer names it: `…: CID: already exists`.
+fn cid_in(words: &str) -> Option<Cid> {
+    words.rsplit(": ").nth(1)?.parse().ok()
+}
+
 /// The longest message in bytes that is sent. A server takes it up to [`MAX_RECORD_LEN`], but gives it back with its CID, so one of
 /// that length could never be pulled.
 const MAX_LEN: usize = MAX_RECORD_LEN - 256;
 
-struct PushReferrers;
+struct PushReferrers {
+    verify: bool,
+    /// Whether the server gives a referrer the CID that is expected of it, as an answer has shown. If it does, an answer with another
+    /// CID is another referrer's.
+    names_as_expected: AtomicBool,
+}
+
+impl PushReferrers {
+    fn new(options: &Options) -> Self {
+        Self {
+            verify: options.verify,
+            names_as_expected: AtomicBool::new(false),
+        }
+    }
+}
+
+struct Checked {
+    record: Cid,
+    request: PushRequest,
+    own: Option<Cid>,
+}
 
 #[derive(Clone)]
 struct Stored {
@@ -207,7 +266,7 @@ impl Operation for PushReferrers {
     const MAX_ANSWER_LEN: usize = 1 << 20;
 
     type Input = Referrer;
-    type Checked = (Cid, PushRequest);
+    type Checked = Checked;
     type Request = PushRequest;
     type Answer = PushAnswer;
     type Output = Stored;
@@ -218,7 +277,7 @@ impl Operation for PushReferrers {
         referrer.data.encoded_len()
     }
 
-    fn check(&self, referrer: &Referrer) -> Result<(Cid, PushRequest), Error> {
+    fn check(&self, referrer: &Referrer) -> Result<Checked, Error> {
         match &*referrer.referrer_type {
             "" => return Err(Error::invalid("the referrer has no type")),
             name if !name.starts_with("agntcy.dir.") => {
@@ -234,27 +293,45 @@ impl Operation for PushReferrers {
                 "the referrer is {len} bytes long, {MAX_LEN} is the limit"
             )));
         }
-        Ok((referrer.record, request))
+        Ok(Checked {
+            record: referrer.record,
+            request,
+            own: self.verify.then(|| referrer.own_cid()).transpose()?,
+        })
     }
 
-    fn request(&self, _: &Referrer, (_, request): &(Cid, PushRequest)) -> PushRequest {
-        request.clone()
+    fn request(&self, _: &Referrer, checked: &Checked) -> PushRequest {
+        checked.request.clone()
     }
 
-    fn accept(
-        &self,
-        _: &Referrer,
-        _: &(Cid, PushRequest),
-        answer: PushAnswer,
-    ) -> Result<Stored, Error> {
+    fn accept(&self, _: &Referrer, checked: &Checked, answer: PushAnswer) -> Result<Stored, Error> {
         let words = answer.error_message;
         if answer.success || words.ends_with("already exists") {
             let named = answer.referrer_ref.filter(|named| !named.cid.is_empty());
-            let cid = named.map(|named| record_ref::cid_of(&named.cid));
+            let cid = match named {
+                Some(named) => Some(record_ref::cid_of(&named.cid)?),
+                None => cid_in(&words),
+            };
+            if let (Some(cid), Some(own)) = (cid, checked.own) {
+                if cid == own {
+                    self.names_as_expected.store(true, Ordering::Relaxed);
+                } else if self.names_as_expected.load(Ordering::Relaxed) {
+                    return Err(Error::new(
+                        ErrorKind::Mismatch,
+                        format!("the referrer is {own}, the server answered {cid}"),
+                    ));
+                }
+            }
             return Ok(Stored {
-                cid: cid.transpose()?,
+                cid,
                 was_there: !answer.success,
             });
+        }
+        if named_in(&words).is_some_and(|named| named != checked.record) {
+            return Err(Error::new(
+                ErrorKind::Mismatch,
+                format!("the answer is of another record: {words}"),
+            ));
         }
         let (kind, status) = if words.contains("code = NotFound") {
             (ErrorKind::NotFound, Status::not_found(words))
@@ -272,15 +349,11 @@ impl Operation for PushReferrers {
         stored.was_there
     }
 
-    fn success<T>(
-        place: Place<T>,
-        (record, _): (Cid, PushRequest),
-        stored: Stored,
-    ) -> PushedReferrer<T> {
+    fn success<T>(place: Place<T>, checked: Checked, stored: Stored) -> PushedReferrer<T> {
         PushedReferrer {
             index: place.index,
             tag: place.tag,
-            record,
+            record: checked.record,
             cid: stored.cid,
             already_stored: stored.was_there,
         }

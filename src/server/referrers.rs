@@ -7,13 +7,14 @@ use tonic::Status;
 use super::content::Added;
 use super::inner::{AlreadyStored, Inner};
 use crate::cid::Cid;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::proto::core::{RecordRef, RecordReferrer, ReferrerRef};
 use crate::proto::store::{
     DeleteReferrerRequest, DeleteReferrerResponse, PullReferrerRequest, PullReferrerResponse,
     PushReferrerRequest, PushReferrerResponse,
 };
 use crate::record::Record;
+use crate::referrers::Referrer;
 
 type Result<T> = std::result::Result<T, Status>;
 
@@ -91,6 +92,49 @@ impl Inner {
             ))),
             Added::NoRecord => Err(missing()),
         }
+    }
+
+    pub(super) fn insert_referrer(&self, referrer: &Referrer) -> std::result::Result<Cid, Error> {
+        let data = referrer
+            .data
+            .data()
+            .map(|_| Struct::try_from(&referrer.data));
+        let mut kept = RecordReferrer {
+            r#type: referrer.referrer_type.clone(),
+            record_ref: Some(RecordRef {
+                cid: referrer.record.to_string(),
+            }),
+            annotations: referrer.annotations.clone(),
+            created_at: referrer.created_at.clone(),
+            data: data.transpose()?,
+            referrer_ref: None,
+        };
+        let cid = own_cid(&kept)?;
+        kept.referrer_ref = Some(ReferrerRef {
+            cid: cid.to_string(),
+        });
+        match self.content.add_referrer(referrer.record, cid, kept) {
+            Added::New | Added::WasThere => Ok(cid),
+            Added::NoRecord => Err(Error::new(
+                ErrorKind::NotFound,
+                format!("there is no record {} to refer to", referrer.record),
+            )),
+        }
+    }
+
+    pub(super) fn referrers(&self, record: &Cid) -> Vec<Referrer> {
+        let found = self.content.referrers(record, |_| true);
+        let read = |one: RecordReferrer| Referrer {
+            record: *record,
+            referrer_type: one.r#type,
+            data: one.data.map_or_else(Record::default, |data| {
+                Record::try_from(data).expect("what is stored can be written")
+            }),
+            annotations: one.annotations,
+            created_at: one.created_at,
+            cid: one.referrer_ref.and_then(|named| named.cid.parse().ok()),
+        };
+        found.unwrap_or_default().into_iter().map(read).collect()
     }
 
     /// The matching referrers, or `None` where there is no such record: then a real server sends

@@ -19,7 +19,6 @@ use super::publications::Publications;
 use crate::cid::Cid;
 use crate::client::Client;
 use crate::error::Error;
-use crate::proto::core::RecordReferrer;
 use crate::record::Record;
 use crate::referrers::Referrer;
 
@@ -314,22 +313,20 @@ impl Store {
         self.inner.publications.is_published(cid)
     }
 
+    /// Puts a referrer into the store, if it is not there, and returns its CID. Its type may be any.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](crate::ErrorKind::NotFound), where there is no record for it to refer to; [`Invalid`](crate::ErrorKind::Invalid), where its
+    /// data are malformed.
+    pub fn insert_referrer(&self, referrer: &Referrer) -> Result<Cid, Error> {
+        self.inner.insert_referrer(referrer)
+    }
+
     /// What refers to the record of this CID, in the order in which it came.
     #[must_use]
     pub fn referrers(&self, record: &Cid) -> Vec<Referrer> {
-        let found = self.inner.content.referrers(record, |_| true);
-        let found = found.unwrap_or_default().into_iter();
-        let read = |one: RecordReferrer| Referrer {
-            record: *record,
-            referrer_type: one.r#type,
-            data: one.data.map_or_else(Record::default, |data| {
-                Record::try_from(data).expect("what is stored can be written")
-            }),
-            annotations: one.annotations,
-            created_at: one.created_at,
-            cid: one.referrer_ref.and_then(|named| named.cid.parse().ok()),
-        };
-        found.map(read).collect()
+        self.inner.referrers(record)
     }
 
     /// Removes all records, what refers to them, and what is published or waits for it.

@@ -2,6 +2,9 @@
 //! schedules of all the faults that the embedded store can make, for each operation, under a
 //! paused clock.
 
+mod publishing;
+mod referrers;
+
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
@@ -273,6 +276,12 @@ impl Case {
     /// The store with its faults, and a client of it.
     fn stage(&self, is_push: bool) -> (Store, Client) {
         let store = self.store(is_push);
+        let client = self.client_of(&store);
+        (store, client)
+    }
+
+    /// Has the faults happen from now on. Returns a client.
+    fn client_of(&self, store: &Store) -> Client {
         for fault in &self.faults {
             store.inject(fault.fault());
         }
@@ -286,7 +295,7 @@ impl Case {
             None => client,
             Some(rate) => client.with_call_rate(rate),
         };
-        (store, client.with_breaker(self.breaker()))
+        client.with_breaker(self.breaker())
     }
 
     fn breaker(&self) -> CircuitBreaker {
