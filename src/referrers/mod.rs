@@ -26,7 +26,8 @@ use crate::record::Record;
 
 /// A document that a directory keeps beside a record, such as its signature.
 ///
-/// Its data are a JSON object, kept as wire bytes as a [`Record`] keeps its own, so that is their type.
+/// Its data are a JSON object, kept as wire bytes as a [`Record`] keeps its own, so that is their type. As records, two are
+/// equal (`==`) if their wire bytes are; a server may write the same object in another order.
 ///
 /// ```
 /// use agntcy_dir_stream::{Cid, Record, Referrer};

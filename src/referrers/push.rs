@@ -37,7 +37,7 @@ pub struct PushedReferrer<T = ()> {
     pub tag: T,
     /// The record that it refers to.
     pub record: Cid,
-    /// Its own CID, if the server has told it. One of a later version may not, where it had the referrer already.
+    /// Its own CID. A server does not tell it of one that was there already.
     pub cid: Option<Cid>,
     /// Whether the server had it already, from an earlier push or from one whose answer was lost.
     pub already_stored: bool,
@@ -221,11 +221,6 @@ fn named_in(words: &str) -> Option<Cid> {
     rest.split(':').next()?.parse().ok()
 }
 
-/// A server that has the referrer names it: `…: CID: already exists`.
-fn cid_in(words: &str) -> Option<Cid> {
-    words.rsplit(": ").nth(1)?.parse().ok()
-}
-
 /// The longest message in bytes that is sent. A server takes it up to [`MAX_RECORD_LEN`], but gives it back with its CID, so one of
 /// that length could never be pulled.
 const MAX_LEN: usize = MAX_RECORD_LEN - 256;
@@ -308,10 +303,8 @@ impl Operation for PushReferrers {
         let words = answer.error_message;
         if answer.success || words.ends_with("already exists") {
             let named = answer.referrer_ref.filter(|named| !named.cid.is_empty());
-            let cid = match named {
-                Some(named) => Some(record_ref::cid_of(&named.cid)?),
-                None => cid_in(&words),
-            };
+            let cid = named.map(|named| record_ref::cid_of(&named.cid));
+            let cid = cid.transpose()?;
             if let (Some(cid), Some(own)) = (cid, checked.own) {
                 if cid == own {
                     self.names_as_expected.store(true, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! What a DIR server answers: one suite, asked of the embedded store in every test run, and of
 //! the real server by `tests/interop/run server`.
 
+mod adapters;
 mod publishing;
 mod referrers;
 
@@ -78,6 +79,7 @@ async fn conforms(server: &Server) {
     deletes_are_idempotent(server).await;
     referrers::conform(server).await;
     publishing::conforms(server).await;
+    adapters::conform(server).await;
     the_limit_is_4_mib(server).await;
     a_stored_record_is_found_to_be_stored(server).await;
     real_and_generated_records_have_the_same_cid(server).await;
