@@ -55,8 +55,7 @@ async fn limited(max_calls: u32, calls: usize) -> usize {
         "{max_calls} of {calls}: {:?}",
         handle.last_fault()
     );
-    let opened = calls_of(&store, Method::PullReferrer).len();
-    opened
+    calls_of(&store, Method::PullReferrer).len()
 }
 
 /// Calls beyond what the server allows wait in the transport, and that is no fault.
