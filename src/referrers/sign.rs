@@ -339,10 +339,11 @@ impl<T, P, E> Groups<T, P, E> {
         groups.pop_front()
     }
 
-    /// The next referrer of the first record has its result.
+    /// The next referrer has its result: it is of the first record that waits for one. Those before it that need none may
+    /// not be taken out yet.
     fn add(&self, mut result: PushReferrerResult) {
         let mut groups = self.lock();
-        let first = groups.front_mut();
+        let first = groups.iter_mut().find(|group| !group.is_done());
         let first = first.expect("a referrer is of a record that waits for it");
         let index = first.referrers.len() as u64;
         match &mut result {

@@ -7,6 +7,8 @@ mod adapters;
 mod at_fault;
 mod auto_traits;
 #[cfg(feature = "server")]
+mod call_each;
+#[cfg(feature = "server")]
 mod checkpoints;
 mod cid;
 #[cfg(any(feature = "gzip", feature = "zstd"))]
@@ -43,6 +45,7 @@ mod metrics;
 #[cfg(feature = "server")]
 mod misses;
 mod must_not_compile;
+mod operations;
 mod options;
 #[cfg(feature = "server")]
 mod pipeline;
@@ -64,6 +67,8 @@ mod routes;
 mod service;
 #[cfg(feature = "server")]
 mod shared_client;
+#[cfg(feature = "server")]
+mod signing;
 #[cfg(feature = "server")]
 mod skip_stored;
 #[cfg(target_os = "linux")]

@@ -127,7 +127,8 @@ impl<E, O: Clone> Window<E, O> {
             }
             (Verdict::Attempt, Some(at)) => {
                 self.requeue_all(&left.items[1..]);
-                let report = self.failed_at(at, flight, &status, ended.evidence, wait);
+                let number = flight.number;
+                let report = self.failed_at(at, flight, number, &status, ended.evidence, wait);
                 if matches!(report, Report::Works(_)) {
                     self.expect_stored(&left.items[1..], flight.number);
                 }
@@ -186,14 +187,18 @@ impl<E, O: Clone> Window<E, O> {
             place: flight.answers() - 1,
             was_transmitted: true,
         };
-        self.failed_at(at, flight, status, evidence, wait)
+        // It went on behind it, so what it says of this item says nothing of those that the call has carried behind it.
+        self.calls += 1;
+        let number = self.calls;
+        self.failed_at(at, flight, number, status, evidence, wait)
     }
 
-    /// The server failed at this item without saying whose fault that is.
+    /// The server failed at this item without saying whose fault that is. `call` is what its answer was lost in.
     pub(super) fn failed_at(
         &mut self,
         at: Unanswered,
         flight: &Flight,
+        call: u64,
         status: &Arc<Status>,
         mut evidence: Evidence,
         wait: impl Fn(u32) -> Option<Instant>,
@@ -223,7 +228,7 @@ impl<E, O: Clone> Window<E, O> {
         let must_not_repeat = !self.rules.may_repeat;
         if self.rules.retries && (is_stored || is_first || exhausted || must_not_repeat) {
             // The server may have failed at it because it is stored already.
-            self.lost(&[at], flight.number);
+            self.lost(&[at], call);
         }
         self.retry(at.index);
         if is_stored {

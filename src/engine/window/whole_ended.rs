@@ -78,7 +78,7 @@ impl<E, O: Clone> Window<E, O> {
             }
             (Verdict::Attempt, Some(at)) => {
                 self.segments.found(items.first().map(|item| item.index));
-                self.failed_at(at, flight, &status, ended.evidence, wait)
+                self.failed_at(at, flight, flight.number, &status, ended.evidence, wait)
             }
             (Verdict::Transient, at) => {
                 let halves = ended.end.by == EndedBy::Stall && is_one_of_many;

@@ -26,5 +26,6 @@ pub(crate) mod sockets;
 pub(crate) mod stores;
 #[cfg(all(feature = "server", feature = "tls"))]
 pub(crate) mod tls;
+pub(crate) mod words;
 #[cfg(all(feature = "server", feature = "spiffe", unix))]
 pub(crate) mod workload_api;
