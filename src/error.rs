@@ -35,7 +35,8 @@ type Source = Arc<dyn StdError + Send + Sync>;
 /// | [`Denied`](Self::Denied), [`Unsupported`](Self::Unsupported) | not stored by this push | not deleted by this call | another caller, another server |
 /// | [`Input`](Self::Input) | there was none | there was none | the input read again |
 ///
-/// A pull or lookup changes nothing, so its outcomes say nothing of that kind.
+/// A pull or lookup changes nothing, so its outcomes say nothing of that kind. A referrer that is pushed is as a record that is
+/// deleted: it can be sent again without harm, and so it is not looked up; what is published and unpublished, too.
 ///
 /// For a later run, collect [`Failed::input`](crate::Failed::input) where [`Error::is_of_item`] is false, and give those to
 /// the same method again: neither a push nor a delete does harm twice. [`CircuitOpen`](Self::CircuitOpen),
@@ -59,7 +60,8 @@ pub enum ErrorKind {
     /// The server has no record of this CID.
     NotFound,
     /// A CID that does not match its content: the server answered with another CID than the
-    /// record's own, or with another record than the one asked for.
+    /// record's own, or with another record than the one asked for. Or an answer of another kind than was asked for, or that
+    /// cannot be read.
     Mismatch,
     /// Given up before it left this process, and it will not leave any more: the server knows
     /// nothing of it.
@@ -143,7 +145,7 @@ impl ErrorKind {
             Self::Rejected => "refused by the server",
             Self::ServerFailed => "the server failed",
             Self::NotFound => "not found",
-            Self::Mismatch => "CID does not match",
+            Self::Mismatch => "mismatch",
             Self::NotSent => "not sent",
             Self::OutcomeUnknown => "outcome unknown",
             Self::Unavailable => "server unavailable",

@@ -15,8 +15,8 @@ use crate::error::{Error, ErrorKind};
 /// what was wrong.
 #[non_exhaustive]
 pub struct Failed<I, T = ()> {
-    /// Which adapter it failed in, as logs and metrics name it: `push`, `pull`, `lookup`, `exists`, `delete`. Empty
-    /// where a test has made it.
+    /// Which adapter it failed in, as logs and metrics name it: `push`, `pull_referrers`, or
+    /// [`Operation::NAME`](crate::operation::Operation::NAME). Empty where a test has made it.
     pub operation: &'static str,
     /// The item's place in the input, counted from 0.
     pub index: u64,

@@ -414,14 +414,14 @@ pub(crate) enum Fate {
     Refused(Error),
 }
 
-/// An item of the input of [`through`](crate::ThroughExt::through): an input `I` of an operation, or one with a tag, `(I, T)`. A
-/// result of another adapter is a CID, or a record, with its tag.
+/// An item of the input of [`through`](crate::ThroughExt::through): an input `I` of an operation, or one with a tag, `(I, T)`. Of an
+/// operation on CIDs, it is also what has been pushed, found, signed or published; of one on records, what has been pulled.
 ///
 /// For all there is to tag, it is implemented already.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither the operation's input, `{I}`, nor `({I}, tag)`",
     label = "items are `{I}`, or `({I}, tag)`",
-    note = "`Result` items: use `try_through`, which gives the errors in their places",
+    note = "`Result` items: use the method that begins with `try_`, such as `try_through`, which gives the errors in their places",
     note = "items with a tag: the input comes first; several tags are one, `(input, (a, b))`"
 )]
 pub trait Item<I, T>: sealed::SealedItem<I, T> {
@@ -444,6 +444,42 @@ impl<I, T> Item<I, T> for (I, T) {
 impl<I, T> Item<I, T> for Prepared<I, T> {
     fn prepare_for(self) -> Self {
         self
+    }
+}
+
+impl<T> Item<Record, T> for Pulled<T> {
+    fn prepare_for(self) -> Prepared<Record, T> {
+        self.prepare()
+    }
+}
+
+impl<T> Item<Cid, T> for Pushed<T> {
+    fn prepare_for(self) -> Prepared<Cid, T> {
+        self.prepare()
+    }
+}
+
+impl<T> Item<Cid, T> for Existence<T> {
+    fn prepare_for(self) -> Prepared<Cid, T> {
+        self.prepare()
+    }
+}
+
+impl<T> Item<Cid, T> for Found<T> {
+    fn prepare_for(self) -> Prepared<Cid, T> {
+        self.prepare()
+    }
+}
+
+impl<T> Item<Cid, T> for Signed<T> {
+    fn prepare_for(self) -> Prepared<Cid, T> {
+        self.prepare()
+    }
+}
+
+impl<T> Item<Cid, T> for Published<T> {
+    fn prepare_for(self) -> Prepared<Cid, T> {
+        self.prepare()
     }
 }
 
@@ -519,7 +555,8 @@ impl<X: Item<I, T>, I, T, E> Arrival<TryItemsOf<I, T>> for Result<X, E> {
 
 mod sealed {
     use super::{
-        Existence, Found, Prepared, Published, Pulled, Pushed, ReferrersOf, Signed, ToCid,
+        Cid, Existence, Found, Prepared, Published, Pulled, Pushed, Record, ReferrersOf, Signed,
+        ToCid,
     };
 
     pub trait Sealed {}
@@ -541,4 +578,10 @@ mod sealed {
     impl<I> SealedItem<I, ()> for I {}
     impl<I, T> SealedItem<I, T> for (I, T) {}
     impl<I, T> SealedItem<I, T> for Prepared<I, T> {}
+    impl<T> SealedItem<Record, T> for Pulled<T> {}
+    impl<T> SealedItem<Cid, T> for Pushed<T> {}
+    impl<T> SealedItem<Cid, T> for Existence<T> {}
+    impl<T> SealedItem<Cid, T> for Found<T> {}
+    impl<T> SealedItem<Cid, T> for Signed<T> {}
+    impl<T> SealedItem<Cid, T> for Published<T> {}
 }

@@ -42,9 +42,9 @@
 //! | [`unpublish_from`](UnpublishExt::unpublish_from) | [`ToCid`] | that it is no longer published: [`Unpublished`] |
 //! | [`through`](ThroughExt::through) | inputs of an [`Operation`](operation::Operation) | what that makes of the answer: any method of any gRPC service |
 //!
-//! Items may also be pairs `(item, T)`: the tag `T` comes back with the result. Each method has a
-//! `*_with` form that takes [`Options`], and `try_` forms over inputs that can fail, such as the results of another
-//! adapter. For a single item there are methods on the [`Client`]; for services in which many have one now and then,
+//! Items may also be pairs `(item, T)`: the tag `T` comes back with the result. Each method has a form with `_with` (or
+//! `_with_options`) that takes [`Options`], and all but `sign_with` have forms with `try_` over inputs that can fail, such as the results of
+//! another adapter. For a single item there are methods on the [`Client`]; for services in which many have one now and then,
 //! [`Client::pusher`]. The [`cookbook`] has recipes for pipelines.
 //!
 //! # What every adapter promises
@@ -210,7 +210,7 @@ pub use crate::record::{MAX_RECORD_LEN, Record};
 pub use crate::referrers::{
     DeleteReferrersExt, DeleteReferrersResult, DeletedReferrers, PullReferrersExt,
     PullReferrersResult, PulledReferrers, PushReferrerResult, PushReferrersExt, PushedReferrer,
-    Referrer, ReferrersOf, SignExt, SignFailed, SignResult, Signed, ToReferrers,
+    Referrer, ReferrersOf, SignExt, SignFailed, SignResult, Signed, Signing, ToReferrers,
     TryDeleteReferrersResult, TryPullReferrersResult, TryPushReferrerResult,
 };
 pub use crate::retry::Retry;

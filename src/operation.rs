@@ -21,8 +21,8 @@ pub enum Acknowledged {
     /// A call that is refused is halved until the refused item stands alone, so an item may be carried out more than once.
     WholeCall,
     /// One request is for several items, and so is its answer: a unary method that takes a list. The requests of the
-    /// items are joined as protobuf merges messages: their repeated fields are put together. Else it is as
-    /// [`WholeCall`](Self::WholeCall).
+    /// items are joined as protobuf merges messages, by putting them one after the other: their repeated fields are put together.
+    /// Else it is as [`WholeCall`](Self::WholeCall).
     WholeBatch,
     /// A call carries one item, and what the server answers until the end of the call is for that: a unary or
     /// server-streaming method, or one whose answers show by nothing which request they are for.
@@ -169,7 +169,8 @@ impl<O, T> Done<O, T> {
 /// - **Items that share an outcome.** Two inputs in one window with the same [`cid`](Self::cid) are sent once.
 /// - **Which item a status is for.** [`Acknowledged`] has to be how the server behaves. If it does not end a call
 ///   at the first item that it refuses, or answers in another order, errors go to the wrong items, and so do answers that do
-///   not show what they are for. A call in which more answers come than requests were sent is dropped, and tried again.
+///   not show what they are for. One answer counts for all items of a call or batch, also where the method is not made
+///   for many: then they are successes that nothing was done for, or that were done more than once. A call in which more answers come than requests were sent is dropped, and tried again.
 /// - **Memory.** The window counts what [`size`](Self::size) and [`len`](Self::len) tell.
 /// - **The task.** `check`, `request` and `accept` are called between polls, so they must not block. If one panics, the panic
 ///   passes through the poll, and the adapter must not be polled again.
@@ -179,21 +180,21 @@ impl<O, T> Done<O, T> {
 pub trait Operation {
     /// What logs, metrics and errors call it: one word, such as `push`.
     const NAME: &'static str;
-    /// The path of the gRPC method: `/package.Service/Method`.
+    /// The path of the gRPC method: `/package.Service/Method`. Another form is an error when the program is built.
     const METHOD: &'static str;
     /// How the server answers.
     const ACKNOWLEDGED: Acknowledged;
     /// What is done about an item whose answer was lost.
     const LOST_ANSWER: LostAnswer;
     /// The longest answer in bytes that is read: a longer one is its item's error. With [`Acknowledged::OneItem`], that
-    /// is for all answers of an item together, too.
+    /// is for all answers of an item together, too, each of which counts for what it takes in memory at least.
     const MAX_ANSWER_LEN: usize = 4 << 20;
     /// How long an answer is taken to be, in bytes, as long as none has been seen; 0 if none is worth counting in
     /// the window.
     const ANSWER_LEN: usize = 0;
     /// Whether a request that has succeeded changes nothing if it is sent once more. If so, that is done where nothing else
     /// tells whether the server fails at some items or at all ([`Retry`](crate::Retry)); a write is looked up before that. It is so for
-    /// [`LostAnswer::AskAgain`], if it is not said.
+    /// [`LostAnswer::AskAgain`], if it is not said, and has no meaning with [`LostAnswer::SendAgain`].
     const MAY_REPEAT: bool = matches!(Self::LOST_ANSWER, LostAnswer::AskAgain);
     /// Whether requests delete records of the directory, those of [`cid`](Self::cid). Such requests are sent for each
     /// item, also for one that is the same as another.
@@ -204,7 +205,7 @@ pub trait Operation {
     /// What is kept beside the input while its answer is awaited, such as its parsed form.
     type Checked;
     /// The message that is sent for an item.
-    type Request: Message + Default + Clone + 'static;
+    type Request: Message + Clone + 'static;
     /// The message that the server answers with.
     type Answer: Message + Default + Clone + 'static;
     /// What an answer gives.
@@ -258,7 +259,8 @@ pub trait Operation {
     }
 
     /// Whether an error of [`accept`](Self::accept) or [`join`](Self::join) says that the server failed at this attempt, and may do better
-    /// at another. Then the item is tried again, as where the server fails with `Internal` ([`Retry`](crate::Retry)).
+    /// at another. Then the item is tried again, as where the server fails with `Internal` ([`Retry`](crate::Retry)). It has no meaning for
+    /// calls that are acknowledged as a whole, whose answer is for many items.
     #[must_use]
     fn may_pass(error: &Error) -> bool {
         let _ = error;
@@ -306,7 +308,8 @@ pub trait Operation {
         None
     }
 
-    /// With [`LostAnswer::LookUp`]: what asks whether the item was carried out. `None`: nothing does, so it is sent again.
+    /// With [`LostAnswer::LookUp`]: what asks whether the item was carried out. `None`: nothing does. Then it is sent again if it
+    /// [may be](Self::MAY_REPEAT), and else is [`OutcomeUnknown`](ErrorKind::OutcomeUnknown).
     fn question(
         &self,
         input: &Self::Input,
@@ -316,7 +319,7 @@ pub trait Operation {
         None
     }
 
-    /// What it means that the question was answered.
+    /// What it means that the question was answered, with [`LostAnswer::LookUp`]: without this, that is an error.
     ///
     /// # Errors
     ///
@@ -329,8 +332,8 @@ pub trait Operation {
     ) -> Result<Self::Output, Error> {
         let _ = (input, checked, answer);
         Err(Error::new(
-            ErrorKind::Mismatch,
-            "it is there, but the operation has no outcome for that",
+            ErrorKind::OutcomeUnknown,
+            "it was carried out, and the operation has no outcome for that",
         ))
     }
 
@@ -359,8 +362,8 @@ pub trait Operation {
 /// request's.
 ///
 /// An answer says that the item was carried out. The status `NotFound` says that it was not: the item is sent again, and so are
-/// those that its call had carried behind it, since a server works in order. Any other refusal leaves it open, and the item is
-/// sent again.
+/// those that its call had carried behind it, since a server works in order. Any other refusal leaves it open: the item is sent
+/// again if it [may be](Operation::MAY_REPEAT), and else is [`OutcomeUnknown`](ErrorKind::OutcomeUnknown).
 pub trait Question {
     /// The path of the gRPC method: `/package.Service/Method`.
     const METHOD: &'static str;

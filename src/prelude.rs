@@ -9,5 +9,6 @@ pub use crate::{
     ExistsExt as _, ExistsResult, LookupExt as _, LookupResult, Options, PublishExt as _,
     PublishResult, PullExt as _, PullReferrersExt as _, PullReferrersResult, PullResult,
     PushExt as _, PushItem as _, PushReferrerResult, PushReferrersExt as _, PushResult, Record,
-    SignExt as _, SignResult, ThroughExt as _, ThroughResult, UnpublishExt as _, UnpublishResult,
+    Referrer, ReferrersOf, SignExt as _, SignFailed, SignResult, ThroughExt as _, ThroughResult,
+    UnpublishExt as _, UnpublishResult,
 };

@@ -83,7 +83,7 @@ pub trait PublishExt: Stream + Sized {
     /// A server only queues what is to be published, and looks at it later, once an hour by default. So a success says that the ref
     /// is queued, and in which publication; a server queues a record that it does not have, too. Refs go in batches, which
     /// are one publication each: a batch is what the input has at hand, at most a window
-    /// ([`Options::window`]). A publication fails as a whole if one of its records cannot be published, so a smaller window
+    /// ([`Options::window`]). Behind a slow stage that is little: to have few publications, collect the refs first. A publication fails as a whole if one of its records cannot be published, so a smaller window
     /// keeps others out of that. To wait for the end: [`Client::wait_for_publication`].
     ///
     /// ```
@@ -272,6 +272,25 @@ impl PublishStatus {
 }
 
 impl Client {
+    /// Has one record published, as [`publish_to`](PublishExt::publish_to) does with the default [`Options`].
+    ///
+    /// It is a publication of its own. For more than a few records, use the adapter.
+    ///
+    /// # Errors
+    ///
+    /// Those of `publish_to`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future resets the call. The record may or may not be queued.
+    ///
+    /// # Panics
+    ///
+    /// When it is polled outside of a tokio runtime with its timers enabled.
+    pub async fn publish<R: ToCid>(&self, item: R) -> PublishResult<R> {
+        only(once(item).publish_to(self)).await
+    }
+
     /// What has become of a publication.
     ///
     /// # Errors
@@ -310,7 +329,7 @@ impl Client {
     /// use agntcy_dir_stream::PublishStatus;
     /// use futures::{Stream, StreamExt};
     ///
-    /// /// The records that are not published.
+    /// /// The records that are not published, as far as is known.
     /// async fn unpublished(client: &Client, cids: impl Stream<Item = Cid>) -> Vec<Cid> {
     ///     // All that are queued before the first is waited for.
     ///     let queued: Vec<_> = cids.publish_to(client).collect().await;
@@ -322,10 +341,13 @@ impl Client {
     ///             Ok(published) => {
     ///                 if !ended.contains_key(&published.publication) {
     ///                     let id = &published.publication;
-    ///                     let end = client.wait_for_publication(id, Duration::from_secs(60)).await;
-    ///                     ended.insert(id.clone(), end.is_ok_and(|end| end.status == PublishStatus::Completed));
+    ///                     let end = client.wait_for_publication(id, Duration::from_secs(60));
+    ///                     let end = tokio::time::timeout(Duration::from_secs(2 * 3600), end).await;
+    ///                     ended.insert(id.clone(), end.ok().and_then(Result::ok));
     ///                 }
-    ///                 if !ended[&published.publication] {
+    ///                 // Not known: its time was up, or the server did not say.
+    ///                 let end = ended[&published.publication].as_ref();
+    ///                 if end.is_none_or(|end| end.status != PublishStatus::Completed) {
     ///                     failed.push(published.cid);
     ///                 }
     ///             }

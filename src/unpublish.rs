@@ -15,6 +15,7 @@ use crate::options::Options;
 use crate::proto::core::RecordRef;
 use crate::proto::routing::{RecordRefs, UnpublishRequest, unpublish_request};
 use crate::record_ref;
+use crate::single::{once, only};
 
 /// What [`unpublish_from`](UnpublishExt::unpublish_from) yields for each ref of type `R`.
 pub type UnpublishResult<R, T = ()> = Result<Unpublished<T>, Failed<R, T>>;
@@ -155,6 +156,27 @@ pub trait UnpublishExt: Stream + Sized {
 }
 
 impl<S: Stream> UnpublishExt for S {}
+
+impl Client {
+    /// Takes back the announcement of one record, as [`unpublish_from`](UnpublishExt::unpublish_from) does with the default [`Options`].
+    ///
+    /// It is a call of its own. For more than a few records, use the adapter.
+    ///
+    /// # Errors
+    ///
+    /// Those of `unpublish_from`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future resets the call. The record may or may not be published still.
+    ///
+    /// # Panics
+    ///
+    /// When it is polled outside of a tokio runtime with its timers enabled.
+    pub async fn unpublish<R: ToCid>(&self, item: R) -> UnpublishResult<R> {
+        only(once(item).unpublish_from(self)).await
+    }
+}
 
 struct Unpublish<R> {
     refs: PhantomData<fn(R)>,

@@ -134,7 +134,7 @@ pub(crate) fn is_of_limit(status: &Status) -> bool {
 
 /// What tonic says where the answer came but cannot be read, or is longer than what is read. It
 /// has no source, and looks like the server's own words.
-fn is_unreadable(status: &Status) -> bool {
+pub(crate) fn is_unreadable(status: &Status) -> bool {
     const UNREADABLE: [&str; 4] = [
         "failed to decode Protobuf message",
         "Error, decoded message length too large",

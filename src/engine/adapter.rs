@@ -17,8 +17,7 @@ use crate::stats::{Stats, Summary};
 /// How many results are handed out in a row before the task's other work gets a turn.
 const RESULTS_IN_A_ROW: u32 = 128;
 
-/// The stream that `push_to`, `pull_from`, `lookup_in` and `delete_from` return: one result for each
-/// item of the input.
+/// The stream that `push_to` and the other methods return: one result for each item of the input.
 ///
 /// - It does nothing until it is polled. It spawns no task: the input is polled in place.
 /// - It is `Send` if the input and its items are. It borrows what the input borrows. It is `Unpin`,
@@ -218,10 +217,8 @@ where
 /// An [`Adapter`] whose generator is erased, over an input `S`, with results `R`. [`Adapter::erase`] makes
 /// it. Like `BoxStream`, it is `Send`, if `S` and `R` are.
 ///
-/// It has a name where `S` has one: an input with closures is boxed first. `R` is one of
-/// [`PushResult`](crate::PushResult), [`PullResult`](crate::PullResult),
-/// [`LookupResult`](crate::LookupResult), [`ExistsResult`](crate::ExistsResult) and [`DeleteResult`](crate::DeleteResult), or
-/// of these with `Try` before them.
+/// It has a name where `S` has one: an input with closures is boxed first. `R` is what the method's results are called, such as
+/// [`PushResult`](crate::PushResult), [`TryPullResult`](crate::TryPullResult) or [`ThroughResult`](crate::ThroughResult).
 pub type BoxAdapter<'a, S, R> = Adapter<S, dyn Stream<Item = R> + Send + 'a>;
 
 impl<S, G> Adapter<S, G>

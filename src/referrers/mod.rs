@@ -18,7 +18,7 @@ pub use self::pull::{
     PullReferrersExt, PullReferrersResult, PulledReferrers, TryPullReferrersResult,
 };
 pub use self::push::{PushReferrerResult, PushReferrersExt, PushedReferrer, TryPushReferrerResult};
-pub use self::sign::{SignExt, SignFailed, SignResult, Signed};
+pub use self::sign::{SignExt, SignFailed, SignResult, Signed, Signing};
 use crate::cid::Cid;
 use crate::error::Error;
 use crate::item::ToCid;
@@ -159,13 +159,15 @@ impl ReferrersOf {
     }
 }
 
-/// What says which referrers are meant: [`ReferrersOf`], or any ref ([`ToCid`]), which stands for all of its record.
+/// What says which referrers are meant: [`ReferrersOf`], or any ref ([`ToCid`]), which stands for all of its record. For these it is
+/// implemented already; a type of yours implements `ToCid`, or is made a `ReferrersOf`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say which referrers are meant",
     label = "items are refs, `ReferrersOf`, or these with a tag",
-    note = "a ref is a `Cid`, its text, a `Record`, or a type of yours that implements `ToCid`"
+    note = "a ref is a `Cid`, its text, a `Record`, or a type of yours that implements `ToCid`",
+    note = "borrowed `ReferrersOf`: use `.cloned()`"
 )]
-pub trait ToReferrers {
+pub trait ToReferrers: sealed::Sealed {
     /// Which referrers.
     ///
     /// # Errors
@@ -184,4 +186,13 @@ impl ToReferrers for ReferrersOf {
     fn to_referrers(&self) -> Result<ReferrersOf, Error> {
         Ok(self.clone())
     }
+}
+
+mod sealed {
+    use super::{ReferrersOf, ToCid};
+
+    pub trait Sealed {}
+
+    impl<R: ToCid> Sealed for R {}
+    impl Sealed for ReferrersOf {}
 }

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use futures_core::Stream;
 
-use super::wire::{PullAnswer, PullRequest};
+use super::wire::{PullAnswer, PullRequest, PushRequest};
 use super::{Referrer, ReferrersOf, ToReferrers};
 use crate::cid::Cid;
 use crate::client::Client;
@@ -211,6 +211,8 @@ impl<R: ToReferrers> Operation for PullReferrers<R> {
     const LOST_ANSWER: LostAnswer = LostAnswer::AskAgain;
     // Each may be as long as a record.
     const MAX_ANSWER_LEN: usize = 16 << 20;
+    // A signature and a key.
+    const ANSWER_LEN: usize = 4 << 10;
 
     type Input = R;
     type Checked = ReferrersOf;
@@ -270,7 +272,7 @@ impl<R: ToReferrers> Operation for PullReferrers<R> {
     }
 
     fn len(referrers: &Vec<Referrer>) -> usize {
-        referrers.iter().map(|one| one.data.encoded_len()).sum()
+        referrers.iter().map(PushRequest::len).sum()
     }
 
     fn success<T>(

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_core::Stream;
-use prost::Message as _;
 use tonic::Status;
 
 use super::Referrer;
@@ -243,7 +242,6 @@ impl PushReferrers {
 
 struct Checked {
     record: Cid,
-    request: PushRequest,
     own: Option<Cid>,
 }
 
@@ -269,7 +267,7 @@ impl Operation for PushReferrers {
     type Success<T> = PushedReferrer<T>;
 
     fn size(&self, referrer: &Referrer) -> usize {
-        referrer.data.encoded_len()
+        PushRequest::len(referrer)
     }
 
     fn check(&self, referrer: &Referrer) -> Result<Checked, Error> {
@@ -281,8 +279,7 @@ impl Operation for PushReferrers {
             }
             _ => {}
         }
-        let request = PushRequest::of(referrer);
-        let len = request.encoded_len();
+        let len = PushRequest::len(referrer);
         if len > MAX_LEN {
             return Err(Error::invalid(format!(
                 "the referrer is {len} bytes long, {MAX_LEN} is the limit"
@@ -290,13 +287,12 @@ impl Operation for PushReferrers {
         }
         Ok(Checked {
             record: referrer.record,
-            request,
             own: self.verify.then(|| referrer.own_cid()).transpose()?,
         })
     }
 
-    fn request(&self, _: &Referrer, checked: &Checked) -> PushRequest {
-        checked.request.clone()
+    fn request(&self, referrer: &Referrer, _: &Checked) -> PushRequest {
+        PushRequest::of(referrer)
     }
 
     fn accept(&self, _: &Referrer, checked: &Checked, answer: PushAnswer) -> Result<Stored, Error> {

@@ -8,17 +8,21 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use futures_core::Stream;
+use futures_core::{FusedStream, Stream};
 use futures_util::stream::FuturesOrdered;
 use pin_project::pin_project;
 
 use super::{PushReferrerResult, PushReferrersExt as _, PushedReferrer, Referrer};
 use crate::client::Client;
+use crate::handle::Handle;
 use crate::options::Options;
 use crate::push::Pushed;
 
 /// How many signers work at once.
 const SIGNERS: usize = 8;
+
+/// How many records without referrers are taken before the task's other work gets a turn.
+const TAKEN_AT_ONCE: usize = 256;
 
 /// What [`sign_with`](SignExt::sign_with) yields for each record: `P` is what it got where the push failed, and `E` the signer's
 /// error.
@@ -133,6 +137,52 @@ where
     }
 }
 
+/// The stream that [`sign_with`](SignExt::sign_with) returns. It is `Unpin`, and ends once.
+#[must_use = "streams do nothing unless polled"]
+pub struct Signing<G> {
+    results: Pin<Box<G>>,
+    handle: Handle,
+    ended: bool,
+}
+
+impl<G> Signing<G> {
+    /// A handle of the push of the referrers: its counts are of referrers. When it is drained or stopped, no more records
+    /// are taken, and those that are signed have their results; a record whose signer is at work then is not heard of. To end a
+    /// pipeline, drain its first adapter, and read the last to its end.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+}
+
+impl<G: Stream> Stream for Signing<G> {
+    type Item = G::Item;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<G::Item>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        let next = ready!(this.results.as_mut().poll_next(cx));
+        this.ended = next.is_none();
+        Poll::Ready(next)
+    }
+}
+
+impl<G: Stream> FusedStream for Signing<G> {
+    fn is_terminated(&self) -> bool {
+        self.ended
+    }
+}
+
+impl<G> fmt::Debug for Signing<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signing")
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Signs what has been pushed.
 pub trait SignExt<T, P>: Stream<Item = Result<Pushed<T>, P>> + Sized {
     /// Has `signer` make the referrers of each record that was pushed, such as its signature and the public key, and pushes them to
@@ -141,8 +191,10 @@ pub trait SignExt<T, P>: Stream<Item = Result<Pushed<T>, P>> + Sized {
     /// Yields one [`SignResult`] for each result that comes in, in order: each record's fate at each stage. A record whose push
     /// failed passes through. One for which the signer makes nothing is `Signed` without referrers.
     ///
-    /// `signer` may make referrers of any type. Eight work at once, and at most a window of referrers is on its way. It is
-    /// called once for each record; what may help at a second try, it has to try itself. Referrers are tried
+    /// `signer` may make referrers of any type. Up to eight work at once, as long as the window has room for what
+    /// they make; they are polled only then. One is called once for each record; what may help at a second try, it has to try itself, and one that
+    /// hangs holds back all behind it, so give it a time limit. Its future cannot borrow `pushed`: it takes what it needs, such as
+    /// the CID or a part of the tag. Referrers are tried
     /// again as [`push_referrers_to`](crate::PushReferrersExt::push_referrers_to) says, and that stage is what logs and metrics tell
     /// as `push_referrers`.
     ///
@@ -165,7 +217,7 @@ pub trait SignExt<T, P>: Stream<Item = Result<Pushed<T>, P>> + Sized {
     ///     Record::from_json(r#"{"name": "refused"}"#)?,
     /// ]);
     /// let pushed = records.push_to(&client);
-    /// let mut signed = std::pin::pin!(pushed.sign_with(&client, |pushed| sign(pushed.cid)));
+    /// let mut signed = pushed.sign_with(&client, |pushed| sign(pushed.cid));
     ///
     /// let first = signed.next().await.unwrap()?;
     /// assert_eq!((first.pushed.index, first.referrers.len()), (0, 1));
@@ -176,6 +228,13 @@ pub trait SignExt<T, P>: Stream<Item = Result<Pushed<T>, P>> + Sized {
     /// # #[cfg(feature = "server")]
     /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
     /// ```
+    ///
+    /// # A second run
+    ///
+    /// A record that was stored before comes here, too, marked as [`already_stored`](Pushed::already_stored). A signer that makes another
+    /// signature each time asks first whether there is one ([`Client::pull_referrers`]), and makes nothing then. With that, the last
+    /// stage of a pipeline can follow a [`Checkpoint`](crate::Checkpoint): what it has not answered is pushed again, which changes
+    /// nothing, and is signed if it is not. The push itself must not: what it has handed out counts as done, and may not be signed yet.
     ///
     /// # Cancel safety
     ///
@@ -188,7 +247,7 @@ pub trait SignExt<T, P>: Stream<Item = Result<Pushed<T>, P>> + Sized {
         self,
         client: &Client,
         signer: F,
-    ) -> impl Stream<Item = SignResult<T, P, E>> + use<Self, T, P, F, S, I, E>
+    ) -> Signing<impl Stream<Item = SignResult<T, P, E>> + use<Self, T, P, F, S, I, E>>
     where
         F: FnMut(&Pushed<T>) -> S,
         S: Future<Output = Result<I, E>>,
@@ -206,7 +265,7 @@ pub trait SignExt<T, P>: Stream<Item = Result<Pushed<T>, P>> + Sized {
         options: &Options,
         signers: usize,
         signer: F,
-    ) -> impl Stream<Item = SignResult<T, P, E>> + use<Self, T, P, F, S, I, E>
+    ) -> Signing<impl Stream<Item = SignResult<T, P, E>> + use<Self, T, P, F, S, I, E>>
     where
         F: FnMut(&Pushed<T>) -> S,
         S: Future<Output = Result<I, E>>,
@@ -224,7 +283,7 @@ fn signed<R, T, P, F, S, I, E>(
     options: &Options,
     signers: usize,
     signer: F,
-) -> impl Stream<Item = SignResult<T, P, E>> + use<R, T, P, F, S, I, E>
+) -> Signing<impl Stream<Item = SignResult<T, P, E>> + use<R, T, P, F, S, I, E>>
 where
     R: Stream<Item = Result<Pushed<T>, P>>,
     F: FnMut(&Pushed<T>) -> S,
@@ -245,7 +304,8 @@ where
     // The results of a record's referrers are put together by their order.
     let options = options.clone().unordered(false).stop_on_error(false);
     let results = referrers.push_referrers_to_with(client, &options);
-    async_stream::stream! {
+    let handle = results.handle();
+    let results = async_stream::stream! {
         let mut results = results;
         let mut ended = false;
         let next = |cx: &mut Context<'_>| {
@@ -269,6 +329,11 @@ where
         while let Some(group) = poll_fn(&mut next).await {
             yield group.conclude();
         }
+    };
+    Signing {
+        results: Box::pin(results),
+        handle,
+        ended: false,
     }
 }
 
@@ -381,7 +446,7 @@ where
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Referrer>> {
         let mut this = self.project();
-        loop {
+        for _ in 0..TAKEN_AT_ONCE {
             if let Some(referrer) = this.referrers.pop_front() {
                 return Poll::Ready(Some(referrer));
             }
@@ -423,6 +488,8 @@ where
                 expected: this.referrers.len(),
             });
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

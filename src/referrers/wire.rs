@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use prost::encoding;
 
 use super::{Referrer, ReferrersOf};
 use crate::error::Error;
@@ -26,6 +27,21 @@ pub(super) struct PushRequest {
 }
 
 impl PushRequest {
+    /// How long the message is that this would be, in bytes.
+    pub(super) fn len(referrer: &Referrer) -> usize {
+        let text = |tag, text: &String| match text.is_empty() {
+            true => 0,
+            false => encoding::string::encoded_len(tag, text),
+        };
+        let len = encoding::string::encoded_len;
+        let data = referrer.data.data();
+        encoding::message::encoded_len(1, &RecordRef(Some(referrer.record)))
+            + text(2, &referrer.referrer_type)
+            + encoding::btree_map::encoded_len(len, len, 3, &referrer.annotations)
+            + text(4, &referrer.created_at)
+            + data.map_or(0, |data| encoding::bytes::encoded_len(5, data))
+    }
+
     pub(super) fn of(referrer: &Referrer) -> Self {
         Self {
             record_ref: Some(RecordRef(Some(referrer.record))),

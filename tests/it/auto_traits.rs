@@ -4,9 +4,10 @@ use std::rc::Rc;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::{
-    BoxAdapter, Checkpoint, CircuitBreaker, Compression, Deleted, Error, ErrorKind, Failed,
-    FirstFailure, Found, Handle, Leftover, Pulled, Pushed, Remainder, Retry, Stats, Summary,
-    Verdict,
+    BoxAdapter, Checkpoint, CircuitBreaker, Compression, Deleted, DeletedReferrers, Error,
+    ErrorKind, Failed, FirstFailure, Found, Handle, Leftover, Publication, Published, Pulled,
+    PulledReferrers, Pushed, PushedReferrer, Remainder, Retry, Signed, Signing, Stats, Summary,
+    Unpublished, Verdict,
 };
 use futures::stream::FusedStream;
 use futures::{Stream, StreamExt, stream};
@@ -26,6 +27,18 @@ assert_impl_all!(Pushed: Send, Sync, Unpin);
 assert_impl_all!(Pulled: Send, Sync, Unpin);
 assert_impl_all!(Found: Send, Sync, Unpin);
 assert_impl_all!(Deleted: Send, Sync, Unpin);
+assert_impl_all!(Referrer: Send, Sync, Unpin, Clone, std::fmt::Debug);
+assert_impl_all!(ReferrersOf: Send, Sync, Unpin, Clone, std::hash::Hash);
+assert_impl_all!(PushedReferrer: Send, Sync, Unpin);
+assert_impl_all!(PulledReferrers: Send, Sync, Unpin);
+assert_impl_all!(DeletedReferrers: Send, Sync, Unpin);
+assert_impl_all!(Signed: Send, Sync, Unpin);
+assert_impl_all!(Signing<Records>: Send, Unpin, FusedStream, std::fmt::Debug);
+assert_impl_all!(SignFailed<(), Failed<Record>, Error>: Send, Sync, std::error::Error);
+assert_impl_all!(SignFailed<*const (), Failed<Record>, Error>: std::error::Error);
+assert_impl_all!(Published: Send, Sync, Unpin);
+assert_impl_all!(Unpublished: Send, Sync, Unpin);
+assert_impl_all!(Publication: Send, Sync, Unpin);
 
 assert_impl_all!(Options: Send, Sync, Unpin, Clone, std::fmt::Debug);
 assert_impl_all!(Retry: Send, Sync, Unpin, Clone, std::fmt::Debug);

@@ -311,7 +311,7 @@ impl Operation for Credulous {
     const METHOD: &'static str = "/example.ledger.v1.Ledger/History";
     const ACKNOWLEDGED: Acknowledged = Acknowledged::OneItem;
     const LOST_ANSWER: LostAnswer = LostAnswer::AskAgain;
-    const MAX_ANSWER_LEN: usize = 100;
+    const MAX_ANSWER_LEN: usize = 1_000;
 
     type Input = String;
     type Checked = ();
@@ -369,7 +369,7 @@ async fn the_answers_of_an_item_are_bounded_together() {
     let results: Vec<_> = in_a_week(names.through(Credulous, &client).collect()).await;
     assert_eq!(kinds(&results), [Some(ErrorKind::Mismatch), None]);
     let failed = results[0].as_ref().unwrap_err().to_string();
-    assert!(failed.contains("longer than 100 bytes in all"), "{failed}");
+    assert!(failed.contains("longer than 1000 bytes in all"), "{failed}");
 }
 
 /// Bookings whose server says of some, in its answer, that it has failed.

@@ -14,11 +14,11 @@ use http::uri::PathAndQuery;
 use prost::Message;
 use tonic::body::Body;
 use tonic::client::Grpc;
-use tonic::codec::{BufferSettings, Codec};
+use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
 use tonic::{CancellationHandle, Request, Status, Streaming};
-use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
+use tonic_prost::{ProstCodec, ProstDecoder};
 
-use super::queue::{Join, Outgoing, PIECE};
+use super::queue::{Outgoing, PIECE, Sent};
 use super::request_body::Compressed;
 use super::response_body;
 use crate::client::{Compression, Link, Way};
@@ -66,10 +66,10 @@ where
         link: Link,
         method: &'static str,
         max_answer_len: usize,
-        join: Option<Join<R>>,
+        joins: bool,
         traffic: Traffic,
     ) -> Self {
-        let outgoing = Outgoing::new(traffic, join);
+        let outgoing = Outgoing::new(traffic, joins);
         let mut request = Request::new(outgoing.requests());
         let cancel = request.cancellation_handle();
         let compression = link.compression;
@@ -221,18 +221,42 @@ where
     R: Message + 'static,
     A: Message + Default + 'static,
 {
-    type Encode = R;
+    type Encode = Sent<R>;
     type Decode = A;
-    type Encoder = ProstEncoder<R>;
+    type Encoder = Messages<R>;
     type Decoder = ProstDecoder<A>;
 
-    fn encoder(&mut self) -> ProstEncoder<R> {
-        // It grows to what is needed.
-        ProstEncoder::new(BufferSettings::new(8 << 10, CHUNK))
+    fn encoder(&mut self) -> Messages<R> {
+        Messages(PhantomData)
     }
 
     fn decoder(&mut self) -> ProstDecoder<A> {
         ProstCodec::<R, A>::default().decoder()
+    }
+}
+
+/// Writes what leaves as one message.
+struct Messages<R>(PhantomData<fn(R)>);
+
+impl<R: Message> Encoder for Messages<R> {
+    type Item = Sent<R>;
+    type Error = Status;
+
+    fn encode(&mut self, sent: Sent<R>, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        let mut encode = |request: R| {
+            let room = request.encode(buf);
+            room.expect("a buffer that grows has room");
+        };
+        match sent {
+            Sent::One(request) => encode(request),
+            Sent::All(requests) => requests.into_iter().for_each(encode),
+        }
+        Ok(())
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        // It grows to what is needed.
+        BufferSettings::new(8 << 10, CHUNK)
     }
 }
 

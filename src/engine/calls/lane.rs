@@ -12,7 +12,6 @@ use tracing::Span;
 
 use super::call::{Call, Event};
 use super::progress::Progress;
-use super::queue::Join;
 use crate::breaker::Probe;
 use crate::client::{Link, Refusal};
 use crate::engine::nodes::{Incident, Moment, Origin, Route};
@@ -95,7 +94,7 @@ where
         link: &Link,
         method: &'static str,
         max_answer_len: usize,
-        join: Option<Join<R>>,
+        joins: bool,
         setup: Setup,
     ) -> Self {
         Self {
@@ -109,7 +108,7 @@ where
             batch: VecDeque::new(),
             answers: Vec::new(),
             answers_len: 0,
-            call: Call::open(link.clone(), method, max_answer_len, join, setup.traffic),
+            call: Call::open(link.clone(), method, max_answer_len, joins, setup.traffic),
             path: method,
             link: link.clone(),
             start: Start::Pending,

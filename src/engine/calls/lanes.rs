@@ -52,6 +52,10 @@ where
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.lanes.is_empty()
     }

@@ -12,4 +12,3 @@ mod response_body;
 pub(super) use self::call::Event;
 pub(super) use self::lane::{Lane, Setup};
 pub(super) use self::lanes::Lanes;
-pub(super) use self::queue::Join;

@@ -39,14 +39,20 @@ pub(super) struct Outgoing<R> {
     moved: Moved,
 }
 
-/// Makes one request of all that a call carries.
-pub(crate) type Join<R> = fn(&mut VecDeque<R>) -> R;
+/// What leaves as one message.
+#[derive(Debug)]
+pub(super) enum Sent<R> {
+    /// A request.
+    One(R),
+    /// The requests of a call, as protobuf merges messages: put one after the other.
+    All(VecDeque<R>),
+}
 
 #[derive(Debug)]
 struct Queue<R> {
     requests: VecDeque<R>,
-    /// If all requests leave as one, at the end.
-    join: Option<Join<R>>,
+    /// Whether all requests leave as one, at the end.
+    joins: bool,
     finished: bool,
     closed: bool,
     transmitted: usize,
@@ -64,11 +70,11 @@ struct Queue<R> {
 }
 
 impl<R> Outgoing<R> {
-    pub(super) fn new(traffic: Traffic, join: Option<Join<R>>) -> Self {
+    pub(super) fn new(traffic: Traffic, joins: bool) -> Self {
         Self {
             queue: Arc::new(Mutex::new(Queue {
                 requests: VecDeque::new(),
-                join,
+                joins,
                 finished: false,
                 closed: false,
                 transmitted: 0,
@@ -128,9 +134,11 @@ impl<R> Outgoing<R> {
         (queue.transmitted, is_drained)
     }
 
-    /// Whether the transport has all requests, and knows that there is no other.
+    /// Whether the transport has all requests, and knows that there is no other. One that is for all leaves when there
+    /// is no other.
     pub(super) fn has_ended(&self) -> bool {
-        lock(&self.queue).ended
+        let queue = lock(&self.queue);
+        queue.ended || queue.joins && queue.transmitted > 0
     }
 
     /// The transport's end, as a stream of requests.
@@ -196,19 +204,17 @@ impl<R> Clone for Outgoing<R> {
 
 impl<R> Queue<R> {
     /// The next request that may leave.
-    fn next(&mut self) -> Option<R> {
-        match self.join {
-            None => {
-                let request = self.requests.pop_front()?;
-                self.transmitted += 1;
-                Some(request)
-            }
-            Some(join) if self.finished && !self.requests.is_empty() => {
-                self.transmitted += self.requests.len();
-                Some(join(&mut self.requests))
-            }
-            Some(_) => None,
+    fn next(&mut self) -> Option<Sent<R>> {
+        if !self.joins {
+            let request = self.requests.pop_front()?;
+            self.transmitted += 1;
+            return Some(Sent::One(request));
         }
+        if !self.finished || self.requests.is_empty() {
+            return None;
+        }
+        self.transmitted += self.requests.len();
+        Some(Sent::All(std::mem::take(&mut self.requests)))
     }
 
     /// The transport waits for what comes next.
@@ -240,9 +246,9 @@ fn wake<R>(mut queue: MutexGuard<'_, Queue<R>>) {
 pub(super) struct Requests<R>(Arc<Mutex<Queue<R>>>);
 
 impl<R> Stream for Requests<R> {
-    type Item = R;
+    type Item = Sent<R>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<R>> {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Sent<R>>> {
         let mut queue = lock(&self.0);
         if !queue.started {
             queue.started = true;
@@ -365,7 +371,12 @@ mod tests {
 
     fn body(outgoing: &Outgoing<Bytes>) -> Pin<Box<impl Body<Data = Bytes, Error = Never>>> {
         let requests = outgoing.requests();
-        let frames = requests.map(|bytes| Ok(Frame::data(bytes)));
+        let frames = requests.map(|sent| {
+            Ok(Frame::data(match sent {
+                Sent::One(bytes) => bytes,
+                Sent::All(all) => all.into_iter().flatten().collect(),
+            }))
+        });
         Box::pin(outgoing.gate(StreamBody::new(frames)))
     }
 
@@ -386,7 +397,7 @@ mod tests {
 
     #[test]
     fn a_long_chunk_leaves_in_pieces_each_when_the_last_has_left() {
-        let outgoing = Outgoing::new(Traffic::default(), None);
+        let outgoing = Outgoing::new(Traffic::default(), false);
         let mut body = body(&outgoing);
         send(&outgoing, 3 * PIECE + 1);
         send(&outgoing, 1);
@@ -421,8 +432,7 @@ mod tests {
 
     #[test]
     fn requests_that_are_joined_leave_as_one_when_there_is_no_other() {
-        let join: Join<Bytes> = |requests| requests.drain(..).flatten().collect();
-        let outgoing = Outgoing::new(Traffic::default(), Some(join));
+        let outgoing = Outgoing::new(Traffic::default(), true);
         let mut body = body(&outgoing);
         let mut cx = noop_context();
         send(&outgoing, 2);
@@ -439,7 +449,7 @@ mod tests {
 
     #[test]
     fn a_chunk_of_less_than_two_pieces_leaves_as_a_whole() {
-        let outgoing = Outgoing::new(Traffic::default(), None);
+        let outgoing = Outgoing::new(Traffic::default(), false);
         let mut body = body(&outgoing);
         send(&outgoing, 2 * PIECE - 1);
         let chunk = take(&mut body, &mut noop_context()).unwrap();
@@ -448,7 +458,7 @@ mod tests {
 
     #[test]
     fn a_call_that_is_over_lets_no_further_piece_out() {
-        let outgoing = Outgoing::new(Traffic::default(), None);
+        let outgoing = Outgoing::new(Traffic::default(), false);
         let mut body = body(&outgoing);
         send(&outgoing, 2 * PIECE);
         let mut cx = noop_context();
@@ -461,7 +471,7 @@ mod tests {
 
     #[test]
     fn a_call_is_cancelled_between_two_pieces() {
-        let outgoing = Outgoing::<Bytes>::new(Traffic::default(), None);
+        let outgoing = Outgoing::<Bytes>::new(Traffic::default(), false);
         let chunk = Bytes::from(vec![0; 2 * PIECE]);
         let frames = [Ok(Frame::data(chunk)), Err("cancelled")];
         let body = StreamBody::new(futures::stream::iter(frames));

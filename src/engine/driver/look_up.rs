@@ -53,7 +53,7 @@ where
         let path = O::Question::METHOD;
         let setup = self.setup(path, route, probe, None);
         let link = self.nodes.link(route);
-        let mut lane = Lane::open(link, path, O::Question::MAX_ANSWER_LEN, None, setup);
+        let mut lane = Lane::open(link, path, O::Question::MAX_ANSWER_LEN, false, setup);
         let mut asked = VecDeque::new();
         if wants_canary && let Some(question) = self.canary.look_up() {
             lane.flight.carry_canary();

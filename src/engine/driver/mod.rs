@@ -83,6 +83,12 @@ where
             !(O::ACKNOWLEDGED.is_whole() && matches!(O::LOST_ANSWER, LostAnswer::LookUp)),
             "a call that is acknowledged as a whole cannot be settled item by item"
         );
+        let looks_up = matches!(O::LOST_ANSWER, LostAnswer::LookUp);
+        assert!(
+            !looks_up || is_path(O::Question::METHOD),
+            "`LostAnswer::LookUp` needs a `Question`, whose `METHOD` is `/package.Service/Method`"
+        );
+        assert!(is_path(O::METHOD), "`METHOD` is `/package.Service/Method`");
     }
     let method = O::NAME;
     let (lower, upper) = input.size_hint();
@@ -156,6 +162,21 @@ where
         driver.leave();
     };
     Adapter::new(method, (lower, upper), shared, results)
+}
+
+/// Whether this can be the path of a gRPC method.
+const fn is_path(method: &str) -> bool {
+    let bytes = method.as_bytes();
+    let (mut at, mut slashes) = (0, 0);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'/' => slashes += 1,
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' => {}
+            _ => return false,
+        }
+        at += 1;
+    }
+    slashes == 2 && bytes[0] == b'/' && bytes[at - 1] != b'/'
 }
 
 /// What stands in the window.

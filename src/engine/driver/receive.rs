@@ -44,12 +44,12 @@ where
             return Poll::Ready(self.call_event(place, event));
         }
         if self.lanes.poll_started(cx) {
-            if O::ACKNOWLEDGED == Acknowledged::OneItem {
-                // The new one has its own item, and can take no other.
-                return Poll::Ready(false);
-            }
+            // A call that streams both ways may go without requests. To others that is an error.
+            let may_be_empty = O::ACKNOWLEDGED == Acknowledged::EachItem;
             for lane in self.lanes.iter_mut().filter(|lane| !lane.was_started()) {
-                withdraw(lane, &mut self.window);
+                if may_be_empty || !lane.is_finished() {
+                    withdraw(lane, &mut self.window);
+                }
             }
             return Poll::Ready(false);
         }
@@ -88,8 +88,17 @@ where
     /// An answer of a call that carries one item, and may have more.
     fn part_of_answer(&mut self, place: usize, answer: O::Answer) -> bool {
         let lane = self.lanes.get(place);
+        let is_first = lane.answers.is_empty();
+        // An empty one takes memory, too.
+        lane.answers_len += answer.encoded_len().max(size_of::<O::Answer>()).max(1);
         lane.answers.push(answer);
-        lane.answers_len += lane.answers.last().map_or(0, Message::encoded_len);
+        if is_first {
+            lane.accepted();
+            let node = self.nodes.node(lane.route.node);
+            node.note_alive();
+            lane.note_answer(node.incident());
+        }
+        let lane = self.lanes.get(place);
         if lane.answers_len <= O::MAX_ANSWER_LEN || lane.answers.len() == 1 {
             return true;
         }
@@ -103,6 +112,21 @@ where
         let end = lane.abandon(EndedBy::Disorder, Status::data_loss(words));
         self.call_ended(lane, end);
         false
+    }
+
+    /// Drops the calls whose one item was given up: what else the server answers is for nobody.
+    pub(super) fn drop_given_up(&mut self) {
+        if O::ACKNOWLEDGED != Acknowledged::OneItem {
+            return;
+        }
+        for place in (0..self.lanes.len()).rev() {
+            let flight = &self.lanes.get(place).flight;
+            if self.window.has_given_up(flight) {
+                let mut lane = self.lanes.remove(place);
+                lane.tell("given up");
+                lane.measure(self.nodes.name(lane.route.node), None);
+            }
+        }
     }
 
     /// A call has ended that carried one item: what came is the item's answer, if the server says that it is all.
@@ -331,6 +355,10 @@ where
                 let answer = answer.expect("a call that is acknowledged has an answer");
                 let (input, checked) = entry.item();
                 operation.accept(input, checked, answer)
+            },
+            |entry| {
+                let (input, checked) = entry.item();
+                operation.request(input, checked).encoded_len()
             },
         );
         log::call_ended(&mut lane, &ended, report);

@@ -1,19 +1,16 @@
 //! Opens calls, gives them what is to be sent, and closes them.
 
-use std::collections::VecDeque;
 use std::task::Context;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use futures_core::Stream;
-use prost::Message;
 use tokio::time::Instant;
 
 use super::Driver;
 use super::log::call_span;
 use super::look_up::LookUp;
 use crate::breaker::Probe;
-use crate::engine::calls::{Join, Lane, Setup};
+use crate::engine::calls::{Lane, Setup};
 use crate::engine::nodes::{Load, Route};
 use crate::engine::waited::Waited;
 use crate::failed::Failure;
@@ -188,11 +185,11 @@ where
         if O::ACKNOWLEDGED == Acknowledged::OneItem {
             setup.flight.limit_to_one();
         }
-        let join = (O::ACKNOWLEDGED == Acknowledged::WholeBatch).then_some(joined as Join<_>);
+        let joins = O::ACKNOWLEDGED == Acknowledged::WholeBatch;
         let link = self.nodes.link(route);
         let max_answer_len = O::MAX_ANSWER_LEN;
         self.lanes
-            .add(Lane::open(link, O::METHOD, max_answer_len, join, setup));
+            .add(Lane::open(link, O::METHOD, max_answer_len, joins, setup));
         true
     }
 
@@ -290,15 +287,4 @@ where
             self.make_room(Some(route));
         }
     }
-}
-
-/// One request of all, as protobuf merges messages.
-fn joined<R: Message + Default>(requests: &mut VecDeque<R>) -> R {
-    let mut bytes = BytesMut::new();
-    for request in requests.drain(..) {
-        bytes.reserve(request.encoded_len());
-        let room = request.encode(&mut bytes);
-        room.expect("a buffer that grows has room");
-    }
-    R::decode(bytes).expect("a message that was encoded can be read")
 }

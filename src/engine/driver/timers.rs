@@ -95,6 +95,7 @@ where
             self.withdraw();
             let last = self.why_no_answer();
             self.window.expire(waited, time, last.as_ref());
+            self.drop_given_up();
         }
         is_due
     }

@@ -55,19 +55,21 @@ impl<E, O: Clone> Window<E, O> {
     /// A call is over. What it leaves unanswered is settled, or waits for another call.
     ///
     /// `wait` says when an item that has had so many tries may be sent again, and `None` that it
-    /// may not; `done` makes the outcome of an item whose whole call was acknowledged.
+    /// may not; `done` makes the outcome of an item whose whole call was acknowledged; `len` is how long its request is, in
+    /// bytes.
     pub(crate) fn call_ended(
         &mut self,
         flight: &Flight,
         ended: &Ended,
         wait: impl Fn(u32) -> Option<Instant>,
         done: impl Fn(&E) -> Result<O, Error>,
+        len: impl Fn(&E) -> usize,
     ) -> Report {
         let left = self.left_by(flight, ended.end.transmitted);
         let report = if self.rules.acknowledged.is_whole() {
-            self.whole_ended(flight, &left, ended, wait, done)
+            self.whole_ended(flight, &left, ended, wait, done, len)
         } else {
-            self.each_ended(flight, &left, ended, wait)
+            self.each_ended(flight, &left, ended, wait, len)
         };
         self.fail_rest(true);
         if let Some(scout) = &mut self.scout {
@@ -103,6 +105,7 @@ impl<E, O: Clone> Window<E, O> {
         left: &Left,
         ended: &Ended,
         wait: impl Fn(u32) -> Option<Instant>,
+        len: impl Fn(&E) -> usize,
     ) -> Report {
         if !flight.is_awaited() {
             // Its status is about no item. If there is a fault, the next call meets it, too.
@@ -110,7 +113,7 @@ impl<E, O: Clone> Window<E, O> {
         }
         let missing = "the server ended the call with answers missing";
         let (mut verdict, status) = left.judge(ended, missing);
-        if verdict == Verdict::Record && self.too_long(&left.items, &status) == Err(()) {
+        if verdict == Verdict::Record && self.too_long(&left.items, &status, &len) == Err(()) {
             // The message that was too long is none of these, so that its answer was lost.
             verdict = Verdict::Transient;
         }
@@ -122,7 +125,7 @@ impl<E, O: Clone> Window<E, O> {
         self.note_depth(flight, left, verdict, &status);
         match (verdict, left.first()) {
             (Verdict::Record, at) if at.is_some() || verdict::oversize(&status).is_some() => {
-                self.refused_one(&left.items, flight, &status);
+                self.refused_one(&left.items, flight, &status, &len);
                 Report::Alive
             }
             (Verdict::Attempt, Some(at)) => {
@@ -281,16 +284,25 @@ impl<E, O: Clone> Window<E, O> {
         left: &[Unanswered],
         flight: &Flight,
         status: &Arc<Status>,
+        len: impl Fn(&E) -> usize,
     ) {
         let lost = self.rules.lost_answer;
-        let found = self.too_long(left, status).unwrap_or(0);
+        let found = self.too_long(left, status, len).unwrap_or(0);
         let (before, rest) = left.split_at(found);
         // A server that finds a message too long drops the answers before it.
         self.lost(before, flight.number);
         for item in before {
             self.retry(item.index);
         }
-        self.requeue_all(&rest[1..]);
+        if verdict::is_unreadable(status) && !self.rules.may_repeat {
+            // The server has answered, and gone on behind it.
+            self.lost(&rest[1..], flight.number);
+            for item in &rest[1..] {
+                self.retry(item.index);
+            }
+        } else {
+            self.requeue_all(&rest[1..]);
+        }
         let refused = rest[0].index;
         let trouble = self.live(refused).trouble.as_ref();
         let is_in_doubt = trouble.is_some_and(|trouble| trouble.is_in_doubt());
@@ -305,11 +317,16 @@ impl<E, O: Clone> Window<E, O> {
 
     /// Which of `left` the server found too long. The first, where it said something else; an error, where it is none of
     /// them.
-    fn too_long(&mut self, left: &[Unanswered], status: &Status) -> Result<usize, ()> {
+    fn too_long(
+        &mut self,
+        left: &[Unanswered],
+        status: &Status,
+        len: impl Fn(&E) -> usize,
+    ) -> Result<usize, ()> {
         let Some(said) = verdict::oversize(status) else {
             return Ok(0);
         };
-        let bytes = |item: &Unanswered| self.live(item.index).bytes;
+        let bytes = |item: &Unanswered| len(&self.live(item.index).entry);
         let lens: Vec<usize> = left.iter().map(bytes).collect();
         let found = lens.iter().position(|len| Some(*len) == said.found);
         // What was compressed does not have this length, but is too long anyway.

@@ -92,6 +92,7 @@ impl<E, O: Clone> Window<E, O> {
                 } else {
                     // What became of it stays open, and to send it again does no harm.
                     let is_scouted = self.live(at).lost().is_some_and(Loss::is_scouted);
+                    self.note_why_open(at, ended);
                     self.push_after_all(at);
                     if is_scouted {
                         self.scouting_ended(true);
@@ -106,6 +107,7 @@ impl<E, O: Clone> Window<E, O> {
                 self.cannot_look_up = true;
                 self.expects_stored = None;
                 while let Some((_, index)) = self.in_doubt.first().copied() {
+                    self.note_why_open(index, ended);
                     self.push_after_all(index);
                 }
                 Report::Quiet
@@ -125,6 +127,15 @@ impl<E, O: Clone> Window<E, O> {
                     _ => Report::Broke,
                 }
             }
+        }
+    }
+
+    /// What became of an item stays open since the question has failed so. If it is not sent again, that is its error.
+    fn note_why_open(&mut self, index: u64, ended: &Ended) {
+        if !self.rules.may_repeat
+            && let Some(trouble) = &mut self.live(index).trouble
+        {
+            trouble.last.clone_from(&ended.end.status);
         }
     }
 

@@ -541,6 +541,15 @@ impl<E, O: Clone> Window<E, O> {
         next.is_some_and(|index| self.slot(index).is_some())
     }
 
+    /// Whether the next answer of a call would be of an item that has its result without it.
+    pub(crate) fn has_given_up(&mut self, flight: &Flight) -> bool {
+        let Some(index) = flight.next().filter(|_| !flight.is_at_canary()) else {
+            return false;
+        };
+        let waits = |slot: &mut Slot<E, O>| matches!(slot.state, State::Sent);
+        !self.slot(index).is_some_and(waits)
+    }
+
     /// An answer of a call that does the work: `judge` makes its item's outcome of it, and `len` says
     /// how long that is in bytes. If there is no outcome, [`attempt_failed`](Self::attempt_failed) has to follow.
     /// `None`: the call has no item that waits for an answer.

@@ -19,6 +19,11 @@ fn later(tries: u32) -> Option<Instant> {
     Some(*NOW + tries * Duration::from_secs(1))
 }
 
+/// How long the requests of items are: one is longer than the others.
+fn request_len(item: &u64) -> usize {
+    if *item == 1 { 70 } else { 10 }
+}
+
 /// A window, and the call that it sends by.
 struct TestWindow {
     window: Window<u64, &'static str>,
@@ -119,7 +124,8 @@ impl TestWindow {
     fn end_after(&mut self, status: Result<(), Status>, taken: usize, answers: usize) -> Report {
         let ended = self.ended(status, taken, answers == 1);
         let Self { window, flight } = self;
-        let report = window.call_ended(flight, &ended, later, |_| Ok("acknowledged"));
+        let done = |_: &u64| Ok("acknowledged");
+        let report = window.call_ended(flight, &ended, later, done, request_len);
         self.flight = self.window.launch(false);
         report
     }
@@ -1120,9 +1126,7 @@ fn an_oversize_message_is_found_by_its_length() {
         "message after decompression larger than max (70 vs. 50)",
     ] {
         let mut window = retrying(8);
-        for (item, bytes) in [(0, 10), (1, 70), (2, 10)] {
-            window.take(item, bytes);
-        }
+        window.take_all(0..3);
         window.send();
         assert_eq!(
             window.end(Err(Status::resource_exhausted(words)), 3),
@@ -1141,7 +1145,7 @@ fn an_oversize_message_is_found_by_its_length() {
 
     // Nobody is so long: then it is nobody's.
     let mut window = retrying(8);
-    window.take(0, 10);
+    window.take_all(0..1);
     window.send();
     assert_eq!(window.end(Err(status()), 1), UNNAMED);
     assert_eq!(window.results(), []);

@@ -18,6 +18,7 @@ impl<E, O: Clone> Window<E, O> {
         ended: &Ended,
         wait: impl Fn(u32) -> Option<Instant>,
         done: impl Fn(&E) -> Result<O, Error>,
+        len: impl Fn(&E) -> usize,
     ) -> Report {
         let items = &left.items;
         if ended.end.status.is_none() && ended.end.acknowledged {
@@ -73,7 +74,7 @@ impl<E, O: Clone> Window<E, O> {
             }
             (Verdict::Record, Some(_)) => {
                 self.segments.found(items.first().map(|item| item.index));
-                self.refused_one(items, flight, &status);
+                self.refused_one(items, flight, &status, len);
                 Report::Alive
             }
             (Verdict::Attempt, Some(at)) => {

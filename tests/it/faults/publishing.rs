@@ -10,7 +10,7 @@ impl Case {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 4_000, ..cases(800) })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 4_000, ..cases(500) })]
 
     #[test]
     fn what_is_queued_is_published(case in case()) {

@@ -58,7 +58,7 @@ impl Case {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 4_000, ..cases(800) })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 4_000, ..cases(500) })]
 
     #[test]
     fn every_referrer_that_is_pushed_has_a_true_result(case in case()) {
