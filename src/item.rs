@@ -121,7 +121,7 @@ impl<R: ToCid + ?Sized> ToCid for Arc<R> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither a ref nor `(ref, tag)`",
     label = "items are refs, or `(ref, tag)`",
-    note = "a ref is a `Cid`, its text, a `Record`, or a type of yours that implements `ToCid`",
+    note = "a ref is a `Cid`, its text, a `Record`, or a type of yours that implements `ToCid`; of referrers, also `ReferrersOf`",
     note = "`Result` items: use the method that begins with `try_`, such as `try_pull_from`",
     note = "items with a tag: the ref comes first, as in `.map(|(tag, cid)| (cid, tag))`; several tags are one, `(cid, (a, b))`"
 )]
@@ -419,7 +419,7 @@ pub(crate) enum Fate {
 ///
 /// For all there is to tag, it is implemented already.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is neither the operation's input, `{I}`, nor `({I}, tag)`",
+    message = "`{Self}` is neither `{I}`, which is the input here, nor `({I}, tag)`",
     label = "items are `{I}`, or `({I}, tag)`",
     note = "`Result` items: use the method that begins with `try_`, such as `try_through`, which gives the errors in their places",
     note = "items with a tag: the input comes first; several tags are one, `(input, (a, b))`"
