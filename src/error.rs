@@ -35,14 +35,14 @@ type Source = Arc<dyn StdError + Send + Sync>;
 /// | [`Denied`](Self::Denied), [`Unsupported`](Self::Unsupported) | not stored by this push | not deleted by this call | another caller, another server |
 /// | [`Input`](Self::Input) | there was none | there was none | the input read again |
 ///
-/// A pull or lookup changes nothing, so its outcomes say nothing of that kind. A referrer that is pushed is as a record that is
-/// deleted: it can be sent again without harm, and so it is not looked up; what is published and unpublished, too.
+/// A pull or lookup changes nothing, so its outcomes say nothing of that kind. A referrer that is pushed is as a record
+/// that is deleted: it can be sent again without harm, and so it is not looked up; what is published and unpublished,
+/// too.
 ///
-/// For a later run, collect [`Failed::input`](crate::Failed::input) where [`Error::is_of_item`] is false, and give those to
-/// the same method again: neither a push nor a delete does harm twice. [`CircuitOpen`](Self::CircuitOpen),
-/// [`Denied`](Self::Denied) and [`Unsupported`](Self::Unsupported) come for all that the input still
-/// has, which uses it up; to keep it, stop at the first of them and take
-/// [`Adapter::into_remainder`](crate::Adapter::into_remainder).
+/// For a later run, collect [`Failed::input`](crate::Failed::input) where [`Error::is_of_item`] is false, and give
+/// those to the same method again: neither a push nor a delete does harm twice. [`CircuitOpen`](Self::CircuitOpen),
+/// [`Denied`](Self::Denied) and [`Unsupported`](Self::Unsupported) come for all that the input still has, which uses it
+/// up; to keep it, stop at the first of them and take [`Adapter::into_remainder`](crate::Adapter::into_remainder).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -59,9 +59,8 @@ pub enum ErrorKind {
     ServerFailed,
     /// The server has no record of this CID.
     NotFound,
-    /// A CID that does not match its content: the server answered with another CID than the
-    /// record's own, or with another record than the one asked for. Or an answer of another kind than was asked for, or that
-    /// cannot be read.
+    /// A CID that does not match its content: the server answered with another CID than the record's own, or with
+    /// another record than the one asked for. Or an answer of another kind than was asked for, or that cannot be read.
     Mismatch,
     /// Given up before it left this process, and it will not leave any more: the server knows
     /// nothing of it.

@@ -226,8 +226,8 @@ impl<E: StdError + 'static> StdError for InputError<E> {
 /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
 /// ```
 ///
-/// It is a [`std::error::Error`] where `E` is one. `anyhow::Error` is none, so over an input of those, take it apart first:
-/// `error.into_failed()?` gives the input's error to `?`.
+/// It is a [`std::error::Error`] where `E` is one. `anyhow::Error` is none, so over an input of those, take it apart
+/// first: `error.into_failed()?` gives the input's error to `?`.
 ///
 /// To stop at the first error of the input, and go on behind items that fail:
 ///

@@ -115,8 +115,8 @@ impl<R: ToCid + ?Sized> ToCid for Arc<R> {
 /// row id. There is no bound on it, and nothing is cloned. For all there is to tag, this trait is
 /// implemented already.
 ///
-/// The results of one adapter are items of the next, with their tags: a [`Pulled`](crate::Pulled) is a record,
-/// and a [`Pushed`](crate::Pushed), [`Signed`](crate::Signed), [`Published`](crate::Published), [`Found`](crate::Found) or
+/// The results of one adapter are items of the next, with their tags: a [`Pulled`](crate::Pulled) is a record, and a
+/// [`Pushed`](crate::Pushed), [`Signed`](crate::Signed), [`Published`](crate::Published), [`Found`](crate::Found) or
 /// [`Existence`](crate::Existence) is a ref.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither a ref nor `(ref, tag)`",
@@ -292,11 +292,12 @@ pub trait PushItem<T>: Tagged<Input = Record, Tag = T> {
     }
 
     /// Has a check of yours look at the record before it is sent. What it refuses is not sent, and fails as
-    /// [`Invalid`](crate::ErrorKind::Invalid) in its place in the order, with what the check says. An [`Error`] of this crate
-    /// stays as it is: with one of kind [`Unavailable`](crate::ErrorKind::Unavailable), a later run has the record again.
+    /// [`Invalid`](crate::ErrorKind::Invalid) in its place in the order, with what the check says. An [`Error`] of this
+    /// crate stays as it is: with one of kind [`Unavailable`](crate::ErrorKind::Unavailable), a later run has the
+    /// record again.
     ///
-    /// [`Record::check_required`] is such a check. For one that waits: [`prechecked`](Self::prechecked). Over a fallible input:
-    /// `.map_ok(|record| record.precheck(..))`.
+    /// [`Record::check_required`] is such a check. For one that waits: [`prechecked`](Self::prechecked). Over a
+    /// fallible input: `.map_ok(|record| record.precheck(..))`.
     ///
     /// ```
     /// use agntcy_dir_stream::prelude::*;
@@ -414,8 +415,9 @@ pub(crate) enum Fate {
     Refused(Error),
 }
 
-/// An item of the input of [`through`](crate::ThroughExt::through): an input `I` of an operation, or one with a tag, `(I, T)`. Of an
-/// operation on CIDs, it is also what has been pushed, found, signed or published; of one on records, what has been pulled.
+/// An item of the input of [`through`](crate::ThroughExt::through): an input `I` of an operation, or one with a tag,
+/// `(I, T)`. Of an operation on CIDs, it is also what has been pushed, found, signed or published; of one on records,
+/// what has been pulled.
 ///
 /// For all there is to tag, it is implemented already.
 #[diagnostic::on_unimplemented(

@@ -1,7 +1,7 @@
 //! Stream adapters for the AGNTCY Directory (DIR), the open registry of AI-agent records.
 //!
-//! Push, pull, look up, sign, publish and delete records in bulk, from inside a pipeline: extension traits on [`Stream`], each
-//! with a method that turns a stream of items into a stream of results.
+//! Push, pull, look up, sign, publish and delete records in bulk, from inside a pipeline: extension traits on
+//! [`Stream`], each with a method that turns a stream of items into a stream of results.
 //!
 //! ```
 //! use agntcy_dir_stream::prelude::*;
@@ -43,9 +43,9 @@
 //! | [`through`](ThroughExt::through) | inputs of an [`Operation`](operation::Operation) | what that makes of the answer: any method of any gRPC service |
 //!
 //! Items may also be pairs `(item, T)`: the tag `T` comes back with the result. Each method has a form with `_with` (or
-//! `_with_options`) that takes [`Options`], and all but `sign_with` have forms with `try_` over inputs that can fail, such as the results of
-//! another adapter. For a single item there are methods on the [`Client`]; for services in which many have one now and then,
-//! [`Client::pusher`]. The [`cookbook`] has recipes for pipelines.
+//! `_with_options`) that takes [`Options`], and all but `sign_with` have forms with `try_` over inputs that can fail,
+//! such as the results of another adapter. For a single item there are methods on the [`Client`]; for services in which
+//! many have one now and then, [`Client::pusher`]. The [`cookbook`] has recipes for pipelines.
 //!
 //! # What every adapter promises
 //!

@@ -1,5 +1,5 @@
-//! What an operation is: what differs between push, pull, lookup, delete and the others, and what you write for a method of
-//! a service of your own. [`Operation`] is where to begin.
+//! What an operation is: what differs between push, pull, lookup, delete and the others, and what you write for a
+//! method of a service of your own. [`Operation`] is where to begin.
 
 use std::fmt;
 
@@ -15,14 +15,15 @@ use crate::verdict::Verdict;
 pub enum Acknowledged {
     /// The N-th answer is the N-th request's: a bidirectional method. A call carries any number of items.
     EachItem,
-    /// One answer at the end is for all requests: a client-streaming method. A call carries what the input has at hand, at
-    /// most a window.
+    /// One answer at the end is for all requests: a client-streaming method. A call carries what the input has at hand,
+    /// at most a window.
     ///
-    /// A call that is refused is halved until the refused item stands alone, so an item may be carried out more than once.
+    /// A call that is refused is halved until the refused item stands alone, so an item may be carried out more than
+    /// once.
     WholeCall,
     /// One request is for several items, and so is its answer: a unary method that takes a list. The requests of the
-    /// items are joined as protobuf merges messages, by putting them one after the other: their repeated fields are put together.
-    /// Else it is as [`WholeCall`](Self::WholeCall).
+    /// items are joined as protobuf merges messages, by putting them one after the other: their repeated fields are put
+    /// together. Else it is as [`WholeCall`](Self::WholeCall).
     WholeBatch,
     /// A call carries one item, and what the server answers until the end of the call is for that: a unary or
     /// server-streaming method, or one whose answers show by nothing which request they are for.
@@ -95,8 +96,8 @@ impl<O, T> Done<O, T> {
 /// A method of a gRPC service as the engine drives it, item by item: [`through`](crate::ThroughExt::through).
 ///
 /// [`push_to`](crate::PushExt::push_to) and all other adapters of this crate are such operations. One of your own gets
-/// the same: windows and calls side by side, recovery, retries, order, the ends of an [`Adapter`](crate::Adapter), checkpoints,
-/// logs and metrics.
+/// the same: windows and calls side by side, recovery, retries, order, the ends of an [`Adapter`](crate::Adapter),
+/// checkpoints, logs and metrics.
 ///
 /// Messages are [prost](https://docs.rs/prost)'s, written by hand or generated. The server is whatever the
 /// [`Client`](crate::Client) is connected to.
@@ -157,23 +158,25 @@ impl<O, T> Done<O, T> {
 ///
 /// # What an implementation can break
 ///
-/// Whatever it does, each item has one result, in its place, with its input and tag; the window is kept; the stream ends; and
-/// nothing is sent after the adapter is dropped. It can break these:
+/// Whatever it does, each item has one result, in its place, with its input and tag; the window is kept; the stream
+/// ends; and nothing is sent after the adapter is dropped. It can break these:
 ///
-/// - **The truth of an outcome.** [`accept`](Self::accept) says what an answer means. Only it can see that an answer is another
-///   item's, so where a request shows in its answer, compare them, and fail with
+/// - **The truth of an outcome.** [`accept`](Self::accept) says what an answer means. Only it can see that an answer is
+///   another item's, so where a request shows in its answer, compare them, and fail with
 ///   [`Mismatch`](ErrorKind::Mismatch).
-/// - **Effects that happen twice.** [`LostAnswer::AskAgain`] and [`LostAnswer::SendAgain`] send again what may have been
-///   carried out, and [`MAY_REPEAT`](Self::MAY_REPEAT) lets what has succeeded be sent once more. [`LostAnswer::LookUp`] sends again what
-///   the server says it does not have: a server that is still at work on a call that broke, when it says so, does it twice.
+/// - **Effects that happen twice.** [`LostAnswer::AskAgain`] and [`LostAnswer::SendAgain`] send again what may have
+///   been carried out, and [`MAY_REPEAT`](Self::MAY_REPEAT) lets what has succeeded be sent once more.
+///   [`LostAnswer::LookUp`] sends again what the server says it does not have: a server that is still at work on a call
+///   that broke, when it says so, does it twice.
 /// - **Items that share an outcome.** Two inputs in one window with the same [`cid`](Self::cid) are sent once.
-/// - **Which item a status is for.** [`Acknowledged`] has to be how the server behaves. If it does not end a call
-///   at the first item that it refuses, or answers in another order, errors go to the wrong items, and so do answers that do
-///   not show what they are for. One answer counts for all items of a call or batch, also where the method is not made
-///   for many: then they are successes that nothing was done for, or that were done more than once. A call in which more answers come than requests were sent is dropped, and tried again.
+/// - **Which item a status is for.** [`Acknowledged`] has to be how the server behaves. If it does not end a call at
+///   the first item that it refuses, or answers in another order, errors go to the wrong items, and so do answers that
+///   do not show what they are for. One answer counts for all items of a call or batch, also where the method is not
+///   made for many: then they are successes that nothing was done for, or that were done more than once. A call in
+///   which more answers come than requests were sent is dropped, and tried again.
 /// - **Memory.** The window counts what [`size`](Self::size) and [`len`](Self::len) tell.
-/// - **The task.** `check`, `request` and `accept` are called between polls, so they must not block. If one panics, the panic
-///   passes through the poll, and the adapter must not be polled again.
+/// - **The task.** `check`, `request` and `accept` are called between polls, so they must not block. If one panics, the
+///   panic passes through the poll, and the adapter must not be polled again.
 ///
 /// What a status means is for [`verdict`](Self::verdict) to say: by default it is read as a DIR server means it, which is
 /// close to gRPC's own definitions.
@@ -192,9 +195,10 @@ pub trait Operation {
     /// How long an answer is taken to be, in bytes, as long as none has been seen; 0 if none is worth counting in
     /// the window.
     const ANSWER_LEN: usize = 0;
-    /// Whether a request that has succeeded changes nothing if it is sent once more. If so, that is done where nothing else
-    /// tells whether the server fails at some items or at all ([`Retry`](crate::Retry)); a write is looked up before that. It is so for
-    /// [`LostAnswer::AskAgain`], if it is not said, and has no meaning with [`LostAnswer::SendAgain`].
+    /// Whether a request that has succeeded changes nothing if it is sent once more. If so, that is done where nothing
+    /// else tells whether the server fails at some items or at all ([`Retry`](crate::Retry)); a write is looked up
+    /// before that. It is so for [`LostAnswer::AskAgain`], if it is not said, and has no meaning with
+    /// [`LostAnswer::SendAgain`].
     const MAY_REPEAT: bool = matches!(Self::LOST_ANSWER, LostAnswer::AskAgain);
     /// Whether requests delete records of the directory, those of [`cid`](Self::cid). Such requests are sent for each
     /// item, also for one that is the same as another.
@@ -227,7 +231,8 @@ pub trait Operation {
     /// The item fails with it, and is never sent: [`Invalid`](ErrorKind::Invalid), in most cases.
     fn check(&self, input: &Self::Input) -> Result<Self::Checked, Error>;
 
-    /// [`check`](Self::check) of an input whose CID is known already, as by [`PushItem::skip_if`](crate::PushItem::skip_if).
+    /// [`check`](Self::check) of an input whose CID is known already, as by
+    /// [`PushItem::skip_if`](crate::PushItem::skip_if).
     ///
     /// # Errors
     ///
@@ -258,17 +263,18 @@ pub trait Operation {
         Verdict::of(status)
     }
 
-    /// Whether an error of [`accept`](Self::accept) or [`join`](Self::join) says that the server failed at this attempt, and may do better
-    /// at another. Then the item is tried again, as where the server fails with `Internal` ([`Retry`](crate::Retry)). It has no meaning for
-    /// calls that are acknowledged as a whole, whose answer is for many items.
+    /// Whether an error of [`accept`](Self::accept) or [`join`](Self::join) says that the server failed at this
+    /// attempt, and may do better at another. Then the item is tried again, as where the server fails with `Internal`
+    /// ([`Retry`](crate::Retry)). It has no meaning for calls that are acknowledged as a whole, whose answer is for
+    /// many items.
     #[must_use]
     fn may_pass(error: &Error) -> bool {
         let _ = error;
         false
     }
 
-    /// With [`Acknowledged::OneItem`]: what the call's answers come to, each of which was [accepted](Self::accept). If one was
-    /// not, that is the item's error. A single answer is what it is, if this is not implemented.
+    /// With [`Acknowledged::OneItem`]: what the call's answers come to, each of which was [accepted](Self::accept). If
+    /// one was not, that is the item's error. A single answer is what it is, if this is not implemented.
     ///
     /// # Errors
     ///
@@ -308,8 +314,8 @@ pub trait Operation {
         None
     }
 
-    /// With [`LostAnswer::LookUp`]: what asks whether the item was carried out. `None`: nothing does. Then it is sent again if it
-    /// [may be](Self::MAY_REPEAT), and else is [`OutcomeUnknown`](ErrorKind::OutcomeUnknown).
+    /// With [`LostAnswer::LookUp`]: what asks whether the item was carried out. `None`: nothing does. Then it is sent
+    /// again if it [may be](Self::MAY_REPEAT), and else is [`OutcomeUnknown`](ErrorKind::OutcomeUnknown).
     fn question(
         &self,
         input: &Self::Input,
@@ -337,14 +343,15 @@ pub trait Operation {
         ))
     }
 
-    /// The outcome of an item of which the caller has said that it is stored: [`PushItem::skip_if`](crate::PushItem::skip_if).
+    /// The outcome of an item of which the caller has said that it is stored:
+    /// [`PushItem::skip_if`](crate::PushItem::skip_if).
     fn stored(&self, cid: Cid) -> Option<Self::Output> {
         let _ = cid;
         None
     }
 
-    /// Whether the output says that there was nothing to do: [`Stats::already_stored`](crate::Stats::already_stored) counts
-    /// these.
+    /// Whether the output says that there was nothing to do: [`Stats::already_stored`](crate::Stats::already_stored)
+    /// counts these.
     #[must_use]
     fn is_already_stored(_: &Self::Output) -> bool {
         false
@@ -358,12 +365,13 @@ pub trait Operation {
     ) -> Self::Success<T>;
 }
 
-/// The question that tells what became of an item whose answer was lost: a bidirectional method whose N-th answer is the N-th
-/// request's.
+/// The question that tells what became of an item whose answer was lost: a bidirectional method whose N-th answer is
+/// the N-th request's.
 ///
-/// An answer says that the item was carried out. The status `NotFound` says that it was not: the item is sent again, and so are
-/// those that its call had carried behind it, since a server works in order. Any other refusal leaves it open: the item is sent
-/// again if it [may be](Operation::MAY_REPEAT), and else is [`OutcomeUnknown`](ErrorKind::OutcomeUnknown).
+/// An answer says that the item was carried out. The status `NotFound` says that it was not: the item is sent again,
+/// and so are those that its call had carried behind it, since a server works in order. Any other refusal leaves it
+/// open: the item is sent again if it [may be](Operation::MAY_REPEAT), and else is
+/// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown).
 pub trait Question {
     /// The path of the gRPC method: `/package.Service/Method`.
     const METHOD: &'static str;

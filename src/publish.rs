@@ -75,16 +75,18 @@ impl<T> Published<T> {
 
 /// Publishes a stream of refs.
 pub trait PublishExt: Stream + Sized {
-    /// Has the directory behind `client` publish the record of each ref of this stream, which announces it to other nodes.
+    /// Has the directory behind `client` publish the record of each ref of this stream, which announces it to other
+    /// nodes.
     ///
-    /// A ref is anything that gives a CID ([`ToCid`]). Items are refs, or `(ref, T)` with a tag of any type that comes back with
-    /// the result. Yields one [`PublishResult`] for each item.
+    /// A ref is anything that gives a CID ([`ToCid`]). Items are refs, or `(ref, T)` with a tag of any type that comes
+    /// back with the result. Yields one [`PublishResult`] for each item.
     ///
-    /// A server only queues what is to be published, and looks at it later, once an hour by default. So a success says that the ref
-    /// is queued, and in which publication; a server queues a record that it does not have, too. Refs go in batches, which
-    /// are one publication each: a batch is what the input has at hand, at most a window
-    /// ([`Options::window`]). Behind a slow stage that is little: to have few publications, collect the refs first. A publication fails as a whole if one of its records cannot be published, so a smaller window
-    /// keeps others out of that. To wait for the end: [`Client::wait_for_publication`].
+    /// A server only queues what is to be published, and looks at it later, once an hour by default. So a success says
+    /// that the ref is queued, and in which publication; a server queues a record that it does not have, too. Refs go
+    /// in batches, which are one publication each: a batch is what the input has at hand, at most a window
+    /// ([`Options::window`]). Behind a slow stage that is little: to have few publications, collect the refs first. A
+    /// publication fails as a whole if one of its records cannot be published, so a smaller window keeps others out of
+    /// that. To wait for the end: [`Client::wait_for_publication`].
     ///
     /// ```
     /// use agntcy_dir_stream::prelude::*;
@@ -115,7 +117,8 @@ pub trait PublishExt: Stream + Sized {
     ///
     /// # Recovery
     ///
-    /// A batch whose answer was lost is sent again. Then it may be queued twice, which does no harm. [`Adapter`] tells the rest.
+    /// A batch whose answer was lost is sent again. Then it may be queued twice, which does no harm. [`Adapter`] tells
+    /// the rest.
     fn publish_to<R, T>(
         self,
         client: &Client,
@@ -295,8 +298,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Invalid`](ErrorKind::Invalid) for an empty id, [`NotFound`](ErrorKind::NotFound) for one that the server does not have, and those of
-    /// any adapter.
+    /// [`Invalid`](ErrorKind::Invalid) for an empty id, [`NotFound`](ErrorKind::NotFound) for one that the server does
+    /// not have, and those of any adapter.
     ///
     /// # Cancel safety
     ///
@@ -319,8 +322,8 @@ impl Client {
 
     /// Waits until the server has done with a publication, and asks for that each `every`.
     ///
-    /// Put a `tokio::time::timeout` around it: a server looks at its queue once an hour by default, and a server of version 1.2.0 leaves
-    /// one of some sixty publications `InProgress` for ever, though it has done with it.
+    /// Put a `tokio::time::timeout` around it: a server looks at its queue once an hour by default, and a server of
+    /// version 1.2.0 leaves one of some sixty publications `InProgress` for ever, though it has done with it.
     ///
     /// ```no_run
     /// use std::time::Duration;

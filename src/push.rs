@@ -42,8 +42,8 @@ pub struct Pushed<T = ()> {
 }
 
 impl Pushed {
-    /// A result for tests of your own pipeline: a record that was not there before, without a tag. Or what is there already, to be
-    /// [signed](crate::SignExt::sign_with).
+    /// A result for tests of your own pipeline: a record that was not there before, without a tag. Or what is there
+    /// already, to be [signed](crate::SignExt::sign_with).
     ///
     /// The other fields can be set afterwards.
     ///

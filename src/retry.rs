@@ -15,9 +15,9 @@ type Classify = dyn Fn(&Status) -> Verdict + Send + Sync;
 ///
 /// What is retried:
 ///
-/// - Items whose call broke before their answer came ([`Verdict::Transient`]), and only those: what
-///   was answered is not sent again, but for the item below that shows whether it is an outage. A pull or lookup is asked again, and a delete is sent again. A push
-///   is looked up first, by its CID. If it is found, it is a success
+/// - Items whose call broke before their answer came ([`Verdict::Transient`]), and only those: what was answered is not
+///   sent again, but for the item below that shows whether it is an outage. A pull or lookup is asked again, and a
+///   delete is sent again. A push is looked up first, by its CID. If it is found, it is a success
 ///   ([`Pushed::already_stored`](crate::Pushed::already_stored)). If not, it is sent again.
 /// - The one item at which the server failed without saying whose fault it is
 ///   ([`Verdict::Attempt`]), while the others go on. A push is looked up after its first failure and

@@ -19,8 +19,8 @@ pub type TryThroughResult<E, O, T = ()> =
 
 /// Sends a stream through an operation.
 pub trait ThroughExt: Stream + Sized {
-    /// Sends each item of this stream through `operation`, to the server behind `client`, over one call at a time, or as many as
-    /// [`Options::calls`] says.
+    /// Sends each item of this stream through `operation`, to the server behind `client`, over one call at a time, or
+    /// as many as [`Options::calls`] says.
     ///
     /// Items are inputs of the operation, or `(input, T)` with a tag of any type that comes back with the result. Yields
     /// one [`ThroughResult`] for each item. [`Operation`] has an example, and says what depends on the operation.

@@ -68,9 +68,9 @@ pub trait UnpublishExt: Stream + Sized {
     /// Has the directory behind `client` take back the announcement of the record of each ref of this stream. The records
     /// stay in the store. It is carried out at once, and what was not published is a success.
     ///
-    /// A ref is anything that gives a CID ([`ToCid`]). Items are refs, or `(ref, T)` with a tag of any type that comes back with
-    /// the result. Yields one [`UnpublishResult`] for each item. Refs go in batches: a batch is what the input has at
-    /// hand, at most a window, and its results come when the server has acknowledged all of it.
+    /// A ref is anything that gives a CID ([`ToCid`]). Items are refs, or `(ref, T)` with a tag of any type that comes
+    /// back with the result. Yields one [`UnpublishResult`] for each item. Refs go in batches: a batch is what the
+    /// input has at hand, at most a window, and its results come when the server has acknowledged all of it.
     ///
     /// ```
     /// use agntcy_dir_stream::prelude::*;
@@ -95,9 +95,9 @@ pub trait UnpublishExt: Stream + Sized {
     ///
     /// # Errors
     ///
-    /// A ref is [`Invalid`](crate::ErrorKind::Invalid), and never sent, if it gives no CID. A batch that the server refuses,
-    /// as where it does not have one of the records ([`NotFound`](crate::ErrorKind::NotFound)), is halved until the failing ref stands
-    /// alone. That one gets the server's status, and the others are unpublished.
+    /// A ref is [`Invalid`](crate::ErrorKind::Invalid), and never sent, if it gives no CID. A batch that the server
+    /// refuses, as where it does not have one of the records ([`NotFound`](crate::ErrorKind::NotFound)), is halved
+    /// until the failing ref stands alone. That one gets the server's status, and the others are unpublished.
     ///
     /// # Recovery
     ///
@@ -127,7 +127,8 @@ pub trait UnpublishExt: Stream + Sized {
         drive(Items, self, Unpublish::new(), client, options)
     }
 
-    /// [`unpublish_from`](Self::unpublish_from) over an input that can fail, as [`try_push_to`](crate::PushExt::try_push_to) is.
+    /// [`unpublish_from`](Self::unpublish_from) over an input that can fail, as
+    /// [`try_push_to`](crate::PushExt::try_push_to) is.
     fn try_unpublish_from<I, R, T, E>(
         self,
         client: &Client,
@@ -158,7 +159,8 @@ pub trait UnpublishExt: Stream + Sized {
 impl<S: Stream> UnpublishExt for S {}
 
 impl Client {
-    /// Takes back the announcement of one record, as [`unpublish_from`](UnpublishExt::unpublish_from) does with the default [`Options`].
+    /// Takes back the announcement of one record, as [`unpublish_from`](UnpublishExt::unpublish_from) does with the
+    /// default [`Options`].
     ///
     /// It is a call of its own. For more than a few records, use the adapter.
     ///

@@ -1,12 +1,13 @@
-//! Methods of a service that is not a directory, over streams: its operations are in `operations.rs`, and the server is one
-//! with faults, in this process.
+//! Methods of a service that is not a directory, over streams: its operations are in `operations.rs`, and the server is
+//! one with faults, in this process.
 //!
 //! ```text
 //! cargo run --example ledger [SEED]
 //! ```
 //!
-//! It books a thousand amounts while the line breaks at random, and shows that each was booked once: the bookings whose answers
-//! were lost were looked for, and made again if they were not there. The clock is paused, so that no wait takes time.
+//! It books a thousand amounts while the line breaks at random, and shows that each was booked once: the bookings whose
+//! answers were lost were looked for, and made again if they were not there. The clock is paused, so that no wait takes
+//! time.
 
 mod messages;
 mod operations;

@@ -217,8 +217,9 @@ where
 /// An [`Adapter`] whose generator is erased, over an input `S`, with results `R`. [`Adapter::erase`] makes
 /// it. Like `BoxStream`, it is `Send`, if `S` and `R` are.
 ///
-/// It has a name where `S` has one: an input with closures is boxed first. `R` is what the method's results are called, such as
-/// [`PushResult`](crate::PushResult), [`TryPullResult`](crate::TryPullResult) or [`ThroughResult`](crate::ThroughResult).
+/// It has a name where `S` has one: an input with closures is boxed first. `R` is what the method's results are called,
+/// such as [`PushResult`](crate::PushResult), [`TryPullResult`](crate::TryPullResult) or
+/// [`ThroughResult`](crate::ThroughResult).
 pub type BoxAdapter<'a, S, R> = Adapter<S, dyn Stream<Item = R> + Send + 'a>;
 
 impl<S, G> Adapter<S, G>

@@ -69,12 +69,13 @@ pub const MAX_RECORD_LEN: usize = 4 << 20;
 /// | bytes that are not UTF-8, lone surrogates | refused | refused | – | protobuf has none |
 /// | deeper than 128 objects and arrays in each other, the record itself included | refused | refused | refused | types recurse on the stack |
 ///
-/// A `serde_json::Value` is taken as its text is, and strictly by `from_serialize(&value)`; a `Struct`
-/// has nothing to lose. A type of yours is taken as its text is by way of a `Value`:
-/// `Record::try_from(serde_json::to_value(&value)?)`. What a type has as a `RawValue` is read as by `from_json_strict`. (A `Value` that
-/// `serde_json` made of an `f32` has all digits of the 64-bit float, which is another value.) Wire bytes may nest 10,000 messages deep, which is a DIR server's limit (two for
-/// each object or array): of such a record there is a CID, and text by `to_json`, but what is deeper
-/// than 128 is not read as a type, a `Value` or a `Struct`, nor is its text read again.
+/// A `serde_json::Value` is taken as its text is, and strictly by `from_serialize(&value)`; a `Struct` has nothing to
+/// lose. A type of yours is taken as its text is by way of a `Value`:
+/// `Record::try_from(serde_json::to_value(&value)?)`. What a type has as a `RawValue` is read as by `from_json_strict`.
+/// (A `Value` that `serde_json` made of an `f32` has all digits of the 64-bit float, which is another value.) Wire
+/// bytes may nest 10,000 messages deep, which is a DIR server's limit (two for each object or array): of such a record
+/// there is a CID, and text by `to_json`, but what is deeper than 128 is not read as a type, a `Value` or a `Struct`,
+/// nor is its text read again.
 ///
 /// Two records are equal (`==`) if their wire bytes are; the same document can be encoded in many ways,
 /// and [`cid`](Self::cid) is the same for all of them.
@@ -333,9 +334,11 @@ impl Record {
         self.text("schema_version")
     }
 
-    /// Whether the record has what no DIR server does without: a `schema_version` and a `name`, both texts that are not empty.
+    /// Whether the record has what no DIR server does without: a `schema_version` and a `name`, both texts that are not
+    /// empty.
     ///
-    /// It is a [precheck](crate::PushItem::precheck), and no validation: that is up to the schema that the server asks for.
+    /// It is a [precheck](crate::PushItem::precheck), and no validation: that is up to the schema that the server asks
+    /// for.
     ///
     /// # Errors
     ///

@@ -36,8 +36,8 @@ pub struct DeletedReferrers<T = ()> {
     pub record: Cid,
     /// The CIDs of the referrers that were there and are gone.
     pub referrers: Vec<Cid>,
-    /// How many calls have carried the ref. If it is not 1, an earlier one may have deleted some whose CIDs were lost with
-    /// its answer.
+    /// How many calls have carried the ref. If it is not 1, an earlier one may have deleted some whose CIDs were lost
+    /// with its answer.
     pub attempts: u32,
 }
 
@@ -74,8 +74,8 @@ pub trait DeleteReferrersExt: Stream + Sized {
     /// Deletes the referrers of the record of each ref of this stream from the store behind `client`, over one call at a
     /// time, or as many as [`Options::calls`] says. The records stay.
     ///
-    /// A ref is anything that gives a CID ([`ToCid`](crate::ToCid)), or [`ReferrersOf`] for those of one type, or one. Items are
-    /// refs, or `(ref, T)` with a tag of any type that comes back with the result. Yields one
+    /// A ref is anything that gives a CID ([`ToCid`](crate::ToCid)), or [`ReferrersOf`] for those of one type, or one.
+    /// Items are refs, or `(ref, T)` with a tag of any type that comes back with the result. Yields one
     /// [`DeleteReferrersResult`] for each item. To delete what is not there is a success.
     ///
     /// ```
@@ -108,8 +108,8 @@ pub trait DeleteReferrersExt: Stream + Sized {
     ///
     /// # Recovery
     ///
-    /// A ref that has no answer is sent again. In the end it is [`NotSent`](crate::ErrorKind::NotSent) if it never left, and
-    /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) if it did. [`Adapter`] tells the rest.
+    /// A ref that has no answer is sent again. In the end it is [`NotSent`](crate::ErrorKind::NotSent) if it never
+    /// left, and [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) if it did. [`Adapter`] tells the rest.
     fn delete_referrers_from<R, T>(
         self,
         client: &Client,
@@ -167,8 +167,8 @@ pub trait DeleteReferrersExt: Stream + Sized {
 impl<S: Stream> DeleteReferrersExt for S {}
 
 impl Client {
-    /// Deletes the referrers of one record, as [`delete_referrers_from`](DeleteReferrersExt::delete_referrers_from) does with the
-    /// default [`Options`].
+    /// Deletes the referrers of one record, as [`delete_referrers_from`](DeleteReferrersExt::delete_referrers_from)
+    /// does with the default [`Options`].
     ///
     /// # Errors
     ///

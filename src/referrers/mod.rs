@@ -26,8 +26,8 @@ use crate::record::Record;
 
 /// A document that a directory keeps beside a record, such as its signature.
 ///
-/// Its data are a JSON object, kept as wire bytes as a [`Record`] keeps its own, so that is their type. As records, two are
-/// equal (`==`) if their wire bytes are; a server may write the same object in another order.
+/// Its data are a JSON object, kept as wire bytes as a [`Record`] keeps its own, so that is their type. As records, two
+/// are equal (`==`) if their wire bytes are; a server may write the same object in another order.
 ///
 /// ```
 /// use agntcy_dir_stream::{Cid, Record, Referrer};
@@ -159,8 +159,8 @@ impl ReferrersOf {
     }
 }
 
-/// What says which referrers are meant: [`ReferrersOf`], or any ref ([`ToCid`]), which stands for all of its record. For these it is
-/// implemented already; a type of yours implements `ToCid`, or is made a `ReferrersOf`.
+/// What says which referrers are meant: [`ReferrersOf`], or any ref ([`ToCid`]), which stands for all of its record.
+/// For these it is implemented already; a type of yours implements `ToCid`, or is made a `ReferrersOf`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say which referrers are meant",
     label = "items are refs, `ReferrersOf`, or these with a tag",

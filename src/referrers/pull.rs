@@ -68,12 +68,12 @@ impl<T> PulledReferrers<T> {
 pub trait PullReferrersExt: Stream + Sized {
     /// Pulls the referrers of the record of each ref of this stream from the store behind `client`.
     ///
-    /// A ref is anything that gives a CID ([`ToCid`](crate::ToCid)), or [`ReferrersOf`] for those of one type, or one. Items are
-    /// refs, or `(ref, T)` with a tag of any type that comes back with the result. Yields one
+    /// A ref is anything that gives a CID ([`ToCid`](crate::ToCid)), or [`ReferrersOf`] for those of one type, or one.
+    /// Items are refs, or `(ref, T)` with a tag of any type that comes back with the result. Yields one
     /// [`PullReferrersResult`] for each item.
     ///
-    /// A server marks by nothing where the referrers of one record end and those of the next begin. So each ref takes a call, and
-    /// a round trip: raise [`Options::calls`], which is how many are on their way at once.
+    /// A server marks by nothing where the referrers of one record end and those of the next begin. So each ref takes a
+    /// call, and a round trip: raise [`Options::calls`], which is how many are on their way at once.
     ///
     /// ```
     /// use agntcy_dir_stream::prelude::*;
@@ -101,14 +101,16 @@ pub trait PullReferrersExt: Stream + Sized {
     ///
     /// # Errors
     ///
-    /// A ref is [`Invalid`](ErrorKind::Invalid), and never sent, if it gives no CID. It is [`NotFound`](ErrorKind::NotFound) if the store has no
-    /// such record; a server whose storage fails says the same. It is [`ServerFailed`](ErrorKind::ServerFailed) if the
-    /// server breaks off its list, in each try. It is a [`Mismatch`](ErrorKind::Mismatch) if the server sends a referrer of
-    /// another record (see [`Options::verify`]), or more than 16 MiB of referrers.
+    /// A ref is [`Invalid`](ErrorKind::Invalid), and never sent, if it gives no CID. It is
+    /// [`NotFound`](ErrorKind::NotFound) if the store has no such record; a server whose storage fails says the same.
+    /// It is [`ServerFailed`](ErrorKind::ServerFailed) if the server breaks off its list, in each try. It is a
+    /// [`Mismatch`](ErrorKind::Mismatch) if the server sends a referrer of another record (see [`Options::verify`]), or
+    /// more than 16 MiB of referrers.
     ///
     /// # Recovery
     ///
-    /// A ref whose call broke is asked for again, and what came of its referrers before is dropped. [`Adapter`] tells the rest.
+    /// A ref whose call broke is asked for again, and what came of its referrers before is dropped. [`Adapter`] tells
+    /// the rest.
     fn pull_referrers_from<R, T>(
         self,
         client: &Client,
@@ -168,8 +170,8 @@ pub trait PullReferrersExt: Stream + Sized {
 impl<S: Stream> PullReferrersExt for S {}
 
 impl Client {
-    /// Pulls the referrers of one record, as [`pull_referrers_from`](PullReferrersExt::pull_referrers_from) does with the default
-    /// [`Options`].
+    /// Pulls the referrers of one record, as [`pull_referrers_from`](PullReferrersExt::pull_referrers_from) does with
+    /// the default [`Options`].
     ///
     /// # Errors
     ///

@@ -104,10 +104,11 @@ pub trait PushReferrersExt: Stream + Sized {
     /// # Errors
     ///
     /// A referrer is [`Invalid`](ErrorKind::Invalid), and never sent, if it has no type, or one that is none of DIR's
-    /// (`agntcy.dir.…`), or is longer than [`MAX_RECORD_LEN`] less 256 bytes as a message. It is [`NotFound`](ErrorKind::NotFound) if the store has no such record.
-    /// It is [`Rejected`](ErrorKind::Rejected) in the server's own words, as where the server does not know the type. It is a
-    /// [`Mismatch`](ErrorKind::Mismatch) if the server answers with the CID of another referrer; that and malformed data are found while
-    /// [`Options::verify`] is on.
+    /// (`agntcy.dir.…`), or is longer than [`MAX_RECORD_LEN`] less 256 bytes as a message. It is
+    /// [`NotFound`](ErrorKind::NotFound) if the store has no such record. It is [`Rejected`](ErrorKind::Rejected) in
+    /// the server's own words, as where the server does not know the type. It is a [`Mismatch`](ErrorKind::Mismatch) if
+    /// the server answers with the CID of another referrer; that and malformed data are found while [`Options::verify`]
+    /// is on.
     ///
     /// # Recovery
     ///
@@ -151,8 +152,8 @@ pub trait PushReferrersExt: Stream + Sized {
         )
     }
 
-    /// [`push_referrers_to`](Self::push_referrers_to) over an input that can fail, as [`try_push_to`](crate::PushExt::try_push_to)
-    /// is.
+    /// [`push_referrers_to`](Self::push_referrers_to) over an input that can fail, as
+    /// [`try_push_to`](crate::PushExt::try_push_to) is.
     fn try_push_referrers_to<I, T, E>(
         self,
         client: &Client,
@@ -194,7 +195,8 @@ pub trait PushReferrersExt: Stream + Sized {
 impl<S: Stream> PushReferrersExt for S {}
 
 impl Client {
-    /// Pushes one referrer, as [`push_referrers_to`](PushReferrersExt::push_referrers_to) does with the default [`Options`].
+    /// Pushes one referrer, as [`push_referrers_to`](PushReferrersExt::push_referrers_to) does with the default
+    /// [`Options`].
     ///
     /// It is a call of its own. For more than a few, use the adapter.
     ///
@@ -220,14 +222,14 @@ fn named_in(words: &str) -> Option<Cid> {
     rest.split(':').next()?.parse().ok()
 }
 
-/// The longest message in bytes that is sent. A server takes it up to [`MAX_RECORD_LEN`], but gives it back with its CID, so one of
-/// that length could never be pulled.
+/// The longest message in bytes that is sent. A server takes it up to [`MAX_RECORD_LEN`], but gives it back with its
+/// CID, so one of that length could never be pulled.
 const MAX_LEN: usize = MAX_RECORD_LEN - 256;
 
 struct PushReferrers {
     verify: bool,
-    /// Whether the server gives a referrer the CID that is expected of it, as an answer has shown. If it does, an answer with another
-    /// CID is another referrer's.
+    /// Whether the server gives a referrer the CID that is expected of it, as an answer has shown. If it does, an
+    /// answer with another CID is another referrer's.
     names_as_expected: AtomicBool,
 }
 

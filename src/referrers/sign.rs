@@ -24,8 +24,8 @@ const SIGNERS: usize = 8;
 /// How many records without referrers are taken before the task's other work gets a turn.
 const TAKEN_AT_ONCE: usize = 256;
 
-/// What [`sign_with`](SignExt::sign_with) yields for each record: `P` is what it got where the push failed, and `E` the signer's
-/// error.
+/// What [`sign_with`](SignExt::sign_with) yields for each record: `P` is what it got where the push failed, and `E` the
+/// signer's error.
 pub type SignResult<T, P, E> = Result<Signed<T>, SignFailed<T, P, E>>;
 
 /// A record that was pushed, with its referrers.
@@ -146,9 +146,9 @@ pub struct Signing<G> {
 }
 
 impl<G> Signing<G> {
-    /// A handle of the push of the referrers: its counts are of referrers. When it is drained or stopped, no more records
-    /// are taken, and those that are signed have their results; a record whose signer is at work then is not heard of. To end a
-    /// pipeline, drain its first adapter, and read the last to its end.
+    /// A handle of the push of the referrers: its counts are of referrers. When it is drained or stopped, no more
+    /// records are taken, and those that are signed have their results; a record whose signer is at work then is not
+    /// heard of. To end a pipeline, drain its first adapter, and read the last to its end.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
@@ -185,18 +185,19 @@ impl<G> fmt::Debug for Signing<G> {
 
 /// Signs what has been pushed.
 pub trait SignExt<T, P>: Stream<Item = Result<Pushed<T>, P>> + Sized {
-    /// Has `signer` make the referrers of each record that was pushed, such as its signature and the public key, and pushes them to
-    /// the store behind `client`. It goes behind [`push_to`](crate::PushExt::push_to), or whatever else gives [`Pushed`].
+    /// Has `signer` make the referrers of each record that was pushed, such as its signature and the public key, and
+    /// pushes them to the store behind `client`. It goes behind [`push_to`](crate::PushExt::push_to), or whatever else
+    /// gives [`Pushed`].
     ///
-    /// Yields one [`SignResult`] for each result that comes in, in order: each record's fate at each stage. A record whose push
-    /// failed passes through. One for which the signer makes nothing is `Signed` without referrers.
+    /// Yields one [`SignResult`] for each result that comes in, in order: each record's fate at each stage. A record
+    /// whose push failed passes through. One for which the signer makes nothing is `Signed` without referrers.
     ///
-    /// `signer` may make referrers of any type. Up to eight work at once, as long as the window has room for what
-    /// they make; they are polled only then. One is called once for each record; what may help at a second try, it has to try itself, and one that
-    /// hangs holds back all behind it, so give it a time limit. Its future cannot borrow `pushed`: it takes what it needs, such as
-    /// the CID or a part of the tag. Referrers are tried
-    /// again as [`push_referrers_to`](crate::PushReferrersExt::push_referrers_to) says, and that stage is what logs and metrics tell
-    /// as `push_referrers`.
+    /// `signer` may make referrers of any type. Up to eight work at once, as long as the window has room for what they
+    /// make; they are polled only then. One is called once for each record; what may help at a second try, it has to
+    /// try itself, and one that hangs holds back all behind it, so give it a time limit. Its future cannot borrow
+    /// `pushed`: it takes what it needs, such as the CID or a part of the tag. Referrers are tried again as
+    /// [`push_referrers_to`](crate::PushReferrersExt::push_referrers_to) says, and that stage is what logs and metrics
+    /// tell as `push_referrers`.
     ///
     /// ```
     /// use agntcy_dir_stream::prelude::*;
@@ -231,14 +232,16 @@ pub trait SignExt<T, P>: Stream<Item = Result<Pushed<T>, P>> + Sized {
     ///
     /// # A second run
     ///
-    /// A record that was stored before comes here, too, marked as [`already_stored`](Pushed::already_stored). A signer that makes another
-    /// signature each time asks first whether there is one ([`Client::pull_referrers`]), and makes nothing then. With that, the last
-    /// stage of a pipeline can follow a [`Checkpoint`](crate::Checkpoint): what it has not answered is pushed again, which changes
-    /// nothing, and is signed if it is not. The push itself must not: what it has handed out counts as done, and may not be signed yet.
+    /// A record that was stored before comes here, too, marked as [`already_stored`](Pushed::already_stored). A signer
+    /// that makes another signature each time asks first whether there is one ([`Client::pull_referrers`]), and makes
+    /// nothing then. With that, the last stage of a pipeline can follow a [`Checkpoint`](crate::Checkpoint). The stages
+    /// before it see all records again, which changes nothing, and none is signed twice. The push itself must not
+    /// follow one: what it has handed out counts as done, and may not be signed yet.
     ///
     /// # Cancel safety
     ///
-    /// `next()` can be dropped: no result is lost. Dropping the stream drops its input and the signers at work, and resets its calls.
+    /// `next()` can be dropped: no result is lost. Dropping the stream drops its input and the signers at work, and
+    /// resets its calls.
     ///
     /// # Panics
     ///
@@ -256,7 +259,8 @@ pub trait SignExt<T, P>: Stream<Item = Result<Pushed<T>, P>> + Sized {
         signed(self, client, &Options::new(), SIGNERS, signer)
     }
 
-    /// [`sign_with`](Self::sign_with) with [`Options`] for the push of the referrers, and so many `signers` at once, one at least.
+    /// [`sign_with`](Self::sign_with) with [`Options`] for the push of the referrers, and so many `signers` at once,
+    /// one at least.
     ///
     /// [`Options::unordered`] and [`Options::stop_on_error`] have no meaning here.
     fn sign_with_options<F, S, I, E>(
@@ -364,8 +368,8 @@ impl<T, P, E> Group<T, P, E> {
     }
 }
 
-/// The records of which not all referrers have their result, in order. The adapter's input adds them, and its output takes
-/// them.
+/// The records of which not all referrers have their result, in order. The adapter's input adds them, and its output
+/// takes them.
 struct Groups<T, P, E>(Arc<Mutex<VecDeque<Group<T, P, E>>>>);
 
 impl<T, P, E> Default for Groups<T, P, E> {

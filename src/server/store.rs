@@ -317,8 +317,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`NotFound`](crate::ErrorKind::NotFound), where there is no record for it to refer to; [`Invalid`](crate::ErrorKind::Invalid), where its
-    /// data are malformed.
+    /// [`NotFound`](crate::ErrorKind::NotFound), where there is no record for it to refer to;
+    /// [`Invalid`](crate::ErrorKind::Invalid), where its data are malformed.
     pub fn insert_referrer(&self, referrer: &Referrer) -> Result<Cid, Error> {
         self.inner.insert_referrer(referrer)
     }

@@ -287,8 +287,8 @@ async fn items_may_be_refs_referrers_and_these_with_tags() {
     );
 }
 
-/// Batches beyond what the server allows wait, too. A unary method takes an empty call for an error, so none is opened in vain, but for
-/// one that was waiting at the end.
+/// Batches beyond what the server allows wait, too. A unary method takes an empty call for an error, so none is opened
+/// in vain, but for one that was waiting at the end.
 #[tokio::test(start_paused = true)]
 async fn batches_beyond_what_the_server_allows_wait_without_a_fault() {
     for (max_calls, calls) in [(1, 1), (1, 2), (1, 8), (2, 8)] {

@@ -1,5 +1,5 @@
-//! Operations that are none of this crate: the ledger of the examples, with its own server, under random faults. Each item
-//! has one result, it is true, and nothing is booked twice.
+//! Operations that are none of this crate: the ledger of the examples, with its own server, under random faults. Each
+//! item has one result, it is true, and nothing is booked twice.
 
 use std::time::Duration;
 

@@ -489,8 +489,8 @@ async fn at_most_so_many_signers_work_at_once() {
     assert_eq!(most.get(), 3);
 }
 
-/// A signer may wait for something that comes with later records: those that are done are not held back by it, but for the
-/// order.
+/// A signer may wait for something that comes with later records: those that are done are not held back by it, but for
+/// the order.
 #[tokio::test(start_paused = true)]
 async fn results_come_as_soon_as_those_before_them_are_there() {
     let store = Store::new();

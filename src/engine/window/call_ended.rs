@@ -54,9 +54,8 @@ impl Left {
 impl<E, O: Clone> Window<E, O> {
     /// A call is over. What it leaves unanswered is settled, or waits for another call.
     ///
-    /// `wait` says when an item that has had so many tries may be sent again, and `None` that it
-    /// may not; `done` makes the outcome of an item whose whole call was acknowledged; `len` is how long its request is, in
-    /// bytes.
+    /// `wait` says when an item that has had so many tries may be sent again, and `None` that it may not; `done` makes
+    /// the outcome of an item whose whole call was acknowledged; `len` is how long its request is, in bytes.
     pub(crate) fn call_ended(
         &mut self,
         flight: &Flight,
