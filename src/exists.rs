@@ -9,6 +9,7 @@ use crate::client::Client;
 use crate::engine::{Adapter, drive};
 use crate::error::{Error, ErrorKind};
 use crate::failed::{Failed, TryFailed};
+use crate::forms::other_forms;
 use crate::item::{Items, Tagged, ToCid};
 use crate::operation::{Acknowledged, LostAnswer, NoQuestion, Operation, Place};
 use crate::options::Options;
@@ -117,46 +118,16 @@ pub trait ExistsExt: Stream + Sized {
         drive(Items, self, Exists::new(&options), client, &options)
     }
 
-    /// [`exists_in`](Self::exists_in) with [`Options`].
-    fn exists_in_with<R, T>(
-        self,
-        client: &Client,
-        options: &Options,
-    ) -> Adapter<Self, impl Stream<Item = ExistsResult<R, T>> + use<Self, R, T>>
-    where
-        Self::Item: Tagged<Input = R, Tag = T>,
-        R: ToCid,
-    {
-        drive(Items, self, Exists::new(options), client, options)
-    }
-
-    /// [`exists_in`](Self::exists_in) over an input that can fail, as [`try_push_to`](crate::PushExt::try_push_to) is.
-    fn try_exists_in<I, R, T, E>(
-        self,
-        client: &Client,
-    ) -> Adapter<Self, impl Stream<Item = TryExistsResult<E, R, T>> + use<Self, I, R, T, E>>
-    where
-        Self: Stream<Item = Result<I, E>>,
-        I: Tagged<Input = R, Tag = T>,
-        R: ToCid,
-    {
-        let options = Options::new();
-        drive(Items, self, Exists::new(&options), client, &options)
-    }
-
-    /// [`try_exists_in`](Self::try_exists_in) with [`Options`].
-    fn try_exists_in_with<I, R, T, E>(
-        self,
-        client: &Client,
-        options: &Options,
-    ) -> Adapter<Self, impl Stream<Item = TryExistsResult<E, R, T>> + use<Self, I, R, T, E>>
-    where
-        Self: Stream<Item = Result<I, E>>,
-        I: Tagged<Input = R, Tag = T>,
-        R: ToCid,
-    {
-        drive(Items, self, Exists::new(options), client, options)
-    }
+    other_forms!(
+        exists_in,
+        exists_in_with,
+        try_exists_in,
+        try_exists_in_with,
+        Exists::new,
+        ExistsResult,
+        TryExistsResult,
+        ToCid
+    );
 }
 
 impl<S: Stream> ExistsExt for S {}

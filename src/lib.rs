@@ -149,6 +149,7 @@ mod error;
 mod escape;
 mod exists;
 mod failed;
+mod forms;
 mod handle;
 mod item;
 mod later;

@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::engine::{Adapter, drive};
 use crate::error::{Error, ErrorKind};
 use crate::failed::{Failed, TryFailed};
+use crate::forms::other_forms;
 use crate::item::{Items, ItemsOf, Tagged, ToCid};
 use crate::operation::{Acknowledged, LostAnswer, NoQuestion, Operation, Place};
 use crate::options::Options;
@@ -128,48 +129,20 @@ pub trait PublishExt: Stream + Sized {
         R: ToCid,
     {
         // Not by way of the other method: `drive` says why.
-        drive(Items, self, Publish::new(), client, &Options::new())
+        let options = Options::new();
+        drive(Items, self, Publish::new(&options), client, &options)
     }
 
-    /// [`publish_to`](Self::publish_to) with [`Options`].
-    fn publish_to_with<R, T>(
-        self,
-        client: &Client,
-        options: &Options,
-    ) -> Adapter<Self, impl Stream<Item = PublishResult<R, T>> + use<Self, R, T>>
-    where
-        Self::Item: Tagged<Input = R, Tag = T>,
-        R: ToCid,
-    {
-        drive(Items, self, Publish::new(), client, options)
-    }
-
-    /// [`publish_to`](Self::publish_to) over an input that can fail, as [`try_push_to`](crate::PushExt::try_push_to) is.
-    fn try_publish_to<I, R, T, E>(
-        self,
-        client: &Client,
-    ) -> Adapter<Self, impl Stream<Item = TryPublishResult<E, R, T>> + use<Self, I, R, T, E>>
-    where
-        Self: Stream<Item = Result<I, E>>,
-        I: Tagged<Input = R, Tag = T>,
-        R: ToCid,
-    {
-        drive(Items, self, Publish::new(), client, &Options::new())
-    }
-
-    /// [`try_publish_to`](Self::try_publish_to) with [`Options`].
-    fn try_publish_to_with<I, R, T, E>(
-        self,
-        client: &Client,
-        options: &Options,
-    ) -> Adapter<Self, impl Stream<Item = TryPublishResult<E, R, T>> + use<Self, I, R, T, E>>
-    where
-        Self: Stream<Item = Result<I, E>>,
-        I: Tagged<Input = R, Tag = T>,
-        R: ToCid,
-    {
-        drive(Items, self, Publish::new(), client, options)
-    }
+    other_forms!(
+        publish_to,
+        publish_to_with,
+        try_publish_to,
+        try_publish_to_with,
+        Publish::new,
+        PublishResult,
+        TryPublishResult,
+        ToCid
+    );
 }
 
 impl<S: Stream> PublishExt for S {}
@@ -179,7 +152,7 @@ struct Publish<R> {
 }
 
 impl<R> Publish<R> {
-    fn new() -> Self {
+    fn new(_: &Options) -> Self {
         Self { refs: PhantomData }
     }
 }

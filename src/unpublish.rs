@@ -9,6 +9,7 @@ use crate::client::Client;
 use crate::engine::{Adapter, drive};
 use crate::error::Error;
 use crate::failed::{Failed, TryFailed};
+use crate::forms::other_forms;
 use crate::item::{Items, Tagged, ToCid};
 use crate::operation::{Acknowledged, LostAnswer, NoQuestion, Operation, Place};
 use crate::options::Options;
@@ -111,49 +112,20 @@ pub trait UnpublishExt: Stream + Sized {
         R: ToCid,
     {
         // Not by way of the other method: `drive` says why.
-        drive(Items, self, Unpublish::new(), client, &Options::new())
+        let options = Options::new();
+        drive(Items, self, Unpublish::new(&options), client, &options)
     }
 
-    /// [`unpublish_from`](Self::unpublish_from) with [`Options`].
-    fn unpublish_from_with<R, T>(
-        self,
-        client: &Client,
-        options: &Options,
-    ) -> Adapter<Self, impl Stream<Item = UnpublishResult<R, T>> + use<Self, R, T>>
-    where
-        Self::Item: Tagged<Input = R, Tag = T>,
-        R: ToCid,
-    {
-        drive(Items, self, Unpublish::new(), client, options)
-    }
-
-    /// [`unpublish_from`](Self::unpublish_from) over an input that can fail, as
-    /// [`try_push_to`](crate::PushExt::try_push_to) is.
-    fn try_unpublish_from<I, R, T, E>(
-        self,
-        client: &Client,
-    ) -> Adapter<Self, impl Stream<Item = TryUnpublishResult<E, R, T>> + use<Self, I, R, T, E>>
-    where
-        Self: Stream<Item = Result<I, E>>,
-        I: Tagged<Input = R, Tag = T>,
-        R: ToCid,
-    {
-        drive(Items, self, Unpublish::new(), client, &Options::new())
-    }
-
-    /// [`try_unpublish_from`](Self::try_unpublish_from) with [`Options`].
-    fn try_unpublish_from_with<I, R, T, E>(
-        self,
-        client: &Client,
-        options: &Options,
-    ) -> Adapter<Self, impl Stream<Item = TryUnpublishResult<E, R, T>> + use<Self, I, R, T, E>>
-    where
-        Self: Stream<Item = Result<I, E>>,
-        I: Tagged<Input = R, Tag = T>,
-        R: ToCid,
-    {
-        drive(Items, self, Unpublish::new(), client, options)
-    }
+    other_forms!(
+        unpublish_from,
+        unpublish_from_with,
+        try_unpublish_from,
+        try_unpublish_from_with,
+        Unpublish::new,
+        UnpublishResult,
+        TryUnpublishResult,
+        ToCid
+    );
 }
 
 impl<S: Stream> UnpublishExt for S {}
@@ -185,7 +157,7 @@ struct Unpublish<R> {
 }
 
 impl<R> Unpublish<R> {
-    fn new() -> Self {
+    fn new(_: &Options) -> Self {
         Self { refs: PhantomData }
     }
 }

@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::engine::{Adapter, drive};
 use crate::error::Error;
 use crate::failed::{Failed, TryFailed};
+use crate::forms::other_forms;
 use crate::item::{Items, Tagged};
 use crate::operation::{Acknowledged, LostAnswer, NoQuestion, Operation, Place};
 use crate::options::Options;
@@ -119,49 +120,26 @@ pub trait DeleteReferrersExt: Stream + Sized {
         R: ToReferrers,
     {
         // Not by way of the other method: `drive` says why.
-        drive(Items, self, DeleteReferrers::new(), client, &Options::new())
+        let options = Options::new();
+        drive(
+            Items,
+            self,
+            DeleteReferrers::new(&options),
+            client,
+            &options,
+        )
     }
 
-    /// [`delete_referrers_from`](Self::delete_referrers_from) with [`Options`].
-    fn delete_referrers_from_with<R, T>(
-        self,
-        client: &Client,
-        options: &Options,
-    ) -> Adapter<Self, impl Stream<Item = DeleteReferrersResult<R, T>> + use<Self, R, T>>
-    where
-        Self::Item: Tagged<Input = R, Tag = T>,
-        R: ToReferrers,
-    {
-        drive(Items, self, DeleteReferrers::new(), client, options)
-    }
-
-    /// [`delete_referrers_from`](Self::delete_referrers_from) over an input that can fail, as
-    /// [`try_push_to`](crate::PushExt::try_push_to) is.
-    fn try_delete_referrers_from<I, R, T, E>(
-        self,
-        client: &Client,
-    ) -> Adapter<Self, impl Stream<Item = TryDeleteReferrersResult<E, R, T>> + use<Self, I, R, T, E>>
-    where
-        Self: Stream<Item = Result<I, E>>,
-        I: Tagged<Input = R, Tag = T>,
-        R: ToReferrers,
-    {
-        drive(Items, self, DeleteReferrers::new(), client, &Options::new())
-    }
-
-    /// [`try_delete_referrers_from`](Self::try_delete_referrers_from) with [`Options`].
-    fn try_delete_referrers_from_with<I, R, T, E>(
-        self,
-        client: &Client,
-        options: &Options,
-    ) -> Adapter<Self, impl Stream<Item = TryDeleteReferrersResult<E, R, T>> + use<Self, I, R, T, E>>
-    where
-        Self: Stream<Item = Result<I, E>>,
-        I: Tagged<Input = R, Tag = T>,
-        R: ToReferrers,
-    {
-        drive(Items, self, DeleteReferrers::new(), client, options)
-    }
+    other_forms!(
+        delete_referrers_from,
+        delete_referrers_from_with,
+        try_delete_referrers_from,
+        try_delete_referrers_from_with,
+        DeleteReferrers::new,
+        DeleteReferrersResult,
+        TryDeleteReferrersResult,
+        ToReferrers
+    );
 }
 
 impl<S: Stream> DeleteReferrersExt for S {}
@@ -194,7 +172,7 @@ struct DeleteReferrers<R> {
 }
 
 impl<R> DeleteReferrers<R> {
-    fn new() -> Self {
+    fn new(_: &Options) -> Self {
         Self { refs: PhantomData }
     }
 }

@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::engine::{Adapter, drive};
 use crate::error::{Error, ErrorKind};
 use crate::failed::{Failed, TryFailed};
+use crate::forms::other_forms;
 use crate::item::{Items, Tagged};
 use crate::operation::{Acknowledged, LostAnswer, NoQuestion, Operation, Place};
 use crate::options::Options;
@@ -124,47 +125,16 @@ pub trait PullReferrersExt: Stream + Sized {
         drive(Items, self, PullReferrers::new(&options), client, &options)
     }
 
-    /// [`pull_referrers_from`](Self::pull_referrers_from) with [`Options`].
-    fn pull_referrers_from_with<R, T>(
-        self,
-        client: &Client,
-        options: &Options,
-    ) -> Adapter<Self, impl Stream<Item = PullReferrersResult<R, T>> + use<Self, R, T>>
-    where
-        Self::Item: Tagged<Input = R, Tag = T>,
-        R: ToReferrers,
-    {
-        drive(Items, self, PullReferrers::new(options), client, options)
-    }
-
-    /// [`pull_referrers_from`](Self::pull_referrers_from) over an input that can fail, as
-    /// [`try_push_to`](crate::PushExt::try_push_to) is.
-    fn try_pull_referrers_from<I, R, T, E>(
-        self,
-        client: &Client,
-    ) -> Adapter<Self, impl Stream<Item = TryPullReferrersResult<E, R, T>> + use<Self, I, R, T, E>>
-    where
-        Self: Stream<Item = Result<I, E>>,
-        I: Tagged<Input = R, Tag = T>,
-        R: ToReferrers,
-    {
-        let options = Options::new();
-        drive(Items, self, PullReferrers::new(&options), client, &options)
-    }
-
-    /// [`try_pull_referrers_from`](Self::try_pull_referrers_from) with [`Options`].
-    fn try_pull_referrers_from_with<I, R, T, E>(
-        self,
-        client: &Client,
-        options: &Options,
-    ) -> Adapter<Self, impl Stream<Item = TryPullReferrersResult<E, R, T>> + use<Self, I, R, T, E>>
-    where
-        Self: Stream<Item = Result<I, E>>,
-        I: Tagged<Input = R, Tag = T>,
-        R: ToReferrers,
-    {
-        drive(Items, self, PullReferrers::new(options), client, options)
-    }
+    other_forms!(
+        pull_referrers_from,
+        pull_referrers_from_with,
+        try_pull_referrers_from,
+        try_pull_referrers_from_with,
+        PullReferrers::new,
+        PullReferrersResult,
+        TryPullReferrersResult,
+        ToReferrers
+    );
 }
 
 impl<S: Stream> PullReferrersExt for S {}

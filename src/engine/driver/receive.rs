@@ -222,6 +222,8 @@ where
             Report::Works(tick) => self.nodes.node(origin.route.node).note_success(tick),
             _ => self.failed_at_item(now, Some(status), origin),
         }
+        let incident = self.nodes.node(origin.route.node).incident();
+        self.lanes.note_answer(place, incident, Instant::now);
     }
 
     /// The server does not keep to the protocol. Nothing shows which item its next answer would belong to, so the call
