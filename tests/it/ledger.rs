@@ -44,6 +44,8 @@ struct Case {
     retries: bool,
     unordered: bool,
     calls: usize,
+    /// How many nodes serve the ledger.
+    nodes: usize,
     breaker: u32,
     time: u64,
 }
@@ -77,10 +79,11 @@ prop_compose! {
         retries in prop::bool::weighted(0.9),
         unordered in any::<bool>(),
         calls in prop_oneof![2 => Just(1usize), 1 => 2usize..9],
+        nodes in prop_oneof![2 => Just(1usize), 1 => 2usize..4],
         breaker in prop_oneof![Just(0u32), 1u32..5],
         time in prop_oneof![4 => Just(3_600u64), 1 => 1u64..20],
     ) -> Case {
-        Case { items, faults, window, tries, retries, unordered, calls, breaker, time }
+        Case { items, faults, window, tries, retries, unordered, calls, nodes, breaker, time }
     }
 }
 
@@ -129,8 +132,9 @@ impl Case {
             0 => CircuitBreaker::off(),
             threshold => CircuitBreaker::new().threshold(threshold),
         };
-        let client = Client::from_service(ledger.clone()).with_breaker(breaker);
-        (ledger, client)
+        let nodes = (0..self.nodes).map(|_| Client::from_service(ledger.clone()));
+        let client = nodes.reduce(Client::with_nodes_of).unwrap();
+        (ledger, client.with_breaker(breaker))
     }
 
     fn input<I>(&self, item: impl Fn(usize, Item) -> I) -> impl Stream<Item = (I, usize)> + Unpin {
