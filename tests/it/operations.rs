@@ -693,3 +693,193 @@ async fn a_probe_that_is_answered_in_part_lets_others_go_on() {
     }
     panic!("the server answers a call, and no other is opened in 50 s");
 }
+
+/// A call waits for its connection when its item's time is up. A server that answers it all the same breaks nothing.
+#[tokio::test(start_paused = true)]
+async fn answers_without_end_to_a_call_whose_item_was_taken_back_break_nothing() {
+    let (client, peer) = scripted();
+    let options = Options::new().retry(Retry::new().timeout(SECOND));
+    let input = words(["a"]).chain(stream::pending());
+    let mut results = input.through_with(Say::<List>::new(), &client, &options);
+    assert_pending(&mut results);
+    let mut call = peer.call();
+    advance(2 * SECOND).await;
+    assert_eq!(next(&mut results).unwrap_err().kind(), ErrorKind::NotSent);
+    for _ in 0..3 {
+        call.answer(&Words::of(&"x".repeat(600)));
+    }
+    assert_pending(&mut results);
+}
+
+/// A call that carries nothing is an error to a method of one request, so none is opened.
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_item_was_taken_back_does_not_reach_the_server_empty() {
+    let (client, peer) = scripted();
+    let options = Options::new().retry(Retry::new().timeout(SECOND));
+    let input = words(["a"]).chain(stream::pending());
+    let mut results = input.through_with(Say::<List>::new(), &client, &options);
+    assert_pending(&mut results);
+    let mut call = peer.call();
+    advance(2 * SECOND).await;
+    assert_eq!(next(&mut results).unwrap_err().kind(), ErrorKind::NotSent);
+    assert_pending(&mut results);
+    assert!(!call.is_half_closed(), "it is an empty call");
+    assert!(call.is_reset());
+}
+
+/// How many faults are noted in 200 s of a server that takes all and answers nothing.
+async fn faults_of_silence<K: Kind>() -> u64 {
+    let (client, peer) = scripted();
+    let options = Options::new()
+        .window(4)
+        .stall_after(Some(10 * SECOND))
+        .retry(Retry::new().timeout(5 * SECOND));
+    let input = stream::repeat("a".to_owned());
+    let mut results = input.through_with(Say::<K>::new(), &client, &options);
+    let mut open = Vec::new();
+    for _ in 0..200 {
+        crate::support::polling::ready(&mut results);
+        while let Some(mut call) = peer.try_call() {
+            call.requests::<Words>();
+            open.push(call);
+        }
+        advance(SECOND).await;
+    }
+    results.handle().stats().faults
+}
+
+/// Items may be given up before a call counts as stalled. That the server is silent is seen all the same.
+#[tokio::test(start_paused = true)]
+async fn a_silent_server_is_at_fault_though_items_are_given_up_before_a_call_stalls() {
+    assert!(faults_of_silence::<Read>().await > 0, "each item");
+    assert!(faults_of_silence::<List>().await > 0, "one item");
+}
+
+/// In an outage no item is failed for it, also where answers tell of the outage.
+#[tokio::test(start_paused = true)]
+async fn an_outage_that_answers_tell_costs_no_item() {
+    async fn outage<K: Kind>() -> Vec<Option<ErrorKind>> {
+        let (client, peer) = scripted();
+        let results = words(["a", "b", "c", "d", "e", "f"]).through(Say::<K>::new(), &client);
+        let begin = Instant::now();
+        let mut answered = 0;
+        let results = served(results, &peer, |mut call, asked| {
+            for word in asked {
+                let is_away = answered > 0 && begin.elapsed() < 10 * SECOND;
+                answered += 1;
+                call.answer(&Words::of(if is_away { FAILED } else { &word }));
+            }
+            if K::ACKNOWLEDGED == Acknowledged::OneItem {
+                call.end(Code::Ok, "");
+                return None;
+            }
+            Some(call)
+        });
+        kinds(&results.await)
+    }
+    assert_eq!(outage::<Read>().await, [None; 6]);
+    assert_eq!(outage::<List>().await, [None; 6]);
+}
+
+/// Words that are the same share an outcome.
+struct Once;
+
+impl Operation for Once {
+    const NAME: &'static str = "once";
+    const METHOD: &'static str = crate::support::words::SAY;
+    const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
+    const LOST_ANSWER: LostAnswer = LostAnswer::LookUp;
+
+    type Input = String;
+    type Checked = Cid;
+    type Request = Words;
+    type Answer = Words;
+    type Output = Vec<String>;
+    type Question = crate::support::words::Find;
+    type Success<T> = Done<Vec<String>, T>;
+
+    fn check(&self, word: &String) -> Result<Cid, Error> {
+        Record::from_json(format!(r#"{{"word": "{word}"}}"#))?.cid()
+    }
+
+    fn request(&self, word: &String, _: &Cid) -> Words {
+        Words::of(word)
+    }
+
+    fn accept(&self, _: &String, _: &Cid, answer: Words) -> Result<Vec<String>, Error> {
+        Ok(answer.words)
+    }
+
+    fn cid(cid: &Cid) -> Option<&Cid> {
+        Some(cid)
+    }
+
+    fn success<T>(place: Place<T>, _: Cid, words: Vec<String>) -> Done<Vec<String>, T> {
+        Done::new(place, words)
+    }
+}
+
+/// What became of the first is not known, and it must not be written twice. So the second, which is the same, is not
+/// written either.
+#[tokio::test(start_paused = true)]
+async fn what_is_the_same_as_one_that_must_not_be_written_twice_is_not_written_in_its_place() {
+    let (client, peer) = scripted();
+    let mut results = words(["a", "a"]).through(Once, &client);
+    let mut call = next_call(&mut results, &peer).await;
+    assert_eq!(said(&mut call), ["a"]);
+    call.break_off();
+    let mut failed = 0;
+    for _ in 0..1_000 {
+        failed += crate::support::polling::ready(&mut results).len();
+        if failed == 2 {
+            return;
+        }
+        if let Some(mut call) = peer.try_call() {
+            assert_eq!(said(&mut call), Vec::<String>::new(), "it is written again");
+        }
+        advance(SECOND).await;
+    }
+    panic!("they have no results");
+}
+
+/// `Retry::off` says that what stood behind is carried by the next call.
+#[tokio::test(start_paused = true)]
+async fn without_retries_what_is_behind_an_answer_that_cannot_be_read_goes_on() {
+    struct Write;
+    impl Kind for Write {
+        const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
+        const LOST_ANSWER: LostAnswer = LostAnswer::SendAgain;
+    }
+    let (client, peer) = scripted();
+    let options = Options::new().retry(Retry::off());
+    let mut results = words(["a", "b"]).through_with(Say::<Write>::new(), &client, &options);
+    let mut call = next_call(&mut results, &peer).await;
+    assert_eq!(said(&mut call), ["a", "b"]);
+    call.answer_bytes(framed(b"\x0f"));
+    assert_eq!(next(&mut results).unwrap_err().kind(), ErrorKind::Mismatch);
+    let mut call = next_call(&mut results, &peer).await;
+    assert_eq!(said(&mut call), ["b"]);
+}
+
+/// The answer that cannot be read is that of an item whose time was up. The server has gone on behind it.
+#[tokio::test(start_paused = true)]
+async fn what_is_behind_an_answer_to_one_given_up_that_cannot_be_read_is_asked_for() {
+    let (client, peer) = scripted();
+    let options = Options::new().retry(Retry::new().timeout(10 * SECOND));
+    let (input, items) = futures::channel::mpsc::unbounded();
+    let mut results = items.through_with(Say::<WriteOnce>::new(), &client, &options);
+    input.unbounded_send("a".to_owned()).unwrap();
+    let mut call = next_call(&mut results, &peer).await;
+    assert_eq!(said(&mut call), ["a"]);
+    advance(5 * SECOND).await;
+    input.unbounded_send("b".to_owned()).unwrap();
+    assert_pending(&mut results);
+    assert_eq!(said(&mut call), ["b"]);
+    advance(6 * SECOND).await;
+    assert_eq!(
+        next(&mut results).unwrap_err().kind(),
+        ErrorKind::OutcomeUnknown
+    );
+    call.answer_bytes(framed(b"\x0f"));
+    next_call_of(&mut results, &peer, FIND).await;
+}
