@@ -190,7 +190,7 @@ pub trait Operation {
     /// What is done about an item whose answer was lost.
     const LOST_ANSWER: LostAnswer;
     /// The longest answer in bytes that is read: a longer one is its item's error. With [`Acknowledged::OneItem`], that
-    /// is for all answers of an item together, too, each of which counts for what it takes in memory at least.
+    /// is for all answers of an item together, too, each of which counts for the size of its type at least.
     const MAX_ANSWER_LEN: usize = 4 << 20;
     /// How long an answer is taken to be, in bytes, as long as none has been seen; 0 if none is worth counting in
     /// the window.
@@ -200,6 +200,9 @@ pub trait Operation {
     /// before that. It is so for [`LostAnswer::AskAgain`], if it is not said, and has no meaning with
     /// [`LostAnswer::SendAgain`].
     const MAY_REPEAT: bool = matches!(Self::LOST_ANSWER, LostAnswer::AskAgain);
+    /// Whether an answer may say that the server failed at this attempt: then [`may_pass`](Self::may_pass) is asked. What has
+    /// succeeded is not sent once more to tell an outage then, since nobody would read the answer.
+    const ANSWERS_MAY_FAIL: bool = false;
     /// Whether requests delete records of the directory, those of [`cid`](Self::cid). Such requests are sent for each
     /// item, also for one that is the same as another.
     const DELETES: bool = false;
@@ -263,7 +266,8 @@ pub trait Operation {
         Verdict::of(status)
     }
 
-    /// Whether an error of [`accept`](Self::accept) or [`join`](Self::join) says that the server failed at this
+    /// With [`ANSWERS_MAY_FAIL`](Self::ANSWERS_MAY_FAIL): whether an error of [`accept`](Self::accept) or
+    /// [`join`](Self::join) says that the server failed at this
     /// attempt, and may do better at another. Then the item is tried again, as where the server fails with `Internal`
     /// ([`Retry`](crate::Retry)). It has no meaning for calls that are acknowledged as a whole, whose answer is for
     /// many items.

@@ -41,7 +41,8 @@
 //! A result counts once the next one is asked for, or when the stream has ended. So a consumer that fails at a result,
 //! and drops the adapter for that, has the item again. If you buffer results, or work on several at once, those that
 //! were in your hands when the process ended are not repeated. A stage behind the adapter does that: so of several
-//! adapters in a row, the last one follows the checkpoint.
+//! adapters in a row, the last one follows the checkpoint, and no stage between them may leave items out: failures go on by
+//! the `try_` methods.
 //!
 //! # What is kept
 //!

@@ -181,6 +181,7 @@ impl<R: ToReferrers> Operation for PullReferrers<R> {
     const METHOD: &'static str = "/agntcy.dir.store.v1.StoreService/PullReferrer";
     const ACKNOWLEDGED: Acknowledged = Acknowledged::OneItem;
     const LOST_ANSWER: LostAnswer = LostAnswer::AskAgain;
+    const ANSWERS_MAY_FAIL: bool = true;
     // Each may be as long as a record.
     const MAX_ANSWER_LEN: usize = 16 << 20;
     // A signature and a key.

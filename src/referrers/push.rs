@@ -258,6 +258,7 @@ impl Operation for PushReferrers {
     const METHOD: &'static str = "/agntcy.dir.store.v1.StoreService/PushReferrer";
     const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
     const LOST_ANSWER: LostAnswer = LostAnswer::SendAgain;
+    const ANSWERS_MAY_FAIL: bool = true;
     const MAX_ANSWER_LEN: usize = 1 << 20;
 
     type Input = Referrer;

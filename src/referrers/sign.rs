@@ -146,9 +146,9 @@ pub struct Signing<G> {
 }
 
 impl<G> Signing<G> {
-    /// A handle of the push of the referrers: its counts are of referrers. When it is drained or stopped, no more
-    /// records are taken, and those that are signed have their results; a record whose signer is at work then is not
-    /// heard of. To end a pipeline, drain its first adapter, and read the last to its end.
+    /// A handle of the push of the referrers: its counts are of referrers. When it is drained or stopped, a record whose
+    /// signer is at work, or of which not all referrers were taken, is not heard of. To end a pipeline, drain its first
+    /// adapter, and read the last to its end.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
@@ -235,7 +235,8 @@ pub trait SignExt<T, P>: Stream<Item = Result<Pushed<T>, P>> + Sized {
     /// A record that was stored before comes here, too, marked as [`already_stored`](Pushed::already_stored). A signer
     /// that makes another signature each time asks first whether there is one ([`Client::pull_referrers`]), and makes
     /// nothing then. With that, the last stage of a pipeline can follow a [`Checkpoint`](crate::Checkpoint). The stages
-    /// before it see all records again, which changes nothing, and none is signed twice. The push itself must not
+    /// before it see all records again, which changes nothing, and none is signed twice. No stage between may leave
+    /// records out: those that failed go on by [`try_publish_to`](crate::PublishExt::try_publish_to). The push itself must not
     /// follow one: what it has handed out counts as done, and may not be signed yet.
     ///
     /// # Cancel safety

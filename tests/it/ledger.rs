@@ -337,10 +337,6 @@ impl Operation for Credulous {
         Ok(booking.id)
     }
 
-    fn may_pass(error: &Error) -> bool {
-        error.kind() == ErrorKind::ServerFailed
-    }
-
     fn success<T>(place: Place<T>, (): (), id: String) -> Done<String, T> {
         Done::new(place, id)
     }
@@ -381,6 +377,7 @@ struct Flaky;
 
 impl Operation for Flaky {
     const NAME: &'static str = "flaky";
+    const ANSWERS_MAY_FAIL: bool = true;
     const METHOD: &'static str = "/example.ledger.v1.Ledger/Book";
     const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
     const LOST_ANSWER: LostAnswer = LostAnswer::SendAgain;

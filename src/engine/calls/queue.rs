@@ -138,7 +138,7 @@ impl<R> Outgoing<R> {
     /// is no other.
     pub(super) fn has_ended(&self) -> bool {
         let queue = lock(&self.queue);
-        queue.ended || queue.joins && queue.transmitted > 0
+        queue.ended || queue.joins && queue.transmitted > 0 && !queue.has_rest
     }
 
     /// The transport's end, as a stream of requests.

@@ -7,6 +7,7 @@ use futures_core::Stream;
 use tokio::time::Instant;
 use tonic::Status;
 
+use super::receive::may_repeat;
 use super::{Driver, log, question};
 use crate::engine::calls::{Event, Lane};
 use crate::engine::nodes::Cause;
@@ -108,7 +109,7 @@ where
         let (canary, operation, left) = (&mut self.canary, &self.operation, lane.left);
         let expected = self.window.looked_up(&mut lane.flight, |entry| {
             // A record that was found is as good a canary as one that was pushed now.
-            if O::MAY_REPEAT && !canary.is_known() {
+            if may_repeat::<O>() && !canary.is_known() {
                 super::keep(canary, operation, entry, left);
             }
             let (input, checked) = entry.item();

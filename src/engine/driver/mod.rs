@@ -108,6 +108,7 @@ where
             acknowledged: O::ACKNOWLEDGED,
             lost_answer: O::LOST_ANSWER,
             may_repeat: O::MAY_REPEAT,
+            answers_may_fail: O::ANSWERS_MAY_FAIL,
             answer_len: O::ANSWER_LEN,
             retries: options.retry.is_on(),
             max_attempts: options.retry.attempts_allowed(),

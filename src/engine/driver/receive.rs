@@ -88,6 +88,10 @@ where
     /// An answer of a call that carries one item, and may have more.
     fn part_of_answer(&mut self, place: usize, answer: O::Answer) -> bool {
         let lane = self.lanes.get(place);
+        if !lane.flight.is_awaited() {
+            self.out_of_step(place, "the server has answered what was not asked");
+            return false;
+        }
         let is_first = lane.answers.is_empty();
         // An empty one takes memory, too.
         lane.answers_len += answer.encoded_len().max(size_of::<O::Answer>()).max(1);
@@ -114,17 +118,22 @@ where
         false
     }
 
-    /// Drops the calls whose one item was given up: what else the server answers is for nobody.
+    /// Drops the calls that carry one request, if its items were taken back before it left: to these methods, a call
+    /// without a request is an error. And those whose one item was given up while its answers came: what else comes is for
+    /// nobody. (A call without any answer is left to stall, so that a server that is silent shows.)
     pub(super) fn drop_given_up(&mut self) {
-        if O::ACKNOWLEDGED != Acknowledged::OneItem {
+        if matches!(
+            O::ACKNOWLEDGED,
+            Acknowledged::EachItem | Acknowledged::WholeCall
+        ) {
             return;
         }
         for place in (0..self.lanes.len()).rev() {
-            let flight = &self.lanes.get(place).flight;
-            if self.window.has_given_up(flight) {
-                let mut lane = self.lanes.remove(place);
-                lane.tell("given up");
-                lane.measure(self.nodes.name(lane.route.node), None);
+            let lane = self.lanes.get(place);
+            let is_empty = lane.is_finished() && lane.flight.is_unused();
+            let trickles = O::ACKNOWLEDGED == Acknowledged::OneItem && !lane.answers.is_empty();
+            if is_empty || trickles && self.window.has_given_up(&lane.flight) {
+                self.lanes.remove(place).tell("given up");
             }
         }
     }
@@ -157,7 +166,7 @@ where
         if is_first {
             lane.accepted();
         }
-        let is_first = O::MAY_REPEAT && is_first;
+        let is_first = may_repeat::<O>() && is_first;
         let is_canary = is_first && lane.flight.is_at_canary();
         let (canary, budget, left) = (&mut self.canary, &mut self.budget, lane.left);
         let next = lane.flight.next();
@@ -168,7 +177,7 @@ where
                 keep(canary, operation, entry, left);
             }
             match outcome {
-                Err(error) if O::may_pass(&error) => {
+                Err(error) if O::ANSWERS_MAY_FAIL && O::may_pass(&error) => {
                     failure = Some(error);
                     None
                 }
@@ -311,7 +320,7 @@ where
 
     /// Whether an item that has succeeded may be sent again.
     fn may_ask(&self) -> bool {
-        O::MAY_REPEAT
+        may_repeat::<O>()
             && self.nodes.retry().is_on()
             && (O::LOST_ANSWER == LostAnswer::AskAgain || self.window.looks_up())
     }
@@ -454,6 +463,12 @@ where
         self.nodes.note_fault(Arc::clone(&status));
         status
     }
+}
+
+/// Whether an item that has succeeded may be sent again to tell whether the server works. An answer that may say that the
+/// server failed would have to be judged, and nobody does.
+pub(super) const fn may_repeat<O: Operation>() -> bool {
+    O::MAY_REPEAT && !O::ANSWERS_MAY_FAIL
 }
 
 /// Keeps an item that has succeeded.

@@ -130,7 +130,8 @@ impl<E, O: Clone> Window<E, O> {
             (Verdict::Attempt, Some(at)) => {
                 self.requeue_all(&left.items[1..]);
                 let number = flight.number;
-                let report = self.failed_at(at, flight, number, &status, ended.evidence, wait);
+                let proves = flight.would_prove(flight.answers() + 1);
+                let report = self.failed_at(at, number, proves, &status, ended.evidence, wait);
                 if matches!(report, Report::Works(_)) {
                     self.expect_stored(&left.items[1..], flight.number);
                 }
@@ -138,7 +139,7 @@ impl<E, O: Clone> Window<E, O> {
             }
             // The server was at the canary, or at an item that was given up meanwhile.
             (Verdict::Record | Verdict::Attempt, _) => {
-                self.requeue_all(&left.items);
+                self.requeue_behind(&left.items, flight, &status);
                 if verdict == Verdict::Record {
                     Report::Alive
                 } else if verdict::is_already_stored(&status) {
@@ -192,15 +193,16 @@ impl<E, O: Clone> Window<E, O> {
         // It went on behind it, so what it says of this item says nothing of those that the call has carried behind it.
         self.calls += 1;
         let number = self.calls;
-        self.failed_at(at, flight, number, status, evidence, wait)
+        self.failed_at(at, number, flight.proves(), status, evidence, wait)
     }
 
-    /// The server failed at this item without saying whose fault that is. `call` is what its answer was lost in.
+    /// The server failed at this item without saying whose fault that is. `call` is what its answer was lost in, and a
+    /// success at it `proves` that the server worked then.
     pub(super) fn failed_at(
         &mut self,
         at: Unanswered,
-        flight: &Flight,
         call: u64,
+        proves: Tick,
         status: &Arc<Status>,
         mut evidence: Evidence,
         wait: impl Fn(u32) -> Option<Instant>,
@@ -227,7 +229,7 @@ impl<E, O: Clone> Window<E, O> {
             trouble.rest.is_none() || trouble.tries >= max_attempts || blame == Blame::Last;
         let exhausted = trouble.exhausted;
         let is_first = last.is_none() && evidence.failures < LOOKED_UP;
-        let must_not_repeat = !self.rules.may_repeat;
+        let must_not_repeat = self.must_not_repeat();
         if self.rules.retries && (is_stored || is_first || exhausted || must_not_repeat) {
             // The server may have failed at it because it is stored already.
             self.lost(&[at], call);
@@ -235,7 +237,7 @@ impl<E, O: Clone> Window<E, O> {
         self.retry(at.index);
         if is_stored {
             // The server works, whatever becomes of this item.
-            self.succeeded(flight.would_prove(flight.answers() + 1))
+            self.succeeded(proves)
         } else {
             Report::FailedAtItem
         }
@@ -293,15 +295,7 @@ impl<E, O: Clone> Window<E, O> {
         for item in before {
             self.retry(item.index);
         }
-        if verdict::is_unreadable(status) && !self.rules.may_repeat {
-            // The server has answered, and gone on behind it.
-            self.lost(&rest[1..], flight.number);
-            for item in &rest[1..] {
-                self.retry(item.index);
-            }
-        } else {
-            self.requeue_all(&rest[1..]);
-        }
+        self.requeue_behind(&rest[1..], flight, status);
         let refused = rest[0].index;
         let trouble = self.live(refused).trouble.as_ref();
         let is_in_doubt = trouble.is_some_and(|trouble| trouble.is_in_doubt());
@@ -363,13 +357,12 @@ impl<E, O: Clone> Window<E, O> {
         let Rules {
             retries,
             lost_answer,
-            may_repeat,
             ..
         } = self.rules;
+        // What may have been made, and was not found to be missing, could be made twice.
+        let must_not_repeat = self.must_not_repeat();
         let slot = self.live(index);
         let trouble = slot.trouble.as_deref();
-        // What may have been made, and was not found to be missing, could be made twice.
-        let must_not_repeat = lost_answer == LostAnswer::LookUp && !may_repeat;
         let is_over =
             |trouble: &Trouble| trouble.exhausted || must_not_repeat && trouble.is_in_doubt();
         if !retries || trouble.is_some_and(is_over) {
@@ -391,6 +384,25 @@ impl<E, O: Clone> Window<E, O> {
         } else {
             self.set_state(index, State::Waiting);
         }
+    }
+
+    /// These stood behind the item that the call ended at, so the server has not begun them. But if the end is that an
+    /// answer could not be read, it has gone on.
+    fn requeue_behind(&mut self, items: &[Unanswered], flight: &Flight, status: &Arc<Status>) {
+        if !verdict::is_unreadable(status) || !self.must_not_repeat() {
+            return self.requeue_all(items);
+        }
+        self.lost(items, flight.number);
+        for item in items {
+            let trouble = self.live(item.index).trouble.get_or_insert_default();
+            trouble.last = Some(Arc::clone(status));
+            self.retry(item.index);
+        }
+    }
+
+    /// Whether what may have been made is sent again only when a lookup has not found it.
+    pub(super) fn must_not_repeat(&self) -> bool {
+        self.rules.lost_answer == LostAnswer::LookUp && !self.rules.may_repeat
     }
 
     pub(super) fn requeue_all(&mut self, items: &[Unanswered]) {

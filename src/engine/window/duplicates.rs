@@ -92,7 +92,7 @@ impl<E, O: Clone> Window<E, O> {
         if cid_of(&slot.entry) != Some(cid) {
             return None;
         }
-        if slot.is_given_up() {
+        if self.leaves_it_to_the_next(tried) {
             // That says nothing of those that are taken later.
             self.duplicates.tried.insert(cid.beginning(), next);
             return None;
@@ -123,8 +123,7 @@ impl<E, O: Clone> Window<E, O> {
         }
         let group = self.duplicates.group(tried);
         while let Some(next) = self.duplicates.next(group) {
-            let slot = self.live(tried);
-            if slot.is_given_up() && self.refused.is_none() && self.rules.retries {
+            if self.leaves_it_to_the_next(tried) && self.refused.is_none() && self.rules.retries {
                 return self.inherit(next, tried);
             }
             let State::Settled(outcome) = &self.live(tried).state else {
@@ -134,6 +133,14 @@ impl<E, O: Clone> Window<E, O> {
             self.duplicates.waits_no_more(next);
             self.has_outcome(next, tried, outcome);
         }
+    }
+
+    /// Whether an item was given up, so that the next that is the same is tried in its place. Where a write must not be
+    /// made twice, it is not, if this one may have been made.
+    fn leaves_it_to_the_next(&mut self, tried: u64) -> bool {
+        let must_not_repeat = self.must_not_repeat();
+        let slot = self.live(tried);
+        slot.is_given_up() && !(must_not_repeat && slot.is_settled_in_doubt())
     }
 
     /// An item has the outcome of another, and whatever comes behind it and is the same will have it, too.

@@ -58,6 +58,8 @@ pub(crate) struct Rules<E> {
     pub(crate) lost_answer: LostAnswer,
     /// Whether a write that may have been made can be made again without harm, where a lookup does not tell.
     pub(crate) may_repeat: bool,
+    /// Whether an answer may say that the server failed, which only the item's own outcome tells.
+    pub(crate) answers_may_fail: bool,
     /// How long an answer is taken to be, in bytes, before the first has come. 0: answers are not counted.
     pub(crate) answer_len: usize,
     /// Whether anything is sent again, or looked up, after a fault.
@@ -562,6 +564,10 @@ impl<E, O: Clone> Window<E, O> {
         let index = flight.land()?;
         self.depth.answered();
         let Some(slot) = self.slot(index) else {
+            if self.rules.answers_may_fail {
+                // Nobody can tell what it says.
+                return Some(Report::Alive);
+            }
             // It answers the canary, or an item that was given up. Both show that the server works.
             return Some(self.succeeded(flight.proves()));
         };

@@ -132,6 +132,11 @@ impl<E, O> Slot<E, O> {
         matches!(&self.state, State::Settled(Err(error)) if !error.kind().is_answer())
     }
 
+    /// Whether it has a result by which it may have been carried out.
+    pub(super) fn is_settled_in_doubt(&self) -> bool {
+        matches!(&self.state, State::Settled(Err(error)) if error.may_have_landed())
+    }
+
     pub(super) fn lost(&self) -> Option<Loss> {
         self.trouble.as_ref().and_then(|trouble| trouble.lost)
     }

@@ -54,6 +54,7 @@ const PUSH: Rules = Rules {
     acknowledged: Acknowledged::EachItem,
     lost_answer: LostAnswer::LookUp,
     may_repeat: true,
+    answers_may_fail: false,
     answer_len: 0,
     retries: false,
     max_attempts: 1,

@@ -79,7 +79,8 @@ impl<E, O: Clone> Window<E, O> {
             }
             (Verdict::Attempt, Some(at)) => {
                 self.segments.found(items.first().map(|item| item.index));
-                self.failed_at(at, flight, flight.number, &status, ended.evidence, wait)
+                let proves = flight.would_prove(flight.answers() + 1);
+                self.failed_at(at, flight.number, proves, &status, ended.evidence, wait)
             }
             (Verdict::Transient, at) => {
                 let halves = ended.end.by == EndedBy::Stall && is_one_of_many;

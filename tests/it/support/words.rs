@@ -50,6 +50,7 @@ impl<K: Kind> Operation for Say<K> {
     const LOST_ANSWER: LostAnswer = K::LOST_ANSWER;
     const MAX_ANSWER_LEN: usize = K::MAX_ANSWER_LEN;
     const MAY_REPEAT: bool = K::MAY_REPEAT;
+    const ANSWERS_MAY_FAIL: bool = true;
 
     type Input = String;
     type Checked = ();
