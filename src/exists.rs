@@ -10,7 +10,7 @@ use crate::engine::{Adapter, drive};
 use crate::error::{Error, ErrorKind};
 use crate::failed::{Failed, TryFailed};
 use crate::forms::other_forms;
-use crate::item::{Items, Tagged, ToCid};
+use crate::item::{Items, Tagged, ToCid, result_is_item};
 use crate::operation::{Acknowledged, LostAnswer, NoQuestion, Operation, Place};
 use crate::options::Options;
 use crate::record_ref;
@@ -65,6 +65,8 @@ impl<T> Existence<T> {
         }
     }
 }
+
+result_is_item!(Existence, Cid, cid);
 
 /// Asks for a stream of refs whether their records are there.
 pub trait ExistsExt: Stream + Sized {

@@ -9,13 +9,7 @@ use std::sync::Arc;
 
 use crate::cid::Cid;
 use crate::error::Error;
-use crate::exists::Existence;
-use crate::lookup::Found;
-use crate::publish::Published;
-use crate::pull::Pulled;
-use crate::push::Pushed;
 use crate::record::Record;
-use crate::referrers::{ReferrersOf, Signed};
 
 /// A ref: anything that names a record by its CID.
 ///
@@ -153,24 +147,6 @@ impl<I: ToCid, T> Tagged for (I, T) {
     }
 }
 
-impl Tagged for ReferrersOf {
-    type Input = Self;
-    type Tag = ();
-
-    fn prepare(self) -> Prepared<Self, ()> {
-        Prepared::new(self, ())
-    }
-}
-
-impl<T> Tagged for (ReferrersOf, T) {
-    type Input = ReferrersOf;
-    type Tag = T;
-
-    fn prepare(self) -> Prepared<ReferrersOf, T> {
-        Prepared::new(self.0, self.1)
-    }
-}
-
 impl<I, T> Tagged for Prepared<I, T> {
     type Input = I;
     type Tag = T;
@@ -180,59 +156,30 @@ impl<I, T> Tagged for Prepared<I, T> {
     }
 }
 
-impl<T> Tagged for Pulled<T> {
-    type Input = Record;
-    type Tag = T;
+/// The result of an adapter, as an item of the next: what of it is the input there, by the name of its field.
+macro_rules! result_is_item {
+    ($result:ident, $input:ty, $field:ident) => {
+        impl<T> $crate::item::Tagged for $result<T> {
+            type Input = $input;
+            type Tag = T;
 
-    fn prepare(self) -> Prepared<Record, T> {
-        Prepared::new(self.record, self.tag)
-    }
+            fn prepare(self) -> $crate::item::Prepared<$input, T> {
+                $crate::item::Prepared::new(self.$field, self.tag)
+            }
+        }
+
+        impl<T> $crate::item::Item<$input, T> for $result<T> {
+            fn prepare_for(self) -> $crate::item::Prepared<$input, T> {
+                $crate::item::Tagged::prepare(self)
+            }
+        }
+
+        impl<T> $crate::item::sealed::Sealed for $result<T> {}
+        impl<T> $crate::item::sealed::SealedItem<$input, T> for $result<T> {}
+    };
 }
 
-impl<T> Tagged for Pushed<T> {
-    type Input = Cid;
-    type Tag = T;
-
-    fn prepare(self) -> Prepared<Cid, T> {
-        Prepared::new(self.cid, self.tag)
-    }
-}
-
-impl<T> Tagged for Existence<T> {
-    type Input = Cid;
-    type Tag = T;
-
-    fn prepare(self) -> Prepared<Cid, T> {
-        Prepared::new(self.cid, self.tag)
-    }
-}
-
-impl<T> Tagged for Found<T> {
-    type Input = Cid;
-    type Tag = T;
-
-    fn prepare(self) -> Prepared<Cid, T> {
-        Prepared::new(self.cid, self.tag)
-    }
-}
-
-impl<T> Tagged for Signed<T> {
-    type Input = Cid;
-    type Tag = T;
-
-    fn prepare(self) -> Prepared<Cid, T> {
-        self.pushed.prepare()
-    }
-}
-
-impl<T> Tagged for Published<T> {
-    type Input = Cid;
-    type Tag = T;
-
-    fn prepare(self) -> Prepared<Cid, T> {
-        Prepared::new(self.cid, self.tag)
-    }
-}
+pub(crate) use result_is_item;
 
 /// An item of a push: a [`Record`], a record with a tag `(Record, T)`, or what has been [pulled](crate::Pulled).
 ///
@@ -248,7 +195,7 @@ impl<T> Tagged for Published<T> {
 )]
 pub trait PushItem<T>: Tagged<Input = Record, Tag = T> {
     /// Leaves the record out of a push, if `is_stored` says so of its CID: its result is a success that is marked as
-    /// [`already_stored`](Pushed::already_stored), in its place in the order, and nothing is sent.
+    /// [`already_stored`](crate::Pushed::already_stored), in its place in the order, and nothing is sent.
     ///
     /// It is for what you know yourself, such as a list of the CIDs in the directory. To have the directory
     /// asked: [`Options::skip_stored`](crate::Options::skip_stored).
@@ -381,8 +328,6 @@ impl<T> PushItem<T> for (Record, T) {}
 
 impl<T> PushItem<T> for Prepared<Record, T> {}
 
-impl<T> PushItem<T> for Pulled<T> {}
-
 /// An item with what has been decided of it before it is sent: [`PushItem::skip_if`], [`PushItem::precheck`].
 #[derive(Clone, Debug)]
 pub struct Prepared<I, T = ()> {
@@ -394,7 +339,7 @@ pub struct Prepared<I, T = ()> {
 }
 
 impl<I, T> Prepared<I, T> {
-    fn new(input: I, tag: T) -> Self {
+    pub(crate) fn new(input: I, tag: T) -> Self {
         Self {
             input,
             tag,
@@ -446,42 +391,6 @@ impl<I, T> Item<I, T> for (I, T) {
 impl<I, T> Item<I, T> for Prepared<I, T> {
     fn prepare_for(self) -> Self {
         self
-    }
-}
-
-impl<T> Item<Record, T> for Pulled<T> {
-    fn prepare_for(self) -> Prepared<Record, T> {
-        self.prepare()
-    }
-}
-
-impl<T> Item<Cid, T> for Pushed<T> {
-    fn prepare_for(self) -> Prepared<Cid, T> {
-        self.prepare()
-    }
-}
-
-impl<T> Item<Cid, T> for Existence<T> {
-    fn prepare_for(self) -> Prepared<Cid, T> {
-        self.prepare()
-    }
-}
-
-impl<T> Item<Cid, T> for Found<T> {
-    fn prepare_for(self) -> Prepared<Cid, T> {
-        self.prepare()
-    }
-}
-
-impl<T> Item<Cid, T> for Signed<T> {
-    fn prepare_for(self) -> Prepared<Cid, T> {
-        self.prepare()
-    }
-}
-
-impl<T> Item<Cid, T> for Published<T> {
-    fn prepare_for(self) -> Prepared<Cid, T> {
-        self.prepare()
     }
 }
 
@@ -555,35 +464,18 @@ impl<X: Item<I, T>, I, T, E> Arrival<TryItemsOf<I, T>> for Result<X, E> {
     }
 }
 
-mod sealed {
-    use super::{
-        Cid, Existence, Found, Prepared, Published, Pulled, Pushed, Record, ReferrersOf, Signed,
-        ToCid,
-    };
+pub(crate) mod sealed {
+    use super::{Prepared, ToCid};
 
     pub trait Sealed {}
 
     impl<I: ToCid> Sealed for I {}
     impl<I: ToCid, T> Sealed for (I, T) {}
-    impl Sealed for ReferrersOf {}
-    impl<T> Sealed for (ReferrersOf, T) {}
     impl<I, T> Sealed for Prepared<I, T> {}
-    impl<T> Sealed for Pulled<T> {}
-    impl<T> Sealed for Pushed<T> {}
-    impl<T> Sealed for Found<T> {}
-    impl<T> Sealed for Existence<T> {}
-    impl<T> Sealed for Signed<T> {}
-    impl<T> Sealed for Published<T> {}
 
     pub trait SealedItem<I, T> {}
 
     impl<I> SealedItem<I, ()> for I {}
     impl<I, T> SealedItem<I, T> for (I, T) {}
     impl<I, T> SealedItem<I, T> for Prepared<I, T> {}
-    impl<T> SealedItem<Record, T> for Pulled<T> {}
-    impl<T> SealedItem<Cid, T> for Pushed<T> {}
-    impl<T> SealedItem<Cid, T> for Existence<T> {}
-    impl<T> SealedItem<Cid, T> for Found<T> {}
-    impl<T> SealedItem<Cid, T> for Signed<T> {}
-    impl<T> SealedItem<Cid, T> for Published<T> {}
 }

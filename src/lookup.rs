@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::engine::{Adapter, drive};
 use crate::error::{Error, ErrorKind};
 use crate::failed::{Failed, TryFailed};
-use crate::item::{Items, Tagged, ToCid};
+use crate::item::{Items, Tagged, ToCid, result_is_item};
 use crate::operation::{Acknowledged, LostAnswer, NoQuestion, Operation, Place};
 use crate::options::Options;
 use crate::record_ref;
@@ -100,6 +100,8 @@ impl<T> Found<T> {
         }
     }
 }
+
+result_is_item!(Found, Cid, cid);
 
 /// Looks up a stream of refs.
 pub trait LookupExt: Stream + Sized {

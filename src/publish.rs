@@ -12,7 +12,7 @@ use crate::engine::{Adapter, drive};
 use crate::error::{Error, ErrorKind};
 use crate::failed::{Failed, TryFailed};
 use crate::forms::other_forms;
-use crate::item::{Items, ItemsOf, Tagged, ToCid};
+use crate::item::{Items, ItemsOf, Tagged, ToCid, result_is_item};
 use crate::operation::{Acknowledged, LostAnswer, NoQuestion, Operation, Place};
 use crate::options::Options;
 use crate::proto::core::RecordRef;
@@ -73,6 +73,8 @@ impl<T> Published<T> {
         }
     }
 }
+
+result_is_item!(Published, Cid, cid);
 
 /// Publishes a stream of refs.
 pub trait PublishExt: Stream + Sized {

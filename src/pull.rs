@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::engine::{Adapter, drive};
 use crate::error::{Error, ErrorKind};
 use crate::failed::{Failed, TryFailed};
-use crate::item::{Items, Tagged, ToCid};
+use crate::item::{Items, PushItem, Tagged, ToCid, result_is_item};
 use crate::operation::{Acknowledged, LostAnswer, NoQuestion, Operation, Place};
 use crate::options::Options;
 use crate::record::Record;
@@ -90,6 +90,10 @@ impl<T> Pulled<T> {
         }
     }
 }
+
+result_is_item!(Pulled, Record, record);
+
+impl<T> PushItem<T> for Pulled<T> {}
 
 /// Pulls a stream of refs.
 pub trait PullExt: Stream + Sized {

@@ -7,7 +7,7 @@ use crate::client::Client;
 use crate::engine::{Adapter, drive};
 use crate::error::{Error, ErrorKind};
 use crate::failed::{Failed, TryFailed};
-use crate::item::{Items, PushItem};
+use crate::item::{Items, PushItem, result_is_item};
 use crate::operation::{Acknowledged, LostAnswer, Operation, Place};
 use crate::options::Options;
 use crate::record::{MAX_RECORD_LEN, Record};
@@ -109,6 +109,8 @@ impl<T> Pushed<T> {
         }
     }
 }
+
+result_is_item!(Pushed, Cid, cid);
 
 /// Pushes a stream of records.
 pub trait PushExt: Stream + Sized {

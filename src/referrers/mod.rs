@@ -21,7 +21,7 @@ pub use self::push::{PushReferrerResult, PushReferrersExt, PushedReferrer, TryPu
 pub use self::sign::{SignExt, SignFailed, SignResult, Signed, Signing};
 use crate::cid::Cid;
 use crate::error::Error;
-use crate::item::ToCid;
+use crate::item::{self, Prepared, Tagged, ToCid};
 use crate::record::Record;
 
 /// A document that a directory keeps beside a record, such as its signature.
@@ -158,6 +158,27 @@ impl ReferrersOf {
         self
     }
 }
+
+impl Tagged for ReferrersOf {
+    type Input = Self;
+    type Tag = ();
+
+    fn prepare(self) -> Prepared<Self, ()> {
+        Prepared::new(self, ())
+    }
+}
+
+impl<T> Tagged for (ReferrersOf, T) {
+    type Input = ReferrersOf;
+    type Tag = T;
+
+    fn prepare(self) -> Prepared<ReferrersOf, T> {
+        Prepared::new(self.0, self.1)
+    }
+}
+
+impl item::sealed::Sealed for ReferrersOf {}
+impl<T> item::sealed::Sealed for (ReferrersOf, T) {}
 
 /// What says which referrers are meant: [`ReferrersOf`], or any ref ([`ToCid`]), which stands for all of its record.
 /// For these it is implemented already; a type of yours implements `ToCid`, or is made a `ReferrersOf`.

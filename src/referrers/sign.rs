@@ -13,8 +13,10 @@ use futures_util::stream::FuturesOrdered;
 use pin_project::pin_project;
 
 use super::{PushReferrerResult, PushReferrersExt as _, PushedReferrer, Referrer};
+use crate::cid::Cid;
 use crate::client::Client;
 use crate::handle::Handle;
+use crate::item::{Item, Prepared, Tagged, sealed};
 use crate::options::Options;
 use crate::push::Pushed;
 
@@ -37,6 +39,24 @@ pub struct Signed<T = ()> {
     /// What the signer has made, in its order; [`index`](PushedReferrer::index) counts from 0 for each record.
     pub referrers: Vec<PushedReferrer>,
 }
+
+impl<T> Tagged for Signed<T> {
+    type Input = Cid;
+    type Tag = T;
+
+    fn prepare(self) -> Prepared<Cid, T> {
+        self.pushed.prepare()
+    }
+}
+
+impl<T> Item<Cid, T> for Signed<T> {
+    fn prepare_for(self) -> Prepared<Cid, T> {
+        self.prepare()
+    }
+}
+
+impl<T> sealed::Sealed for Signed<T> {}
+impl<T> sealed::SealedItem<Cid, T> for Signed<T> {}
 
 /// A record that is not signed, and how far it came. What was pushed is never deleted.
 #[non_exhaustive]
