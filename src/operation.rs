@@ -38,6 +38,11 @@ impl Acknowledged {
     pub(crate) const fn is_whole(self) -> bool {
         matches!(self, Self::WholeCall | Self::WholeBatch)
     }
+
+    /// Whether the method takes one request: then a call without any is an error.
+    pub(crate) const fn is_one_request(self) -> bool {
+        matches!(self, Self::WholeBatch | Self::OneItem)
+    }
 }
 
 /// What is done about an item whose request left and whose answer was lost, as when its call breaks.

@@ -333,7 +333,7 @@ where
     let results = async_stream::stream! {
         let mut results = results;
         let mut ended = false;
-        let next = |cx: &mut Context<'_>| {
+        let mut next = |cx: &mut Context<'_>| {
             loop {
                 if let Some(done) = groups.pop() {
                     return Poll::Ready(Some(done));
@@ -350,7 +350,6 @@ where
                 }
             }
         };
-        let mut next = next;
         while let Some(group) = poll_fn(&mut next).await {
             yield group.conclude();
         }

@@ -270,6 +270,43 @@ proptest! {
     }
 }
 
+/// The calls that book and the call that asks break, and there is no other try.
+#[tokio::test(start_paused = true)]
+async fn what_was_not_found_out_is_not_booked_again() {
+    let ledger = Ledger::default();
+    for request in [3, 4, 6] {
+        ledger.inject(request, Fault::Cut);
+    }
+    let client = Client::from_service(ledger.clone());
+    let bookings = stream::iter((0..6).map(|number| booking(number, 1)));
+    let options = Options::new().retry(Retry::new().max_attempts(1));
+    let results = bookings.through_with(Book, &client, &options);
+    let results: Vec<_> = in_a_week(results.collect()).await;
+    for (number, result) in results.iter().enumerate() {
+        let booked = ledger.bookings();
+        let times = booked.iter().filter(|one| one.id == id(number)).count();
+        match result {
+            Ok(_) => assert_eq!(times, 1, "{number}"),
+            Err(failed) => {
+                assert_eq!(failed.kind(), ErrorKind::OutcomeUnknown, "{failed}");
+                assert!(times <= 1, "{number} is booked {times} times");
+            }
+        }
+    }
+}
+
+/// A call of one item is half-closed behind it, also where more items are to come.
+#[tokio::test(start_paused = true)]
+async fn a_window_of_one_item_does_for_a_call_each() {
+    let ledger = Ledger::default();
+    ledger.insert(booking(0, 1));
+    let client = Client::from_service(ledger);
+    let names = stream::iter((0..4).map(|_| account(0)));
+    let options = Options::new().window(1).retry(Retry::off());
+    let summary = in_a_week(names.through_with(History, &client, &options).finish()).await;
+    assert_eq!((summary.stats.succeeded, summary.stats.calls), (4, 4));
+}
+
 /// Each item takes a call and a round trip, and so many are on their way at once.
 #[tokio::test(start_paused = true)]
 async fn items_with_a_call_each_take_as_many_round_trips_as_calls_allow() {

@@ -44,10 +44,9 @@ where
             return Poll::Ready(self.call_event(place, event));
         }
         if self.lanes.poll_started(cx) {
-            // A call that streams both ways may go without requests. To others that is an error.
-            let may_be_empty = O::ACKNOWLEDGED == Acknowledged::EachItem;
             for lane in self.lanes.iter_mut().filter(|lane| !lane.was_started()) {
-                if may_be_empty || !lane.is_finished() {
+                // A call that is half-closed would go out empty.
+                if !(O::ACKNOWLEDGED.is_one_request() && lane.is_finished()) {
                     withdraw(lane, &mut self.window);
                 }
             }
@@ -102,7 +101,6 @@ where
             node.note_alive();
             lane.note_answer(node.incident());
         }
-        let lane = self.lanes.get(place);
         if lane.answers_len <= O::MAX_ANSWER_LEN || lane.answers.len() == 1 {
             return true;
         }
@@ -122,10 +120,7 @@ where
     /// without a request is an error. And those whose one item was given up while its answers came: what else comes is for
     /// nobody. (A call without any answer is left to stall, so that a server that is silent shows.)
     pub(super) fn drop_given_up(&mut self) {
-        if matches!(
-            O::ACKNOWLEDGED,
-            Acknowledged::EachItem | Acknowledged::WholeCall
-        ) {
+        if !O::ACKNOWLEDGED.is_one_request() {
             return;
         }
         for place in (0..self.lanes.len()).rev() {
