@@ -15,9 +15,19 @@ pub(crate) mod agntcy {
                 tonic::include_proto!("agntcy.dir.core.v1");
             }
         }
+        pub(crate) mod events {
+            pub(crate) mod v1 {
+                tonic::include_proto!("agntcy.dir.events.v1");
+            }
+        }
         pub(crate) mod routing {
             pub(crate) mod v1 {
                 tonic::include_proto!("agntcy.dir.routing.v1");
+            }
+        }
+        pub(crate) mod search {
+            pub(crate) mod v1 {
+                tonic::include_proto!("agntcy.dir.search.v1");
             }
         }
         pub(crate) mod store {
@@ -28,4 +38,7 @@ pub(crate) mod agntcy {
     }
 }
 
-pub(crate) use agntcy::dir::{core::v1 as core, routing::v1 as routing, store::v1 as store};
+pub(crate) use agntcy::dir::{
+    core::v1 as core, events::v1 as events, routing::v1 as routing, search::v1 as search,
+    store::v1 as store,
+};
