@@ -34,6 +34,7 @@ type Source = Arc<dyn StdError + Send + Sync>;
 /// | [`CircuitOpen`](Self::CircuitOpen) | not carried out | not carried out | a later run |
 /// | [`Denied`](Self::Denied), [`Unsupported`](Self::Unsupported) | not stored by this push | not deleted by this call | another caller, another server |
 /// | [`Input`](Self::Input) | there was none | there was none | the input read again |
+/// | [`Incomplete`](Self::Incomplete) | – | – | a later run |
 ///
 /// A pull or lookup changes nothing, so its outcomes say nothing of that kind. A referrer that is pushed is as a record
 /// that is deleted: it can be sent again without harm, and so it is not looked up; what is published and unpublished,
@@ -80,6 +81,8 @@ pub enum ErrorKind {
     Unsupported,
     /// The input gave an error in place of an item: [`TryFailed::Input`](crate::TryFailed::Input).
     Input,
+    /// The server has said that its list was over, and it was not: [`Client::search`](crate::Client::search).
+    Incomplete,
 }
 
 impl ErrorKind {
@@ -100,6 +103,7 @@ impl ErrorKind {
             Self::Denied => "denied",
             Self::Unsupported => "unsupported",
             Self::Input => "input",
+            Self::Incomplete => "incomplete",
         }
     }
 
@@ -117,6 +121,7 @@ impl ErrorKind {
         Self::Denied,
         Self::Unsupported,
         Self::Input,
+        Self::Incomplete,
     ];
 
     /// Whether the item has had its answer: from the server, or from the check before it was sent.
@@ -134,7 +139,8 @@ impl ErrorKind {
             | Self::CircuitOpen
             | Self::Denied
             | Self::Unsupported
-            | Self::Input => false,
+            | Self::Input
+            | Self::Incomplete => false,
         }
     }
 
@@ -152,6 +158,7 @@ impl ErrorKind {
             Self::Denied => "access denied",
             Self::Unsupported => "not supported by the server",
             Self::Input => "the input failed",
+            Self::Incomplete => "incomplete",
         }
     }
 }

@@ -168,6 +168,7 @@ mod record;
 mod record_ref;
 mod referrers;
 mod retry;
+mod search;
 #[cfg(feature = "server")]
 pub mod server;
 mod single;
@@ -191,7 +192,7 @@ pub use crate::cid::Cid;
 pub use crate::client::Spiffe;
 pub use crate::client::{Client, ClientBuilder, Compression, Token};
 pub use crate::delete::{DeleteExt, DeleteResult, Deleted, TryDeleteResult};
-pub use crate::engine::{Adapter, BoxAdapter, ItemResult, Leftover, Remainder};
+pub use crate::engine::{Adapter, BoxAdapter, ItemResult, Leftover, Remainder, Source};
 pub use crate::error::{Error, ErrorKind};
 pub use crate::exists::{Existence, ExistsExt, ExistsResult, TryExistsResult};
 pub use crate::failed::{Failed, InputError, TryFailed};
@@ -215,6 +216,7 @@ pub use crate::referrers::{
     TryDeleteReferrersResult, TryPullReferrersResult, TryPushReferrerResult,
 };
 pub use crate::retry::Retry;
+pub use crate::search::{Query, SearchResult, Sort};
 pub use crate::stats::{FirstFailure, Stats, Summary};
 pub use crate::through::{ThroughExt, ThroughResult, TryThroughResult};
 pub use crate::unpublish::{TryUnpublishResult, UnpublishExt, UnpublishResult, Unpublished};

@@ -334,6 +334,14 @@ mod on {
     }
 
     impl FlightTime {
+        /// Of a call whose answers come when something happens.
+        pub(crate) fn off() -> Self {
+            Self {
+                histogram: Histogram::noop(),
+                left: None,
+            }
+        }
+
         /// So many requests have left.
         pub(crate) fn sent(&mut self, requests: usize) {
             self.left.get_or_insert_with(|| (requests, Instant::now()));
@@ -386,6 +394,10 @@ mod off {
 
     #[allow(clippy::unused_self)]
     impl FlightTime {
+        pub(crate) fn off() -> Self {
+            Self
+        }
+
         pub(crate) fn sent(&mut self, _: usize) {}
 
         pub(crate) fn answered(&mut self, _: usize) {}

@@ -8,7 +8,7 @@ pub use crate::{
     Cid, Client, DeleteExt as _, DeleteReferrersExt as _, DeleteReferrersResult, DeleteResult,
     ExistsExt as _, ExistsResult, LookupExt as _, LookupResult, Options, PublishExt as _,
     PublishResult, PullExt as _, PullReferrersExt as _, PullReferrersResult, PullResult,
-    PushExt as _, PushItem as _, PushReferrerResult, PushReferrersExt as _, PushResult, Record,
-    Referrer, ReferrersOf, SignExt as _, SignFailed, SignResult, ThroughExt as _, ThroughResult,
-    UnpublishExt as _, UnpublishResult,
+    PushExt as _, PushItem as _, PushReferrerResult, PushReferrersExt as _, PushResult, Query,
+    Record, Referrer, ReferrersOf, SearchResult, SignExt as _, SignFailed, SignResult,
+    ThroughExt as _, ThroughResult, UnpublishExt as _, UnpublishResult,
 };

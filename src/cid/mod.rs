@@ -1,6 +1,7 @@
 //! Content identifiers: a record's identity.
 
 pub(crate) mod canonical;
+mod map;
 mod text;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use cid::multibase::{self, Base};
 use cid::multihash::Multihash;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub(crate) use self::map::CidMap;
 pub(crate) use self::text::CidText;
 use crate::error::Error;
 
@@ -56,6 +58,14 @@ impl Cid {
     pub(crate) fn from_digest(digest: [u8; 32]) -> Self {
         let hash = Multihash::wrap(SHA2_256, &digest).expect("32 bytes fit into a multihash");
         Self(cid::Cid::new_v1(CODEC, hash))
+    }
+
+    /// Its digest, if it is one as records of DIR have.
+    pub(crate) fn own_digest(&self) -> Option<[u8; 32]> {
+        let hash = self.0.hash();
+        let is_own =
+            self.0.version() == Version::V1 && self.0.codec() == CODEC && hash.code() == SHA2_256;
+        hash.digest().try_into().ok().filter(|_| is_own)
     }
 
     /// The first 8 bytes of its digest.

@@ -15,7 +15,7 @@ use crate::handle::Handle;
 use crate::stats::{Stats, Summary};
 
 /// How many results are handed out in a row before the task's other work gets a turn.
-const RESULTS_IN_A_ROW: u32 = 128;
+pub(super) const RESULTS_IN_A_ROW: u32 = 128;
 
 /// The stream that `push_to` and the other methods return: one result for each item of the input.
 ///

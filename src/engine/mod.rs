@@ -3,10 +3,13 @@
 
 mod adapter;
 mod calls;
+mod clock;
 mod control;
 mod driver;
 mod nodes;
+mod reader;
 mod remainder;
+mod source;
 mod tick;
 mod waited;
 mod window;
@@ -15,4 +18,6 @@ pub use self::adapter::{Adapter, BoxAdapter};
 pub(crate) use self::control::Control;
 pub(crate) use self::driver::drive;
 pub(crate) use self::nodes::Methods;
+pub(crate) use self::reader::{Broke, Heard, Reader, ServerStream, Why};
 pub use self::remainder::{ItemResult, Leftover, Remainder};
+pub use self::source::Source;

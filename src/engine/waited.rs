@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How long an adapter has waited in all, for the server or its input, as [`Clock`](super::driver::Clock) counts it. Time in
+/// How long an adapter has waited in all, for the server or its input, as [`Clock`](super::clock::Clock) counts it. Time in
 /// which the consumer works on a result is not in it, so limits are compared with this, and not with the
 /// time of day.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

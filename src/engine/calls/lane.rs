@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use prost::Message;
 use tokio::time::Instant;
-use tonic::Status;
+use tonic::{Code, Status};
 use tracing::Span;
 
 use super::call::{Call, Event};
@@ -21,6 +21,7 @@ use crate::meter::{self, FlightTime};
 use crate::options::Options;
 use crate::stats::Traffic;
 use crate::unreachable::Unreachable;
+use crate::verdict::{self, Verdict};
 
 /// How long the transport may take to start a call before the call counts as delayed. The server may allow no more
 /// calls than run.
@@ -314,9 +315,40 @@ where
         self.link.accepted(self.call.way(), self.path);
     }
 
-    /// The server does not know who asks.
-    pub(crate) fn refused(&self) -> Refusal {
-        self.link.refused(self.call.way(), self.path)
+    /// What its end says of the token that it has shown, if the server did not know who asks.
+    pub(crate) fn refusal(&self, end: &End, verdict: Option<Verdict>) -> Option<Refusal> {
+        if end.by != EndedBy::Peer {
+            return None;
+        }
+        let code = match &end.status {
+            None => Code::Ok,
+            Some(status) if verdict::is_of_transport(status) => return None,
+            Some(status) => status.code(),
+        };
+        if code == Code::Unauthenticated {
+            // A classification of the caller's own may make something else of it. The token is old all the same.
+            let refusal = self.link.refused(self.call.way(), self.path);
+            return Some(refusal).filter(|_| verdict == Some(Verdict::Caller));
+        }
+        if verdict != Some(Verdict::Transient) {
+            self.accepted();
+        }
+        None
+    }
+
+    /// How many bytes have gone out and come in.
+    pub(crate) fn moved(&self) -> u64 {
+        self.call.moved()
+    }
+
+    /// How many bytes the server may send ahead of what is read.
+    pub(crate) fn receive_window(&self) -> u64 {
+        self.link.receive_window()
+    }
+
+    /// Nobody need wait for the end of a probe.
+    pub(crate) fn end_probe(&mut self) {
+        self.probe = None;
     }
 
     /// Has later calls take another connection, since this one is silent and may be dead.

@@ -128,7 +128,7 @@ impl Drop for Log {
 }
 
 /// The span of a call.
-pub(super) fn call_span(path: &'static str, node: &str, number: u64) -> Span {
+pub(in crate::engine) fn call_span(path: &'static str, node: &str, number: u64) -> Span {
     debug_span!(target: LOG, "dir.call",
         method = path.rsplit('/').next(),
         node,

@@ -1,13 +1,12 @@
 //! The generator: takes items in, keeps calls going, hands results out.
 
-mod clock;
-mod log;
+pub(super) mod log;
 mod look_up;
 mod pace;
 mod receive;
 mod resume;
 mod send;
-mod timers;
+pub(super) mod timers;
 
 use std::future::poll_fn;
 use std::marker::PhantomData;
@@ -20,13 +19,13 @@ use futures_core::Stream;
 use prost::Message;
 use tokio::time::Instant;
 
-use self::clock::Clock;
 use self::log::Log;
 use self::look_up::LookUp;
 use self::pace::Pace;
 use self::receive::keep;
 use super::adapter::Adapter;
 use super::calls::{Lane, Lanes};
+use super::clock::Clock;
 use super::control::Order;
 use super::nodes::{Canary, Deletes, Nodes};
 use super::remainder::{Leftover, Remainder, Shared};
@@ -116,7 +115,7 @@ where
             skip_stored: options.skip_stored && O::LOST_ANSWER == LostAnswer::LookUp,
             dedup: (!O::DELETES && options.dedup).then_some(Entry::<O, T, F::InputError>::cid),
         }),
-        nodes: Nodes::new::<O>(client, options.retry.clone()),
+        nodes: Nodes::of::<O>(client, options.retry.clone()),
         operation,
         limits: Limits {
             time: options.retry.time_allowed(),

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use prost::Message;
 use tokio::time::Instant;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::{Driver, Entry, log, question, withdraw};
 use crate::client::Refusal;
@@ -267,7 +267,7 @@ where
             EndedBy::Peer => retry.verdict(status, usual),
             EndedBy::Stall | EndedBy::Disorder => Verdict::Transient,
         });
-        let refusal = match Self::refusal(&end, verdict, lane) {
+        let refusal = match lane.refusal(&end, verdict) {
             // Without retries nothing would make the next call wait.
             Some(Refusal::Later) if !self.nodes.retry().is_on() => Some(Refusal::Final),
             refusal => refusal,
@@ -287,30 +287,6 @@ where
             is_of_call: false,
             evidence: self.evidence(lane.route),
         }
-    }
-
-    /// Where the server did not know who asks: what it said of that.
-    fn refusal<R, A>(end: &End, verdict: Option<Verdict>, lane: &Lane<R, A>) -> Option<Refusal>
-    where
-        R: Message + 'static,
-        A: Message + Default + 'static,
-    {
-        if end.by != EndedBy::Peer {
-            return None;
-        }
-        let code = match &end.status {
-            None => Code::Ok,
-            Some(status) if verdict::is_of_transport(status) => return None,
-            Some(status) => status.code(),
-        };
-        if code == Code::Unauthenticated {
-            // A classification of the caller's own may make something else of it. The token is old all the same.
-            return Some(lane.refused()).filter(|_| verdict == Some(Verdict::Caller));
-        }
-        if verdict != Some(Verdict::Transient) {
-            lane.accepted();
-        }
-        None
     }
 
     /// Whether an item that has succeeded may be sent again.

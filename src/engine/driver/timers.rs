@@ -155,7 +155,10 @@ where
     }
 }
 
-pub(super) fn stalled(limit: Option<Duration>, waits_for: Option<Unreachable>) -> Status {
+pub(in crate::engine) fn stalled(
+    limit: Option<Duration>,
+    waits_for: Option<Unreachable>,
+) -> Status {
     let seconds = limit.unwrap_or_default().as_secs_f64();
     let mut words = format!("the call made no progress in {seconds} s");
     if let Some(connection) = waits_for {

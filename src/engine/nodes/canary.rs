@@ -49,6 +49,16 @@ pub(crate) struct Moment {
     deleted: u64,
 }
 
+impl Moment {
+    /// For a request that is never sent again to tell an outage.
+    pub(crate) fn of_no_canary() -> Self {
+        Self {
+            at: Instant::now(),
+            deleted: 0,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Seen<R, Q> {
     success: Arc<Success<R, Q>>,

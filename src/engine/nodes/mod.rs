@@ -20,6 +20,8 @@ pub(crate) use self::apart::{Apart, Deletes};
 pub(crate) use self::canary::{Canary, Moment, Success};
 use self::hints::Pushback;
 pub(crate) use self::proof::Methods;
+use self::proof::Proof;
+use super::reader::ServerStream;
 use super::tick::Tick;
 use super::waited::Waited;
 use crate::breaker::{Permit, Probe};
@@ -27,6 +29,7 @@ use crate::cid::Cid;
 use crate::client::{Client, Link};
 use crate::later::later;
 use crate::operation::Operation;
+use crate::outage::Outage;
 use crate::retry::Retry;
 use crate::verdict::Verdict;
 
@@ -71,15 +74,34 @@ pub(crate) type Load = Option<usize>;
 
 impl Nodes {
     /// The nodes as an operation `O` sees them: with what they have shown of its method.
-    pub(crate) fn new<O: Operation>(client: &Client, retry: Retry) -> Self {
+    pub(crate) fn of<O: Operation>(client: &Client, retry: Retry) -> Self {
+        Self::new(client, retry, O::NAME, |methods| {
+            let known = methods.of::<O>();
+            (Arc::clone(&known.proof), Arc::clone(&known.outage))
+        })
+    }
+
+    /// The same for a method `M` with a stream of answers.
+    pub(crate) fn of_stream<M: ServerStream>(client: &Client, retry: Retry) -> Self {
+        Self::new(client, retry, M::NAME, |methods| {
+            let known = methods.of_stream::<M>();
+            (Arc::clone(&known.proof), Arc::clone(&known.outage))
+        })
+    }
+
+    fn new(
+        client: &Client,
+        retry: Retry,
+        name: &'static str,
+        known: impl Fn(&Methods) -> (Arc<Proof>, Arc<Outage>),
+    ) -> Self {
         let nodes: Vec<Node> = client
             .nodes()
             .iter()
             .map(|node| Node {
                 admission: {
-                    let known = node.methods.of::<O>();
-                    let (proof, outage) = (Arc::clone(&known.proof), Arc::clone(&known.outage));
-                    Admission::new(O::NAME, retry.clone(), node, proof, outage)
+                    let (proof, outage) = known(&node.methods);
+                    Admission::new(name, retry.clone(), node, proof, outage)
                 },
                 connections: node.connections.clone(),
                 methods: Arc::clone(&node.methods),

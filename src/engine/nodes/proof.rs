@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::apart::Apart;
 use super::canary::Kept;
 use crate::cid::Cid;
+use crate::engine::reader::ServerStream;
 use crate::engine::tick::Tick;
 use crate::operation::{LostAnswer, Operation, Question};
 use crate::outage::Outage;
@@ -82,14 +83,29 @@ where
 impl Methods {
     /// What is known of this operation's method.
     pub(crate) fn of<O: Operation>(&self) -> Arc<MethodOf<O>> {
-        let key = (O::METHOD, TypeId::of::<MethodOf<O>>());
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_it = known.entry(key).or_insert_with(|| {
-            let of_it = Arc::<MethodOf<O>>::default();
+        self.get(O::METHOD, |of_it: &MethodOf<O>| {
             if O::LOST_ANSWER == LostAnswer::LookUp {
                 self.writes()
                     .push(Arc::clone(&of_it.canary) as Arc<dyn Forget>);
             }
+        })
+    }
+
+    /// What is known of this method, which has a stream of answers.
+    pub(crate) fn of_stream<M: ServerStream>(&self) -> Arc<Method<M::Request, ()>> {
+        self.get(M::METHOD, |_| {})
+    }
+
+    fn get<R, Q>(&self, path: &'static str, is_new: impl Fn(&Method<R, Q>)) -> Arc<Method<R, Q>>
+    where
+        R: Send + Sync + 'static,
+        Q: Send + Sync + 'static,
+    {
+        let key = (path, TypeId::of::<Method<R, Q>>());
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_it = known.entry(key).or_insert_with(|| {
+            let of_it = Arc::<Method<R, Q>>::default();
+            is_new(&of_it);
             of_it
         });
         Arc::clone(of_it)

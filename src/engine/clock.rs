@@ -12,7 +12,7 @@ use crate::engine::waited::Waited;
 /// Counts the time between a poll that found nothing to do and the next poll, and the time that such polls take. Time
 /// in which the consumer works on a result does not count.
 #[derive(Debug, Default)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     waited: Waited,
     /// Since when it waits, and until when at most. If the consumer stops polling, time beyond the timer does not
     /// count.
@@ -25,12 +25,12 @@ pub(super) struct Clock {
 
 impl Clock {
     /// How long the adapter has waited so far, in all.
-    pub(super) fn waited(&self) -> Waited {
+    pub(crate) fn waited(&self) -> Waited {
         self.waited
     }
 
     /// The adapter is polled again.
-    pub(super) fn resume(&mut self) {
+    pub(crate) fn resume(&mut self) {
         self.polled = self.waits.take().map(|(since, until)| {
             let now = Instant::now();
             let end = until.map_or(now, |until| until.min(now));
@@ -40,24 +40,24 @@ impl Clock {
     }
 
     /// Counts what this poll has taken so far.
-    pub(super) fn count(&mut self, now: Instant) {
+    pub(crate) fn count(&mut self, now: Instant) {
         if let Some(polled) = self.polled.replace(now) {
             self.waited.add(now.saturating_duration_since(polled));
         }
     }
 
     /// The adapter waits from now on, until `deadline` at most.
-    pub(super) fn pause(&mut self, now: Instant, deadline: Option<Instant>) {
+    pub(crate) fn pause(&mut self, now: Instant, deadline: Option<Instant>) {
         self.waits = Some((now, deadline));
     }
 
     /// When, if it waits from now on, it will have waited so long in all.
-    pub(super) fn at(&self, now: Instant, waited: Waited) -> Option<Instant> {
+    pub(crate) fn at(&self, now: Instant, waited: Waited) -> Option<Instant> {
         now.checked_add(waited.since(self.waited))
     }
 
     /// Starts to wait, until `deadline` at most.
-    pub(super) fn poll_until(
+    pub(crate) fn poll_until(
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,

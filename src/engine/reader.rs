@@ -1,0 +1,466 @@
+//! A method with one request and a stream of answers: its call, and what is to be known when that breaks.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use prost::Message;
+use tokio::time::Instant;
+use tonic::Status;
+use tracing::debug;
+
+use super::calls::{Event, Lane, Setup};
+use super::clock::Clock;
+use super::control::Control;
+use super::driver::log::call_span;
+use super::driver::timers::stalled;
+use super::nodes::{Cause, Moment, Nodes};
+use super::waited::Waited;
+use super::window::flight::Flight;
+use super::window::{End, EndedBy};
+use crate::LOG;
+use crate::client::{Client, Refusal};
+use crate::error::{Error, ErrorKind, in_words};
+use crate::meter::{FlightTime, Meter};
+use crate::options::Options;
+use crate::retry::Retry;
+use crate::stats::Counters;
+use crate::verdict::{self, Verdict, code_name};
+
+/// How long a call that is silent by nature runs before it counts as one that works, if nothing has come by then.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// A method with one request and a stream of answers.
+pub(crate) trait ServerStream: 'static {
+    /// What logs and metrics call it.
+    const NAME: &'static str;
+    /// The path of the gRPC method.
+    const METHOD: &'static str;
+    /// The longest answer in bytes that is read.
+    const MAX_ANSWER_LEN: usize;
+    /// Whether the server may be silent for as long as it likes.
+    const IS_SILENT: bool;
+    type Request: Message + Clone + Send + Sync + 'static;
+    type Answer: Message + Default + 'static;
+}
+
+/// Reads what a method answers, by one call at a time. Whoever has it decides whether another follows.
+pub(crate) struct Reader<M: ServerStream> {
+    nodes: Nodes,
+    /// That of the stream, which may have several readers.
+    control: Arc<Control>,
+    /// This reader's own counts.
+    counted: Arc<Control>,
+    meter: Meter,
+    lane: Option<Lane<M::Request, M::Answer>>,
+    clock: Clock,
+    stall: Option<Duration>,
+    /// How long nothing may go on.
+    patience: Option<Duration>,
+    went_on: Waited,
+    /// How many bytes the call had moved when all that had come was read.
+    caught_up: u64,
+    /// When the transport had started the call, until it counts as one that works.
+    settles: Option<Waited>,
+    /// An answer that came before the request had left.
+    early: Option<M::Answer>,
+}
+
+/// What a call brings.
+#[derive(Debug)]
+pub(crate) enum Heard<A> {
+    Answer(A),
+    /// The server has said that this is all.
+    Ended,
+    Broke(Broke),
+}
+
+/// A call that broke, or could not be had.
+#[derive(Debug)]
+pub(crate) struct Broke {
+    pub(crate) status: Arc<Status>,
+    pub(crate) why: Why,
+}
+
+/// What follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Another call may bring more. Whether the server had the request.
+    Fault { had_request: bool },
+    /// The server failed without saying whose fault it is.
+    ServerFailed,
+    /// The server refuses what is asked.
+    Refused,
+    /// The server refuses who asks, or does not have the method.
+    Caller,
+    /// The circuit was open for too long.
+    CircuitOpen,
+    /// Nothing went on for too long.
+    TimeIsUp,
+}
+
+impl<M: ServerStream> Reader<M> {
+    pub(crate) fn new(client: &Client, options: &Options, control: &Arc<Control>) -> Self {
+        let breakers = client.nodes().iter().map(|node| Arc::clone(&node.breaker));
+        let counted = Control::new(Counters::new(breakers.collect()));
+        Self {
+            nodes: Nodes::of_stream::<M>(client, options.retry.clone()),
+            control: Arc::clone(control),
+            meter: Meter::new(&counted, M::NAME),
+            counted,
+            lane: None,
+            clock: Clock::default(),
+            stall: options.stall_after,
+            patience: Some(options.retry.time_allowed()).filter(|_| !M::IS_SILENT),
+            went_on: Waited::default(),
+            caught_up: 0,
+            settles: None,
+            early: None,
+        }
+    }
+
+    /// Something went on.
+    pub(crate) fn goes_on(&mut self) {
+        self.went_on = self.clock.waited();
+        self.nodes.progress();
+    }
+
+    /// One more item is handed out.
+    pub(crate) fn count(&self) {
+        self.counted.counters.succeeded.add(1);
+        self.control.counters.succeeded.add(1);
+    }
+
+    /// Opens a call, in place of any other, as soon as that may be.
+    pub(crate) fn poll_open(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: &M::Request,
+    ) -> Poll<Result<(), Broke>> {
+        self.lane = None;
+        self.clock.resume();
+        loop {
+            let now = Instant::now();
+            let (permit, opens) = self.nodes.permit(cx, now, false, |_| Some(0));
+            let waited = self.clock.waited();
+            if let Some((route, probe)) = permit {
+                let counters = &self.counted.counters;
+                counters.calls.add(1);
+                self.control.counters.calls.add(1);
+                let setup = Setup {
+                    traffic: counters.traffic.clone(),
+                    flight_time: match M::IS_SILENT {
+                        true => FlightTime::off(),
+                        false => self.meter.flight_time(),
+                    },
+                    span: call_span(M::METHOD, self.nodes.name(route.node), counters.calls.get()),
+                    flight: Flight::new(counters.calls.get(), probe.is_some()),
+                    route,
+                    seen: self.nodes.node(route.node).incident(),
+                    left: Moment::of_no_canary(),
+                    probe,
+                    ages_at: None,
+                    waited,
+                };
+                let link = self.nodes.link(route);
+                let mut lane = Lane::open(link, M::METHOD, M::MAX_ANSWER_LEN, false, setup);
+                // There is always a next answer to wait for.
+                lane.flight.carry(0);
+                lane.batch.push_back(request.clone());
+                lane.send(waited);
+                lane.close(waited);
+                self.lane = Some(lane);
+                self.caught_up = 0;
+                self.settles = None;
+                self.early = None;
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(broke) = self.gives_up(waited) {
+                return Poll::Ready(Err(broke));
+            }
+            let deadlines = [opens, self.gives_up_at(now)];
+            let deadline = deadlines.into_iter().flatten().min();
+            self.meter.publish(0);
+            if self.clock.poll_until(cx, now, deadline).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Waits until the transport has taken the request of the call. What the server has from it then, nobody can tell:
+    /// a Go server sends nothing before its first answer.
+    pub(crate) fn poll_started(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broke>> {
+        self.clock.resume();
+        loop {
+            let Some(lane) = &mut self.lane else {
+                return Poll::Ready(Err(self.no_call()));
+            };
+            let now = Instant::now();
+            self.clock.count(now);
+            let waited = self.clock.waited();
+            match lane.poll_event(cx, waited) {
+                Poll::Ready(Event::Ended(end)) => return Poll::Ready(Err(self.ended(end))),
+                Poll::Ready(Event::Answer(answer)) => {
+                    self.early = Some(answer);
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Pending if lane.is_started(cx) => {
+                    self.settles = waited.checked_add(SETTLED);
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Pending => {}
+            }
+            if let Some(broke) = self.stalled(waited) {
+                return Poll::Ready(Err(broke));
+            }
+            let deadline = self.stalls_at(now);
+            if self.clock.poll_until(cx, now, deadline).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// What the call brings next.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Heard<M::Answer>> {
+        self.clock.resume();
+        loop {
+            let now = Instant::now();
+            self.clock.count(now);
+            let waited = self.clock.waited();
+            let Some(lane) = &mut self.lane else {
+                return Poll::Ready(Heard::Broke(self.no_call()));
+            };
+            if let Some(answer) = self.early.take() {
+                self.answered();
+                return Poll::Ready(Heard::Answer(answer));
+            }
+            match lane.poll_event(cx, waited) {
+                Poll::Ready(Event::Answer(answer)) => {
+                    self.answered();
+                    return Poll::Ready(Heard::Answer(answer));
+                }
+                Poll::Ready(Event::Ended(end)) if end.status.is_none() => {
+                    if !M::IS_SILENT {
+                        self.answered();
+                    }
+                    self.over("ended", None);
+                    return Poll::Ready(Heard::Ended);
+                }
+                Poll::Ready(Event::Ended(end)) => {
+                    return Poll::Ready(Heard::Broke(self.ended(end)));
+                }
+                Poll::Pending => self.caught_up = lane.moved(),
+            }
+            if self.settles.is_some_and(|at| at <= waited) {
+                self.settles = None;
+                lane.end_probe();
+                let node = lane.route.node;
+                self.nodes.node(node).note_alive();
+            }
+            if !M::IS_SILENT
+                && let Some(broke) = self.stalled(waited)
+            {
+                return Poll::Ready(Heard::Broke(broke));
+            }
+            if let Some(broke) = self.gives_up(waited) {
+                self.lane = None;
+                return Poll::Ready(Heard::Broke(broke));
+            }
+            let settles = self.settles;
+            let deadlines = [
+                settles.and_then(|waited| self.clock.at(now, waited)),
+                self.stalls_at(now).filter(|_| !M::IS_SILENT),
+                self.gives_up_at(now),
+            ];
+            let deadline = deadlines.into_iter().flatten().min();
+            self.meter.publish(1);
+            if self.clock.poll_until(cx, now, deadline).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Whether so much was read without a look at an empty line that the server may have had to wait meanwhile. Then the
+    /// count begins anew.
+    pub(crate) fn held_up_the_server(&mut self) -> bool {
+        let Some(lane) = &self.lane else {
+            return false;
+        };
+        // The window is opened again when half of it is used up.
+        let held_up = lane.moved().saturating_sub(self.caught_up) >= lane.receive_window() / 2;
+        if held_up {
+            self.caught_up = lane.moved();
+        }
+        held_up
+    }
+
+    /// Drops the call: nothing more is read of it.
+    pub(crate) fn hang_up(&mut self) {
+        self.lane = None;
+    }
+
+    /// The call is dropped if it makes no progress.
+    fn stalled(&mut self, waited: Waited) -> Option<Broke> {
+        let lane = self.lane.as_mut()?;
+        self.stall?;
+        if !lane.has_stalled(waited, self.stall, false) {
+            return None;
+        }
+        let words = stalled(self.stall, lane.waits_for());
+        let end = lane.abandon(EndedBy::Stall, words);
+        lane.leave_connection();
+        Some(self.ended(end))
+    }
+
+    fn stalls_at(&self, now: Instant) -> Option<Instant> {
+        self.stall?;
+        let waited = self.lane.as_ref()?.stalls_at(self.stall, false)?;
+        self.clock.at(now, waited)
+    }
+
+    fn no_call(&self) -> Broke {
+        Broke {
+            status: Arc::new(Status::cancelled("there is no call")),
+            why: Why::Fault { had_request: false },
+        }
+    }
+
+    /// The server has answered.
+    fn answered(&mut self) {
+        let Some(lane) = &mut self.lane else {
+            return;
+        };
+        if lane.flight.answers() == 0 {
+            lane.accepted();
+        }
+        lane.flight.carry(0);
+        lane.flight.land();
+        let node = self.nodes.node(lane.route.node);
+        node.note_alive();
+        lane.note_answer(node.incident());
+        self.settles = None;
+    }
+
+    fn over(&mut self, outcome: &'static str, status: Option<&Status>) {
+        if let Some(mut lane) = self.lane.take() {
+            lane.tell(outcome);
+            lane.measure(self.nodes.name(lane.route.node), status);
+        }
+    }
+
+    /// The call has ended, and not by saying that all is said.
+    fn ended(&mut self, end: End) -> Broke {
+        let Some(lane) = &self.lane else {
+            return self.no_call();
+        };
+        let status = end.status.clone();
+        let status = status.unwrap_or_else(|| Arc::new(Status::unavailable("the call has ended")));
+        let retry = self.nodes.retry();
+        let verdict = match end.by {
+            EndedBy::Peer if end.status.is_some() => retry.verdict(&status, Verdict::of),
+            _ => Verdict::Transient,
+        };
+        let refusal = match lane.refusal(&end, Some(verdict)) {
+            Some(Refusal::Later) if !retry.is_on() => Some(Refusal::Final),
+            refusal => refusal,
+        };
+        let origin = lane.origin();
+        let had_request = end.transmitted > 0;
+        let (why, cause) = match (verdict, refusal) {
+            (_, Some(Refusal::Again)) => (Why::Fault { had_request: false }, None),
+            (_, Some(Refusal::Later)) => (Why::Fault { had_request: false }, Some(Cause::Line)),
+            (Verdict::Record, _) => (Why::Refused, None),
+            (Verdict::Caller, _) => (Why::Caller, None),
+            (Verdict::Attempt, _) => (Why::ServerFailed, Some(Cause::Named)),
+            (Verdict::Transient, _) if had_request && !origin.worked && !M::IS_SILENT => {
+                (Why::Fault { had_request }, Some(Cause::Work))
+            }
+            (Verdict::Transient, _) => (Why::Fault { had_request }, Some(Cause::Line)),
+        };
+        lane.span
+            .in_scope(|| debug!(target: LOG, error = in_words(&status), "the call broke"));
+        let outcome = match end.by {
+            EndedBy::Stall => "stalled",
+            EndedBy::Disorder => "out of step",
+            EndedBy::Peer => code_name(status.code()),
+        };
+        self.over(outcome, Some(&status));
+        let node = self.nodes.node(origin.route.node);
+        match cause {
+            Some(cause) => {
+                node.fault(Instant::now(), cause, &status, origin);
+                self.counted.counters.fault(&status);
+                self.control.counters.fault(&status);
+                self.nodes.note_fault(Arc::clone(&status));
+            }
+            None => node.note_alive(),
+        }
+        self.meter.publish(0);
+        Broke { status, why }
+    }
+
+    /// The answers of the last call were not all that there was to say.
+    pub(crate) fn was_cut_short(&mut self, status: &Arc<Status>) {
+        self.counted.counters.fault(status);
+        self.control.counters.fault(status);
+        self.nodes.note_fault(Arc::clone(status));
+    }
+
+    /// Whether it is given up.
+    fn gives_up(&mut self, waited: Waited) -> Option<Broke> {
+        let is_due = |at: Option<Waited>| at.is_some_and(|at| at <= waited);
+        let why = if is_due(self.time_is_up_at()) {
+            Why::TimeIsUp
+        } else if !M::IS_SILENT && is_due(self.nodes.gives_up_at(waited, true)) {
+            Why::CircuitOpen
+        } else {
+            return None;
+        };
+        let status = match self.nodes.last_fault() {
+            Some(status) => status,
+            None => Arc::new(Status::unavailable("the server has not answered")),
+        };
+        Some(Broke { status, why })
+    }
+
+    fn gives_up_at(&mut self, now: Instant) -> Option<Instant> {
+        let waited = self.clock.waited();
+        let circuit = match M::IS_SILENT {
+            true => None,
+            false => self.nodes.gives_up_at(waited, true),
+        };
+        let at = [circuit, self.time_is_up_at()]
+            .into_iter()
+            .flatten()
+            .min()?;
+        self.clock.at(now, at)
+    }
+
+    fn time_is_up_at(&self) -> Option<Waited> {
+        self.went_on.checked_add(self.patience?)
+    }
+}
+
+impl Broke {
+    /// Whether another call may bring more.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self.why, Why::Fault { .. } | Why::ServerFailed)
+    }
+
+    /// The error of a stream that ends with it.
+    pub(crate) fn into_error(self, retry: &Retry) -> Error {
+        let Self { status, why } = self;
+        let kind = match why {
+            Why::Fault { .. } => ErrorKind::Unavailable,
+            Why::ServerFailed => ErrorKind::ServerFailed,
+            Why::Refused => verdict::kind_of_record(&status),
+            Why::Caller => verdict::kind_of_whole(&status),
+            Why::CircuitOpen => ErrorKind::CircuitOpen,
+            Why::TimeIsUp => {
+                let words = format!("no answer in {} s", retry.time_allowed().as_secs_f64());
+                return Error::new(ErrorKind::Unavailable, words).with_status(status);
+            }
+        };
+        Error::from_status(kind, status)
+    }
+}

@@ -1,0 +1,117 @@
+//! What a search asks beside its list: how many there are, and whether there is one at all.
+
+use std::pin::pin;
+
+use crate::client::Client;
+use crate::engine::drive;
+use crate::error::Error;
+use crate::failed::Failed;
+use crate::item::ItemsOf;
+use crate::operation::{Acknowledged, Done, LostAnswer, NoQuestion, Operation, Place};
+use crate::options::Options;
+use crate::proto::search::{
+    CountRecordsRequest, CountRecordsResponse, SearchCidsResponse, SearchRequest,
+};
+use crate::single::{once, only};
+
+/// How many records match.
+pub(super) async fn count(
+    client: &Client,
+    options: &Options,
+    request: CountRecordsRequest,
+) -> Result<u64, Error> {
+    let items = ItemsOf::<CountRecordsRequest, ()>::new();
+    let counted = only(drive(items, once(request), Count, client, options)).await;
+    let counted: Result<Done<u64>, Failed<CountRecordsRequest>> = counted;
+    counted
+        .map(|done| done.output)
+        .map_err(|failed| failed.error)
+}
+
+/// Whether any record matches.
+pub(super) async fn finds_any(
+    client: &Client,
+    options: &Options,
+    request: SearchRequest,
+) -> Result<bool, Error> {
+    let items = ItemsOf::<SearchRequest, ()>::new();
+    let found = pin!(only(drive(items, once(request), FindsAny, client, options)));
+    let found: Result<Done<bool>, Failed<SearchRequest>> = found.await;
+    found.map(|done| done.output).map_err(|failed| failed.error)
+}
+
+struct Count;
+
+impl Operation for Count {
+    const NAME: &'static str = "count";
+    const METHOD: &'static str = "/agntcy.dir.search.v1.SearchService/CountRecords";
+    const ACKNOWLEDGED: Acknowledged = Acknowledged::OneItem;
+    const LOST_ANSWER: LostAnswer = LostAnswer::AskAgain;
+
+    type Input = CountRecordsRequest;
+    type Checked = ();
+    type Request = CountRecordsRequest;
+    type Answer = CountRecordsResponse;
+    type Output = u64;
+    type Question = NoQuestion;
+    type Success<T> = Done<u64, T>;
+
+    fn check(&self, _: &CountRecordsRequest) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn request(&self, request: &CountRecordsRequest, (): &()) -> CountRecordsRequest {
+        request.clone()
+    }
+
+    fn accept(
+        &self,
+        _: &CountRecordsRequest,
+        (): &(),
+        answer: CountRecordsResponse,
+    ) -> Result<u64, Error> {
+        Ok(answer.total_count.into())
+    }
+
+    fn success<T>(place: Place<T>, (): (), count: u64) -> Done<u64, T> {
+        Done::new(place, count)
+    }
+}
+
+/// A search for one record.
+struct FindsAny;
+
+impl Operation for FindsAny {
+    const NAME: &'static str = "search";
+    const METHOD: &'static str = super::SEARCH_CIDS;
+    const ACKNOWLEDGED: Acknowledged = Acknowledged::OneItem;
+    const LOST_ANSWER: LostAnswer = LostAnswer::AskAgain;
+
+    type Input = SearchRequest;
+    type Checked = ();
+    type Request = SearchRequest;
+    type Answer = SearchCidsResponse;
+    type Output = bool;
+    type Question = NoQuestion;
+    type Success<T> = Done<bool, T>;
+
+    fn check(&self, _: &SearchRequest) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn request(&self, request: &SearchRequest, (): &()) -> SearchRequest {
+        request.clone()
+    }
+
+    fn accept(&self, _: &SearchRequest, (): &(), _: SearchCidsResponse) -> Result<bool, Error> {
+        Ok(true)
+    }
+
+    fn join(&self, found: Vec<bool>) -> Result<bool, Error> {
+        Ok(!found.is_empty())
+    }
+
+    fn success<T>(place: Place<T>, (): (), found: bool) -> Done<bool, T> {
+        Done::new(place, found)
+    }
+}

@@ -1,0 +1,356 @@
+//! What a server has: the CIDs of the records that match a query.
+
+mod ask;
+mod query;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use futures_core::Stream;
+use tonic::Status;
+use tracing::debug;
+
+pub use self::query::{Query, Sort};
+use crate::LOG;
+use crate::cid::{Cid, CidMap};
+use crate::client::Client;
+use crate::engine::{Broke, Control, Heard, Reader, ServerStream, Source, Why};
+use crate::error::{Error, ErrorKind};
+use crate::options::Options;
+use crate::proto::search::{CountRecordsRequest, SearchCidsResponse, SearchRequest};
+
+const SEARCH_CIDS: &str = "/agntcy.dir.search.v1.SearchService/SearchCIDs";
+
+/// How many CIDs that were handed out before are left out in a row, before the task's other work gets a turn.
+const LEFT_OUT_IN_A_ROW: u32 = 1024;
+
+/// What [`Client::search`] gives. An error is its last item.
+pub type SearchResult = Result<Cid, Error>;
+
+impl Client {
+    /// The CIDs of all records that match, each once.
+    ///
+    /// The stream is whole, or its last item is an error. A call that breaks is made again, and what was handed out before is
+    /// left out. When the server says that its list is over, the search compares it with what the server counts
+    /// (`CountRecords`), before or after the call; where the server does not count, as server 1.2.0, it asks for one more. If
+    /// there is more, it asks again.
+    ///
+    /// A record that is pushed or deleted during the search may be in it or not. [`follow`](Self::follow) goes on with those.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use futures::{StreamExt, TryStreamExt};
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (from, to) = (agntcy_dir_stream::server::Store::new(), agntcy_dir_stream::server::Store::new());
+    /// # from.insert(r#"{"name": "web-agent", "version": "1", "schema_version": "1.0.0"}"#.parse()?)?;
+    /// # from.insert(r#"{"name": "other", "version": "1", "schema_version": "1.0.0"}"#.parse()?)?;
+    /// # let (from, to) = (from.client(), to.client());
+    /// let found = from.search(Query::new().name("web*"));
+    /// // Pulled and pushed as they are found.
+    /// let mut copied = found.try_pull_from(&from).try_push_to(&to);
+    /// while let Some(result) = copied.next().await {
+    ///     let pushed = result?;
+    ///     println!("{}", pushed.cid);
+    /// }
+    /// # assert_eq!(to.count(Query::new()).await?, 1);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// - [`Invalid`](ErrorKind::Invalid) for a query with a term that servers ignore, before anything is sent;
+    ///   [`Unsupported`](ErrorKind::Unsupported) for one with a kind that this server ignores ([`Query`]).
+    /// - [`Incomplete`](ErrorKind::Incomplete) if the list stays shorter than what there is, for as many tries as
+    ///   [`Retry::max_attempts`](crate::Retry::max_attempts) allows in which nothing new comes.
+    /// - [`Mismatch`](ErrorKind::Mismatch), behind all the others, if what was listed are not all CIDs.
+    /// - [`Denied`](ErrorKind::Denied), [`Rejected`](ErrorKind::Rejected), [`ServerFailed`](ErrorKind::ServerFailed),
+    ///   [`Unavailable`](ErrorKind::Unavailable), [`CircuitOpen`](ErrorKind::CircuitOpen) as of any adapter.
+    ///
+    /// # Memory
+    ///
+    /// It keeps the CIDs that it has handed out, some 60 bytes each, and up to 4 MiB of what the server sends ahead.
+    pub fn search(&self, query: Query) -> Source<SearchResult> {
+        self.search_with(query, &Options::new())
+    }
+
+    /// [`search`](Self::search) with [`Options`], of which these count: [`retry`](Options::retry), whose
+    /// [`timeout`](crate::Retry::timeout) is how long nothing new may come, and [`stall_after`](Options::stall_after).
+    pub fn search_with(&self, query: Query, options: &Options) -> Source<SearchResult> {
+        let (client, options) = (self.clone(), options.clone());
+        Source::new(SearchCids::NAME, self, |control| {
+            found(client, query, options, control)
+        })
+    }
+
+    /// How many records match, whatever the query's limit.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](ErrorKind::Unsupported) by a server that does not count, as server 1.2.0; and those of
+    /// [`search`](Self::search).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future resets the call.
+    ///
+    /// # Panics
+    ///
+    /// When it is polled outside of a tokio runtime with its timers enabled.
+    pub async fn count(&self, query: Query) -> Result<u64, Error> {
+        let options = Options::new();
+        look_at(self, &options, &query).await?;
+        let queries = query.queries();
+        ask::count(self, &options, CountRecordsRequest { queries }).await
+    }
+}
+
+struct SearchCids;
+
+impl ServerStream for SearchCids {
+    const NAME: &'static str = "search";
+    const METHOD: &'static str = SEARCH_CIDS;
+    const MAX_ANSWER_LEN: usize = 64 << 10;
+    const IS_SILENT: bool = false;
+    type Request = SearchRequest;
+    type Answer = SearchCidsResponse;
+}
+
+/// Whether each term of the query will be looked at.
+async fn look_at(client: &Client, options: &Options, query: &Query) -> Result<(), Error> {
+    query.check()?;
+    for (request, term) in query.contradictions() {
+        match ask::finds_any(client, options, request).await {
+            Ok(false) => {}
+            Ok(true) => {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    format!("the server ignores {term}, and would find all records"),
+                ));
+            }
+            // It knows the term well enough to refuse its opposite.
+            Err(error) if error.kind() == ErrorKind::Rejected => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The CIDs of the records that match `query`, and an error if they are not all.
+pub(crate) fn found(
+    client: Client,
+    query: Query,
+    options: Options,
+    control: Arc<Control>,
+) -> impl Stream<Item = SearchResult> + Send {
+    async_stream::stream! {
+        let mut search = match look_at(&client, &options, &query).await {
+            Ok(()) => Search::new(client, query, options, control),
+            Err(error) => {
+                yield Err(error);
+                return;
+            }
+        };
+        loop {
+            match search.begin().await {
+                Ok(()) => {}
+                Err(error) => {
+                    yield Err(error);
+                    return;
+                }
+            }
+            while let Some(cid) = search.next().await {
+                yield Ok(cid);
+            }
+            match search.end().await {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) => {
+                    yield Err(error);
+                    return;
+                }
+            }
+        }
+        if let Some(error) = search.no_cids {
+            yield Err(error);
+        }
+    }
+}
+
+/// A search: calls that list, one after the other.
+struct Search {
+    client: Client,
+    query: Query,
+    options: Options,
+    reader: Reader<SearchCids>,
+    /// What was handed out, and in which list it was last.
+    seen: CidMap<u8>,
+    /// The number of the list, from 0 again behind 255: to take one for an older one costs another list.
+    list: u8,
+    /// How many are in this list, each once.
+    listed: usize,
+    /// Whether this list has brought anything new.
+    is_new: bool,
+    /// How many records there were before this list, if that is known.
+    before: Option<u64>,
+    /// How many lists in a row have brought nothing new.
+    in_vain: u32,
+    /// How the call of this list broke.
+    broke: Option<Broke>,
+    /// What was listed that is no CID.
+    no_cids: Option<Error>,
+}
+
+impl Search {
+    fn new(client: Client, query: Query, options: Options, control: Arc<Control>) -> Self {
+        Self {
+            reader: Reader::new(&client, &options, &control),
+            client,
+            query,
+            options,
+            seen: CidMap::default(),
+            list: 0,
+            listed: 0,
+            is_new: false,
+            before: None,
+            in_vain: 0,
+            broke: None,
+            no_cids: None,
+        }
+    }
+
+    fn limit(&self) -> usize {
+        self.query.limit_of().unwrap_or(usize::MAX)
+    }
+
+    /// How many records match. `None`: the server does not count.
+    async fn count(&mut self) -> Result<Option<u64>, Error> {
+        let queries = self.query.queries();
+        let request = CountRecordsRequest { queries };
+        match ask::count(&self.client, &self.options, request).await {
+            Ok(count) => Ok(Some(count)),
+            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Begins a list.
+    async fn begin(&mut self) -> Result<(), Error> {
+        self.list = self.list.wrapping_add(1);
+        self.listed = 0;
+        self.is_new = false;
+        self.no_cids = None;
+        // A list that comes to its limit need not be compared with anything.
+        self.before = match self.query.limit_of() {
+            None => self.count().await?,
+            Some(_) => None,
+        };
+        let request = self.query.to_request();
+        self.broke = poll_fn(|cx| self.reader.poll_open(cx, &request))
+            .await
+            .err();
+        Ok(())
+    }
+
+    /// The next record that was not handed out. `None`: the call is over.
+    async fn next(&mut self) -> Option<Cid> {
+        let mut left_out = 0;
+        while self.broke.is_none() && self.seen.len() < self.limit() {
+            let answer = match poll_fn(|cx| self.reader.poll_next(cx)).await {
+                Heard::Answer(answer) => answer,
+                Heard::Ended => return None,
+                Heard::Broke(broke) => {
+                    self.broke = Some(broke);
+                    return None;
+                }
+            };
+            self.reader.goes_on();
+            let cid = match answer.record_cid.parse::<Cid>() {
+                Ok(cid) => cid,
+                Err(error) => {
+                    self.listed += 1;
+                    let words = "the server lists what is no CID";
+                    let error = Error::new(ErrorKind::Mismatch, words).with_source(error);
+                    self.no_cids.get_or_insert(error);
+                    continue;
+                }
+            };
+            match self.seen.insert(&cid, self.list) {
+                Some(list) if list == self.list => {}
+                Some(_) => self.listed += 1,
+                None => {
+                    self.listed += 1;
+                    self.is_new = true;
+                    self.reader.count();
+                    return Some(cid);
+                }
+            }
+            left_out += 1;
+            if left_out % LEFT_OUT_IN_A_ROW == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        None
+    }
+
+    /// What the list comes to: whether all is found, or another list is to follow.
+    async fn end(&mut self) -> Result<bool, Error> {
+        self.in_vain = if self.is_new { 0 } else { self.in_vain };
+        if let Some(broke) = self.broke.take() {
+            self.broken(broke)?;
+            return Ok(false);
+        }
+        self.reader.hang_up();
+        if self.is_whole().await? {
+            return Ok(true);
+        }
+        let words = format!(
+            "the server has listed {} records, and there are more",
+            self.listed
+        );
+        debug!(target: LOG, listed = self.listed, before = self.before, "a list was cut short");
+        let status = Arc::new(Status::data_loss(words.clone()));
+        self.reader.was_cut_short(&status);
+        self.in_vain += u32::from(!self.is_new);
+        if self.in_vain >= self.options.retry.attempts_allowed() || !self.options.retry.is_on() {
+            return Err(Error::new(ErrorKind::Incomplete, words));
+        }
+        tokio::time::sleep(self.options.retry.wait_after(self.in_vain + 1)).await;
+        Ok(false)
+    }
+
+    async fn is_whole(&mut self) -> Result<bool, Error> {
+        let listed = self.listed as u64;
+        if self.seen.len() >= self.limit() || self.before.is_some_and(|before| listed >= before) {
+            return Ok(true);
+        }
+        if let Some(after) = self.count().await? {
+            return Ok(listed >= after.min(self.limit() as u64));
+        }
+        let one_more = SearchRequest {
+            limit: Some(1),
+            offset: Some(listed.try_into().unwrap_or(u32::MAX)),
+            ..self.query.to_request()
+        };
+        let is_more = ask::finds_any(&self.client, &self.options, one_more).await?;
+        Ok(!is_more)
+    }
+
+    /// Whether another call may follow one that broke.
+    fn broken(&mut self, broke: Broke) -> Result<(), Error> {
+        let retry = &self.options.retry;
+        let is_vain = match broke.why {
+            Why::Fault { had_request } => had_request && !self.is_new,
+            _ => !self.is_new,
+        };
+        self.in_vain += u32::from(is_vain);
+        match broke.may_pass() && retry.is_on() && self.in_vain < retry.attempts_allowed() {
+            true => Ok(()),
+            false => Err(broke.into_error(retry)),
+        }
+    }
+}
