@@ -149,10 +149,12 @@ mod error;
 mod escape;
 mod exists;
 mod failed;
+mod follow;
 mod forms;
 mod handle;
 mod item;
 mod later;
+mod listen;
 mod lookup;
 mod meter;
 pub mod operation;
@@ -196,8 +198,10 @@ pub use crate::engine::{Adapter, BoxAdapter, ItemResult, Leftover, Remainder, So
 pub use crate::error::{Error, ErrorKind};
 pub use crate::exists::{Existence, ExistsExt, ExistsResult, TryExistsResult};
 pub use crate::failed::{Failed, InputError, TryFailed};
+pub use crate::follow::{Change, FollowResult};
 pub use crate::handle::Handle;
 pub use crate::item::{Item, Prepared, PushItem, Tagged, ToCid};
+pub use crate::listen::{Event, EventFilter, EventKind, Gap, Heard, ListenResult};
 pub use crate::lookup::{Found, LookupExt, LookupResult, TryLookupResult};
 #[cfg(feature = "metrics")]
 pub use crate::meter::describe_metrics;

@@ -33,6 +33,7 @@ pub struct Options {
     pub(crate) resume_past_input_errors: bool,
     pub(crate) calls: usize,
     pub(crate) rate: Option<u32>,
+    pub(crate) relist_every: Duration,
     pub(crate) min_in_flight: usize,
     max_in_flight: usize,
 }
@@ -56,6 +57,9 @@ impl Options {
     /// The default of [`idle_close`](Self::idle_close): 1 minute.
     pub const DEFAULT_IDLE_CLOSE: Duration = Duration::from_secs(60);
 
+    /// The default of [`relist_every`](Self::relist_every): 5 minutes.
+    pub const DEFAULT_RELIST_EVERY: Duration = Duration::from_secs(5 * 60);
+
     /// The defaults: one call with a window of 1024 items and 16 MiB, with CIDs verified, results in input
     /// order, [`Retry::new`], and calls that are replaced after 4 minutes, after 1 minute without
     /// progress, and after 1 minute without work.
@@ -75,6 +79,7 @@ impl Options {
             resume_past_input_errors: false,
             calls: 1,
             rate: None,
+            relist_every: Self::DEFAULT_RELIST_EVERY,
             min_in_flight: 1,
             max_in_flight: usize::MAX,
         }
@@ -347,6 +352,21 @@ impl Options {
     pub const fn calls(mut self, calls: usize) -> Self {
         assert!(calls > 0, "an adapter has one call at least");
         self.calls = calls;
+        self
+    }
+
+    /// How long [`Client::follow`](crate::Client::follow) trusts in events alone, until it lists again what is there. Default:
+    /// 5 minutes. It counts from the beginning of the last list; a list that takes long makes it longer.
+    ///
+    /// A server can lose events without anybody's notice, so this is how long the view may be wrong then.
+    ///
+    /// # Panics
+    ///
+    /// At zero.
+    #[track_caller]
+    pub const fn relist_every(mut self, time: Duration) -> Self {
+        assert!(!time.is_zero(), "a list takes some time");
+        self.relist_every = time;
         self
     }
 

@@ -18,6 +18,6 @@ pub use self::adapter::{Adapter, BoxAdapter};
 pub(crate) use self::control::Control;
 pub(crate) use self::driver::drive;
 pub(crate) use self::nodes::Methods;
-pub(crate) use self::reader::{Broke, Heard, Reader, ServerStream, Why};
+pub(crate) use self::reader::{Broke, Reader, Said, ServerStream, Why};
 pub use self::remainder::{ItemResult, Leftover, Remainder};
 pub use self::source::Source;

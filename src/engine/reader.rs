@@ -68,9 +68,9 @@ pub(crate) struct Reader<M: ServerStream> {
 
 /// What a call brings.
 #[derive(Debug)]
-pub(crate) enum Heard<A> {
+pub(crate) enum Said<A> {
     Answer(A),
-    /// The server has said that this is all.
+    /// The server has said that this is all. Of what may be silent, that is never all.
     Ended,
     Broke(Broke),
 }
@@ -221,33 +221,31 @@ impl<M: ServerStream> Reader<M> {
     }
 
     /// What the call brings next.
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Heard<M::Answer>> {
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Said<M::Answer>> {
         self.clock.resume();
         loop {
             let now = Instant::now();
             self.clock.count(now);
             let waited = self.clock.waited();
             let Some(lane) = &mut self.lane else {
-                return Poll::Ready(Heard::Broke(self.no_call()));
+                return Poll::Ready(Said::Broke(self.no_call()));
             };
             if let Some(answer) = self.early.take() {
                 self.answered();
-                return Poll::Ready(Heard::Answer(answer));
+                return Poll::Ready(Said::Answer(answer));
             }
             match lane.poll_event(cx, waited) {
                 Poll::Ready(Event::Answer(answer)) => {
                     self.answered();
-                    return Poll::Ready(Heard::Answer(answer));
+                    return Poll::Ready(Said::Answer(answer));
                 }
-                Poll::Ready(Event::Ended(end)) if end.status.is_none() => {
-                    if !M::IS_SILENT {
-                        self.answered();
-                    }
+                Poll::Ready(Event::Ended(end)) if end.status.is_none() && !M::IS_SILENT => {
+                    self.answered();
                     self.over("ended", None);
-                    return Poll::Ready(Heard::Ended);
+                    return Poll::Ready(Said::Ended);
                 }
                 Poll::Ready(Event::Ended(end)) => {
-                    return Poll::Ready(Heard::Broke(self.ended(end)));
+                    return Poll::Ready(Said::Broke(self.ended(end)));
                 }
                 Poll::Pending => self.caught_up = lane.moved(),
             }
@@ -260,11 +258,11 @@ impl<M: ServerStream> Reader<M> {
             if !M::IS_SILENT
                 && let Some(broke) = self.stalled(waited)
             {
-                return Poll::Ready(Heard::Broke(broke));
+                return Poll::Ready(Said::Broke(broke));
             }
             if let Some(broke) = self.gives_up(waited) {
                 self.lane = None;
-                return Poll::Ready(Heard::Broke(broke));
+                return Poll::Ready(Said::Broke(broke));
             }
             let settles = self.settles;
             let deadlines = [

@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use crate::client::Client;
 use crate::engine::drive;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::failed::Failed;
 use crate::item::ItemsOf;
 use crate::operation::{Acknowledged, Done, LostAnswer, NoQuestion, Operation, Place};
@@ -37,7 +37,19 @@ pub(super) async fn finds_any(
     let items = ItemsOf::<SearchRequest, ()>::new();
     let found = pin!(only(drive(items, once(request), FindsAny, client, options)));
     let found: Result<Done<bool>, Failed<SearchRequest>> = found.await;
-    found.map(|done| done.output).map_err(|failed| failed.error)
+    found.map(|done| done.output).map_err(of_server)
+}
+
+/// A mismatch is kept for what was listed.
+fn of_server<I>(failed: Failed<I>) -> Error {
+    match failed.kind() {
+        ErrorKind::Mismatch => Error::new(
+            ErrorKind::ServerFailed,
+            "it has not answered what was asked",
+        )
+        .with_source(failed.error),
+        _ => failed.error,
+    }
 }
 
 struct Count;

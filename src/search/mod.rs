@@ -14,7 +14,7 @@ pub use self::query::{Query, Sort};
 use crate::LOG;
 use crate::cid::{Cid, CidMap};
 use crate::client::Client;
-use crate::engine::{Broke, Control, Heard, Reader, ServerStream, Source, Why};
+use crate::engine::{Broke, Control, Reader, Said, ServerStream, Source, Why};
 use crate::error::{Error, ErrorKind};
 use crate::options::Options;
 use crate::proto::search::{CountRecordsRequest, SearchCidsResponse, SearchRequest};
@@ -261,9 +261,9 @@ impl Search {
         let mut left_out = 0;
         while self.broke.is_none() && self.seen.len() < self.limit() {
             let answer = match poll_fn(|cx| self.reader.poll_next(cx)).await {
-                Heard::Answer(answer) => answer,
-                Heard::Ended => return None,
-                Heard::Broke(broke) => {
+                Said::Answer(answer) => answer,
+                Said::Ended => return None,
+                Said::Broke(broke) => {
                     self.broke = Some(broke);
                     return None;
                 }

@@ -1,0 +1,320 @@
+//! Which records a store has, and what changes in that.
+
+mod view;
+
+use std::future::{Future as _, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_core::Stream;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info, warn};
+
+use self::view::{LAG, View};
+use crate::LOG;
+use crate::cid::Cid;
+use crate::client::Client;
+use crate::engine::{Control, Source};
+use crate::error::{Error, ErrorKind};
+use crate::later::later;
+use crate::listen::{self, EventFilter, EventKind, Heard, ListenResult};
+use crate::options::Options;
+use crate::search::{self, Query, SearchResult};
+
+/// How soon a list follows an event of a record that may match the query.
+const SOON: Duration = Duration::from_secs(1);
+
+/// A list that takes long is not made again before so many times as long.
+const REST: u32 = 3;
+
+/// What [`Client::follow`] gives. An error is its last item.
+pub type FollowResult = Result<Change, Error>;
+
+/// What is to be done to have what a store has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Change {
+    /// It begins: what follows, up to [`InitDone`](Self::InitDone), is what the store has.
+    Init,
+    /// The store has this record.
+    InitApply(Cid),
+    /// That was all. What you have and was not among it, the store has not.
+    InitDone,
+    /// The store has a record that it had not.
+    Apply(Cid),
+    /// The store no longer has this record, or it no longer matches.
+    Delete(Cid),
+}
+
+impl Client {
+    /// The records of a store that match, and then each that comes or goes, without an end.
+    ///
+    /// Whoever carries out each [`Change`] has what the store has, some time later, whatever events are lost. Each time events
+    /// may be missing, and now and then anyway ([`Options::relist_every`]), it lists what there is, and gives the difference. Of a
+    /// record that comes and goes in between, nothing may be told.
+    ///
+    /// There is one [`Init`](Change::Init) at the start, and none later. Each record comes once, until it is deleted. Events of
+    /// one record that overtake each other, as on server 1.2.0, or that are lost, make the view wrong until the next list.
+    ///
+    /// Where the query is for all records, what is pushed comes by its event, at once. Otherwise an event does not say whether
+    /// the record matches, so a list follows within a second.
+    ///
+    /// `examples/mirror` keeps one store as another is.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use agntcy_dir_stream::Change;
+    /// use futures::StreamExt;
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = agntcy_dir_stream::server::Store::new();
+    /// # store.insert(r#"{"name": "a", "version": "1", "schema_version": "1.0.0"}"#.parse()?)?;
+    /// # let client = store.client();
+    /// let mut changes = client.follow(Query::new());
+    /// while let Some(change) = changes.next().await {
+    ///     match change? {
+    ///         Change::InitApply(cid) | Change::Apply(cid) => println!("+ {cid}"),
+    ///         Change::Delete(cid) => println!("- {cid}"),
+    ///         Change::InitDone => {
+    ///             println!("that is all for now");
+    /// #           break;
+    ///         }
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](ErrorKind::Invalid) for a query with a limit; and what [`search`](Self::search) and
+    /// [`listen`](Self::listen) are refused with. While the server is away, or its list stays incomplete, it waits and tries
+    /// again, for as long as that lasts. With [`Retry::off`](crate::Retry::off) any fault is its end.
+    ///
+    /// # Memory
+    ///
+    /// It keeps the CIDs of what the store has, some 60 bytes each, and as much again during a list.
+    pub fn follow(&self, query: Query) -> Source<FollowResult> {
+        self.follow_with(query, &Options::new())
+    }
+
+    /// [`follow`](Self::follow) with [`Options`], of which these count: [`retry`](Options::retry),
+    /// [`stall_after`](Options::stall_after), and [`relist_every`](Options::relist_every).
+    pub fn follow_with(&self, query: Query, options: &Options) -> Source<FollowResult> {
+        let (client, options) = (self.clone(), options.clone());
+        Source::new("follow", self, |control| {
+            changes(client, query, options, control)
+        })
+    }
+}
+
+type List = Pin<Box<dyn Stream<Item = SearchResult> + Send>>;
+
+/// What there is to be done next.
+enum Next {
+    Heard(Option<ListenResult>),
+    Listed(Option<SearchResult>),
+    ListIsDue,
+}
+
+fn changes(
+    client: Client,
+    query: Query,
+    options: Options,
+    control: Arc<Control>,
+) -> impl Stream<Item = FollowResult> + Send {
+    async_stream::stream! {
+        if query.limit_of().is_some() {
+            yield Err(Error::invalid("what is followed has no limit"));
+            return;
+        }
+        yield Ok(Change::Init);
+        let filter = EventFilter::new().kind(EventKind::Pushed).kind(EventKind::Deleted);
+        let heard = listen::heard(client.clone(), filter, options.clone(), Arc::clone(&control));
+        let mut heard = pin!(heard);
+        let list = || -> List {
+            let (client, query, options) = (client.clone(), query.clone(), options.clone());
+            Box::pin(search::found(client, query, options, Arc::clone(&control)))
+        };
+        let mut listed: Option<List> = None;
+        let mut view = View::default();
+        let mut lists = Lists::new(options.relist_every);
+        let mut timer = pin!(sleep_until(Instant::now()));
+        let mut is_turn_of_list = false;
+        loop {
+            is_turn_of_list = !is_turn_of_list;
+            let next = poll_fn(|cx| {
+                // Neither keeps the other from its turn.
+                for turn in [is_turn_of_list, !is_turn_of_list] {
+                    if !turn {
+                        if let Poll::Ready(next) = heard.as_mut().poll_next(cx) {
+                            return Poll::Ready(Next::Heard(next));
+                        }
+                    } else if let Some(listed) = &mut listed {
+                        if let Poll::Ready(next) = listed.as_mut().poll_next(cx) {
+                            return Poll::Ready(Next::Listed(next));
+                        }
+                    } else if let Some(due) = lists.due {
+                        if timer.deadline() != due {
+                            timer.as_mut().reset(due);
+                        }
+                        if timer.as_mut().poll(cx).is_ready() {
+                            return Poll::Ready(Next::ListIsDue);
+                        }
+                    }
+                }
+                Poll::Pending
+            });
+            let next = next.await;
+            let now = Instant::now();
+            let change = match next {
+                Next::Heard(Some(Ok(Heard::Gap(gap)))) => {
+                    debug!(target: LOG, ?gap, "events may be missing: a list follows");
+                    lists.gap(now);
+                    None
+                }
+                Next::Heard(Some(Ok(Heard::Event(event)))) => match (event.kind, event.cid()) {
+                    (EventKind::Deleted, Some(cid)) => view.went(cid, now),
+                    (EventKind::Pushed, Some(cid)) if query.is_for_all() => view.came(cid, now),
+                    (EventKind::Pushed, Some(_)) => {
+                        lists.may_have_more(now);
+                        None
+                    }
+                    _ => None,
+                },
+                Next::Heard(Some(Err(error))) => {
+                    yield Err(error);
+                    return;
+                }
+                Next::Heard(None) => return,
+                Next::ListIsDue => {
+                    view.begin_list(now);
+                    lists.begin(now);
+                    listed = Some(list());
+                    None
+                }
+                Next::Listed(Some(Ok(cid))) => view.listed(cid),
+                // It is the last item of a list that is whole but for that.
+                Next::Listed(Some(Err(error))) if error.kind() == ErrorKind::Mismatch => {
+                    warn!(target: LOG, %error, "some of what the store lists cannot be followed");
+                    None
+                }
+                Next::Listed(Some(Err(error))) => {
+                    listed = None;
+                    view.end_list(false);
+                    if !options.retry.is_on() || !may_pass(&error) {
+                        yield Err(error);
+                        return;
+                    }
+                    info!(target: LOG, %error, "what is followed could not be listed: it is tried again");
+                    lists.failed(now, |times| options.retry.wait_after(times));
+                    None
+                }
+                Next::Listed(None) => {
+                    listed = None;
+                    lists.end(now);
+                    view.end_list(true)
+                }
+            };
+            if let Some(change) = change {
+                control.counters.succeeded.add(1);
+                yield Ok(change);
+            }
+            while let Some(gone) = view.sweep() {
+                for change in gone {
+                    control.counters.succeeded.add(1);
+                    yield Ok(change);
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+/// Whether a list may come to its end at another time.
+fn may_pass(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Unavailable
+            | ErrorKind::CircuitOpen
+            | ErrorKind::Incomplete
+            | ErrorKind::ServerFailed
+            | ErrorKind::NotSent
+    )
+}
+
+/// When what is there is listed.
+#[derive(Debug)]
+struct Lists {
+    every: Duration,
+    /// When the next one is due. `None`: when it is known that somebody listens.
+    due: Option<Instant>,
+    began: Instant,
+    /// How long the last one took.
+    took: Duration,
+    /// How many have failed in a row.
+    failed: u32,
+    /// Whether the next one may be older than what has happened, so that another follows.
+    is_early: bool,
+}
+
+impl Lists {
+    fn new(every: Duration) -> Self {
+        Self {
+            every,
+            due: None,
+            began: Instant::now(),
+            took: Duration::ZERO,
+            failed: 0,
+            is_early: false,
+        }
+    }
+
+    /// One is wanted by then.
+    fn want(&mut self, at: Instant) {
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
+    /// Events may be missing. The server may not even listen yet, or be behind with its lists.
+    fn gap(&mut self, now: Instant) {
+        self.is_early = true;
+        self.want(now);
+    }
+
+    /// A record has come that may be one of those that are followed.
+    fn may_have_more(&mut self, now: Instant) {
+        self.is_early = true;
+        self.want((now + SOON).max(self.rests_until()));
+    }
+
+    fn rests_until(&self) -> Instant {
+        later(self.began, self.took * REST)
+    }
+
+    fn begin(&mut self, now: Instant) {
+        self.began = now;
+        self.due = Some(later(now, self.every));
+        if std::mem::take(&mut self.is_early) {
+            self.want(now + LAG);
+        }
+    }
+
+    fn end(&mut self, now: Instant) {
+        self.failed = 0;
+        self.took = now.saturating_duration_since(self.began);
+        let rests_until = self.rests_until();
+        self.due = self.due.map(|due| due.max(rests_until));
+    }
+
+    fn failed(&mut self, now: Instant, wait: impl Fn(u32) -> Duration) {
+        self.failed += 1;
+        self.due = Some(later(now, wait(self.failed).max(SOON)));
+        self.is_early = true;
+    }
+}
