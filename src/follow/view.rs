@@ -2,7 +2,7 @@
 //!
 //! A plain state machine with no I/O, and no clock but the times that it is told.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -30,8 +30,8 @@ pub(super) struct View {
     is_listing: bool,
     /// Whether a first list has come to its end.
     is_init_done: bool,
-    /// What went before that.
-    went_before: VecDeque<Cid>,
+    /// What went before that, and has not come again.
+    went_before: BTreeSet<Cid>,
     /// While what is left over from older lists is looked for: the last that was looked at.
     sweeps: Option<Option<Cid>>,
 }
@@ -53,7 +53,7 @@ impl View {
         if self.is_init_done {
             return Some(Change::Delete(cid));
         }
-        self.went_before.push_back(cid);
+        self.went_before.insert(cid);
         None
     }
 
@@ -91,10 +91,8 @@ impl View {
     /// The next records that are gone, some at a time. `None`: there are no more.
     pub(super) fn sweep(&mut self) -> Option<Vec<Change>> {
         let last = self.sweeps?;
-        if let Some(cid) = self.went_before.pop_front() {
-            // It may have come again.
-            let is_gone = !self.known.contains(&cid);
-            return Some(Vec::from_iter(is_gone.then_some(Change::Delete(cid))));
+        if let Some(cid) = self.went_before.pop_first() {
+            return Some(vec![Change::Delete(cid)]);
         }
         let looked_at = self.known.behind(last, LOOKED_AT);
         let Some((last, _)) = looked_at.last() else {
@@ -111,7 +109,9 @@ impl View {
     }
 
     fn insert(&mut self, cid: Cid) -> Option<Change> {
-        let is_new = self.known.insert(&cid, self.list).is_none();
+        let is_known = self.known.insert(&cid, self.list).is_some();
+        // What went and was not told to go is not told to come.
+        let is_new = !is_known && !self.went_before.remove(&cid);
         is_new.then_some(match self.is_init_done {
             true => Change::Apply(cid),
             false => Change::InitApply(cid),
@@ -128,5 +128,269 @@ impl View {
             self.came.pop_front();
         }
         self.went.retain(|_, at| !is_old(*at));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn cid(n: u8) -> Cid {
+        Cid::from_digest([n; 32])
+    }
+
+    fn swept(view: &mut View) -> Vec<Change> {
+        std::iter::from_fn(|| view.sweep()).flatten().collect()
+    }
+
+    /// A list of these from beginning to end.
+    fn list(view: &mut View, now: Instant, of: &[u8]) -> Vec<Change> {
+        view.begin_list(now);
+        let mut changes: Vec<_> = of.iter().filter_map(|n| view.listed(cid(*n))).collect();
+        changes.extend(view.end_list(true));
+        changes.extend(swept(view));
+        changes
+    }
+
+    #[test]
+    fn a_first_list_is_told_and_then_the_difference() {
+        let (mut view, now) = (View::default(), Instant::now());
+        assert_eq!(
+            list(&mut view, now, &[1, 2]),
+            [
+                Change::InitApply(cid(1)),
+                Change::InitApply(cid(2)),
+                Change::InitDone
+            ]
+        );
+        assert_eq!(list(&mut view, now, &[1, 2]), []);
+        assert_eq!(
+            list(&mut view, now, &[2, 3]),
+            [Change::Apply(cid(3)), Change::Delete(cid(1))]
+        );
+    }
+
+    #[test]
+    fn a_list_that_is_not_whole_deletes_nothing() {
+        let (mut view, now) = (View::default(), Instant::now());
+        list(&mut view, now, &[1, 2]);
+        view.begin_list(now);
+        assert_eq!(view.listed(cid(3)), Some(Change::Apply(cid(3))));
+        assert_eq!(view.end_list(false), None);
+        assert_eq!(swept(&mut view), []);
+        assert_eq!(list(&mut view, now, &[1, 2, 3]), []);
+    }
+
+    #[test]
+    fn an_event_is_newer_than_a_list_for_a_while() {
+        let (mut view, now) = (View::default(), Instant::now());
+        list(&mut view, now, &[1]);
+        assert_eq!(view.came(cid(2), now), Some(Change::Apply(cid(2))));
+        assert_eq!(view.came(cid(2), now), None, "it was stored again");
+        assert_eq!(view.went(cid(1), now), Some(Change::Delete(cid(1))));
+        assert_eq!(list(&mut view, now, &[1]), []);
+        // Then the list is right.
+        let later = now + LAG + Duration::from_secs(1);
+        assert_eq!(
+            list(&mut view, later, &[1]),
+            [Change::Apply(cid(1)), Change::Delete(cid(2))]
+        );
+    }
+
+    #[test]
+    fn what_happens_during_a_list_counts_until_its_end() {
+        let (mut view, now) = (View::default(), Instant::now());
+        list(&mut view, now, &[1, 2]);
+        view.begin_list(now);
+        let later = now + 10 * LAG;
+        assert_eq!(view.went(cid(1), now), Some(Change::Delete(cid(1))));
+        assert_eq!(view.came(cid(3), later), Some(Change::Apply(cid(3))));
+        assert_eq!(view.listed(cid(1)), None);
+        assert_eq!(view.listed(cid(2)), None);
+        assert_eq!(view.end_list(true), None);
+        assert_eq!(swept(&mut view), []);
+    }
+
+    #[test]
+    fn what_goes_before_the_first_list_is_over_is_told_behind_it() {
+        let (mut view, now) = (View::default(), Instant::now());
+        view.begin_list(now);
+        assert_eq!(view.listed(cid(1)), Some(Change::InitApply(cid(1))));
+        assert_eq!(view.listed(cid(2)), Some(Change::InitApply(cid(2))));
+        assert_eq!(view.went(cid(1), now), None);
+        assert_eq!(view.went(cid(2), now), None);
+        assert_eq!(view.came(cid(2), now), None, "nobody was told that it went");
+        assert_eq!(view.end_list(true), Some(Change::InitDone));
+        assert_eq!(swept(&mut view), [Change::Delete(cid(1))]);
+    }
+
+    /// What happens to a store, and what is told of it.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        /// A record is stored. Whether that is told, and the list knows it by then.
+        Push(u8, Told),
+        Delete(u8, Told),
+        /// A list is made, of so many tenths of what there is at its beginning, with so many steps in the middle of it.
+        List {
+            tenths: usize,
+            steps: usize,
+        },
+        Wait(u64),
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Told {
+        Now,
+        /// The list knows it a second later.
+        Early,
+        Never,
+    }
+
+    fn told() -> impl Strategy<Value = Told> {
+        prop_oneof![Just(Told::Now), Just(Told::Early), Just(Told::Never)]
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let record = 0..12_u8;
+        prop_oneof![
+            3 => (record.clone(), told()).prop_map(|(n, told)| Step::Push(n, told)),
+            3 => (record, told()).prop_map(|(n, told)| Step::Delete(n, told)),
+            2 => (0..=10_usize, 0..6_usize).prop_map(|(tenths, steps)| Step::List { tenths, steps }),
+            1 => (0..8_u64).prop_map(Step::Wait),
+        ]
+    }
+
+    /// A store, a view of it, and someone who carries out what the view tells.
+    struct World {
+        view: View,
+        now: Instant,
+        stored: BTreeSet<u8>,
+        /// What its lists know, and what they will know later.
+        listed: BTreeSet<u8>,
+        late: Vec<(Instant, u8, bool)>,
+        consumer: BTreeSet<Cid>,
+        is_init_done: bool,
+    }
+
+    impl World {
+        fn apply(&mut self, changes: impl IntoIterator<Item = Change>) {
+            for change in changes {
+                match change {
+                    Change::InitApply(cid) => {
+                        assert!(!self.is_init_done && self.consumer.insert(cid));
+                    }
+                    Change::InitDone => {
+                        assert!(!std::mem::replace(&mut self.is_init_done, true));
+                    }
+                    Change::Apply(cid) => {
+                        assert!(self.is_init_done && self.consumer.insert(cid));
+                    }
+                    Change::Delete(cid) => {
+                        assert!(self.is_init_done && self.consumer.remove(&cid));
+                    }
+                    Change::Init => unreachable!("a view does not tell that"),
+                }
+            }
+        }
+
+        fn pass(&mut self, seconds: u64) {
+            self.now += Duration::from_secs(seconds);
+            let now = self.now;
+            for (_, n, is_there) in self.late.extract_if(.., |(at, ..)| *at <= now) {
+                match is_there {
+                    true => self.listed.insert(n),
+                    false => self.listed.remove(&n),
+                };
+            }
+        }
+
+        fn happen(&mut self, n: u8, is_there: bool, told: Told) {
+            match is_there {
+                true => self.stored.insert(n),
+                false => self.stored.remove(&n),
+            };
+            match told {
+                Told::Early => self
+                    .late
+                    .push((self.now + Duration::from_secs(1), n, is_there)),
+                Told::Now | Told::Never => {
+                    self.late.retain(|(_, other, _)| *other != n);
+                    match is_there {
+                        true => self.listed.insert(n),
+                        false => self.listed.remove(&n),
+                    };
+                }
+            }
+            let change = match (told, is_there) {
+                (Told::Never, _) => None,
+                (_, true) => self.view.came(cid(n), self.now),
+                (_, false) => self.view.went(cid(n), self.now),
+            };
+            self.apply(change);
+        }
+
+        fn run(&mut self, steps: &mut impl Iterator<Item = Step>) -> bool {
+            let Some(step) = steps.next() else {
+                return false;
+            };
+            match step {
+                Step::Push(n, told) => self.happen(n, true, told),
+                Step::Delete(n, told) => self.happen(n, false, told),
+                Step::Wait(seconds) => self.pass(seconds),
+                Step::List {
+                    tenths,
+                    steps: inner,
+                } => {
+                    let snapshot: Vec<u8> = self.listed.iter().copied().collect();
+                    let count = snapshot.len() * tenths / 10;
+                    self.view.begin_list(self.now);
+                    for (place, n) in snapshot[..count].iter().enumerate() {
+                        if place < inner {
+                            let mut one = steps
+                                .by_ref()
+                                .filter(|step| !matches!(step, Step::List { .. }));
+                            if let Some(step) = one.next() {
+                                self.run(&mut std::iter::once(step));
+                            }
+                        }
+                        let change = self.view.listed(cid(*n));
+                        self.apply(change);
+                    }
+                    let change = self.view.end_list(count == snapshot.len());
+                    self.apply(change);
+                    let changes = swept(&mut self.view);
+                    self.apply(changes);
+                }
+            }
+            true
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2048))]
+
+        /// Whatever was lost, early or cut short: after a quiet while and a list, the view is the store.
+        #[test]
+        fn the_view_becomes_the_store(steps in prop::collection::vec(step(), 0..60)) {
+            let mut world = World {
+                view: View::default(),
+                now: Instant::now(),
+                stored: BTreeSet::new(),
+                listed: BTreeSet::new(),
+                late: Vec::new(),
+                consumer: BTreeSet::new(),
+                is_init_done: false,
+            };
+            let mut steps = steps.into_iter();
+            while world.run(&mut (&mut steps as &mut dyn Iterator<Item = Step>)) {}
+            world.pass(LAG.as_secs() + 1);
+            world.run(&mut std::iter::once(Step::List { tenths: 10, steps: 0 }));
+            let stored: BTreeSet<Cid> = world.stored.iter().map(|n| cid(*n)).collect();
+            prop_assert_eq!(world.consumer, stored);
+            prop_assert!(world.is_init_done);
+        }
     }
 }
