@@ -2,9 +2,13 @@
 
 use tonic::Status;
 
+use super::content::{Order, Stored};
 use super::inner::{AlreadyStored, Inner, Validation};
+use super::search::Filters;
 use crate::cid::Cid;
 use crate::proto::core::{RecordMeta, RecordRef};
+use crate::proto::events::EventType;
+use crate::proto::search::{CountRecordsRequest, CountRecordsResponse, SearchRequest, SortMode};
 use crate::record::Record;
 
 type Result<T> = std::result::Result<T, Status>;
@@ -56,7 +60,7 @@ impl Inner {
             Some(Validation::Refuse(reasons)) => return Err(refused(&reasons)),
             Some(Validation::Fail(reason)) => return Err(not_validated(&reason)),
         }
-        let is_new = self.content.insert(cid, record);
+        let is_new = self.insert(cid, record);
         if !is_new && self.already_stored == AlreadyStored::Error {
             return Err(Status::internal(format!(
                 "failed to push record: {cid} already exists"
@@ -69,21 +73,79 @@ impl Inner {
 
     pub(super) fn pull(&self, request: &RecordRef) -> Result<Record> {
         named(&request.cid)?
-            .and_then(|cid| self.content.record(&cid))
+            .and_then(|cid| {
+                let show = |stored: &Stored| self.tell(EventType::RecordPulled, &cid, stored);
+                self.content.pull(&cid, show)
+            })
             .ok_or_else(|| not_found(&request.cid))
     }
 
     pub(super) fn lookup(&self, request: &RecordRef) -> Result<RecordMeta> {
         named(&request.cid)?
-            .and_then(|cid| self.content.meta(&cid))
+            .and_then(|cid| self.content.look_up(&cid))
             .ok_or_else(|| not_found(&request.cid))
     }
 
     /// Idempotent: what is not there is deleted.
     pub(super) fn delete(&self, request: &RecordRef) -> Result<()> {
         if let Some(cid) = named(&request.cid)? {
-            self.content.remove(&cid);
+            self.content.remove(&cid, |_| self.tell_deleted(&cid));
         }
         Ok(())
+    }
+
+    /// Whether it was not there before.
+    pub(super) fn insert(&self, cid: Cid, record: Record) -> bool {
+        let show = |is_new, stored: &Stored| {
+            if is_new || self.already_stored == AlreadyStored::Ref {
+                self.tell(EventType::RecordPushed, &cid, stored);
+            }
+        };
+        self.content.insert(cid, record, show)
+    }
+
+    /// What the server does with a record for another request is a pull, too, but no use of it.
+    pub(super) fn pull_for_itself(&self, cid: &Cid) -> Option<Record> {
+        let show = |stored: &Stored| self.tell(EventType::RecordPulled, cid, stored);
+        self.content.show(cid, show)
+    }
+
+    pub(super) fn tell_deleted(&self, cid: &Cid) {
+        self.events.tell(EventType::RecordDeleted, cid, Vec::new);
+    }
+
+    pub(super) fn tell(&self, kind: EventType, cid: &Cid, stored: &Stored) {
+        self.events.tell(kind, cid, || stored.labels());
+    }
+
+    pub(super) fn search(&self, request: &SearchRequest) -> Result<Vec<Cid>> {
+        let filters = Filters::new(&request.queries, self.release_1_2)?;
+        let order = match request.sort_mode() {
+            _ if self.release_1_2 => Order::OldestFirst,
+            SortMode::Popularity => Order::MostUsedFirst,
+            _ => Order::NewestFirst,
+        };
+        let limit = match request.limit() {
+            0 => usize::MAX,
+            limit => limit as usize,
+        };
+        let offset = request.offset() as usize;
+        Ok(self.content.find(&filters, order, offset, limit))
+    }
+
+    pub(super) fn count_records(
+        &self,
+        request: CountRecordsRequest,
+    ) -> Result<CountRecordsResponse> {
+        if self.release_1_2 {
+            return Err(Status::unimplemented(
+                "unknown method CountRecords for service agntcy.dir.search.v1.SearchService",
+            ));
+        }
+        let filters = Filters::new(&request.queries, false)?;
+        let count = self.content.count(&filters);
+        Ok(CountRecordsResponse {
+            total_count: count.try_into().unwrap_or(u32::MAX),
+        })
     }
 }

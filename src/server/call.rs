@@ -27,10 +27,14 @@ pub enum Method {
     Unpublish,
     CreatePublication,
     GetPublication,
+    SearchCids,
+    SearchRecords,
+    CountRecords,
+    Listen,
 }
 
 impl Method {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Push,
         Self::Pull,
         Self::Lookup,
@@ -42,6 +46,10 @@ impl Method {
         Self::Unpublish,
         Self::CreatePublication,
         Self::GetPublication,
+        Self::SearchCids,
+        Self::SearchRecords,
+        Self::CountRecords,
+        Self::Listen,
     ];
 
     /// The service that it is of.
@@ -51,6 +59,10 @@ impl Method {
             Self::CreatePublication | Self::GetPublication => {
                 "agntcy.dir.routing.v1.PublicationService"
             }
+            Self::SearchCids | Self::SearchRecords | Self::CountRecords => {
+                "agntcy.dir.search.v1.SearchService"
+            }
+            Self::Listen => "agntcy.dir.events.v1.EventService",
             _ => "agntcy.dir.store.v1.StoreService",
         }
     }
@@ -67,7 +79,10 @@ impl Method {
 /// The name in the service's definition, such as `Push`.
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
+        match self {
+            Self::SearchCids => f.write_str("SearchCIDs"),
+            _ => fmt::Debug::fmt(self, f),
+        }
     }
 }
 
@@ -162,6 +177,11 @@ impl Log {
         drop(state);
         self.changed.notify_waiters();
         call
+    }
+
+    /// Has those look again who wait.
+    pub(super) fn change(&self) {
+        self.changed.notify_waiters();
     }
 
     pub(super) fn calls(&self) -> Vec<Call> {

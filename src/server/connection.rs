@@ -136,6 +136,7 @@ pub(super) async fn serve(
                 stopping = true;
                 going = true;
                 connection.as_mut().graceful_shutdown();
+                control.stop();
                 idling.set(control.idle(Some(GOING)));
             }
             () = silent.as_mut() => return,

@@ -1,11 +1,13 @@
 //! What the store holds: records by CID, and what refers to them.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::search::{Filters, Searched};
 use crate::cid::Cid;
 use crate::proto::core::{RecordMeta, RecordReferrer};
 use crate::record::Record;
@@ -18,6 +20,8 @@ pub(super) struct Content {
 #[derive(Default)]
 struct Tables {
     records: HashMap<Cid, Stored>,
+    /// The records in the order they came.
+    order: BTreeMap<u64, Cid>,
     /// By the record they refer to, in the order they came.
     referrers: HashMap<Cid, Vec<RecordReferrer>>,
     /// The record that each of them refers to, by its own CID.
@@ -25,6 +29,10 @@ struct Tables {
 }
 
 impl Tables {
+    fn next_place(&self) -> u64 {
+        self.order.last_key_value().map_or(0, |(last, _)| last + 1)
+    }
+
     /// Takes those that match from what refers to a record.
     fn take_referrers(
         &mut self,
@@ -58,9 +66,37 @@ pub(super) enum Added {
     NoRecord,
 }
 
-struct Stored {
+/// A record, and what is known of it.
+pub(super) struct Stored {
     record: Record,
     meta: RecordMeta,
+    searched: Option<Searched>,
+    /// Its key in the order.
+    place: u64,
+    /// How often it was pulled or looked up.
+    used: u64,
+}
+
+impl Stored {
+    /// The labels of its events.
+    pub(super) fn labels(&self) -> Vec<String> {
+        let searched = self.searched.as_ref();
+        searched.map_or_else(Vec::new, |one| one.labels(&self.meta.schema_version))
+    }
+
+    fn is_found(&self, filters: &Filters) -> bool {
+        let searched = self.searched.as_ref();
+        searched.is_some_and(|one| filters.find(&self.meta, one))
+    }
+}
+
+/// In which order records are listed.
+#[derive(Clone, Copy)]
+pub(super) enum Order {
+    NewestFirst,
+    OldestFirst,
+    /// Of those that are used as much, the newest first.
+    MostUsedFirst,
 }
 
 /// What a lookup tells of a record, beside its CID.
@@ -97,19 +133,38 @@ fn describe(cid: &Cid, record: &Record) -> RecordMeta {
     }
 }
 
+fn page<'a>(found: impl Iterator<Item = &'a Cid>, offset: usize, limit: usize) -> Vec<Cid> {
+    found.skip(offset).take(limit).copied().collect()
+}
+
 impl Content {
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it was not there before.
-    pub(super) fn insert(&self, cid: Cid, record: Record) -> bool {
+    /// Tells whether it was not there before, and shows it as it is stored then. What is told while it is shown is told
+    /// before anything else becomes of it.
+    pub(super) fn insert(
+        &self,
+        cid: Cid,
+        record: Record,
+        show: impl FnOnce(bool, &Stored),
+    ) -> bool {
         let mut tables = self.tables();
-        if tables.records.contains_key(&cid) {
+        if let Some(stored) = tables.records.get(&cid) {
+            show(false, stored);
             return false;
         }
-        let meta = describe(&cid, &record);
-        tables.records.insert(cid, Stored { record, meta });
+        let stored = Stored {
+            meta: describe(&cid, &record),
+            searched: Searched::of(&record),
+            record,
+            place: tables.next_place(),
+            used: 0,
+        };
+        show(true, &stored);
+        tables.order.insert(stored.place, cid);
+        tables.records.insert(cid, stored);
         true
     }
 
@@ -122,9 +177,56 @@ impl Content {
         tables.records.get(cid).map(|stored| stored.record.clone())
     }
 
-    pub(super) fn meta(&self, cid: &Cid) -> Option<RecordMeta> {
+    /// The record for somebody who uses it.
+    pub(super) fn pull(&self, cid: &Cid, show: impl FnOnce(&Stored)) -> Option<Record> {
+        let mut tables = self.tables();
+        let stored = tables.records.get_mut(cid)?;
+        stored.used += 1;
+        show(stored);
+        Some(stored.record.clone())
+    }
+
+    /// The record, which is shown first.
+    pub(super) fn show(&self, cid: &Cid, show: impl FnOnce(&Stored)) -> Option<Record> {
         let tables = self.tables();
-        tables.records.get(cid).map(|stored| stored.meta.clone())
+        let stored = tables.records.get(cid)?;
+        show(stored);
+        Some(stored.record.clone())
+    }
+
+    pub(super) fn look_up(&self, cid: &Cid) -> Option<RecordMeta> {
+        let mut tables = self.tables();
+        let stored = tables.records.get_mut(cid)?;
+        stored.used += 1;
+        Some(stored.meta.clone())
+    }
+
+    /// The records that filters find, so many of them at most, without so many of the first.
+    pub(super) fn find(
+        &self,
+        filters: &Filters,
+        order: Order,
+        offset: usize,
+        limit: usize,
+    ) -> Vec<Cid> {
+        let tables = self.tables();
+        let is_found = |cid: &&Cid| tables.records[*cid].is_found(filters);
+        let all = tables.order.values();
+        match order {
+            Order::OldestFirst => page(all.filter(is_found), offset, limit),
+            Order::NewestFirst => page(all.rev().filter(is_found), offset, limit),
+            Order::MostUsedFirst => {
+                let mut found: Vec<_> = all.rev().filter(is_found).collect();
+                found.sort_by_key(|cid| Reverse(tables.records[*cid].used));
+                page(found.into_iter(), offset, limit)
+            }
+        }
+    }
+
+    pub(super) fn count(&self, filters: &Filters) -> usize {
+        let tables = self.tables();
+        let all = tables.records.values();
+        all.filter(|stored| stored.is_found(filters)).count()
     }
 
     /// A record that is not the one of this CID.
@@ -140,17 +242,26 @@ impl Content {
     }
 
     /// Removes a record and what refers to it, or, as a real server does, a referrer by its own CID.
-    pub(super) fn remove(&self, cid: &Cid) {
+    /// Shows whether the record was there, before anything else becomes of it.
+    pub(super) fn remove(&self, cid: &Cid, show: impl FnOnce(bool)) -> bool {
         let mut tables = self.tables();
-        tables.records.remove(cid);
+        let removed = tables.records.remove(cid);
+        if let Some(stored) = &removed {
+            tables.order.remove(&stored.place);
+        }
+        show(removed.is_some());
         tables.take_referrers(cid, |_| true);
         if let Some(record) = tables.referred.get(cid).copied() {
             tables.take_referrers(&record, |one| own_cid(one).as_ref() == Some(cid));
         }
+        removed.is_some()
     }
 
-    pub(super) fn clear(&self) {
-        *self.tables() = Tables::default();
+    /// Shows the records that were there, the oldest first.
+    pub(super) fn clear(&self, show: impl FnMut(&Cid)) {
+        let mut tables = self.tables();
+        tables.order.values().for_each(show);
+        *tables = Tables::default();
     }
 
     pub(super) fn len(&self) -> usize {

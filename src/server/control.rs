@@ -1,6 +1,7 @@
 //! What a call can do to its connection, and the connection's count of its calls.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -11,6 +12,8 @@ use tokio::time::timeout;
 pub(super) struct Control {
     cut: Notify,
     go_away: Notify,
+    stop: Notify,
+    is_stopped: AtomicBool,
     calls: AtomicUsize,
     /// A call was opened or has ended.
     changed: Notify,
@@ -25,6 +28,21 @@ impl Control {
     /// Takes no further call.
     pub(super) fn go_away(&self) {
         self.go_away.notify_one();
+    }
+
+    /// Its calls are to come to an end.
+    pub(super) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Release);
+        self.stop.notify_waiters();
+    }
+
+    /// Waits until it is to come to an end.
+    pub(super) async fn stopped(&self) {
+        let mut stop = pin!(self.stop.notified());
+        stop.as_mut().enable();
+        if !self.is_stopped.load(Ordering::Acquire) {
+            stop.await;
+        }
     }
 
     /// Waits until a call cuts it.

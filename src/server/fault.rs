@@ -146,6 +146,11 @@ impl Fault {
         self
     }
 
+    /// Whether it is about an answer that is there.
+    fn needs_answer(&self) -> bool {
+        self.record.is_some() || matches!(self.what, What::CutAfter | What::Wrong | What::Spare)
+    }
+
     fn fits(&self, method: Method, call: u64, request: u64, is_for: impl Fn(&Cid) -> bool) -> bool {
         !matches!(self.what, What::NoConnection)
             && self.method.is_none_or(|only| only == method)
@@ -186,6 +191,11 @@ impl Faults {
         is_for: impl Fn(&Cid) -> bool,
     ) -> Option<What> {
         self.take(|fault| fault.fits(method, call, request, &is_for))
+    }
+
+    /// What happens in a listing at this place, whatever its next answer is.
+    pub(super) fn fire_before(&self, method: Method, call: u64, answer: u64) -> Option<What> {
+        self.take(|fault| !fault.needs_answer() && fault.fits(method, call, answer, |_| false))
     }
 
     /// Whether a connection that was just made is to be closed.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::budget::Budget;
 use super::call::Log;
 use super::content::Content;
+use super::events::Events;
 use super::fault::Faults;
 use super::identity::Authorize;
 use super::publications::Publications;
@@ -14,11 +15,14 @@ use crate::record::Record;
 pub(super) struct Inner {
     pub(super) content: Content,
     pub(super) publications: Publications,
+    pub(super) events: Events,
     pub(super) faults: Faults,
     pub(super) log: Arc<Log>,
     pub(super) validate: Option<Box<Validate>>,
     pub(super) authorize: Option<Box<Authorize>>,
     pub(super) already_stored: AlreadyStored,
+    /// It answers as server 1.2.0.
+    pub(super) release_1_2: bool,
     pub(super) max_calls: u32,
     pub(super) max_connections: usize,
     pub(super) idle_timeout: Duration,

@@ -40,11 +40,12 @@
 
 // The files stand in layers; each uses only those above it.
 //
-// 1. content, publications, call (the log), fault, budget, gate, encoding, identity, control
+// 1. pattern, search (what a record is found by), content, publications, events, call (the log), fault, budget, gate,
+//    encoding, identity, control
 // 2. inner: what all connections of a store share
 // 3. answers, referrers, routing: what the store says to each request
 // 4. live, messages, body: a call that runs, and what comes and goes in it
-// 5. service: how a call runs; unary: one that has a single request
+// 5. service: how a call runs; listings: one that lists; unary: one that has a single request
 // 6. connection
 // 7. listen, memory (over a line that may be long): where connections come from
 // 8. store: the public face
@@ -57,18 +58,22 @@ mod connection;
 mod content;
 mod control;
 mod encoding;
+mod events;
 mod fault;
 mod gate;
 mod identity;
 mod inner;
 mod line;
 mod listen;
+mod listings;
 mod live;
 mod memory;
 mod messages;
+mod pattern;
 mod publications;
 mod referrers;
 mod routing;
+mod search;
 mod service;
 mod store;
 #[cfg(test)]

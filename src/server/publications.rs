@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use super::content::Content;
 use crate::cid::Cid;
 use crate::proto::routing::publish_request::Request;
 use crate::proto::routing::{GetPublicationResponse, PublicationStatus};
@@ -58,8 +57,9 @@ impl Publications {
             .map(|publication| publication.told.clone())
     }
 
-    /// Works through those that wait.
-    pub(super) fn run(&self, content: &Content) {
+    /// Works through those that wait. `find` gives the records that can be published, and whether they are all that
+    /// was asked for.
+    pub(super) fn run(&self, mut find: impl FnMut(Option<Request>) -> (Vec<Cid>, bool)) {
         let mut tables = self.tables();
         let Tables {
             all,
@@ -68,8 +68,9 @@ impl Publications {
         } = &mut *tables;
         for id in waiting.drain(..) {
             let publication = all.get_mut(&id).expect("what waits is there");
-            let done = publish(published, content, publication.asked.take());
-            let status = match done {
+            let (found, are_all) = find(publication.asked.take());
+            published.extend(found);
+            let status = match are_all {
                 true => PublicationStatus::Completed,
                 false => PublicationStatus::Failed,
             };
@@ -88,24 +89,6 @@ impl Publications {
 
     pub(super) fn clear(&self) {
         *self.tables() = Tables::default();
-    }
-}
-
-/// Whether all that was asked for could be published. What could be is, in any case.
-fn publish(published: &mut HashSet<Cid>, content: &Content, asked: Option<Request>) -> bool {
-    match asked {
-        None => false,
-        Some(Request::RecordRefs(refs)) => refs.refs.iter().fold(true, |all, record_ref| {
-            let cid = record_ref.cid.parse().ok();
-            let stored = cid.filter(|cid| content.contains(cid));
-            published.extend(stored);
-            all && stored.is_some()
-        }),
-        // No query is one that all records fit.
-        Some(Request::Queries(_)) => {
-            published.extend(content.cids());
-            true
-        }
     }
 }
 

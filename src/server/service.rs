@@ -57,7 +57,7 @@ pub(super) trait Answer: Clone + Send + 'static {
     }
 }
 
-fn another_cid(store: &Inner, cid: &str) -> String {
+pub(super) fn another_cid(store: &Inner, cid: &str) -> String {
     let cid: Cid = cid.parse().expect("the store answers with CIDs");
     let other = store.content.other_than(&cid).cid();
     other.expect("what is stored has a CID").to_string()
@@ -158,21 +158,27 @@ pub(super) type Answers<A> = Pin<Box<dyn Stream<Item = Result<A, Status>> + Send
 /// A call's requests, with what the log and the faults have to do with each.
 pub(super) struct Requests<Q> {
     requests: Streaming<Q>,
-    handling: Handling,
-    live: Arc<Live>,
+    pub(super) handling: Handling,
+    pub(super) live: Arc<Live>,
     is_compressed: bool,
-    service: Service,
+    pub(super) service: Service,
 }
 
 /// What to do with a request.
 struct Task<Q> {
     request: Q,
-    wrong: bool,
-    spare: bool,
-    cut_after: bool,
+    changes: Changes,
 }
 
-impl<Q: For + prost::Message> Requests<Q> {
+/// What faults make of an answer.
+#[derive(Default)]
+pub(super) struct Changes {
+    pub(super) wrong: bool,
+    pub(super) spare: bool,
+    pub(super) cut_after: bool,
+}
+
+impl<Q: prost::Message> Requests<Q> {
     pub(super) fn new(service: &Service, request: Request<Streaming<Q>>) -> Self {
         let call = request.extensions().get::<Arc<Running>>();
         let live = request.extensions().get::<Arc<Live>>();
@@ -185,8 +191,8 @@ impl<Q: For + prost::Message> Requests<Q> {
         }
     }
 
-    /// The next request. `None`: the call is to end OK.
-    async fn next(&mut self) -> Result<Option<Task<Q>>, Status> {
+    /// The next request, and its place. `None`: there is no other.
+    pub(super) async fn read(&mut self) -> Result<Option<(Q, u64)>, Status> {
         let request = match self.requests.message().await {
             Ok(Some(request)) => request,
             Ok(None) if self.handling.0.was_reset() => {
@@ -199,45 +205,70 @@ impl<Q: For + prost::Message> Requests<Q> {
             // It shows its length only now.
             self.live.unpacked(request.encoded_len())?;
         }
-        let call = &self.handling.0;
-        let place = call.request();
-        let mut task = Task {
-            request,
-            wrong: false,
-            spare: false,
-            cut_after: false,
-        };
-        let faults = &self.service.store.faults;
-        let is_for = |cid: &Cid| task.request.is_for(cid);
-        match faults.fire(call.method, call.number, place, is_for) {
+        let place = self.handling.0.request();
+        Ok(Some((request, place)))
+    }
+
+    /// Lets a fault happen. `None`: the call is to end OK.
+    pub(super) async fn meet(&self, fault: Option<What>) -> Result<Option<Changes>, Status> {
+        let mut changes = Changes::default();
+        match fault {
             None => {}
             Some(What::Delay(by)) => tokio::time::sleep(by).await,
             Some(What::Status(status)) => return Err(status),
             Some(What::Cut) => self.cut().await,
-            Some(What::CutAfter) => task.cut_after = true,
+            Some(What::CutAfter) => changes.cut_after = true,
             Some(What::NoConnection) => unreachable!("that happens before there is a request"),
             Some(What::End) => return Ok(None),
-            Some(What::Wrong) => task.wrong = true,
+            Some(What::Wrong) => changes.wrong = true,
             Some(What::GoAway) => self.service.connection.go_away(),
             Some(What::Stall) => std::future::pending().await,
-            Some(What::Spare) => task.spare = true,
+            Some(What::Spare) => changes.spare = true,
         }
-        Ok(Some(task))
+        Ok(Some(changes))
     }
 
-    async fn cut(&self) {
+    /// The fault that happens in a listing at this place, whatever its next answer is.
+    pub(super) fn fault_before(&self, place: u64) -> Option<What> {
+        let call = &self.handling.0;
+        let faults = &self.service.store.faults;
+        faults.fire_before(call.method, call.number, place)
+    }
+
+    /// The fault that happens to this answer of a listing.
+    pub(super) fn fault_at(&self, place: u64, answer: &impl For) -> Option<What> {
+        let call = &self.handling.0;
+        let faults = &self.service.store.faults;
+        faults.fire(call.method, call.number, place, |cid| answer.is_for(cid))
+    }
+
+    pub(super) async fn cut(&self) {
         // The answers before this one go to the transport while this task waits.
         yield_now().await;
         self.service.connection.cut();
         std::future::pending::<()>().await;
     }
 
-    fn end(&self, status: Option<&Status>) {
+    pub(super) fn end(&self, status: Option<&Status>) {
         self.handling.end(match status {
             _ if self.handling.0.was_reset() => End::Cancelled,
             None => End::Ok,
             Some(status) => End::Status(status.code()),
         });
+    }
+}
+
+impl<Q: For + prost::Message> Requests<Q> {
+    /// The next request. `None`: the call is to end OK.
+    async fn next(&mut self) -> Result<Option<Task<Q>>, Status> {
+        let Some((request, place)) = self.read().await? else {
+            return Ok(None);
+        };
+        let call = &self.handling.0;
+        let faults = &self.service.store.faults;
+        let fault = faults.fire(call.method, call.number, place, |cid| request.is_for(cid));
+        let changes = self.meet(fault).await?;
+        Ok(changes.map(|changes| Task { request, changes }))
     }
 }
 
@@ -288,7 +319,7 @@ where
             };
             let store = Arc::clone(&requests.service.store);
             let answered = match A::UNTOLD {
-                Some(untold) if task.wrong => Ok(Reply::Last(untold)),
+                Some(untold) if task.changes.wrong => Ok(Reply::Last(untold)),
                 _ => answer(&store, task.request),
             };
             let (replies, end) = match answered {
@@ -300,12 +331,12 @@ where
                 }
                 Err(status) => break Some(status),
             };
-            if task.cut_after {
+            if task.changes.cut_after {
                 requests.cut().await;
             }
             for answer in replies {
-                let answer = if task.wrong { answer.wrong(&store) } else { answer };
-                if task.spare {
+                let answer = if task.changes.wrong { answer.wrong(&store) } else { answer };
+                if task.changes.spare {
                     requests.handling.0.answer();
                     yield Ok(answer.clone());
                 }
@@ -408,12 +439,12 @@ impl StoreService for Service {
         let mut requests = Requests::new(self, request);
         let result = loop {
             match requests.next().await {
-                Ok(Some(task)) if task.wrong => {}
+                Ok(Some(task)) if task.changes.wrong => {}
                 Ok(Some(task)) => {
                     if let Err(status) = self.store.delete(&task.request) {
                         break Err(status);
                     }
-                    if task.cut_after {
+                    if task.changes.cut_after {
                         requests.cut().await;
                     }
                 }

@@ -10,6 +10,7 @@ use tokio::net::ToSocketAddrs;
 use super::budget::Budget;
 use super::call::{Call, Hook, Log};
 use super::content::Content;
+use super::events::Events;
 use super::fault::{Fault, Faults};
 use super::identity::Authorize;
 use super::inner::{AlreadyStored, Inner, Validate, Validation};
@@ -48,6 +49,8 @@ pub struct Builder {
     validate: Option<Box<Validate>>,
     authorize: Option<Box<Authorize>>,
     already_stored: AlreadyStored,
+    release_1_2: bool,
+    event_buffer: Option<usize>,
     max_calls: Option<u32>,
     max_connections: Option<usize>,
     max_buffered: Option<usize>,
@@ -95,6 +98,27 @@ impl Builder {
     /// What to answer to a push of a record, or of a referrer, that is there already.
     pub fn already_stored(mut self, answer: AlreadyStored) -> Self {
         self.already_stored = answer;
+        self
+    }
+
+    /// Whether to answer as server 1.2.0 where it differs from later ones: it has no `CountRecords`; in searches it does
+    /// not look at negation, the sort mode and the types of queries from 15 on, and lists the records as they came.
+    /// Default: no.
+    pub fn release_1_2(mut self, is: bool) -> Self {
+        self.release_1_2 = is;
+        self
+    }
+
+    /// How many events the store keeps for a listener that has not taken them; what is beyond is lost to it, without a
+    /// word. Default: 100, as on a real server. What the connection holds comes on top of it.
+    ///
+    /// # Panics
+    ///
+    /// At zero.
+    #[track_caller]
+    pub fn event_buffer(mut self, events: usize) -> Self {
+        assert!(events > 0, "a store keeps one event at least");
+        self.event_buffer = Some(events);
         self
     }
 
@@ -200,11 +224,13 @@ impl Builder {
             inner: Arc::new(Inner {
                 content: Content::default(),
                 publications: Publications::default(),
+                events: Events::new(self.event_buffer),
                 faults: Faults::default(),
                 log: Arc::new(Log::new(self.ended)),
                 validate: self.validate,
                 authorize: self.authorize,
                 already_stored: self.already_stored,
+                release_1_2: self.release_1_2,
                 max_calls: self.max_calls.unwrap_or(MAX_CALLS),
                 max_connections: self.max_connections.unwrap_or(MAX_CONNECTIONS),
                 idle_timeout: self.idle_timeout.unwrap_or(IDLE_TIMEOUT),
@@ -294,8 +320,32 @@ impl Store {
     /// Those of [`Record::cid`].
     pub fn insert(&self, record: Record) -> Result<Cid, Error> {
         let cid = record.cid()?;
-        self.inner.content.insert(cid, record);
+        self.inner.insert(cid, record);
         Ok(cid)
+    }
+
+    /// Removes the record of this CID without a call, with what refers to it, and tells whether it was there.
+    pub fn remove(&self, cid: &Cid) -> bool {
+        let inner = &self.inner;
+        let show = |was_there| {
+            if was_there {
+                inner.tell_deleted(cid);
+            }
+        };
+        inner.content.remove(cid, show)
+    }
+
+    /// How many calls listen to events now. [`wait_for`](Self::wait_for) looks again when that changes:
+    ///
+    /// ```
+    /// # use agntcy_dir_stream::server::Store;
+    /// # async fn example(store: Store) {
+    /// store.wait_for(|_| store.listeners() == 1).await;
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn listeners(&self) -> usize {
+        self.inner.events.count()
     }
 
     /// Works through the publications that wait, in the order in which they were asked for. It is what the worker of
@@ -304,7 +354,7 @@ impl Store {
     /// One is completed if all its records are there, and failed if one is not; those that are there are published
     /// all the same.
     pub fn run_publications(&self) {
-        self.inner.publications.run(&self.inner.content);
+        self.inner.run_publications();
     }
 
     /// Whether the record of this CID is published. As on a real server it stays so when the record is deleted.
@@ -331,7 +381,8 @@ impl Store {
 
     /// Removes all records, what refers to them, and what is published or waits for it.
     pub fn clear(&self) {
-        self.inner.content.clear();
+        let inner = &self.inner;
+        inner.content.clear(|cid| inner.tell_deleted(cid));
         self.inner.publications.clear();
     }
 

@@ -1,4 +1,4 @@
-//! The methods that have a single request and a single answer.
+//! The methods that have a single request, and most of them a single answer.
 //!
 //! To tonic they are streams, on the same wire: so the log and the faults see their requests as those of any other
 //! call. What tonic itself takes for unary it reads before it says that there is a call.
@@ -19,6 +19,7 @@ use super::call::Method;
 use super::control::Control;
 use super::encoding;
 use super::inner::Inner;
+use super::listings::{self, Listing};
 use super::publications::new_id;
 use super::service::{Answer, Answers, For, Reply, Requests, Service, answers, headers_with_first};
 use crate::cid::Cid;
@@ -26,6 +27,7 @@ use crate::proto::routing::{
     CreatePublicationResponse, GetPublicationRequest, GetPublicationResponse, PublishRequest,
     UnpublishRequest, publish_request, unpublish_request,
 };
+use crate::proto::search::{CountRecordsRequest, CountRecordsResponse};
 use crate::proto::store::store_service_server::StoreServiceServer;
 use crate::record::MAX_RECORD_LEN;
 
@@ -50,41 +52,99 @@ impl Unary {
             Some(Method::Unpublish) => self.run(Inner::unpublish, request).await,
             Some(Method::CreatePublication) => self.run(Inner::create_publication, request).await,
             Some(Method::GetPublication) => self.run(Inner::get_publication, request).await,
+            Some(Method::CountRecords) => self.run(Inner::count_records, request).await,
+            Some(Method::SearchCids) => self.list(listings::search_cids, request).await,
+            Some(Method::SearchRecords) => self.list(listings::search_records, request).await,
+            Some(Method::Listen) => self.list(listings::listen, request).await,
             _ => others.call(request).await.expect("infallible"),
         }
     }
 
     async fn run<Q, A>(
         self,
-        answer: Answering<Q, A>,
+        answer: fn(&Inner, Q) -> Result<A, Status>,
         request: http::Request<RequestBody>,
     ) -> http::Response<Body>
     where
         Q: For + prost::Message + Default + 'static,
         A: Answer + prost::Message,
     {
-        let codec = ProstCodec::<A, Q>::default();
+        self.serve(Single(answer), request).await
+    }
+
+    async fn list<Q, A>(
+        self,
+        listing: Listing<Q, A>,
+        request: http::Request<RequestBody>,
+    ) -> http::Response<Body>
+    where
+        Q: prost::Message + Default + 'static,
+        A: Answer + For + prost::Message,
+    {
+        self.serve(Listed(listing), request).await
+    }
+
+    async fn serve<H: How>(
+        self,
+        how: H,
+        request: http::Request<RequestBody>,
+    ) -> http::Response<Body> {
+        let codec = ProstCodec::<H::Answer, H::Request>::default();
         let grpc = Grpc::new(codec).max_decoding_message_size(MAX_RECORD_LEN);
         let service = self.0;
-        let handler = Handler { service, answer };
+        let handler = Handler { service, how };
         encoding::accept_in(grpc).streaming(handler, request).await
     }
 }
 
-/// What is answered to a request.
-type Answering<Q, A> = fn(&Inner, Q) -> Result<A, Status>;
+/// How a call is answered.
+trait How: Send {
+    type Request: prost::Message + Default + 'static;
+    type Answer: Answer + prost::Message;
 
-struct Handler<Q, A> {
-    service: Service,
-    answer: Answering<Q, A>,
+    fn answers(&self, requests: Requests<Self::Request>) -> Answers<Self::Answer>;
 }
 
-impl<Q, A> TowerService<Request<Streaming<Q>>> for Handler<Q, A>
+struct Single<Q, A>(fn(&Inner, Q) -> Result<A, Status>);
+
+impl<Q, A> How for Single<Q, A>
 where
-    Q: For + prost::Message + 'static,
-    A: Answer,
+    Q: For + prost::Message + Default + 'static,
+    A: Answer + prost::Message,
 {
-    type Response = Response<Answers<A>>;
+    type Request = Q;
+    type Answer = A;
+
+    fn answers(&self, requests: Requests<Q>) -> Answers<A> {
+        let Self(answer) = *self;
+        answers(requests, move |store, asked| {
+            answer(store, asked).map(Reply::Last)
+        })
+    }
+}
+
+struct Listed<Q, A>(Listing<Q, A>);
+
+impl<Q, A> How for Listed<Q, A>
+where
+    Q: prost::Message + Default + 'static,
+    A: Answer + For + prost::Message,
+{
+    type Request = Q;
+    type Answer = A;
+
+    fn answers(&self, requests: Requests<Q>) -> Answers<A> {
+        listings::list(requests, self.0)
+    }
+}
+
+struct Handler<H> {
+    service: Service,
+    how: H,
+}
+
+impl<H: How> TowerService<Request<Streaming<H::Request>>> for Handler<H> {
+    type Response = Response<Answers<H::Answer>>;
     type Error = Status;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Status>> + Send>>;
 
@@ -92,12 +152,9 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Streaming<Q>>) -> Self::Future {
-        let answer = self.answer;
-        Box::pin(headers_with_first(answers(
-            Requests::new(&self.service, request),
-            move |store, asked| answer(store, asked).map(Reply::Last),
-        )))
+    fn call(&mut self, request: Request<Streaming<H::Request>>) -> Self::Future {
+        let requests = Requests::new(&self.service, request);
+        Box::pin(headers_with_first(self.how.answers(requests)))
     }
 }
 
@@ -119,6 +176,20 @@ impl Answer for GetPublicationResponse {
             publication_id: new_id(),
             ..self
         }
+    }
+}
+
+impl Answer for CountRecordsResponse {
+    fn wrong(self, _: &Inner) -> Self {
+        Self {
+            total_count: self.total_count.wrapping_add(1),
+        }
+    }
+}
+
+impl For for CountRecordsRequest {
+    fn is_for(&self, _: &Cid) -> bool {
+        false
     }
 }
 

@@ -81,11 +81,15 @@ mod statuses;
 #[cfg(feature = "server")]
 mod store;
 #[cfg(feature = "server")]
+mod store_events;
+#[cfg(feature = "server")]
 mod store_limits;
 #[cfg(feature = "server")]
 mod store_publishing;
 #[cfg(feature = "server")]
 mod store_referrers;
+#[cfg(feature = "server")]
+mod store_search;
 mod support;
 #[cfg(all(feature = "server", feature = "tls"))]
 mod tls;

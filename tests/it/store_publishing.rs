@@ -7,11 +7,13 @@ use std::time::Duration;
 use agntcy_dir_stream::server::{Call, End, Fault, Method, Store};
 use agntcy_dir_stream::{Cid, Code, Status};
 use futures::FutureExt as _;
+use prost::Message as _;
 
 use crate::support::clock::soon;
 use crate::support::foreign::{ForeignClient, assert_status};
 use crate::support::publishing::{COMPLETED, FAILED, PENDING, Publication, PublicationId, Publish};
 use crate::support::records::{cid, record};
+use crate::support::searching::{NAME, Query, SKILL_ID};
 use crate::support::stores::{calls_of, ended_calls, store_with};
 
 async fn create(foreign: &ForeignClient, request: Publish) -> Result<String, Status> {
@@ -106,16 +108,22 @@ async fn the_id_of_a_publication_is_a_uuid() {
 }
 
 #[tokio::test]
-async fn queries_are_not_for_the_embedded_store() {
-    let (store, cids) = store_with(1);
+async fn what_queries_find_is_published() {
+    let (store, cids) = store_with(3);
     let (foreign, _serving) = ForeignClient::of(&store).await;
-    let by_name = || Publish::queries(vec![b"\x08\x01\x12\x01a".to_vec()]);
-    let end = publish(&foreign, by_name()).await;
-    assert_status("publish by queries", end, Code::Unimplemented, "by queries");
-    let end = create(&foreign, by_name()).await.map(drop);
-    assert_status("publish by queries", end, Code::Unimplemented, "by queries");
+    let by = |kind, value| Publish::queries(vec![Query::new(kind, value).encode_to_vec()]);
+    publish(&foreign, by(NAME, "*-1")).await.unwrap();
+    let found = create(&foreign, by(NAME, "agent-2")).await.unwrap();
+    let nothing = create(&foreign, by(NAME, "nobody")).await.unwrap();
+    let malformed = create(&foreign, by(SKILL_ID, "x")).await.unwrap();
     store.run_publications();
-    assert_eq!(published(&store, &cids), [0; 0]);
+    assert_eq!(published(&store, &cids), [1, 2]);
+    let ids = [&*found, &*nothing, &*malformed];
+    for (id, expected) in ids.into_iter().zip([COMPLETED, COMPLETED, FAILED]) {
+        assert_eq!(status(&foreign, id).await, expected);
+    }
+    let end = publish(&foreign, Publish::queries(vec![vec![0x08]])).await;
+    assert_status("no query", end, Code::Internal, "unmarshalling");
 }
 
 #[tokio::test]

@@ -59,19 +59,45 @@ impl ForeignClient {
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
-        let service = match method {
-            Method::Publish | Method::Unpublish => "RoutingService",
-            _ => "PublicationService",
-        };
-        let path = format!("/agntcy.dir.routing.v1.{service}/{method}");
         let mut grpc = Grpc::new(self.channel.clone());
         grpc.ready().await.unwrap();
         let answer = grpc.unary(
             tonic::Request::new(request),
-            path.parse().unwrap(),
+            path_of(method).parse().unwrap(),
             ProstCodec::<Q, A>::default(),
         );
         soon(answer).await.map(tonic::Response::into_inner)
+    }
+
+    /// Opens a call of a method that has one request and any number of answers. It is open with the first of them.
+    pub(crate) async fn open_listing<Q, A>(
+        &self,
+        method: Method,
+        request: Q,
+    ) -> Result<tonic::Streaming<A>, Status>
+    where
+        Q: Message + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        let mut grpc = Grpc::new(self.channel.clone());
+        grpc.ready().await.unwrap();
+        let path = path_of(method).parse().unwrap();
+        let codec = ProstCodec::<Q, A>::default();
+        let answers = grpc.server_streaming(tonic::Request::new(request), path, codec);
+        answers.await.map(tonic::Response::into_inner)
+    }
+
+    /// A whole call of such a method: the answers, and how it ended.
+    pub(crate) async fn list<Q, A>(
+        &self,
+        method: Method,
+        request: Q,
+    ) -> (Vec<A>, Result<(), Status>)
+    where
+        Q: Message + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        soon(whole(self.open_listing(method, request))).await
     }
 
     /// A whole call: the answers, and how it ended.
@@ -84,21 +110,7 @@ impl ForeignClient {
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
-        let call = async {
-            let mut answers = Vec::new();
-            let mut streaming = match self.open(method, stream::iter(requests)).await {
-                Ok(streaming) => streaming,
-                Err(status) => return (answers, Err(status)),
-            };
-            loop {
-                match streaming.message().await {
-                    Ok(Some(answer)) => answers.push(answer),
-                    Ok(None) => return (answers, Ok(())),
-                    Err(status) => return (answers, Err(status)),
-                }
-            }
-        };
-        soon(call).await
+        soon(whole(self.open(method, stream::iter(requests)))).await
     }
 
     /// How many answers a push of these records has, and how it ended.
@@ -117,6 +129,38 @@ impl ForeignClient {
         let refs = cids.iter().map(RecordRef::new);
         self.call(method, refs.collect()).await
     }
+}
+
+/// The answers of a call, and how it ended.
+async fn whole<A>(
+    call: impl Future<Output = Result<tonic::Streaming<A>, Status>>,
+) -> (Vec<A>, Result<(), Status>) {
+    let mut answers = Vec::new();
+    let mut streaming = match call.await {
+        Ok(streaming) => streaming,
+        Err(status) => return (answers, Err(status)),
+    };
+    loop {
+        match streaming.message().await {
+            Ok(Some(answer)) => answers.push(answer),
+            Ok(None) => return (answers, Ok(())),
+            Err(status) => return (answers, Err(status)),
+        }
+    }
+}
+
+/// Of the services that have methods with one request.
+fn path_of(method: Method) -> String {
+    let service = match method {
+        Method::Publish | Method::Unpublish => "routing.v1.RoutingService",
+        Method::CreatePublication | Method::GetPublication => "routing.v1.PublicationService",
+        Method::SearchCids | Method::SearchRecords | Method::CountRecords => {
+            "search.v1.SearchService"
+        }
+        Method::Listen => "events.v1.EventService",
+        _ => unreachable!("{method} has any number of requests"),
+    };
+    format!("/agntcy.dir.{service}/{method}")
 }
 
 /// The call must have ended with this code, and with these words in the message.

@@ -10,6 +10,8 @@ pub(crate) mod foreign;
 pub(crate) mod http2;
 #[cfg(feature = "server")]
 pub(crate) mod jobs;
+#[cfg(feature = "server")]
+pub(crate) mod listening;
 pub(crate) mod messages;
 pub(crate) mod peer;
 pub(crate) mod polling;
@@ -21,6 +23,8 @@ pub(crate) mod records;
 pub(crate) mod referrers;
 pub(crate) mod reply;
 pub(crate) mod results;
+#[cfg(feature = "server")]
+pub(crate) mod searching;
 pub(crate) mod sockets;
 #[cfg(feature = "server")]
 pub(crate) mod stores;

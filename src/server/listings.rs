@@ -1,0 +1,237 @@
+//! The methods that have a single request and any number of answers: searches, and listening.
+//!
+//! Faults happen at their answers, each of which has a place in the call; the end has the place behind them.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use super::inner::Inner;
+use super::service::{Answer, Answers, For, Requests, another_cid};
+use crate::cid::Cid;
+use crate::proto::events::{Event, ListenRequest, ListenResponse};
+use crate::proto::search::{SearchCidsResponse, SearchRecordsResponse, SearchRequest};
+use crate::record::MAX_RECORD_LEN;
+
+/// What is answered to a request.
+pub(super) type Listing<Q, A> = fn(&Requests<Q>, Q) -> Result<Answers<A>, Status>;
+
+/// Answers the request of a call.
+pub(super) fn list<Q, A>(mut requests: Requests<Q>, listing: Listing<Q, A>) -> Answers<A>
+where
+    Q: prost::Message + 'static,
+    A: Answer + For,
+{
+    Box::pin(async_stream::stream! {
+        let mut place = 0;
+        let mut answers = None;
+        let mut asked = requests.read().await;
+        let status = loop {
+            let request = match std::mem::replace(&mut asked, Ok(None)) {
+                Ok(request) => request.map(|(request, _)| request),
+                Err(status) => break Some(status),
+            };
+            let fault = requests.fault_before(place);
+            match requests.meet(fault).await {
+                Ok(Some(_)) => {}
+                Ok(None) => break None,
+                Err(status) => break Some(status),
+            }
+            if let Some(request) = request {
+                match listing(&requests, request) {
+                    Ok(listed) => answers = Some(listed),
+                    Err(status) => break Some(status),
+                }
+            }
+            // Without a request there is none.
+            let Some(listed) = &mut answers else { break None };
+            let answer = match poll_fn(|cx| listed.as_mut().poll_next(cx)).await {
+                Some(Ok(answer)) => answer,
+                Some(Err(status)) => break Some(status),
+                None => break None,
+            };
+            let fault = requests.fault_at(place, &answer);
+            let changes = match requests.meet(fault).await {
+                Ok(Some(changes)) => changes,
+                Ok(None) => break None,
+                Err(status) => break Some(status),
+            };
+            if changes.cut_after {
+                requests.cut().await;
+            }
+            let answer = match changes.wrong {
+                true => answer.wrong(&requests.service.store),
+                false => answer,
+            };
+            if changes.spare {
+                requests.handling.0.answer();
+                yield Ok(answer.clone());
+            }
+            requests.handling.0.answer();
+            yield Ok(answer);
+            place += 1;
+        };
+        // Who does not listen any more is not to be counted when the call is over.
+        drop(answers);
+        requests.end(status.as_ref());
+        if let Some(status) = status {
+            yield Err(status);
+        }
+    })
+}
+
+/// What a search has found, with the memory that it takes.
+fn found(
+    requests: &Requests<SearchRequest>,
+    asked: &SearchRequest,
+) -> Result<impl Iterator<Item = Cid> + Send + use<>, Status> {
+    let found = requests.service.store.search(asked)?;
+    let room = requests.live.room();
+    room.set(size_of_val(found.as_slice()))?;
+    Ok(found.into_iter().inspect(move |_| {
+        let _ = &room;
+    }))
+}
+
+pub(super) fn search_cids(
+    requests: &Requests<SearchRequest>,
+    asked: SearchRequest,
+) -> Result<Answers<SearchCidsResponse>, Status> {
+    let found = found(requests, &asked)?;
+    let answers = found.map(|cid| {
+        Ok(SearchCidsResponse {
+            record_cid: cid.to_string(),
+        })
+    });
+    Ok(Box::pin(futures_util::stream::iter(answers)))
+}
+
+/// A record that is gone when it is its turn is passed over.
+pub(super) fn search_records(
+    requests: &Requests<SearchRequest>,
+    asked: SearchRequest,
+) -> Result<Answers<SearchRecordsResponse>, Status> {
+    let found = found(requests, &asked)?;
+    let store = Arc::clone(&requests.service.store);
+    let answers = found.filter_map(move |cid| {
+        let record = store.pull_for_itself(&cid)?;
+        let answer = SearchRecordsResponse {
+            record: Some(record),
+        };
+        let len = prost::Message::encoded_len(&answer);
+        Some(match len > MAX_RECORD_LEN {
+            true => Err(Status::resource_exhausted(format!(
+                "failed to send record: trying to send message larger than max ({len} vs. {MAX_RECORD_LEN})"
+            ))),
+            false => Ok(answer),
+        })
+    });
+    Ok(Box::pin(futures_util::stream::iter(answers)))
+}
+
+/// Counts as a listener until it is dropped.
+struct Listening {
+    events: mpsc::Receiver<Arc<Event>>,
+    store: Arc<Inner>,
+}
+
+impl Listening {
+    fn new(store: &Arc<Inner>, asked: ListenRequest) -> Self {
+        let events = store.events.listen(asked);
+        store.log.change();
+        let store = Arc::clone(store);
+        Self { events, store }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.events.close();
+        self.store.events.left();
+        self.store.log.change();
+    }
+}
+
+/// It has no end but that of the serving.
+pub(super) fn listen(
+    requests: &Requests<ListenRequest>,
+    asked: ListenRequest,
+) -> Result<Answers<ListenResponse>, Status> {
+    let mut listening = Listening::new(&requests.service.store, asked);
+    let connection = Arc::clone(&requests.service.connection);
+    Ok(Box::pin(async_stream::stream! {
+        let mut stopped = pin!(connection.stopped());
+        let mut is_stopped = false;
+        loop {
+            let event = tokio::select! {
+                biased;
+                event = listening.events.recv() => event,
+                () = stopped.as_mut(), if !is_stopped => {
+                    is_stopped = true;
+                    // What has happened before is told still.
+                    listening.events.close();
+                    continue;
+                }
+            };
+            match event {
+                Some(event) => yield Ok(ListenResponse { event: Some(Event::clone(&event)) }),
+                None => break,
+            }
+        }
+        yield Err(Status::unavailable("the server is shutting down"));
+    }))
+}
+
+impl Answer for SearchCidsResponse {
+    fn wrong(self, store: &Inner) -> Self {
+        Self {
+            record_cid: another_cid(store, &self.record_cid),
+        }
+    }
+}
+
+impl Answer for SearchRecordsResponse {
+    fn wrong(self, store: &Inner) -> Self {
+        Self {
+            record: self.record.map(|record| record.wrong(store)),
+        }
+    }
+}
+
+impl Answer for ListenResponse {
+    fn wrong(self, store: &Inner) -> Self {
+        let event = self.event.map(|event| Event {
+            resource_id: another_cid(store, &event.resource_id),
+            ..event
+        });
+        Self { event }
+    }
+}
+
+fn is_of(text: &str, cid: &Cid) -> bool {
+    text.parse().is_ok_and(|own: Cid| own == *cid)
+}
+
+impl For for SearchCidsResponse {
+    fn is_for(&self, cid: &Cid) -> bool {
+        is_of(&self.record_cid, cid)
+    }
+}
+
+impl For for SearchRecordsResponse {
+    fn is_for(&self, cid: &Cid) -> bool {
+        self.record
+            .as_ref()
+            .is_some_and(|record| record.is_for(cid))
+    }
+}
+
+impl For for ListenResponse {
+    fn is_for(&self, cid: &Cid) -> bool {
+        let event = self.event.as_ref();
+        event.is_some_and(|event| is_of(&event.resource_id, cid))
+    }
+}

@@ -1,0 +1,461 @@
+//! What a record can be found by, and whether queries find it: as SQL does in a DIR server.
+
+use serde::Deserialize;
+use tonic::Status;
+
+use super::pattern::Pattern;
+use crate::proto::core::RecordMeta;
+use crate::proto::search::{RecordQuery, RecordQueryType};
+use crate::record::Record;
+
+/// What is kept of a record for searches, beside its metadata.
+#[derive(Debug)]
+pub(super) struct Searched {
+    name: Box<str>,
+    version: Box<str>,
+    description: Box<str>,
+    /// A JSON array, in which queries look for text.
+    authors: Option<Box<str>>,
+    skills: Box<[Class]>,
+    domains: Box<[Class]>,
+    modules: Box<[Class]>,
+    locators: Box<[Place]>,
+}
+
+/// A skill, domain or module.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Class {
+    name: Option<Box<str>>,
+    id: Option<u32>,
+}
+
+/// A locator. Before OASF 1.0 it has one URL; of several, the server looks at the first.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Place {
+    r#type: Option<Box<str>>,
+    url: Option<Box<str>>,
+    #[serde(deserialize_with = "first")]
+    urls: Option<Box<str>>,
+}
+
+fn first<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Box<str>>, D::Error> {
+    let urls = Option::<Vec<Option<Box<str>>>>::deserialize(from)?;
+    Ok(urls.into_iter().flatten().next().flatten())
+}
+
+type List<T> = Option<Vec<Option<T>>>;
+
+#[derive(Deserialize)]
+#[serde(default)]
+#[derive(Default)]
+struct Fields {
+    name: Option<Box<str>>,
+    version: Option<Box<str>>,
+    description: Option<Box<str>>,
+    authors: List<Box<str>>,
+    skills: List<Class>,
+    domains: List<Class>,
+    modules: List<Class>,
+    locators: List<Place>,
+}
+
+fn all<T: Default>(list: List<T>) -> Box<[T]> {
+    let list = list.into_iter().flatten();
+    list.map(Option::unwrap_or_default).collect()
+}
+
+/// As Go writes it, which escapes what HTML could read.
+fn json(authors: Vec<Option<Box<str>>>) -> Box<str> {
+    let authors: Vec<_> = authors.into_iter().map(Option::unwrap_or_default).collect();
+    let text = serde_json::to_string(&authors).expect("texts are JSON");
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                escaped.push_str(&format!("\\u{:04x}", u32::from(letter)));
+            }
+            _ => escaped.push(letter),
+        }
+    }
+    escaped.into()
+}
+
+fn text(text: &Option<Box<str>>) -> &str {
+    text.as_deref().unwrap_or_default()
+}
+
+impl Searched {
+    /// `None`: a field has another type than OASF gives it. Then a server finds the record by nothing.
+    pub(super) fn of(record: &Record) -> Option<Self> {
+        let fields: Fields = record.deserialize().ok()?;
+        Some(Self {
+            name: fields.name.unwrap_or_default(),
+            version: fields.version.unwrap_or_default(),
+            description: fields.description.unwrap_or_default(),
+            authors: fields.authors.map(json),
+            skills: all(fields.skills),
+            domains: all(fields.domains),
+            modules: all(fields.modules),
+            locators: all(fields.locators),
+        })
+    }
+
+    /// The labels of its events.
+    pub(super) fn labels(&self, schema_version: &str) -> Vec<String> {
+        let of = |kind: &str, name: &Option<Box<str>>| format!("/{kind}/{}", text(name));
+        let skills = self.skills.iter().map(|one| of("skills", &one.name));
+        let domains = self.domains.iter().map(|one| of("domains", &one.name));
+        let modules = self.modules.iter().map(|one| of("modules", &one.name));
+        let locators = self.locators.iter().map(|one| of("locators", &one.r#type));
+        match schema_version.starts_with("0.7.") {
+            true => skills
+                .chain(domains)
+                .chain(modules)
+                .chain(locators)
+                .collect(),
+            false => domains
+                .chain(locators)
+                .chain(modules)
+                .chain(skills)
+                .collect(),
+        }
+    }
+}
+
+impl Place {
+    fn url(&self, schema_version: &str) -> &str {
+        match schema_version.starts_with("0.") {
+            true => text(&self.url),
+            false => text(&self.urls),
+        }
+    }
+}
+
+/// Values that are compared: versions and times.
+#[derive(Debug, Default)]
+struct Compared {
+    /// All of these have to hold,
+    comparisons: Vec<(Comparison, String)>,
+    /// or one of these.
+    patterns: Vec<Pattern>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Comparison {
+    AtLeast,
+    AtMost,
+    Above,
+    Below,
+    Same,
+}
+
+impl Compared {
+    fn add(&mut self, value: &str) {
+        let comparison = [
+            (">=", Comparison::AtLeast),
+            ("<=", Comparison::AtMost),
+            (">", Comparison::Above),
+            ("<", Comparison::Below),
+            ("=", Comparison::Same),
+        ]
+        .into_iter()
+        .find_map(|(sign, comparison)| Some((comparison, value.strip_prefix(sign)?.to_owned())));
+        match comparison {
+            Some(comparison) => self.comparisons.push(comparison),
+            None => self.patterns.push(Pattern::new(value)),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.comparisons.is_empty() && self.patterns.is_empty()
+    }
+
+    /// Compares byte by byte, as databases do: 10 comes before 9.
+    fn matches(&self, text: &str) -> bool {
+        let holds = |(comparison, value): &(Comparison, String)| match comparison {
+            Comparison::AtLeast => text >= value.as_str(),
+            Comparison::AtMost => text <= value.as_str(),
+            Comparison::Above => text > value.as_str(),
+            Comparison::Below => text < value.as_str(),
+            Comparison::Same => text == value,
+        };
+        let compares = !self.comparisons.is_empty() && self.comparisons.iter().all(holds);
+        compares || any(&self.patterns, text)
+    }
+}
+
+fn any(patterns: &[Pattern], text: &str) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(text))
+}
+
+/// What queries ask for, by the fields that they are about.
+#[derive(Debug, Default)]
+struct Asked {
+    names: Vec<Pattern>,
+    versions: Compared,
+    skills: Classes,
+    domains: Classes,
+    modules: Classes,
+    locator_types: Vec<Pattern>,
+    locator_urls: Vec<Pattern>,
+    created: Compared,
+    authors: Vec<Pattern>,
+    schema_versions: Compared,
+    annotation_keys: Vec<Pattern>,
+    annotation_values: Vec<Pattern>,
+    descriptions: Vec<Pattern>,
+}
+
+#[derive(Debug, Default)]
+struct Classes {
+    ids: Vec<u64>,
+    names: Vec<Pattern>,
+}
+
+impl Classes {
+    fn is_empty(&self) -> bool {
+        self.ids.is_empty() && self.names.is_empty()
+    }
+
+    fn has_id(&self, one: &Class) -> bool {
+        self.ids.contains(&one.id.unwrap_or_default().into())
+    }
+
+    fn has_name(&self, one: &Class) -> bool {
+        any(&self.names, text(&one.name))
+    }
+
+    /// One of them has both an ID and a name of these.
+    fn wants(&self, all: &[Class]) -> bool {
+        let fits = |one: &Class| {
+            (self.ids.is_empty() || self.has_id(one))
+                && (self.names.is_empty() || self.has_name(one))
+        };
+        self.is_empty() || all.iter().any(fits)
+    }
+
+    /// One of them has an ID or a name of these.
+    fn excludes(&self, all: &[Class]) -> bool {
+        all.iter().any(|one| self.has_id(one) || self.has_name(one))
+    }
+}
+
+/// Whether patterns for the two parts of something find it: those that are there.
+fn both(first: &[Pattern], second: &[Pattern], texts: (&str, &str)) -> bool {
+    (first.is_empty() || any(first, texts.0)) && (second.is_empty() || any(second, texts.1))
+}
+
+impl Asked {
+    fn asks_for_locators(&self) -> bool {
+        !self.locator_types.is_empty() || !self.locator_urls.is_empty()
+    }
+
+    fn has_locator(&self, meta: &RecordMeta, searched: &Searched) -> bool {
+        searched.locators.iter().any(|one| {
+            let texts = (text(&one.r#type), one.url(&meta.schema_version));
+            both(&self.locator_types, &self.locator_urls, texts)
+        })
+    }
+
+    fn asks_for_annotations(&self) -> bool {
+        !self.annotation_keys.is_empty() || !self.annotation_values.is_empty()
+    }
+
+    fn has_annotation(&self, meta: &RecordMeta) -> bool {
+        let mut all = meta.annotations.iter();
+        all.any(|(key, value)| both(&self.annotation_keys, &self.annotation_values, (key, value)))
+    }
+
+    fn has_author(&self, searched: &Searched) -> bool {
+        let authors = searched.authors.as_deref();
+        authors.is_some_and(|authors| any(&self.authors, authors))
+    }
+
+    fn want(&self, meta: &RecordMeta, searched: &Searched) -> bool {
+        (self.names.is_empty() || any(&self.names, &searched.name))
+            && (self.versions.is_empty() || self.versions.matches(&searched.version))
+            && self.skills.wants(&searched.skills)
+            && self.domains.wants(&searched.domains)
+            && self.modules.wants(&searched.modules)
+            && (!self.asks_for_locators() || self.has_locator(meta, searched))
+            && (self.created.is_empty() || self.created.matches(&meta.created_at))
+            && (self.authors.is_empty() || self.has_author(searched))
+            && (self.schema_versions.is_empty()
+                || self.schema_versions.matches(&meta.schema_version))
+            && (!self.asks_for_annotations() || self.has_annotation(meta))
+            && (self.descriptions.is_empty() || any(&self.descriptions, &searched.description))
+    }
+
+    fn exclude(&self, meta: &RecordMeta, searched: &Searched) -> bool {
+        any(&self.names, &searched.name)
+            || self.versions.matches(&searched.version)
+            || self.skills.excludes(&searched.skills)
+            || self.domains.excludes(&searched.domains)
+            || self.modules.excludes(&searched.modules)
+            || (self.asks_for_locators() && self.has_locator(meta, searched))
+            || self.created.matches(&meta.created_at)
+            || self.has_author(searched)
+            || self.schema_versions.matches(&meta.schema_version)
+            || (self.asks_for_annotations() && self.has_annotation(meta))
+            || any(&self.descriptions, &searched.description)
+    }
+}
+
+/// What queries find. Those of one type are alternatives, and a record must match all types.
+#[derive(Debug, Default)]
+pub(super) struct Filters {
+    wanted: Asked,
+    excluded: Asked,
+    verified: bool,
+    trusted: bool,
+    /// They ask for what no record of an embedded store has.
+    find_nothing: bool,
+    /// They say something of the records, and are not all ignored.
+    pub(super) say_anything: bool,
+}
+
+impl Filters {
+    /// `release_1_2`: as server 1.2.0 reads them.
+    pub(super) fn new(queries: &[RecordQuery], release_1_2: bool) -> Result<Self, Status> {
+        let mut filters = Self::default();
+        for query in queries {
+            match release_1_2 {
+                true if query.r#type > RecordQueryType::Trusted.into() => {}
+                true => filters.add(query, false)?,
+                false => filters.add(query, query.negate)?,
+            }
+        }
+        Ok(filters)
+    }
+
+    fn add(&mut self, query: &RecordQuery, negate: bool) -> Result<(), Status> {
+        use RecordQueryType as Type;
+
+        let value = query.value.as_str();
+        let is_blank = value.trim().is_empty();
+        let asked = match negate {
+            true => &mut self.excluded,
+            false => &mut self.wanted,
+        };
+        let is_true = value.eq_ignore_ascii_case("true") != negate;
+        let said = match query.r#type() {
+            Type::Unspecified => false,
+            Type::Name => push(&mut asked.names, value),
+            Type::Version => {
+                asked.versions.add(value);
+                true
+            }
+            Type::SkillId => number(&mut asked.skills.ids, "skill", value)?,
+            Type::SkillName => push(&mut asked.skills.names, value),
+            Type::Locator => add_locator(asked, value),
+            Type::ModuleName => !is_blank && push(&mut asked.modules.names, value),
+            Type::DomainId => number(&mut asked.domains.ids, "domain", value)?,
+            Type::DomainName => push(&mut asked.domains.names, value),
+            Type::CreatedAt => {
+                asked.created.add(value);
+                true
+            }
+            // Anywhere in the array.
+            Type::Author => push(&mut asked.authors, &format!("*{value}*")),
+            Type::SchemaVersion => {
+                asked.schema_versions.add(value);
+                true
+            }
+            Type::ModuleId => number(&mut asked.modules.ids, "module", value)?,
+            // The last one counts.
+            Type::Verified => {
+                self.verified = is_true;
+                true
+            }
+            Type::Trusted => {
+                self.trusted = is_true;
+                true
+            }
+            Type::Annotation => add_annotation(asked, value),
+            Type::Description => !is_blank && push(&mut asked.descriptions, value),
+            Type::ScanSeverity => {
+                let names = ["NONE", "INFO", "LOW", "MEDIUM", "HIGH", "CRITICAL"];
+                let is_known = names.iter().any(|name| name.eq_ignore_ascii_case(value));
+                self.find_nothing |= is_known && !negate;
+                is_known
+            }
+            // Whether it is safe or not, it has been scanned.
+            Type::ScanSafe => {
+                self.find_nothing = true;
+                true
+            }
+            Type::ScanStatus
+            | Type::ScanFailureReason
+            | Type::Identity
+            | Type::Owner
+            | Type::IdentityVerified
+            | Type::OwnerVerified => {
+                self.find_nothing |= !negate;
+                true
+            }
+        };
+        self.say_anything |= said;
+        Ok(())
+    }
+
+    pub(super) fn find(&self, meta: &RecordMeta, searched: &Searched) -> bool {
+        !self.find_nothing
+            && !self.verified
+            && !self.trusted
+            && self.wanted.want(meta, searched)
+            && !self.excluded.exclude(meta, searched)
+    }
+}
+
+fn push(patterns: &mut Vec<Pattern>, value: &str) -> bool {
+    patterns.push(Pattern::new(value));
+    true
+}
+
+/// As Go reads it.
+fn number(numbers: &mut Vec<u64>, what: &str, value: &str) -> Result<bool, Status> {
+    let is_digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    let reason = match value.parse() {
+        Ok(number) if is_digits => {
+            numbers.push(number);
+            return Ok(true);
+        }
+        _ if is_digits => "value out of range",
+        _ => "invalid syntax",
+    };
+    Err(Status::unknown(format!(
+        "failed to create filter options: failed to parse {what} ID {value:?}: \
+         strconv.ParseUint: parsing {value:?}: {reason}"
+    )))
+}
+
+/// `type`, `type:url`, `:url`, or a URL that begins with a wildcard.
+fn add_locator(asked: &mut Asked, value: &str) -> bool {
+    let is_url = match value.split_once(':') {
+        None => value.starts_with('*'),
+        Some((before, after)) => before.starts_with('*') && after.starts_with("//"),
+    };
+    if is_url {
+        return push(&mut asked.locator_urls, value);
+    }
+    let (kind, url) = value.split_once(':').unwrap_or((value, ""));
+    let has_kind = !kind.trim().is_empty() && push(&mut asked.locator_types, kind);
+    let has_url = !url.trim().is_empty() && push(&mut asked.locator_urls, url);
+    has_kind || has_url
+}
+
+/// `key` or `key:value`.
+fn add_annotation(asked: &mut Asked, value: &str) -> bool {
+    let (key, value) = match value.split_once(':') {
+        Some(("", _)) => return false,
+        Some(parts) => parts,
+        None => (value, ""),
+    };
+    push(&mut asked.annotation_keys, key);
+    if !value.is_empty() {
+        push(&mut asked.annotation_values, value);
+    }
+    true
+}
