@@ -1,0 +1,137 @@
+//! Keeps one store as another is.
+
+use std::collections::{BTreeMap, HashSet};
+use std::pin::pin;
+use std::time::Duration;
+
+use agntcy_dir_stream::prelude::*;
+use agntcy_dir_stream::{Change, Error, ErrorKind, FollowResult, TryFailed};
+use futures::{Stream, StreamExt, TryStreamExt, future, stream};
+use tokio::time::timeout;
+
+/// How many changes are carried out together at most.
+const BATCH: usize = 1024;
+
+/// When what has failed is tried again, if nothing else changes.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Carries out in `to` what changes in `from`: `changes` is what [`Client::follow`] tells of it. It ends with these.
+///
+/// # Errors
+///
+/// Those of `changes`, and of the search for what `to` has at the beginning.
+pub(crate) async fn mirror(
+    from: &Client,
+    to: &Client,
+    changes: impl Stream<Item = FollowResult>,
+) -> Result<(), Error> {
+    let mut mirror = Mirror {
+        from,
+        to,
+        there: to.search(Query::new()).try_collect().await?,
+        wanted: HashSet::new(),
+        plan: BTreeMap::new(),
+    };
+    // The last change of a record is the one that counts, so records that come and go are not even pulled.
+    let mut changes = pin!(changes.ready_chunks(BATCH));
+    loop {
+        let changes = match mirror.plan.is_empty() {
+            true => changes.next().await,
+            false => match timeout(AGAIN, changes.next()).await {
+                Ok(changes) => changes,
+                Err(_) => Some(Vec::new()),
+            },
+        };
+        let Some(changes) = changes else {
+            return Ok(());
+        };
+        for change in changes {
+            mirror.note(change?);
+        }
+        mirror.carry_out().await;
+    }
+}
+
+struct Mirror<'a> {
+    from: &'a Client,
+    to: &'a Client,
+    /// What `to` has.
+    there: HashSet<Cid>,
+    /// What `from` had at the beginning, until that is over.
+    wanted: HashSet<Cid>,
+    /// Whether a record is to be there, for each of which that is not done yet.
+    plan: BTreeMap<Cid, bool>,
+}
+
+impl Mirror<'_> {
+    fn note(&mut self, change: Change) {
+        match change {
+            Change::InitApply(cid) => {
+                self.wanted.insert(cid);
+                self.plan.insert(cid, true);
+            }
+            Change::InitDone => {
+                // What `from` has lost while nobody followed it.
+                let gone = self.there.difference(&self.wanted);
+                self.plan.extend(gone.map(|cid| (*cid, false)));
+                self.wanted = HashSet::new();
+            }
+            Change::Apply(cid) => drop(self.plan.insert(cid, true)),
+            Change::Delete(cid) => drop(self.plan.insert(cid, false)),
+            _ => {}
+        }
+    }
+
+    /// Does what is planned. What fails and may do better later stays planned.
+    async fn carry_out(&mut self) {
+        let there = &self.there;
+        self.plan
+            .retain(|cid, wanted| there.contains(cid) != *wanted);
+        let (come, go): (Vec<_>, Vec<_>) = self.plan.iter().partition(|(_, wanted)| **wanted);
+        let come: Vec<_> = come.into_iter().map(|(cid, _)| (*cid, *cid)).collect();
+        let go: Vec<_> = go.into_iter().map(|(cid, _)| *cid).collect();
+
+        let pulled = stream::iter(come).pull_from(self.from);
+        // A record that was deleted meanwhile: that change comes next.
+        let pulled = pulled.filter(|result| {
+            let is_gone = matches!(result, Err(failed) if failed.kind() == ErrorKind::NotFound);
+            if let Err(failed) = result
+                && is_gone
+            {
+                self.plan.remove(&failed.tag);
+            }
+            future::ready(!is_gone)
+        });
+        let mut pushed = Vec::new();
+        let results: Vec<_> = pulled.try_push_to(self.to).collect().await;
+        for result in results {
+            match result {
+                Ok(done) => pushed.push(done.cid),
+                Err(TryFailed::Input(failed)) => self.failed(failed.error.tag, &failed.error.error),
+                Err(TryFailed::Item(failed)) => self.failed(failed.tag, &failed.error),
+            }
+        }
+        for cid in pushed {
+            self.plan.remove(&cid);
+            self.there.insert(cid);
+        }
+
+        let mut deleted = stream::iter(go).delete_from(self.to);
+        while let Some(result) = deleted.next().await {
+            match result {
+                Ok(done) => {
+                    self.plan.remove(&done.cid);
+                    self.there.remove(&done.cid);
+                }
+                Err(failed) => self.failed(failed.input, &failed.error),
+            }
+        }
+    }
+
+    fn failed(&mut self, cid: Cid, error: &Error) {
+        eprintln!("{cid}: {error}");
+        if error.is_of_item() {
+            self.plan.remove(&cid);
+        }
+    }
+}
