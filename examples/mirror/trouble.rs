@@ -8,7 +8,7 @@ use agntcy_dir_stream::server::{Fault, Method, Store};
 use futures::future::join;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::mirror::mirror;
+use super::mirror::mirror;
 
 /// How many records there are that come and go.
 const RECORDS: usize = 200;

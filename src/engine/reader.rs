@@ -24,7 +24,6 @@ use crate::error::{Error, ErrorKind, in_words};
 use crate::meter::{FlightTime, Meter};
 use crate::options::Options;
 use crate::retry::Retry;
-use crate::stats::Counters;
 use crate::verdict::{self, Verdict, code_name};
 
 /// How long a call that is silent by nature runs before it counts as one that works, if nothing has come by then.
@@ -49,9 +48,8 @@ pub(crate) struct Reader<M: ServerStream> {
     nodes: Nodes,
     /// That of the stream, which may have several readers.
     control: Arc<Control>,
-    /// This reader's own counts.
-    counted: Arc<Control>,
-    meter: Meter,
+    /// One of the readers of a stream has it.
+    meter: Option<Meter>,
     lane: Option<Lane<M::Request, M::Answer>>,
     clock: Clock,
     stall: Option<Duration>,
@@ -100,14 +98,16 @@ pub(crate) enum Why {
 }
 
 impl<M: ServerStream> Reader<M> {
-    pub(crate) fn new(client: &Client, options: &Options, control: &Arc<Control>) -> Self {
-        let breakers = client.nodes().iter().map(|node| Arc::clone(&node.breaker));
-        let counted = Control::new(Counters::new(breakers.collect()));
+    pub(crate) fn new(
+        client: &Client,
+        options: &Options,
+        control: &Arc<Control>,
+        meter: Option<Meter>,
+    ) -> Self {
         Self {
             nodes: Nodes::of_stream::<M>(client, options.retry.clone()),
             control: Arc::clone(control),
-            meter: Meter::new(&counted, M::NAME),
-            counted,
+            meter,
             lane: None,
             clock: Clock::default(),
             stall: options.stall_after,
@@ -127,7 +127,6 @@ impl<M: ServerStream> Reader<M> {
 
     /// One more item is handed out.
     pub(crate) fn count(&self) {
-        self.counted.counters.succeeded.add(1);
         self.control.counters.succeeded.add(1);
     }
 
@@ -144,14 +143,13 @@ impl<M: ServerStream> Reader<M> {
             let (permit, opens) = self.nodes.permit(cx, now, false, |_| Some(0));
             let waited = self.clock.waited();
             if let Some((route, probe)) = permit {
-                let counters = &self.counted.counters;
+                let counters = &self.control.counters;
                 counters.calls.add(1);
-                self.control.counters.calls.add(1);
                 let setup = Setup {
                     traffic: counters.traffic.clone(),
-                    flight_time: match M::IS_SILENT {
-                        true => FlightTime::off(),
-                        false => self.meter.flight_time(),
+                    flight_time: match &mut self.meter {
+                        Some(meter) if !M::IS_SILENT => meter.flight_time(),
+                        _ => FlightTime::off(),
                     },
                     span: call_span(M::METHOD, self.nodes.name(route.node), counters.calls.get()),
                     flight: Flight::new(counters.calls.get(), probe.is_some()),
@@ -180,7 +178,7 @@ impl<M: ServerStream> Reader<M> {
             }
             let deadlines = [opens, self.gives_up_at(now)];
             let deadline = deadlines.into_iter().flatten().min();
-            self.meter.publish(0);
+            self.publish(0);
             if self.clock.poll_until(cx, now, deadline).is_pending() {
                 return Poll::Pending;
             }
@@ -271,7 +269,7 @@ impl<M: ServerStream> Reader<M> {
                 self.gives_up_at(now),
             ];
             let deadline = deadlines.into_iter().flatten().min();
-            self.meter.publish(1);
+            self.publish(1);
             if self.clock.poll_until(cx, now, deadline).is_pending() {
                 return Poll::Pending;
             }
@@ -320,6 +318,12 @@ impl<M: ServerStream> Reader<M> {
         Broke {
             status: Arc::new(Status::cancelled("there is no call")),
             why: Why::Fault { had_request: false },
+        }
+    }
+
+    fn publish(&mut self, in_flight: usize) {
+        if let Some(meter) = &mut self.meter {
+            meter.publish(in_flight);
         }
     }
 
@@ -387,19 +391,17 @@ impl<M: ServerStream> Reader<M> {
         match cause {
             Some(cause) => {
                 node.fault(Instant::now(), cause, &status, origin);
-                self.counted.counters.fault(&status);
                 self.control.counters.fault(&status);
                 self.nodes.note_fault(Arc::clone(&status));
             }
             None => node.note_alive(),
         }
-        self.meter.publish(0);
+        self.publish(0);
         Broke { status, why }
     }
 
     /// The answers of the last call were not all that there was to say.
     pub(crate) fn was_cut_short(&mut self, status: &Arc<Status>) {
-        self.counted.counters.fault(status);
         self.control.counters.fault(status);
         self.nodes.note_fault(Arc::clone(status));
     }

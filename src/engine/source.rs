@@ -11,6 +11,7 @@ use super::adapter::RESULTS_IN_A_ROW;
 use super::control::Control;
 use crate::client::Client;
 use crate::handle::Handle;
+use crate::meter::Meter;
 use crate::stats::{Counters, Stats};
 
 /// A stream of what a server has to tell: [`Client::search`], [`Client::listen`], [`Client::follow`].
@@ -37,7 +38,7 @@ impl<T> Source<T> {
     pub(crate) fn new<S>(
         name: &'static str,
         client: &Client,
-        items: impl FnOnce(Arc<Control>) -> S,
+        items: impl FnOnce(Arc<Control>, Meter) -> S,
     ) -> Self
     where
         S: Stream<Item = T> + Send + 'static,
@@ -46,14 +47,17 @@ impl<T> Source<T> {
         let control = Control::new(Counters::new(breakers.collect()));
         Self {
             name,
-            items: Some(Box::pin(items(Arc::clone(&control)))),
+            items: Some({
+                let meter = Meter::new(&control, name);
+                Box::pin(items(Arc::clone(&control), meter))
+            }),
             control,
             in_a_row: 0,
         }
     }
 
-    /// What it has done so far: `succeeded` counts its items, `calls` and `faults` those of its calls. The counts that are
-    /// about an input stay 0.
+    /// What it has done so far: `succeeded` counts its items, and `calls`, `faults` and the bytes are those of its calls. What
+    /// is about an input stays 0.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.control.counters.stats()

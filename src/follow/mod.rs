@@ -20,6 +20,7 @@ use crate::engine::{Control, Source};
 use crate::error::{Error, ErrorKind};
 use crate::later::later;
 use crate::listen::{self, EventFilter, EventKind, Heard, ListenResult};
+use crate::meter::Meter;
 use crate::options::Options;
 use crate::search::{self, Query, SearchResult};
 
@@ -108,8 +109,8 @@ impl Client {
     /// [`stall_after`](Options::stall_after), and [`relist_every`](Options::relist_every).
     pub fn follow_with(&self, query: Query, options: &Options) -> Source<FollowResult> {
         let (client, options) = (self.clone(), options.clone());
-        Source::new("follow", self, |control| {
-            changes(client, query, options, control)
+        Source::new("follow", self, |control, meter| {
+            changes(client, query, options, control, meter)
         })
     }
 }
@@ -128,6 +129,7 @@ fn changes(
     query: Query,
     options: Options,
     control: Arc<Control>,
+    meter: Meter,
 ) -> impl Stream<Item = FollowResult> + Send {
     async_stream::stream! {
         if query.limit_of().is_some() {
@@ -136,11 +138,11 @@ fn changes(
         }
         yield Ok(Change::Init);
         let filter = EventFilter::new().kind(EventKind::Pushed).kind(EventKind::Deleted);
-        let heard = listen::heard(client.clone(), filter, options.clone(), Arc::clone(&control));
+        let heard = listen::heard(client.clone(), filter, options.clone(), Arc::clone(&control), meter);
         let mut heard = pin!(heard);
         let list = || -> List {
             let (client, query, options) = (client.clone(), query.clone(), options.clone());
-            Box::pin(search::found(client, query, options, Arc::clone(&control)))
+            Box::pin(search::found(client, query, options, Arc::clone(&control), None))
         };
         let mut listed: Option<List> = None;
         let mut view = View::default();
@@ -223,12 +225,10 @@ fn changes(
                 }
             };
             if let Some(change) = change {
-                control.counters.succeeded.add(1);
                 yield Ok(change);
             }
             while let Some(gone) = view.sweep() {
                 for change in gone {
-                    control.counters.succeeded.add(1);
                     yield Ok(change);
                 }
                 tokio::task::yield_now().await;

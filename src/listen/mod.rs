@@ -9,6 +9,7 @@ pub use self::event::{Event, EventFilter, EventKind};
 use crate::client::Client;
 use crate::engine::{Broke, Control, Reader, Said, ServerStream, Source};
 use crate::error::Error;
+use crate::meter::Meter;
 use crate::options::Options;
 use crate::proto::events::{ListenRequest, ListenResponse};
 use futures_core::Stream;
@@ -102,8 +103,8 @@ impl Client {
     /// attempts, and [`stall_after`](Options::stall_after), for how long a call may take to begin.
     pub fn listen_with(&self, filter: EventFilter, options: &Options) -> Source<ListenResult> {
         let (client, options) = (self.clone(), options.clone());
-        Source::new(Listen::NAME, self, |control| {
-            heard(client, filter, options, control)
+        Source::new(Listen::NAME, self, |control, meter| {
+            heard(client, filter, options, control, meter)
         })
     }
 }
@@ -125,9 +126,10 @@ pub(crate) fn heard(
     filter: EventFilter,
     options: Options,
     control: Arc<Control>,
+    meter: Meter,
 ) -> impl Stream<Item = ListenResult> + Send {
     async_stream::stream! {
-        let mut reader = Reader::<Listen>::new(&client, &options, &control);
+        let mut reader = Reader::<Listen>::new(&client, &options, &control, Some(meter));
         let request = filter.to_request();
         let (mut has_begun, mut lost) = (false, None);
         loop {

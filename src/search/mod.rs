@@ -16,6 +16,7 @@ use crate::cid::{Cid, CidMap};
 use crate::client::Client;
 use crate::engine::{Broke, Control, Reader, Said, ServerStream, Source, Why};
 use crate::error::{Error, ErrorKind};
+use crate::meter::Meter;
 use crate::options::Options;
 use crate::proto::search::{CountRecordsRequest, SearchCidsResponse, SearchRequest};
 
@@ -82,8 +83,8 @@ impl Client {
     /// [`timeout`](crate::Retry::timeout) is how long nothing new may come, and [`stall_after`](Options::stall_after).
     pub fn search_with(&self, query: Query, options: &Options) -> Source<SearchResult> {
         let (client, options) = (self.clone(), options.clone());
-        Source::new(SearchCids::NAME, self, |control| {
-            found(client, query, options, control)
+        Source::new(SearchCids::NAME, self, |control, meter| {
+            found(client, query, options, control, Some(meter))
         })
     }
 
@@ -129,7 +130,7 @@ async fn look_at(client: &Client, options: &Options, query: &Query) -> Result<()
             Ok(true) => {
                 return Err(Error::new(
                     ErrorKind::Unsupported,
-                    format!("the server ignores {term}, and would find all records"),
+                    format!("the server ignores {term}, and would find other records"),
                 ));
             }
             // It knows the term well enough to refuse its opposite.
@@ -146,10 +147,11 @@ pub(crate) fn found(
     query: Query,
     options: Options,
     control: Arc<Control>,
+    meter: Option<Meter>,
 ) -> impl Stream<Item = SearchResult> + Send {
     async_stream::stream! {
         let mut search = match look_at(&client, &options, &query).await {
-            Ok(()) => Search::new(client, query, options, control),
+            Ok(()) => Search::new(client, query, options, &control, meter),
             Err(error) => {
                 yield Err(error);
                 return;
@@ -206,9 +208,15 @@ struct Search {
 }
 
 impl Search {
-    fn new(client: Client, query: Query, options: Options, control: Arc<Control>) -> Self {
+    fn new(
+        client: Client,
+        query: Query,
+        options: Options,
+        control: &Arc<Control>,
+        meter: Option<Meter>,
+    ) -> Self {
         Self {
-            reader: Reader::new(&client, &options, &control),
+            reader: Reader::new(&client, &options, control, meter),
             client,
             query,
             options,

@@ -29,9 +29,9 @@ const LAST_OF_1_2: i32 = Type::Trusted as i32;
 /// # What a server does not know
 ///
 /// A DIR server ignores a term of a kind that it does not know, and finds all records then. So where a query has a kind that
-/// came after server 1.2.0, or [`without`](Self::without), the server is asked first whether it finds something that
-/// contradicts itself. If it does, the search fails with [`Unsupported`](crate::ErrorKind::Unsupported). A term that no server
-/// would look at, as one of an empty text, fails with [`Invalid`](crate::ErrorKind::Invalid). An order
+/// came after server 1.2.0, or [`without`](Self::without), the server is first asked for something of that kind that is
+/// nowhere. If it finds a record all the same, the search fails with [`Unsupported`](crate::ErrorKind::Unsupported). A term
+/// that no server would look at, as one of an empty text, fails with [`Invalid`](crate::ErrorKind::Invalid). An order
 /// ([`sort`](Self::sort)) that the server does not know is ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
@@ -61,6 +61,9 @@ pub enum Sort {
     /// Those that match the most terms first.
     Relevance,
 }
+
+/// A text that is in no record.
+const NOWHERE: &str = "agntcy-dir-stream:8d1ff2a9-nowhere";
 
 /// The kinds by their names, which are the protocol's.
 const KINDS: &[(&str, Type)] = &[
@@ -302,22 +305,50 @@ impl Query {
         self.terms.iter().try_for_each(Term::check)
     }
 
-    /// Queries that contradict themselves, one for each term that a server may ignore, and that term in words.
-    pub(crate) fn contradictions(&self) -> impl Iterator<Item = (SearchRequest, String)> {
-        let terms = self.terms.iter();
-        let may_be_unknown = terms.filter(|term| term.negated || term.kind as i32 > LAST_OF_1_2);
-        may_be_unknown.map(|term| {
-            let opposite = Term {
-                negated: !term.negated,
+    /// Queries that find nothing where a server looks at them, for what it may ignore, and that in words.
+    pub(crate) fn contradictions(&self) -> Vec<(SearchRequest, String)> {
+        let finds_nothing = |terms: Vec<Term>| SearchRequest {
+            queries: terms.iter().map(Term::to_message).collect(),
+            limit: Some(1),
+            ..SearchRequest::default()
+        };
+        let mut contradictions = Vec::new();
+        if self.terms.iter().any(|term| term.negated) {
+            let none = Query::new().without(Query::new().name("*"));
+            contradictions.push((finds_nothing(none.terms), "what is left out".to_owned()));
+        }
+        let mut kinds: Vec<&Term> = Vec::new();
+        for term in &self.terms {
+            let is_known = term.kind as i32 <= LAST_OF_1_2;
+            if is_known || kinds.iter().any(|other| other.kind == term.kind) {
+                continue;
+            }
+            kinds.push(term);
+            let term = Term {
+                negated: false,
                 ..term.clone()
             };
-            let request = SearchRequest {
-                queries: vec![term.to_message(), opposite.to_message()],
-                limit: Some(1),
-                ..SearchRequest::default()
+            let terms = match term.kind {
+                // Any text may be asked for.
+                Type::Annotation
+                | Type::Description
+                | Type::ScanFailureReason
+                | Type::Identity
+                | Type::Owner => vec![Term {
+                    value: NOWHERE.to_owned(),
+                    ..term.clone()
+                }],
+                _ => {
+                    let opposite = Term {
+                        negated: true,
+                        ..term.clone()
+                    };
+                    vec![term.clone(), opposite]
+                }
             };
-            (request, term.in_words())
-        })
+            contradictions.push((finds_nothing(terms), term.name().to_owned()));
+        }
+        contradictions
     }
 
     pub(crate) fn queries(&self) -> Vec<RecordQuery> {
@@ -354,11 +385,6 @@ impl Term {
     fn name(&self) -> &'static str {
         let known = KINDS.iter().find(|(_, kind)| *kind == self.kind);
         known.map_or("unknown", |(name, _)| name)
-    }
-
-    fn in_words(&self) -> String {
-        let not = if self.negated { "without " } else { "" };
-        format!("{not}{} `{}`", self.name(), self.value)
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -448,10 +474,7 @@ mod tests {
         });
         assert_eq!(by_methods, by_names);
         assert!(by_methods.check().is_ok());
-        let unknown: Vec<_> = by_methods
-            .contradictions()
-            .map(|(_, words)| words)
-            .collect();
+        let unknown = by_methods.contradictions();
         assert_eq!(unknown.len(), 10, "those behind `trusted`: {unknown:?}");
     }
 
@@ -480,17 +503,39 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_negated_and_asked_about_first() {
+    fn what_a_server_may_not_know_is_asked_about_first() {
+        assert!(
+            Query::new()
+                .name("a")
+                .trusted(true)
+                .contradictions()
+                .is_empty()
+        );
+        let others = Query::new().skill("b").annotation("c:*").limit(7);
         let query = Query::new()
-            .name("a")
-            .without(Query::new().skill("b").limit(7));
+            .owner_verified()
+            .annotation("d:e")
+            .without(others);
         assert_eq!(query.limit_of(), None);
-        let contradictions: Vec<_> = query.contradictions().collect();
-        assert_eq!(contradictions.len(), 1);
-        let (request, words) = &contradictions[0];
-        assert_eq!(words, "without skill_name `b`");
-        let negated: Vec<_> = request.queries.iter().map(|query| query.negate).collect();
-        assert_eq!(negated, [true, false]);
-        assert_eq!(request.limit, Some(1));
+        let contradictions = query.contradictions();
+        let asked: Vec<_> = contradictions
+            .iter()
+            .map(|(request, words)| {
+                assert_eq!(request.limit, Some(1));
+                let terms = request
+                    .queries
+                    .iter()
+                    .map(|query| (query.negate, &*query.value));
+                (&**words, terms.collect::<Vec<_>>())
+            })
+            .collect();
+        assert_eq!(
+            asked,
+            [
+                ("what is left out", vec![(true, "*")]),
+                ("owner_verified", vec![(false, "true"), (true, "true")]),
+                ("annotation", vec![(false, NOWHERE)]),
+            ]
+        );
     }
 }

@@ -30,6 +30,8 @@ mod fallible;
 #[cfg(feature = "server")]
 mod faults;
 #[cfg(feature = "server")]
+mod follow;
+#[cfg(feature = "server")]
 mod github_actions;
 #[cfg(feature = "server")]
 mod handles;
@@ -39,9 +41,13 @@ mod lanes;
 mod layers;
 mod ledger;
 #[cfg(feature = "server")]
+mod listen;
+#[cfg(feature = "server")]
 mod logs;
 #[cfg(all(feature = "metrics", feature = "server"))]
 mod metrics;
+#[cfg(feature = "server")]
+mod mirror;
 #[cfg(feature = "server")]
 mod misses;
 mod must_not_compile;
@@ -63,6 +69,8 @@ mod recovery;
 #[cfg(feature = "server")]
 mod referrers;
 mod routes;
+#[cfg(feature = "server")]
+mod search;
 #[cfg(all(feature = "metrics", feature = "server"))]
 mod service;
 #[cfg(feature = "server")]

@@ -1,0 +1,376 @@
+//! Searches: each record once, and whole or with an error.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use agntcy_dir_stream::prelude::*;
+use agntcy_dir_stream::server::{Fault, Method, Store};
+use agntcy_dir_stream::{CircuitBreaker, Code, Error, ErrorKind, Retry, Sort, Status};
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use proptest::prelude::*;
+use static_assertions::assert_impl_all;
+
+use crate::support::clock::{in_a_week, on_paused_clock};
+use crate::support::properties::cases;
+use crate::support::records::{cid, record};
+use crate::support::stores::{calls_of, store_with};
+
+assert_impl_all!(agntcy_dir_stream::Source<SearchResult>: Send, Unpin, std::fmt::Debug);
+
+/// What a search gives, each once, and its error.
+async fn all_of(
+    search: impl futures::Stream<Item = SearchResult>,
+) -> (BTreeSet<Cid>, Option<Error>) {
+    let results: Vec<_> = in_a_week(search.collect()).await;
+    let mut found = BTreeSet::new();
+    let count = results.len();
+    for (place, result) in results.into_iter().enumerate() {
+        match result {
+            Ok(cid) => assert!(found.insert(cid), "{cid} is found twice"),
+            Err(error) => {
+                assert_eq!(place, count - 1, "an error is the last item");
+                return (found, Some(error));
+            }
+        }
+    }
+    (found, None)
+}
+
+async fn whole(search: impl futures::Stream<Item = SearchResult>) -> BTreeSet<Cid> {
+    let (found, error) = all_of(search).await;
+    assert!(error.is_none(), "{error:?}");
+    found
+}
+
+#[tokio::test]
+async fn it_finds_what_is_asked_for() {
+    let (store, cids) = store_with(20);
+    let client = store.client();
+    assert_eq!(
+        whole(client.search(Query::new())).await,
+        cids.iter().copied().collect()
+    );
+    let tens = whole(client.search(Query::new().name("agent-1?"))).await;
+    assert_eq!(tens, cids[10..].iter().copied().collect());
+    let few = whole(client.search(Query::new().name("agent-3").name("AGENT-4"))).await;
+    assert_eq!(few, [cids[3], cids[4]].into());
+    let others = Query::new().without(Query::new().name("agent-1*"));
+    assert_eq!(whole(client.search(others.clone())).await.len(), 9);
+    assert_eq!(client.count(others).await.unwrap(), 9);
+    assert_eq!(client.count(Query::new()).await.unwrap(), 20);
+    assert!(
+        whole(client.search(Query::new().name("nobody")))
+            .await
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn a_limit_is_the_first_of_an_order() {
+    let (store, cids) = store_with(10);
+    let query = Query::new().sort(Sort::Recency).limit(3);
+    let found: Vec<_> = store.client().search(query).try_collect().await.unwrap();
+    let newest: Vec<_> = cids.iter().rev().take(3).copied().collect();
+    assert_eq!(found, newest);
+    assert!(
+        calls_of(&store, Method::CountRecords).is_empty(),
+        "a list that is full need not be compared"
+    );
+    let more = Query::new().limit(100);
+    assert_eq!(whole(store.client().search(more)).await.len(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_ends_early_is_made_again() {
+    let (store, cids) = store_with(100);
+    store.inject(Fault::end().on(Method::SearchCids).at(10));
+    store.inject(Fault::cut().on(Method::SearchCids).in_call(1).at(50));
+    store.inject(Fault::end().on(Method::SearchCids).in_call(2).at(0));
+    let search = store.client().search(Query::new());
+    let handle = search.handle();
+    assert_eq!(whole(search).await, cids.into_iter().collect());
+    let stats = handle.stats();
+    assert_eq!(
+        (stats.succeeded, stats.calls, stats.faults),
+        (100, 4, 3),
+        "{stats}"
+    );
+    assert!(handle.has_ended());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_stays_short_is_an_error_at_its_end() {
+    let (store, _) = store_with(100);
+    store.inject(Fault::end().on(Method::SearchCids).at(99).times(u64::MAX));
+    let (found, error) = all_of(store.client().search(Query::new())).await;
+    assert_eq!(found.len(), 99);
+    let error = error.unwrap();
+    assert_eq!(error.kind(), ErrorKind::Incomplete);
+    assert_eq!(
+        error.to_string(),
+        "incomplete: the server has listed 99 records, and there are more"
+    );
+    assert_eq!(
+        calls_of(&store, Method::SearchCids).len(),
+        6,
+        "one that is new, and 5 that are not"
+    );
+}
+
+/// A limit is no reason to take a short list for a whole one.
+#[tokio::test(start_paused = true)]
+async fn a_short_list_is_found_out_below_a_limit_too() {
+    for older in [false, true] {
+        let store = Store::builder().release_1_2(older).build();
+        (0..100).for_each(|n| drop(store.insert(record(n)).unwrap()));
+        store.inject(Fault::end().on(Method::SearchCids).in_call(0).at(20));
+        let found = whole(store.client().search(Query::new().limit(60))).await;
+        assert_eq!(found.len(), 60);
+        store.inject(Fault::end().on(Method::SearchCids).at(20));
+        assert_eq!(
+            whole(store.client().search(Query::new().limit(600)))
+                .await
+                .len(),
+            100
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_server_that_does_not_count_is_asked_for_one_more() {
+    let store = Store::builder().release_1_2(true).build();
+    (0..50).for_each(|n| drop(store.insert(record(n)).unwrap()));
+    let client = store.client();
+    store.inject(Fault::end().on(Method::SearchCids).in_call(0).at(20));
+    assert_eq!(whole(client.search(Query::new())).await.len(), 50);
+    assert_eq!(
+        client.count(Query::new()).await.unwrap_err().kind(),
+        ErrorKind::Unsupported
+    );
+}
+
+#[tokio::test]
+async fn what_a_server_would_ignore_is_refused_and_not_everything_found() {
+    let store = Store::builder().release_1_2(true).build();
+    (0..5).for_each(|n| drop(store.insert(record(n)).unwrap()));
+    let client = store.client();
+    for (query, words) in [
+        (Query::new().annotation("team:*"), "ignores annotation,"),
+        (
+            Query::new().name("a*").without(Query::new().author("x")),
+            "ignores what is left out,",
+        ),
+        (Query::new().owner_verified(), "ignores owner_verified,"),
+    ] {
+        let (found, error) = all_of(client.search(query.clone())).await;
+        let error = error.unwrap();
+        assert!(found.is_empty());
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains(words), "{error}");
+        assert_eq!(
+            client.count(query).await.unwrap_err().kind(),
+            ErrorKind::Unsupported
+        );
+    }
+    let before = store.calls().len();
+    let (_, error) = all_of(client.search(Query::new().module(" "))).await;
+    assert_eq!(error.unwrap().kind(), ErrorKind::Invalid);
+    assert_eq!(store.calls().len(), before, "nothing is sent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_happens_before_the_first_poll_and_a_drop_cancels() {
+    let (store, _) = store_with(3);
+    store.inject(Fault::stall().on(Method::SearchCids).at(1));
+    let mut search = store.client().search(Query::new());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(store.calls().is_empty());
+    assert!(search.next().await.unwrap().is_ok());
+    drop(search);
+    let cancelled = |calls: &[agntcy_dir_stream::server::Call]| {
+        calls
+            .iter()
+            .any(|call| call.method == Method::SearchCids && call.end.is_some())
+    };
+    in_a_week(store.wait_for(cancelled)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_stalls_is_dropped_and_made_again() {
+    let (store, cids) = store_with(10);
+    store.inject(Fault::stall().on(Method::SearchCids).at(4));
+    let start = tokio::time::Instant::now();
+    assert_eq!(
+        whole(store.client().search(Query::new())).await,
+        cids.into_iter().collect()
+    );
+    assert!(start.elapsed() >= Duration::from_secs(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_ends_it_when_the_circuit_was_open_for_too_long() {
+    let (store, _) = store_with(10);
+    store.inject(Fault::no_connection().times(u64::MAX));
+    let (found, error) = all_of(store.client().search(Query::new())).await;
+    assert!(found.is_empty());
+    assert_eq!(error.unwrap().kind(), ErrorKind::CircuitOpen);
+    let patient = store.client().with_breaker(CircuitBreaker::off());
+    let options = Options::new().retry(Retry::new().timeout(Duration::from_secs(20)));
+    let (_, error) = all_of(patient.search_with(Query::new(), &options)).await;
+    let error = error.unwrap();
+    assert!(!error.is_of_item(), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_retries_the_first_fault_is_the_end() {
+    let (store, _) = store_with(10);
+    let options = Options::new().retry(Retry::off());
+    store.inject(Fault::cut().on(Method::SearchCids).at(4));
+    let (found, error) = all_of(store.client().search_with(Query::new(), &options)).await;
+    assert_eq!(
+        (found.len(), error.unwrap().kind()),
+        (4, ErrorKind::Unavailable)
+    );
+    store.inject(Fault::end().on(Method::SearchCids).at(4));
+    let (found, error) = all_of(store.client().search_with(Query::new(), &options)).await;
+    assert_eq!(
+        (found.len(), error.unwrap().kind()),
+        (4, ErrorKind::Incomplete)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_hears_it_at_once() {
+    for (code, kind) in [
+        (Code::PermissionDenied, ErrorKind::Denied),
+        (Code::Unimplemented, ErrorKind::Unsupported),
+        (Code::InvalidArgument, ErrorKind::Rejected),
+    ] {
+        let (store, _) = store_with(10);
+        store.inject(Fault::status(Status::new(code, "no")).on(Method::SearchCids));
+        let (found, error) = all_of(store.client().search(Query::new())).await;
+        assert_eq!((found.len(), error.unwrap().kind()), (0, kind));
+        assert_eq!(calls_of(&store, Method::SearchCids).len(), 1);
+    }
+}
+
+/// The same record in a list twice counts once.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_listed_twice_does_not_make_up_for_another() {
+    let (store, cids) = store_with(10);
+    store.inject(Fault::spare_answer().on(Method::SearchCids).at(2));
+    store.inject(Fault::end().on(Method::SearchCids).in_call(0).at(9));
+    assert_eq!(
+        whole(store.client().search(Query::new())).await,
+        cids.into_iter().collect()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_ends_it() {
+    let (store, _) = store_with(10);
+    store.inject(Fault::stall().on(Method::SearchCids).at(4));
+    let mut search = store.client().search(Query::new());
+    let handle = search.handle();
+    for _ in 0..4 {
+        assert!(search.next().await.unwrap().is_ok());
+    }
+    assert!(search.next().now_or_never().is_none());
+    handle.stop();
+    assert!(in_a_week(search.next()).await.is_none());
+    assert!(handle.has_ended());
+}
+
+#[tokio::test]
+async fn what_is_found_is_pulled_and_deleted() {
+    let (from, cids) = store_with(300);
+    let (store, client) = (Store::new(), from.client());
+    let copied = client
+        .search(Query::new())
+        .try_pull_from(&client)
+        .try_push_to(&store.client());
+    assert_eq!(
+        copied
+            .filter(|r| std::future::ready(r.is_ok()))
+            .count()
+            .await,
+        300
+    );
+    assert_eq!(store.cids(), from.cids());
+    let some = client.search(Query::new().name("agent-1*"));
+    let deleted = some.try_delete_from(&client).finish().await;
+    assert_eq!(deleted.stats.succeeded, 111);
+    assert_eq!(from.len(), cids.len() - 111);
+}
+
+/// What goes wrong at a call, and where.
+fn fault() -> impl Strategy<Value = Fault> {
+    let what = prop_oneof![
+        3 => Just(Fault::end as fn() -> Fault),
+        2 => Just(Fault::cut as fn() -> Fault),
+        1 => Just(Fault::cut_after as fn() -> Fault),
+        1 => Just(Fault::stall as fn() -> Fault),
+        1 => Just(Fault::go_away as fn() -> Fault),
+        1 => Just(Fault::spare_answer as fn() -> Fault),
+        1 => Just((|| Fault::delay(Duration::from_secs(7))) as fn() -> Fault),
+        1 => Just((|| Fault::status(Status::unavailable("away"))) as fn() -> Fault),
+        1 => Just((|| Fault::status(Status::internal("vague"))) as fn() -> Fault),
+        1 => Just((|| Fault::status(Status::resource_exhausted("too many"))) as fn() -> Fault),
+    ];
+    let method = prop_oneof![4 => Just(Method::SearchCids), 1 => Just(Method::CountRecords)];
+    (what, method, prop::option::of(0..4_u64), 0..60_u64).prop_map(|(what, method, call, at)| {
+        let at = match method {
+            Method::CountRecords => 0,
+            _ => at,
+        };
+        let fault = what().on(method).at(at);
+        match call {
+            Some(call) => fault.in_call(call),
+            None => fault,
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(cases(500))]
+
+    /// Records that were there all the time are found each once, whatever breaks, or there is an error.
+    #[test]
+    fn a_search_is_whole_or_ends_with_an_error(
+        count in 0..60_usize,
+        faults in prop::collection::vec(fault(), 0..8),
+        older: bool,
+        pushed in prop::collection::vec((0..30_usize, 0..20_usize), 0..4),
+    ) {
+        on_paused_clock(async {
+            let store = Store::builder().release_1_2(older).build();
+            let there: BTreeSet<Cid> = (0..count).map(|n| store.insert(record(n)).unwrap()).collect();
+            for fault in &faults {
+                store.inject(fault.clone());
+            }
+            let mut pushed: BTreeMap<_, _> = pushed.into_iter().collect();
+            let mut others = BTreeSet::new();
+            let mut found = 0;
+            let search = store.client().search(Query::new()).inspect(|_| {
+                // Others push in the middle of it.
+                for n in 0..pushed.remove(&found).unwrap_or(0) {
+                    let new = record(1_000 + n);
+                    others.insert(cid(&new));
+                    store.insert(new).unwrap();
+                }
+                found += 1;
+            });
+            let (found, error) = all_of(search).await;
+            for cid in &found {
+                assert!(there.contains(cid) || others.contains(cid), "{cid} was never there");
+            }
+            match error {
+                None => assert!(found.is_superset(&there), "{} of {count}", found.len()),
+                Some(error) => {
+                    let may_fail = faults.len() >= 2;
+                    assert!(may_fail, "one fault is made up for: {error}");
+                }
+            }
+        });
+    }
+}
