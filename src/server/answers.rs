@@ -88,8 +88,10 @@ impl Inner {
 
     /// Idempotent: what is not there is deleted.
     pub(super) fn delete(&self, request: &RecordRef) -> Result<()> {
-        if let Some(cid) = named(&request.cid)? {
-            self.content.remove(&cid, |_| self.tell_deleted(&cid));
+        let tell = |_| self.tell_deleted(&request.cid);
+        match named(&request.cid)? {
+            Some(cid) => drop(self.content.remove(&cid, tell)),
+            None => tell(false),
         }
         Ok(())
     }
@@ -110,7 +112,7 @@ impl Inner {
         self.content.show(cid, show)
     }
 
-    pub(super) fn tell_deleted(&self, cid: &Cid) {
+    pub(super) fn tell_deleted(&self, cid: impl ToString) {
         self.events.tell(EventType::RecordDeleted, cid, Vec::new);
     }
 
@@ -121,7 +123,9 @@ impl Inner {
     pub(super) fn search(&self, request: &SearchRequest) -> Result<Vec<Cid>> {
         let filters = Filters::new(&request.queries, self.release_1_2)?;
         let order = match request.sort_mode() {
-            _ if self.release_1_2 => Order::OldestFirst,
+            // Its database reads them so, without being asked to.
+            _ if self.release_1_2 && filters.read_records => Order::OldestFirst,
+            _ if self.release_1_2 => Order::ByCid,
             SortMode::Popularity => Order::MostUsedFirst,
             _ => Order::NewestFirst,
         };

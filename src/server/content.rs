@@ -95,6 +95,7 @@ impl Stored {
 pub(super) enum Order {
     NewestFirst,
     OldestFirst,
+    ByCid,
     /// Of those that are used as much, the newest first.
     MostUsedFirst,
 }
@@ -214,6 +215,12 @@ impl Content {
         let all = tables.order.values();
         match order {
             Order::OldestFirst => page(all.filter(is_found), offset, limit),
+            Order::ByCid => {
+                let mut found: Vec<_> = all.filter(is_found).collect();
+                // As text, in which digits come before letters.
+                found.sort_by_cached_key(|cid| cid.to_string());
+                page(found.into_iter(), offset, limit)
+            }
             Order::NewestFirst => page(all.rev().filter(is_found), offset, limit),
             Order::MostUsedFirst => {
                 let mut found: Vec<_> = all.rev().filter(is_found).collect();

@@ -46,8 +46,11 @@ where
                     Err(status) => break Some(status),
                 }
             }
-            // Without a request there is none.
-            let Some(listed) = &mut answers else { break None };
+            let Some(listed) = &mut answers else {
+                break Some(Status::internal(
+                    "cardinality violation: received no request message from non-client-streaming RPC",
+                ));
+            };
             let answer = match poll_fn(|cx| listed.as_mut().poll_next(cx)).await {
                 Some(Ok(answer)) => answer,
                 Some(Err(status)) => break Some(status),
@@ -124,7 +127,7 @@ pub(super) fn search_records(
         let len = prost::Message::encoded_len(&answer);
         Some(match len > MAX_RECORD_LEN {
             true => Err(Status::resource_exhausted(format!(
-                "failed to send record: trying to send message larger than max ({len} vs. {MAX_RECORD_LEN})"
+                "trying to send message larger than max ({len} vs. {MAX_RECORD_LEN})"
             ))),
             false => Ok(answer),
         })

@@ -312,8 +312,8 @@ pub(super) struct Filters {
     trusted: bool,
     /// They ask for what no record of an embedded store has.
     find_nothing: bool,
-    /// They say something of the records, and are not all ignored.
-    pub(super) say_anything: bool,
+    /// They are about what the records say, and not all ignored.
+    pub(super) read_records: bool,
 }
 
 impl Filters {
@@ -340,7 +340,7 @@ impl Filters {
             false => &mut self.wanted,
         };
         let is_true = value.eq_ignore_ascii_case("true") != negate;
-        let said = match query.r#type() {
+        let reads = match query.r#type() {
             Type::Unspecified => false,
             Type::Name => push(&mut asked.names, value),
             Type::Version => {
@@ -367,11 +367,11 @@ impl Filters {
             // The last one counts.
             Type::Verified => {
                 self.verified = is_true;
-                true
+                false
             }
             Type::Trusted => {
                 self.trusted = is_true;
-                true
+                false
             }
             Type::Annotation => add_annotation(asked, value),
             Type::Description => !is_blank && push(&mut asked.descriptions, value),
@@ -379,12 +379,12 @@ impl Filters {
                 let names = ["NONE", "INFO", "LOW", "MEDIUM", "HIGH", "CRITICAL"];
                 let is_known = names.iter().any(|name| name.eq_ignore_ascii_case(value));
                 self.find_nothing |= is_known && !negate;
-                is_known
+                false
             }
             // Whether it is safe or not, it has been scanned.
             Type::ScanSafe => {
                 self.find_nothing = true;
-                true
+                false
             }
             Type::ScanStatus
             | Type::ScanFailureReason
@@ -393,10 +393,10 @@ impl Filters {
             | Type::IdentityVerified
             | Type::OwnerVerified => {
                 self.find_nothing |= !negate;
-                true
+                false
             }
         };
-        self.say_anything |= said;
+        self.read_records |= reads;
         Ok(())
     }
 

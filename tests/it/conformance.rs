@@ -2,14 +2,16 @@
 //! the real server by `tests/interop/run server`.
 
 mod adapters;
+mod events;
 mod publishing;
 mod referrers;
+mod search;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
-use agntcy_dir_stream::server::{Method, Store, Validation};
+use agntcy_dir_stream::server::{Builder, Method, Store, Validation};
 use agntcy_dir_stream::{Code, ErrorKind, Record};
 use futures::{StreamExt, stream};
 use prost::Message as _;
@@ -51,6 +53,9 @@ struct Server {
     foreign: ForeignClient,
     /// The embedded store, if it is that one.
     embedded: Option<Store>,
+    /// It answers as server 1.2.0.
+    is_1_2: bool,
+    url: String,
 }
 
 impl Server {
@@ -59,6 +64,8 @@ impl Server {
             client: soon(Client::connect(url)).await.unwrap(),
             foreign: ForeignClient::connect(url).await,
             embedded: embedded.cloned(),
+            is_1_2: embedded.is_none(),
+            url: url.to_owned(),
         }
     }
 
@@ -80,6 +87,8 @@ async fn conforms(server: &Server) {
     referrers::conform(server).await;
     publishing::conforms(server).await;
     adapters::conform(server).await;
+    search::conforms(server).await;
+    events::conform(server).await;
     the_limit_is_4_mib(server).await;
     a_stored_record_is_found_to_be_stored(server).await;
     real_and_generated_records_have_the_same_cid(server).await;
@@ -438,21 +447,37 @@ async fn a_dropped_call_is_over(server: &Server) {
 
 #[tokio::test]
 async fn the_embedded_store_conforms() {
-    let store = Store::builder()
-        .validate(|record| match record.name() {
-            Some(name) if name.starts_with("fail") => Validation::Fail("HTTP 503".into()),
-            Some(name) if name.starts_with("refuse") => {
-                let count = name
-                    .strip_prefix("refuse-")
-                    .map_or(1, |count| count.parse().unwrap());
-                Validation::Refuse(vec!["an attribute is unknown".to_owned(); count])
-            }
-            _ => Validation::Pass,
-        })
-        .build();
+    let store = with_a_validator(Store::builder()).build();
     let serving = listen(&store).await;
     conforms(&Server::at(&serving.url(), Some(&store)).await).await;
     serving.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_embedded_store_conforms_as_release_1_2() {
+    let builder = Store::builder().release_1_2(true);
+    let store = with_a_validator(builder).build();
+    let serving = listen(&store).await;
+    let server = Server {
+        is_1_2: true,
+        ..Server::at(&serving.url(), Some(&store)).await
+    };
+    search::conforms(&server).await;
+    events::conform(&server).await;
+    serving.shutdown().await;
+}
+
+fn with_a_validator(builder: Builder) -> Builder {
+    builder.validate(|record| match record.name() {
+        Some(name) if name.starts_with("fail") => Validation::Fail("HTTP 503".into()),
+        Some(name) if name.starts_with("refuse") => {
+            let count = name
+                .strip_prefix("refuse-")
+                .map_or(1, |count| count.parse().unwrap());
+            Validation::Refuse(vec!["an attribute is unknown".to_owned(); count])
+        }
+        _ => Validation::Pass,
+    })
 }
 
 #[tokio::test]
