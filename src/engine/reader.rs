@@ -125,11 +125,6 @@ impl<M: ServerStream> Reader<M> {
         self.nodes.progress();
     }
 
-    /// One more item is handed out.
-    pub(crate) fn count(&self) {
-        self.control.counters.succeeded.add(1);
-    }
-
     /// Opens a call, in place of any other, as soon as that may be.
     pub(crate) fn poll_open(
         &mut self,

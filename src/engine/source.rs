@@ -9,12 +9,15 @@ use futures_core::{FusedStream, Stream};
 
 use super::adapter::RESULTS_IN_A_ROW;
 use super::control::Control;
+use super::driver::log::Log;
+use crate::breaker::Breaker;
 use crate::client::Client;
+use crate::error::Error;
 use crate::handle::Handle;
 use crate::meter::Meter;
 use crate::stats::{Counters, Stats};
 
-/// A stream of what a server has to tell: [`Client::search`], [`Client::listen`], [`Client::follow`].
+/// A stream of what a server has to tell: [`Client::search`], [`Client::listen`], [`Client::follow`]. An error is its last item.
 ///
 /// - It does nothing until it is polled, and spawns no task. It is `Send`, `Unpin`, and borrows nothing.
 /// - It is polled in a tokio runtime.
@@ -29,10 +32,19 @@ use crate::stats::{Counters, Stats};
 pub struct Source<T> {
     name: &'static str,
     control: Arc<Control>,
-    /// `None`: it has ended.
-    items: Option<Pin<Box<dyn Stream<Item = T> + Send>>>,
+    running: Option<Running<T>>,
+    nodes: Vec<Arc<Breaker>>,
+    has_begun: bool,
     in_a_row: u32,
 }
+
+/// What there is as long as it has not ended.
+struct Running<T> {
+    items: Items<T>,
+    log: Log,
+}
+
+type Items<T> = Pin<Box<dyn Stream<Item = Result<T, Error>> + Send>>;
 
 impl<T> Source<T> {
     pub(crate) fn new<S>(
@@ -41,17 +53,21 @@ impl<T> Source<T> {
         items: impl FnOnce(Arc<Control>, Meter) -> S,
     ) -> Self
     where
-        S: Stream<Item = T> + Send + 'static,
+        S: Stream<Item = Result<T, Error>> + Send + 'static,
     {
-        let breakers = client.nodes().iter().map(|node| Arc::clone(&node.breaker));
-        let control = Control::new(Counters::new(breakers.collect()));
+        let nodes = client.nodes().iter().map(|node| Arc::clone(&node.breaker));
+        let nodes: Vec<_> = nodes.collect();
+        let control = Control::new(Counters::new(nodes.clone()));
+        let meter = Meter::new(&control, name);
         Self {
             name,
-            items: Some({
-                let meter = Meter::new(&control, name);
-                Box::pin(items(Arc::clone(&control), meter))
+            running: Some(Running {
+                items: Box::pin(items(Arc::clone(&control), meter)),
+                log: Log::new(&control, name, false),
             }),
             control,
+            nodes,
+            has_begun: false,
             in_a_row: 0,
         }
     }
@@ -70,39 +86,51 @@ impl<T> Source<T> {
         Handle::of(&self.control)
     }
 
-    fn end(&mut self) {
-        self.items = None;
-        self.control.end();
+    fn end(&mut self, is_stopped: bool) {
+        if let Some(mut running) = self.running.take() {
+            // What it had, before the log is told what it has done.
+            drop(running.items);
+            running.log.end(is_stopped);
+        }
     }
 }
 
 impl<T> Stream for Source<T> {
-    type Item = T;
+    type Item = Result<T, Error>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        if self.control.order().is_some() {
-            self.end();
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.control.order().is_some() {
+            this.end(true);
         }
-        if self.in_a_row == RESULTS_IN_A_ROW {
-            self.in_a_row = 0;
+        let Some(Running { items, log }) = &mut this.running else {
+            return Poll::Ready(None);
+        };
+        if this.in_a_row == RESULTS_IN_A_ROW {
+            this.in_a_row = 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let Some(items) = &mut self.items else {
-            return Poll::Ready(None);
-        };
+        if !std::mem::replace(&mut this.has_begun, true) {
+            log.begin(this.nodes.iter().map(|node| &**node.node()));
+        }
         match items.as_mut().poll_next(cx) {
             Poll::Ready(Some(item)) => {
-                self.in_a_row += 1;
+                this.in_a_row += 1;
+                let counters = &this.control.counters;
+                match &item {
+                    Ok(_) => counters.succeeded.add(1),
+                    Err(error) => counters.failure(counters.succeeded.get(), error),
+                }
                 Poll::Ready(Some(item))
             }
             Poll::Ready(None) => {
-                self.end();
+                this.end(false);
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                self.in_a_row = 0;
-                if self.control.waits(cx) {
+                this.in_a_row = 0;
+                if this.control.waits(cx) {
                     // An order has come just now.
                     cx.waker().wake_by_ref();
                 }
@@ -114,13 +142,7 @@ impl<T> Stream for Source<T> {
 
 impl<T> FusedStream for Source<T> {
     fn is_terminated(&self) -> bool {
-        self.items.is_none()
-    }
-}
-
-impl<T> Drop for Source<T> {
-    fn drop(&mut self) {
-        self.end();
+        self.running.is_none()
     }
 }
 

@@ -101,13 +101,13 @@ impl Client {
     /// # Memory
     ///
     /// It keeps the CIDs of what the store has, some 60 bytes each, and as much again during a list.
-    pub fn follow(&self, query: Query) -> Source<FollowResult> {
+    pub fn follow(&self, query: Query) -> Source<Change> {
         self.follow_with(query, &Options::new())
     }
 
     /// [`follow`](Self::follow) with [`Options`], of which these count: [`retry`](Options::retry),
     /// [`stall_after`](Options::stall_after), and [`relist_every`](Options::relist_every).
-    pub fn follow_with(&self, query: Query, options: &Options) -> Source<FollowResult> {
+    pub fn follow_with(&self, query: Query, options: &Options) -> Source<Change> {
         let (client, options) = (self.clone(), options.clone());
         Source::new("follow", self, |control, meter| {
             changes(client, query, options, control, meter)

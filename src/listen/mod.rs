@@ -95,13 +95,13 @@ impl Client {
     ///
     /// A server that is gone without a word is found out by a ping of HTTP/2, after two minutes at most; over a
     /// [service of your own](Self::from_service), if that sends pings.
-    pub fn listen(&self, filter: EventFilter) -> Source<ListenResult> {
+    pub fn listen(&self, filter: EventFilter) -> Source<Heard> {
         self.listen_with(filter, &Options::new())
     }
 
     /// [`listen`](Self::listen) with [`Options`], of which [`retry`](Options::retry) counts, without its limits of time and
     /// attempts, and [`stall_after`](Options::stall_after), for how long a call may take to begin.
-    pub fn listen_with(&self, filter: EventFilter, options: &Options) -> Source<ListenResult> {
+    pub fn listen_with(&self, filter: EventFilter, options: &Options) -> Source<Heard> {
         let (client, options) = (self.clone(), options.clone());
         Source::new(Listen::NAME, self, |control, meter| {
             heard(client, filter, options, control, meter)
@@ -150,7 +150,6 @@ pub(crate) fn heard(
                         };
                         let is_slow = reader.held_up_the_server();
                         if let Some(event) = event {
-                            reader.count();
                             yield Ok(Heard::Event(Event::of(event)));
                         }
                         if is_slow {

@@ -75,13 +75,13 @@ impl Client {
     /// # Memory
     ///
     /// It keeps the CIDs that it has handed out, some 60 bytes each, and up to 4 MiB of what the server sends ahead.
-    pub fn search(&self, query: Query) -> Source<SearchResult> {
+    pub fn search(&self, query: Query) -> Source<Cid> {
         self.search_with(query, &Options::new())
     }
 
     /// [`search`](Self::search) with [`Options`], of which these count: [`retry`](Options::retry), whose
     /// [`timeout`](crate::Retry::timeout) is how long nothing new may come, and [`stall_after`](Options::stall_after).
-    pub fn search_with(&self, query: Query, options: &Options) -> Source<SearchResult> {
+    pub fn search_with(&self, query: Query, options: &Options) -> Source<Cid> {
         let (client, options) = (self.clone(), options.clone());
         Source::new(SearchCids::NAME, self, |control, meter| {
             found(client, query, options, control, Some(meter))
@@ -293,7 +293,6 @@ impl Search {
                 None => {
                     self.listed += 1;
                     self.is_new = true;
-                    self.reader.count();
                     return Some(cid);
                 }
             }

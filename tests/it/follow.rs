@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{Fault, Method};
-use agntcy_dir_stream::{Change, Code, ErrorKind, FollowResult, Retry, Source, Status};
+use agntcy_dir_stream::{Change, Code, ErrorKind, Retry, Source, Status};
 use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::support::clock::in_a_week;
 use crate::support::records::record;
 use crate::support::stores::{calls_of, store_with};
 
-type Changes = Source<FollowResult>;
+type Changes = Source<Change>;
 
 async fn next(changes: &mut Changes) -> Change {
     in_a_week(changes.next())

@@ -15,7 +15,7 @@ use crate::support::clock::{in_a_week, soon};
 use crate::support::records::{cid, record};
 use crate::support::stores::{calls_of, listen, store_with};
 
-type Events = Source<agntcy_dir_stream::ListenResult>;
+type Events = Source<Heard>;
 
 /// Waits until so many calls listen.
 async fn listeners(store: &Store, count: usize) {

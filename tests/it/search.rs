@@ -15,7 +15,13 @@ use crate::support::properties::cases;
 use crate::support::records::{cid, record};
 use crate::support::stores::{calls_of, store_with};
 
-assert_impl_all!(agntcy_dir_stream::Source<SearchResult>: Send, Unpin, std::fmt::Debug);
+assert_impl_all!(agntcy_dir_stream::Source<Cid>: Send, Unpin, std::fmt::Debug);
+
+fn fill(store: &Store, count: usize) {
+    for number in 0..count {
+        store.insert(record(number)).unwrap();
+    }
+}
 
 /// What a search gives, each once, and its error.
 async fn all_of(
@@ -122,7 +128,7 @@ async fn a_list_that_stays_short_is_an_error_at_its_end() {
 async fn a_short_list_is_found_out_below_a_limit_too() {
     for older in [false, true] {
         let store = Store::builder().release_1_2(older).build();
-        (0..100).for_each(|n| drop(store.insert(record(n)).unwrap()));
+        fill(&store, 100);
         store.inject(Fault::end().on(Method::SearchCids).in_call(0).at(20));
         let found = whole(store.client().search(Query::new().limit(60))).await;
         assert_eq!(found.len(), 60);
@@ -139,7 +145,7 @@ async fn a_short_list_is_found_out_below_a_limit_too() {
 #[tokio::test(start_paused = true)]
 async fn an_older_server_that_does_not_count_is_asked_for_one_more() {
     let store = Store::builder().release_1_2(true).build();
-    (0..50).for_each(|n| drop(store.insert(record(n)).unwrap()));
+    fill(&store, 50);
     let client = store.client();
     store.inject(Fault::end().on(Method::SearchCids).in_call(0).at(20));
     assert_eq!(whole(client.search(Query::new())).await.len(), 50);
@@ -152,7 +158,7 @@ async fn an_older_server_that_does_not_count_is_asked_for_one_more() {
 #[tokio::test]
 async fn what_a_server_would_ignore_is_refused_and_not_everything_found() {
     let store = Store::builder().release_1_2(true).build();
-    (0..5).for_each(|n| drop(store.insert(record(n)).unwrap()));
+    fill(&store, 5);
     let client = store.client();
     for (query, words) in [
         (Query::new().annotation("team:*"), "ignores annotation,"),

@@ -15,8 +15,8 @@ use crate::engine::window::{Ended, EndedBy, Report};
 use crate::error::{ErrorKind, in_words};
 use crate::verdict::{Verdict, code_name};
 
-/// An adapter's own lines. When it is dropped, the adapter is gone, however it came to that.
-pub(super) struct Log {
+/// The own lines of an adapter, or a source. When it is dropped, the adapter is gone, however it came to that.
+pub(in crate::engine) struct Log {
     control: Arc<Control>,
     operation: &'static str,
     /// An adapter over one item is told of at a lower level: a service may make thousands of them a second.
@@ -36,7 +36,11 @@ macro_rules! say {
 }
 
 impl Log {
-    pub(super) fn new(control: &Arc<Control>, operation: &'static str, is_single: bool) -> Self {
+    pub(in crate::engine) fn new(
+        control: &Arc<Control>,
+        operation: &'static str,
+        is_single: bool,
+    ) -> Self {
         Self {
             control: Arc::clone(control),
             operation,
@@ -46,7 +50,7 @@ impl Log {
         }
     }
 
-    pub(super) fn begin<'a>(&mut self, nodes: impl Iterator<Item = &'a str>) {
+    pub(in crate::engine) fn begin<'a>(&mut self, nodes: impl Iterator<Item = &'a str>) {
         self.began = Some(Instant::now());
         let operation = self.operation;
         say!(
@@ -59,7 +63,7 @@ impl Log {
     }
 
     /// So many items are left out, which were done before.
-    pub(super) fn resumes_at(&self, done: u64) {
+    pub(in crate::engine) fn resumes_at(&self, done: u64) {
         let operation = self.operation;
         say!(
             self,
@@ -71,19 +75,19 @@ impl Log {
     }
 
     /// It ends by itself, or by an order.
-    pub(super) fn end(&mut self, is_stopped: bool) {
+    pub(in crate::engine) fn end(&mut self, is_stopped: bool) {
         self.end = if is_stopped { "stopped" } else { "ended" };
     }
 
     /// All that is left fails, since the server is away for too long.
-    pub(super) fn gives_up(&self, why: &tonic::Status) {
+    pub(in crate::engine) fn gives_up(&self, why: &tonic::Status) {
         let (operation, error) = (self.operation, in_words(why));
         let items = self.control.counters.stats().in_window;
         say!(self, warn, operation, items, %error, "the circuit was open for too long: what was taken is given up");
     }
 
     /// All that is left fails, since the server refuses who asks, or what is asked.
-    pub(super) fn is_refused(&self, why: &tonic::Status) {
+    pub(in crate::engine) fn is_refused(&self, why: &tonic::Status) {
         let (operation, error) = (self.operation, in_words(why));
         say!(self, warn, operation, %error, "the server refuses the caller: all remaining items fail");
     }
