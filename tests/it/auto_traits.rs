@@ -4,10 +4,10 @@ use std::rc::Rc;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::{
-    BoxAdapter, Checkpoint, CircuitBreaker, Compression, Deleted, DeletedReferrers, Error,
-    ErrorKind, Failed, FirstFailure, Found, Handle, Leftover, Publication, Published, Pulled,
-    PulledReferrers, Pushed, PushedReferrer, Remainder, Retry, Signed, Signing, Stats, Summary,
-    Unpublished, Verdict,
+    BoxAdapter, Change, Checkpoint, CircuitBreaker, Compression, Deleted, DeletedReferrers, Error,
+    ErrorKind, EventFilter, Failed, FirstFailure, Found, Handle, Heard, Leftover, Publication,
+    Published, Pulled, PulledReferrers, Pushed, PushedReferrer, Remainder, Retry, Signed, Signing,
+    Source, Stats, Summary, Unpublished, Verdict,
 };
 use futures::stream::FusedStream;
 use futures::{Stream, StreamExt, stream};
@@ -39,6 +39,11 @@ assert_impl_all!(SignFailed<*const (), Failed<Record>, Error>: std::error::Error
 assert_impl_all!(Published: Send, Sync, Unpin);
 assert_impl_all!(Unpublished: Send, Sync, Unpin);
 assert_impl_all!(Publication: Send, Sync, Unpin);
+assert_impl_all!(Source<Cid>: Send, Unpin, FusedStream, std::fmt::Debug);
+assert_impl_all!(Query: Send, Sync, Unpin, Clone, std::fmt::Debug);
+assert_impl_all!(EventFilter: Send, Sync, Unpin, Clone, std::fmt::Debug);
+assert_impl_all!(Heard: Send, Sync, Unpin, Clone, std::fmt::Debug);
+assert_impl_all!(Change: Send, Sync, Unpin, Copy, std::fmt::Debug);
 
 assert_impl_all!(Options: Send, Sync, Unpin, Clone, std::fmt::Debug);
 assert_impl_all!(Retry: Send, Sync, Unpin, Clone, std::fmt::Debug);

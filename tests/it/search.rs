@@ -8,14 +8,11 @@ use agntcy_dir_stream::server::{Fault, Method, Store};
 use agntcy_dir_stream::{CircuitBreaker, Code, Error, ErrorKind, Retry, Sort, Status};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use proptest::prelude::*;
-use static_assertions::assert_impl_all;
 
 use crate::support::clock::{in_a_week, on_paused_clock};
 use crate::support::properties::cases;
 use crate::support::records::{cid, record};
 use crate::support::stores::{calls_of, store_with};
-
-assert_impl_all!(agntcy_dir_stream::Source<Cid>: Send, Unpin, std::fmt::Debug);
 
 fn fill(store: &Store, count: usize) {
     for number in 0..count {

@@ -172,6 +172,26 @@ async fn every_record_gets_over_a_bad_line() {
     let pull = refs().pull_from_with(&client, &options);
     let handle = pull.handle();
     watch("pull", pull.map_ok(|pulled| pulled.index), &handle).await;
+    // What was stored is found, and copied to another store. The CIDs that were found are all that grows.
+    let (_other, other) = store().await;
+    let other = soon(Client::connect(format!("http://{other}")))
+        .await
+        .unwrap();
+    let search = client.search_with(Query::new(), &options);
+    let handle = search.handle();
+    let copy = search
+        .try_pull_from_with(&client, &options)
+        .try_push_to(&other);
+    watch(
+        "search, pull, push",
+        copy.map_ok(|pushed| pushed.index),
+        &handle,
+    )
+    .await;
+    assert_eq!(
+        soon(other.count(Query::new())).await.unwrap(),
+        RECORDS as u64
+    );
     let delete = refs().delete_from_with(&client, &options);
     let handle = delete.handle();
     watch("delete", delete.map_ok(|deleted| deleted.index), &handle).await;
