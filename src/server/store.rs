@@ -328,16 +328,16 @@ impl Store {
         Ok(cid)
     }
 
-    /// Removes the record of this CID without a call, with what refers to it, and tells whether it was there. Those who
-    /// listen hear of it, if it was.
-    pub fn remove(&self, cid: &Cid) -> bool {
+    /// Removes the record of this CID without a call, with what refers to it. Those who listen hear of it, if it
+    /// was there.
+    pub fn remove(&self, cid: &Cid) {
         let inner = &self.inner;
         let show = |was_there| {
             if was_there {
                 inner.tell_deleted(cid);
             }
         };
-        inner.content.remove(cid, show)
+        inner.content.remove(cid, show);
     }
 
     /// How many calls listen to events now. [`wait_for`](Self::wait_for) looks again when that changes:
