@@ -90,7 +90,7 @@ impl Inner {
     pub(super) fn delete(&self, request: &RecordRef) -> Result<()> {
         let tell = |_| self.tell_deleted(&request.cid);
         match named(&request.cid)? {
-            Some(cid) => drop(self.content.remove(&cid, tell)),
+            Some(cid) => self.content.remove(&cid, tell),
             None => tell(false),
         }
         Ok(())

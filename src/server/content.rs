@@ -250,7 +250,7 @@ impl Content {
 
     /// Removes a record and what refers to it, or, as a real server does, a referrer by its own CID.
     /// Shows whether the record was there, before anything else becomes of it.
-    pub(super) fn remove(&self, cid: &Cid, show: impl FnOnce(bool)) -> bool {
+    pub(super) fn remove(&self, cid: &Cid, show: impl FnOnce(bool)) {
         let mut tables = self.tables();
         let removed = tables.records.remove(cid);
         if let Some(stored) = &removed {
@@ -261,7 +261,6 @@ impl Content {
         if let Some(record) = tables.referred.get(cid).copied() {
             tables.take_referrers(&record, |one| own_cid(one).as_ref() == Some(cid));
         }
-        removed.is_some()
     }
 
     /// Shows the records that were there, the oldest first.

@@ -15,6 +15,11 @@ use crate::cid::Cid;
 /// that fits all that was said; then it is used up. Of several that fit, the first injected
 /// happens. [`Store::pending_faults`](super::Store::pending_faults) gives those that wait still.
 ///
+/// A listing (`SearchCIDs`, `SearchRecords`, `Listen`) has one request and many answers. There a fault happens at an
+/// answer: [`at`](Self::at) counts those before it, and [`of`](Self::of) looks at the record that it names. The end of a
+/// listing has the place behind its last answer. What needs no answer happens before there is one: so a `Listen` can
+/// be refused, or be ended after so many events, without another event.
+///
 /// ```
 /// use agntcy_dir_stream::server::{Fault, Method};
 ///
@@ -92,7 +97,8 @@ impl Fault {
     }
 
     /// The answer is wrong: the CID of another record, another record, the metadata of another; of a referrer, the
-    /// CID of another; of a publication, the ID of another. What has no answer of its own is passed over: a
+    /// CID of another; of a publication, the ID of another; of an event, the CID of another record; a count is one too
+    /// high. What has no answer of its own is passed over: a
     /// ref of a delete, and what is to be published or unpublished.
     pub fn wrong_answer() -> Self {
         Self::new(What::Wrong)
@@ -127,14 +133,14 @@ impl Fault {
         self
     }
 
-    /// Only at the request of this place in its call, counted from 0: so many answers come
+    /// Only at the request, or the answer of a listing, of this place in its call, counted from 0: so many answers come
     /// before. Any, if not said.
     pub fn at(mut self, request: u64) -> Self {
         self.at = Some(request);
         self
     }
 
-    /// Only at a request for this record. Any, if not said.
+    /// Only at a request for this record, or at an answer of a listing that names it. Any, if not said.
     pub fn of(mut self, record: Cid) -> Self {
         self.record = Some(record);
         self

@@ -38,7 +38,8 @@ impl Serving {
         format!("http://{}", self.address)
     }
 
-    /// Closes the port, and waits for the calls that run to end.
+    /// Closes the port, and waits for the calls that run to end. Those that listen to events, which have no end, end
+    /// with `Unavailable`, once they have told what has happened.
     ///
     /// # Cancel safety
     ///

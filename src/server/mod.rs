@@ -7,6 +7,11 @@
 //!
 //! What is to be published is queued, as on a real server, and [`Store::run_publications`] is the worker.
 //!
+//! It searches as a DIR server does, by all that a query can be about, and tells what happens to those who listen:
+//! the records that clients push, pull, delete and publish, and what [`Store::insert`], [`Store::remove`] and
+//! [`Store::clear`] do, as if another client had done it. No record of it was ever verified, scanned or claimed, so queries
+//! for such find none. Where servers of release 1.2 know less, [`Builder::release_1_2`] has it do so, too.
+//!
 //! Use it to try things out, as the peer in your tests, and with [`Fault`]s on demand for what
 //! should not happen but does. [`Store::client`] is a client over memory, with no port at all;
 //! [`Store::listen`] is a server that any DIR client can talk to, as is

@@ -47,9 +47,8 @@ fn first<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Box<str>>, 
 
 type List<T> = Option<Vec<Option<T>>>;
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
-#[derive(Default)]
 struct Fields {
     name: Option<Box<str>>,
     version: Option<Box<str>>,
@@ -458,4 +457,128 @@ fn add_annotation(asked: &mut Asked, value: &str) -> bool {
         push(&mut asked.annotation_values, value);
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn searched(text: &str) -> Option<Searched> {
+        Searched::of(&text.parse().unwrap())
+    }
+
+    fn finds(kind: RecordQueryType, value: &str, meta: &RecordMeta, text: &str) -> bool {
+        let query = RecordQuery {
+            r#type: kind.into(),
+            value: value.to_owned(),
+            negate: false,
+        };
+        let filters = Filters::new(&[query], false).unwrap();
+        filters.find(meta, &searched(text).unwrap())
+    }
+
+    fn of_version(version: &str) -> RecordMeta {
+        RecordMeta {
+            schema_version: version.to_owned(),
+            ..RecordMeta::default()
+        }
+    }
+
+    #[test]
+    fn types_are_those_of_oasf_or_nothing_is_kept() {
+        for text in [
+            r#"{}"#,
+            r#"{"name": null, "skills": null, "authors": null}"#,
+            r#"{"skills": [null], "authors": [null], "locators": [null]}"#,
+            r#"{"skills": [{"id": 4294967295, "name": null, "more": 1}]}"#,
+            r#"{"locators": [{"urls": []}, {"urls": [null]}]}"#,
+        ] {
+            assert!(searched(text).is_some(), "{text}");
+        }
+        for text in [
+            r#"{"name": 1}"#,
+            r#"{"authors": "a"}"#,
+            r#"{"authors": [1]}"#,
+            r#"{"skills": {}}"#,
+            r#"{"skills": ["a"]}"#,
+            r#"{"skills": [{"id": 1.5}]}"#,
+            r#"{"skills": [{"id": -1}]}"#,
+            r#"{"skills": [{"id": 4294967296}]}"#,
+            r#"{"domains": [{"id": "1"}]}"#,
+            r#"{"locators": [{"urls": "a"}]}"#,
+        ] {
+            assert!(searched(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_url_of_a_locator_is_where_its_release_has_it() {
+        let text = r#"{"locators": [{"type": "t", "url": "old", "urls": ["new", "other"]}]}"#;
+        for (version, expected) in [
+            ("0.7.0", "old"),
+            ("0.8.0", "old"),
+            ("1.0.0", "new"),
+            ("1.1.0", "new"),
+            ("1", "new"),
+        ] {
+            for url in ["old", "new", "other"] {
+                let value = format!("t:{url}");
+                let found = finds(RecordQueryType::Locator, &value, &of_version(version), text);
+                assert_eq!(found, url == expected, "{version} {url}");
+            }
+        }
+    }
+
+    #[test]
+    fn authors_are_the_json_that_go_writes() {
+        let text = "{\"authors\": [\"a&b\", \"c\u{2028}d\", \"e/f\"]}";
+        let searched = searched(text).unwrap();
+        let expected = r#"["a\u0026b","c\u2028d","e/f"]"#;
+        assert_eq!(searched.authors.as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn labels_are_in_the_order_of_their_release() {
+        let text = r#"{
+            "skills": [{"name": "s"}, {"name": "s/t"}],
+            "domains": [{"name": "d"}],
+            "modules": [{}],
+            "locators": [{"type": "l", "urls": ["u"]}]
+        }"#;
+        let searched = searched(text).unwrap();
+        let skills = ["/skills/s", "/skills/s/t"];
+        let before = [&skills[..], &["/domains/d", "/modules/", "/locators/l"]].concat();
+        let later = [&["/domains/d", "/locators/l", "/modules/"], &skills[..]].concat();
+        assert_eq!(searched.labels("0.7.0"), before);
+        for version in ["0.8.0", "1.0.0", "1"] {
+            assert_eq!(searched.labels(version), later);
+        }
+    }
+
+    #[test]
+    fn versions_are_compared_as_text() {
+        let text = r#"{"version": "9"}"#;
+        for (value, expected) in [
+            (">=9", true),
+            (">9", false),
+            (">10", true),
+            ("<=8", false),
+            ("<9.0", true),
+            ("=9", true),
+            ("=?", false),
+            ("?", true),
+            (">", true),
+            ("", false),
+        ] {
+            let found = finds(
+                RecordQueryType::Version,
+                value,
+                &RecordMeta::default(),
+                text,
+            );
+            assert_eq!(found, expected, "{value}");
+        }
+    }
 }

@@ -102,15 +102,19 @@ impl Builder {
     }
 
     /// Whether to answer as server 1.2.0 where it differs from later ones: it has no `CountRecords`; in searches it does
-    /// not look at negation, the sort mode and the types of queries from 15 on, and lists the records as they came.
-    /// Default: no.
+    /// not look at negation, the sort mode and the types of queries from 15 on, and lists the records as its database
+    /// gives them: by their CIDs, or as they came if queries look at what they say. Default: no.
+    ///
+    /// Otherwise, the newest come first, or those that clients have pulled and looked up the most, if the sort mode is
+    /// `POPULARITY`. All other modes are as `RECENCY`.
     pub fn release_1_2(mut self, is: bool) -> Self {
         self.release_1_2 = is;
         self
     }
 
     /// How many events the store keeps for a listener that has not taken them; what is beyond is lost to it, without a
-    /// word. Default: 100, as on a real server. What the connection holds comes on top of it.
+    /// word. Default: 100, as on a real server. What the connection holds comes on top of it. Those that wait are not in
+    /// [`max_buffered`](Self::max_buffered).
     ///
     /// # Panics
     ///
@@ -313,7 +317,7 @@ impl Store {
     }
 
     /// Puts a record in without a call, and without validation. One that is there already is left
-    /// as it is.
+    /// as it is. Those who listen hear of a new one.
     ///
     /// # Errors
     ///
@@ -324,15 +328,16 @@ impl Store {
         Ok(cid)
     }
 
-    /// Removes the record of this CID without a call, with what refers to it, and tells whether it was there.
-    pub fn remove(&self, cid: &Cid) -> bool {
+    /// Removes the record of this CID without a call, with what refers to it. Those who listen hear of it, if it
+    /// was there.
+    pub fn remove(&self, cid: &Cid) {
         let inner = &self.inner;
         let show = |was_there| {
             if was_there {
                 inner.tell_deleted(cid);
             }
         };
-        inner.content.remove(cid, show)
+        inner.content.remove(cid, show);
     }
 
     /// How many calls listen to events now. [`wait_for`](Self::wait_for) looks again when that changes:
@@ -379,7 +384,8 @@ impl Store {
         self.inner.referrers(record)
     }
 
-    /// Removes all records, what refers to them, and what is published or waits for it.
+    /// Removes all records, what refers to them, and what is published or waits for it. Those who listen hear of each
+    /// record.
     pub fn clear(&self) {
         let inner = &self.inner;
         inner.content.clear(|cid| inner.tell_deleted(cid));

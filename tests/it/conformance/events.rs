@@ -128,7 +128,7 @@ async fn operations_are_told_row_by_row(server: &Server) {
     let foreign = &server.foreign;
     let mut ear = Ear::open(foreign, Listen::default());
     begins(&mut ear, async |number| {
-        delete(server, &format!("begin {number}")).await
+        delete(server, &format!("begin {number}")).await;
     })
     .await;
     let ear = &mut ear;
@@ -145,11 +145,11 @@ async fn operations_are_told_row_by_row(server: &Server) {
     )
     .await;
     tells(server, ear, "push again", &[], async || {
-        drop(push(&record).await.unwrap_err())
+        drop(push(&record).await.unwrap_err());
     })
     .await;
     tells(server, ear, "refused", &[], async || {
-        drop(push(&named("refuse", 0)).await.unwrap_err())
+        drop(push(&named("refuse", 0)).await.unwrap_err());
     })
     .await;
     for (version, labels) in [
@@ -160,29 +160,29 @@ async fn operations_are_told_row_by_row(server: &Server) {
         let record = agent("heard", version);
         let told = (PUSHED, cid(&record).to_string(), labels.as_slice());
         tells(server, ear, version, &[told], async || {
-            push(&record).await.unwrap()
+            push(&record).await.unwrap();
         })
         .await;
     }
     let odd = from_json(json!({"name": "odd", "schema_version": "1.0.0", "skills": [{"name": 5}]}));
     let told = (PUSHED, cid(&odd).to_string(), [].as_slice());
     tells(server, ear, "odd types", &[told], async || {
-        push(&odd).await.unwrap()
+        push(&odd).await.unwrap();
     })
     .await;
 
     let refs = async |method, text: &str| foreign.refs::<Vague>(method, &[text]).await.1;
     let pulled = [(PULLED, id.clone(), LABELS.as_slice())];
     tells(server, ear, "pull", &pulled, async || {
-        refs(Method::Pull, &id).await.unwrap()
+        refs(Method::Pull, &id).await.unwrap();
     })
     .await;
     tells(server, ear, "pull of what is missing", &[], async || {
-        drop(refs(Method::Pull, "oops").await.unwrap_err())
+        drop(refs(Method::Pull, "oops").await.unwrap_err());
     })
     .await;
     tells(server, ear, "lookup", &[], async || {
-        refs(Method::Lookup, &id).await.unwrap()
+        refs(Method::Lookup, &id).await.unwrap();
     })
     .await;
     let asked = || Search::of([Query::new(NAME, "heard"), Query::new(11, "1.0.0")]);
@@ -213,7 +213,7 @@ async fn operations_are_told_row_by_row(server: &Server) {
     .await;
     for what in ["unpublish", "unpublish again"] {
         tells(server, ear, what, &unpublished, async || {
-            publish(Method::Unpublish).await
+            publish(Method::Unpublish).await;
         })
         .await;
     }
@@ -221,17 +221,17 @@ async fn operations_are_told_row_by_row(server: &Server) {
     let deleted = [(DELETED, id.clone(), [].as_slice())];
     for what in ["delete", "delete again"] {
         tells(server, ear, what, &deleted, async || {
-            delete(server, &id).await
+            delete(server, &id).await;
         })
         .await;
     }
     let oops = [(DELETED, "oops".to_owned(), [].as_slice())];
     tells(server, ear, "malformed", &oops, async || {
-        delete(server, "oops").await
+        delete(server, "oops").await;
     })
     .await;
     tells(server, ear, "empty", &[], async || {
-        drop(refs(Method::Delete, "").await.unwrap_err())
+        drop(refs(Method::Delete, "").await.unwrap_err());
     })
     .await;
 }
@@ -290,7 +290,7 @@ async fn events_say_what_they_are(server: &Server) {
     let began = SystemTime::now();
     let mut ear = Ear::open(&server.foreign, Listen::default());
     begins(&mut ear, async |number| {
-        delete(server, &format!("say {number}")).await
+        delete(server, &format!("say {number}")).await;
     })
     .await;
     let mut ids = BTreeSet::new();
@@ -344,10 +344,10 @@ async fn what_is_not_read_is_lost_beyond_a_hundred(server: &Server) {
         .map(|number| cid(&record(number)).to_string())
         .collect();
     let mut pushed = BTreeSet::new();
-    for number in 0..PUSHES {
+    for (number, expected) in expected.iter().enumerate() {
         server.foreign.push(vec![record(number)]).await.1.unwrap();
         // The other one hears it: so it has been told.
-        while !pushed.contains(&expected[number]) {
+        while !pushed.contains(expected) {
             pushed.insert(ear.hear().await.resource_id);
         }
     }
