@@ -1,6 +1,6 @@
 //! Stream adapters for the AGNTCY Directory (DIR), the open registry of AI-agent records.
 //!
-//! Push, pull, look up, sign, publish and delete records in bulk, from inside a pipeline: extension traits on
+//! Search, pull, push, look up, sign, publish and delete records in bulk, from inside a pipeline: extension traits on
 //! [`Stream`], each with a method that turns a stream of items into a stream of results.
 //!
 //! ```
@@ -46,6 +46,14 @@
 //! `_with_options`) that takes [`Options`], and all but `sign_with` have forms with `try_` over inputs that can fail,
 //! such as the results of another adapter. For a single item there are methods on the [`Client`]; for services in which
 //! many have one now and then, [`Client::pusher`]. The [`cookbook`] has recipes for pipelines.
+//!
+//! Pipelines begin with what a server has. These are methods of the [`Client`], each of which gives a [`Source`]:
+//!
+//! | | gives |
+//! |---|---|
+//! | [`search`](Client::search) | the CIDs of the records that match a [`Query`], each once; the list is whole, or ends with an error |
+//! | [`listen`](Client::listen) | [`Event`]s as they come, and each [`Gap`] in which some may have been missed |
+//! | [`follow`](Client::follow) | what there is, and then each [`Change`], whatever events are lost |
 //!
 //! # What every adapter promises
 //!
