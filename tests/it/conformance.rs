@@ -6,6 +6,7 @@ mod events;
 mod publishing;
 mod referrers;
 mod search;
+mod sources;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -89,6 +90,7 @@ async fn conforms(server: &Server) {
     adapters::conform(server).await;
     search::conforms(server).await;
     events::conform(server).await;
+    sources::conform(server).await;
     the_limit_is_4_mib(server).await;
     a_stored_record_is_found_to_be_stored(server).await;
     real_and_generated_records_have_the_same_cid(server).await;

@@ -13,7 +13,7 @@ use crate::support::properties::cases;
     clippy::module_inception,
     reason = "the example has it in a file of that name"
 )]
-mod mirror;
+pub(crate) mod mirror;
 #[path = "../../examples/mirror/trouble.rs"]
 mod trouble;
 

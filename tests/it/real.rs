@@ -478,3 +478,83 @@ async fn a_second_run_pushes_what_is_new_and_little_more() {
     assert!(stats.calls < 200, "{summary}");
     all_there(&client, STORED + 60).await;
 }
+
+/// Searches in the middle of pushes and deletes, and while the server is killed: what was there all the time is found.
+#[tokio::test]
+#[ignore = "needs the real server: run `tests/interop/run server`"]
+async fn searches_of_the_real_server_are_whole_while_it_is_killed() {
+    const STORED: usize = 400;
+    let mut server = Server::start("real-search", &[]).await;
+    let client = server.client().await;
+    let first = soon(records(STORED).push_to(&client).finish()).await;
+    assert_eq!(first.stats.succeeded, STORED as u64, "{first}");
+    let there: BTreeSet<_> = (0..STORED).map(|number| cid(&record(number))).collect();
+    for round in 0..5 {
+        let mut search = client.search(Query::new());
+        let mut found = BTreeSet::new();
+        for _ in 0..round * 50 {
+            assert!(found.insert(soon(search.next()).await.unwrap().unwrap()));
+        }
+        server.kill().await;
+        server.restart().await;
+        while let Some(cid) = soon(search.next()).await {
+            assert!(found.insert(cid.unwrap()), "each once");
+        }
+        assert_eq!(found, there);
+    }
+}
+
+/// The mirror of the examples, from the real server to a store in this process: pushes, deletes, and two kills.
+#[cfg(feature = "server")]
+#[tokio::test]
+#[ignore = "needs the real server: run `tests/interop/run server`"]
+async fn a_mirror_of_the_real_server_becomes_equal_to_it() {
+    use agntcy_dir_stream::server::Store;
+
+    let mut server = Server::start("real-mirror", &[]).await;
+    let client = server.client().await;
+    let store = Store::new();
+    let copy = store.client();
+    let options = Options::new().relist_every(Duration::from_secs(10));
+    let from = server.client().await;
+    let mirrored =
+        crate::mirror::mirror::mirror(&from, &copy, from.follow_with(Query::new(), &options));
+    let trouble = async {
+        let mut there = BTreeSet::new();
+        for round in 0..6 {
+            let numbers = round * 40..round * 40 + 60;
+            let pushed = stream::iter(numbers.clone().map(record))
+                .push_to(&client)
+                .finish();
+            assert_eq!(soon(pushed).await.stats.failed, 0);
+            there.extend(numbers);
+            let gone: Vec<_> = there
+                .iter()
+                .copied()
+                .filter(|number| number % 6 == round)
+                .collect();
+            let refs = stream::iter(gone.iter().map(|number| cid(&record(*number))));
+            assert_eq!(
+                soon(refs.delete_from(&client).finish()).await.stats.failed,
+                0
+            );
+            there.retain(|number| !gone.contains(number));
+            if round % 2 == 1 {
+                server.kill().await;
+                server.restart().await;
+            }
+        }
+        let expected: BTreeSet<_> = there.iter().map(|number| cid(&record(*number))).collect();
+        let equal = async {
+            while BTreeSet::from_iter(store.cids()) != expected {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        soon(equal).await;
+        println!("{} records in both", expected.len());
+    };
+    tokio::select! {
+        ended = mirrored => panic!("the mirror has ended: {ended:?}"),
+        () = trouble => {}
+    }
+}
