@@ -241,7 +241,10 @@ impl Search {
         let request = CountRecordsRequest { queries };
         match ask::count(&self.client, &self.options, request).await {
             Ok(count) => Ok(Some(count)),
-            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
+            // Where only that is refused, the list itself can be asked.
+            Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Denied) => {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

@@ -33,6 +33,9 @@ const LAST_OF_1_2: i32 = Type::Trusted as i32;
 /// nowhere. If it finds a record all the same, the search fails with [`Unsupported`](crate::ErrorKind::Unsupported). A term
 /// that no server would look at, as one of an empty text, fails with [`Invalid`](crate::ErrorKind::Invalid). An order
 /// ([`sort`](Self::sort)) that the server does not know is ignored.
+///
+/// A server over SQLite takes 997 alternatives of one kind, and fails at more
+/// ([`ServerFailed`](crate::ErrorKind::ServerFailed)).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Query {
