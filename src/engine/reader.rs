@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use prost::Message;
 use tokio::time::Instant;
 use tonic::Status;
 use tracing::debug;
@@ -12,9 +11,9 @@ use tracing::debug;
 use super::calls::{Event, Lane, Setup};
 use super::clock::Clock;
 use super::control::Control;
-use super::driver::log::call_span;
-use super::driver::timers::stalled;
+use super::log::call_span;
 use super::nodes::{Cause, Moment, Nodes};
+use super::server_stream::ServerStream;
 use super::waited::Waited;
 use super::window::flight::Flight;
 use super::window::{End, EndedBy};
@@ -28,20 +27,6 @@ use crate::verdict::{self, Verdict, code_name};
 
 /// How long a call that is silent by nature runs before it counts as one that works, if nothing has come by then.
 const SETTLED: Duration = Duration::from_secs(1);
-
-/// A method with one request and a stream of answers.
-pub(crate) trait ServerStream: 'static {
-    /// What logs and metrics call it.
-    const NAME: &'static str;
-    /// The path of the gRPC method.
-    const METHOD: &'static str;
-    /// The longest answer in bytes that is read.
-    const MAX_ANSWER_LEN: usize;
-    /// Whether the server may be silent for as long as it likes.
-    const IS_SILENT: bool;
-    type Request: Message + Clone + Send + Sync + 'static;
-    type Answer: Message + Default + 'static;
-}
 
 /// Reads what a method answers, by one call at a time. Whoever has it decides whether another follows.
 pub(crate) struct Reader<M: ServerStream> {
@@ -297,8 +282,7 @@ impl<M: ServerStream> Reader<M> {
         if !lane.has_stalled(waited, self.stall, false) {
             return None;
         }
-        let words = stalled(self.stall, lane.waits_for());
-        let end = lane.abandon(EndedBy::Stall, words);
+        let end = lane.stall(self.stall);
         lane.leave_connection();
         Some(self.ended(end))
     }

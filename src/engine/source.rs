@@ -9,7 +9,7 @@ use futures_core::{FusedStream, Stream};
 
 use super::adapter::RESULTS_IN_A_ROW;
 use super::control::Control;
-use super::driver::log::Log;
+use super::log::Log;
 use crate::breaker::Breaker;
 use crate::client::Client;
 use crate::error::Error;

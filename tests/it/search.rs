@@ -152,6 +152,21 @@ async fn an_older_server_that_does_not_count_is_asked_for_one_more() {
     );
 }
 
+/// Who may list, and not count, can still know.
+#[tokio::test(start_paused = true)]
+async fn a_count_that_is_denied_is_done_without() {
+    let (store, cids) = store_with(50);
+    let denied = Status::permission_denied("no counting");
+    store.inject(
+        Fault::status(denied)
+            .on(Method::CountRecords)
+            .times(u64::MAX),
+    );
+    store.inject(Fault::end().on(Method::SearchCids).at(10));
+    let search = store.client().search(Query::new());
+    assert_eq!(whole(search).await, cids.into_iter().collect());
+}
+
 #[tokio::test]
 async fn what_a_server_would_ignore_is_refused_and_not_everything_found() {
     let store = Store::builder().release_1_2(true).build();

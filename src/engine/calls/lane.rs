@@ -291,6 +291,16 @@ where
         }
     }
 
+    /// Ends the call from this side, since it has made no progress for `limit`.
+    pub(crate) fn stall(&self, limit: Option<Duration>) -> End {
+        let seconds = limit.unwrap_or_default().as_secs_f64();
+        let mut words = format!("the call made no progress in {seconds} s");
+        if let Some(connection) = self.waits_for() {
+            words = format!("{words}: {connection}");
+        }
+        self.abandon(EndedBy::Stall, Status::new(Code::DeadlineExceeded, words))
+    }
+
     /// The connection that it waits for, if it does.
     pub(crate) fn waits_for(&self) -> Option<Unreachable> {
         self.call.way().waits_for()

@@ -8,8 +8,9 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::receive::may_repeat;
-use super::{Driver, log, question};
+use super::{Driver, question};
 use crate::engine::calls::{Event, Lane};
+use crate::engine::log;
 use crate::engine::nodes::Cause;
 use crate::engine::waited::Waited;
 use crate::engine::window::{End, EndedBy, Report};
@@ -163,10 +164,7 @@ where
         if !lane.has_stalled(waited, limit, false) {
             return false;
         }
-        let end = lane.abandon(
-            EndedBy::Stall,
-            super::timers::stalled(limit, lane.waits_for()),
-        );
+        let end = lane.stall(limit);
         lane.leave_connection();
         self.look_up_ended(end, None);
         true

@@ -1,12 +1,11 @@
 //! The generator: takes items in, keeps calls going, hands results out.
 
-pub(super) mod log;
 mod look_up;
 mod pace;
 mod receive;
 mod resume;
 mod send;
-pub(super) mod timers;
+mod timers;
 
 use std::future::poll_fn;
 use std::marker::PhantomData;
@@ -19,7 +18,6 @@ use futures_core::Stream;
 use prost::Message;
 use tokio::time::Instant;
 
-use self::log::Log;
 use self::look_up::LookUp;
 use self::pace::Pace;
 use self::receive::keep;
@@ -27,6 +25,7 @@ use super::adapter::Adapter;
 use super::calls::{Lane, Lanes};
 use super::clock::Clock;
 use super::control::Order;
+use super::log::Log;
 use super::nodes::{Canary, Deletes, Nodes};
 use super::remainder::{Leftover, Remainder, Shared};
 use super::window::{Rules, Settled, Unsettled, Window};

@@ -8,9 +8,10 @@ use prost::Message;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::{Driver, Entry, log, question, withdraw};
+use super::{Driver, Entry, question, withdraw};
 use crate::client::Refusal;
 use crate::engine::calls::{Event, Lane};
+use crate::engine::log;
 use crate::engine::nodes::{Canary, Cause, Moment, Origin, Route, Success};
 use crate::engine::window::{End, Ended, EndedBy, Evidence, Report};
 use crate::error::{Error, ErrorKind};

@@ -7,10 +7,10 @@ use futures_core::Stream;
 use tokio::time::Instant;
 
 use super::Driver;
-use super::log::call_span;
 use super::look_up::LookUp;
 use crate::breaker::Probe;
 use crate::engine::calls::{Lane, Setup};
+use crate::engine::log::call_span;
 use crate::engine::nodes::{Load, Route};
 use crate::engine::waited::Waited;
 use crate::failed::Failure;

@@ -6,17 +6,15 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use tokio::time::Instant;
-use tonic::{Code, ConnectError, Status};
+use tonic::{ConnectError, Status};
 
 use super::{Driver, Limits};
 use crate::engine::calls::Lane;
 use crate::engine::waited::Waited;
-use crate::engine::window::EndedBy;
 use crate::error::ErrorKind;
 use crate::failed::Failure;
 use crate::item::Arrival;
 use crate::operation::Operation;
-use crate::unreachable::Unreachable;
 
 /// How long a call may take to end when all items have their results. A call that has ended by itself is not reset.
 const END_TIME: Duration = Duration::from_secs(5);
@@ -50,9 +48,8 @@ where
             if !is_fault {
                 continue;
             }
-            let status = stalled(limits.stall, lane.waits_for());
+            let end = lane.stall(limits.stall);
             lane.leave_connection();
-            let end = lane.abandon(EndedBy::Stall, status);
             self.call_ended(lane, end);
         }
         done |= self.drop_stalled_look_up(waited);
@@ -153,16 +150,4 @@ where
         ];
         times.into_iter().flatten().min()
     }
-}
-
-pub(in crate::engine) fn stalled(
-    limit: Option<Duration>,
-    waits_for: Option<Unreachable>,
-) -> Status {
-    let seconds = limit.unwrap_or_default().as_secs_f64();
-    let mut words = format!("the call made no progress in {seconds} s");
-    if let Some(connection) = waits_for {
-        words = format!("{words}: {connection}");
-    }
-    Status::new(Code::DeadlineExceeded, words)
 }

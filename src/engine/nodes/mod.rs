@@ -21,7 +21,7 @@ pub(crate) use self::canary::{Canary, Moment, Success};
 use self::hints::Pushback;
 pub(crate) use self::proof::Methods;
 use self::proof::Proof;
-use super::reader::ServerStream;
+use super::server_stream::ServerStream;
 use super::tick::Tick;
 use super::waited::Waited;
 use crate::breaker::{Permit, Probe};

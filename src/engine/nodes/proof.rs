@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::apart::Apart;
 use super::canary::Kept;
 use crate::cid::Cid;
-use crate::engine::reader::ServerStream;
+use crate::engine::server_stream::ServerStream;
 use crate::engine::tick::Tick;
 use crate::operation::{LostAnswer, Operation, Question};
 use crate::outage::Outage;

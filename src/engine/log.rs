@@ -8,15 +8,15 @@ use tonic::Code;
 use tracing::field::Empty;
 use tracing::{Span, debug, debug_span, info, warn};
 
+use super::calls::Lane;
+use super::control::Control;
+use super::window::{Ended, EndedBy, Report};
 use crate::LOG;
-use crate::engine::calls::Lane;
-use crate::engine::control::Control;
-use crate::engine::window::{Ended, EndedBy, Report};
 use crate::error::{ErrorKind, in_words};
 use crate::verdict::{Verdict, code_name};
 
 /// The own lines of an adapter, or a source. When it is dropped, the adapter is gone, however it came to that.
-pub(in crate::engine) struct Log {
+pub(super) struct Log {
     control: Arc<Control>,
     operation: &'static str,
     /// An adapter over one item is told of at a lower level: a service may make thousands of them a second.
@@ -36,11 +36,7 @@ macro_rules! say {
 }
 
 impl Log {
-    pub(in crate::engine) fn new(
-        control: &Arc<Control>,
-        operation: &'static str,
-        is_single: bool,
-    ) -> Self {
+    pub(super) fn new(control: &Arc<Control>, operation: &'static str, is_single: bool) -> Self {
         Self {
             control: Arc::clone(control),
             operation,
@@ -50,7 +46,7 @@ impl Log {
         }
     }
 
-    pub(in crate::engine) fn begin<'a>(&mut self, nodes: impl Iterator<Item = &'a str>) {
+    pub(super) fn begin<'a>(&mut self, nodes: impl Iterator<Item = &'a str>) {
         self.began = Some(Instant::now());
         let operation = self.operation;
         say!(
@@ -63,7 +59,7 @@ impl Log {
     }
 
     /// So many items are left out, which were done before.
-    pub(in crate::engine) fn resumes_at(&self, done: u64) {
+    pub(super) fn resumes_at(&self, done: u64) {
         let operation = self.operation;
         say!(
             self,
@@ -75,19 +71,19 @@ impl Log {
     }
 
     /// It ends by itself, or by an order.
-    pub(in crate::engine) fn end(&mut self, is_stopped: bool) {
+    pub(super) fn end(&mut self, is_stopped: bool) {
         self.end = if is_stopped { "stopped" } else { "ended" };
     }
 
     /// All that is left fails, since the server is away for too long.
-    pub(in crate::engine) fn gives_up(&self, why: &tonic::Status) {
+    pub(super) fn gives_up(&self, why: &tonic::Status) {
         let (operation, error) = (self.operation, in_words(why));
         let items = self.control.counters.stats().in_window;
         say!(self, warn, operation, items, %error, "the circuit was open for too long: what was taken is given up");
     }
 
     /// All that is left fails, since the server refuses who asks, or what is asked.
-    pub(in crate::engine) fn is_refused(&self, why: &tonic::Status) {
+    pub(super) fn is_refused(&self, why: &tonic::Status) {
         let (operation, error) = (self.operation, in_words(why));
         say!(self, warn, operation, %error, "the server refuses the caller: all remaining items fail");
     }
@@ -132,7 +128,7 @@ impl Drop for Log {
 }
 
 /// The span of a call.
-pub(in crate::engine) fn call_span(path: &'static str, node: &str, number: u64) -> Span {
+pub(super) fn call_span(path: &'static str, node: &str, number: u64) -> Span {
     debug_span!(target: LOG, "dir.call",
         method = path.rsplit('/').next(),
         node,
