@@ -145,6 +145,16 @@ impl<I, T> From<Failed<I, T>> for Error {
     }
 }
 
+/// The error behind it, of whichever stage. Which item that was is told by the failure itself.
+impl<E: Into<Error>, I, T> From<TryFailed<E, I, T>> for Error {
+    fn from(failed: TryFailed<E, I, T>) -> Self {
+        match failed {
+            TryFailed::Input(input) => input.error.into(),
+            TryFailed::Item(failed) => failed.error,
+        }
+    }
+}
+
 impl<I, T> StdError for Failed<I, T> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.error.source()

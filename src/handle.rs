@@ -9,7 +9,7 @@ use futures_util::future::{Either, select};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::engine::Control;
-use crate::stats::Stats;
+use crate::stats::{Counters, Stats};
 
 /// Looks at an adapter, and ends it, from elsewhere: from another task, or when the adapter is inside of a combinator.
 /// [`Adapter::handle`](crate::Adapter::handle) gives it. Cheap to clone; it keeps nothing alive but the counts and the client's circuit breakers.
@@ -47,6 +47,10 @@ pub struct Handle(Arc<Control>);
 impl Handle {
     pub(crate) fn of(control: &Arc<Control>) -> Self {
         Self(Arc::clone(control))
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.0.counters
     }
 
     /// What the adapter has done so far. The counts are read one after the other while it may be at

@@ -5,10 +5,11 @@
 //! ```
 
 pub use crate::{
-    Cid, Client, DeleteExt as _, DeleteReferrersExt as _, DeleteReferrersResult, DeleteResult,
-    ExistsExt as _, ExistsResult, LookupExt as _, LookupResult, Options, PublishExt as _,
-    PublishResult, PullExt as _, PullReferrersExt as _, PullReferrersResult, PullResult,
-    PushExt as _, PushItem as _, PushReferrerResult, PushReferrersExt as _, PushResult, Query,
-    Record, Referrer, ReferrersOf, SearchResult, SignExt as _, SignFailed, SignResult,
-    ThroughExt as _, ThroughResult, UnpublishExt as _, UnpublishResult,
+    Change, Cid, Client, DeleteExt as _, DeleteReferrersExt as _, DeleteReferrersResult,
+    DeleteResult, EventFilter, ExistsExt as _, ExistsResult, FollowResult, Heard, ListenResult,
+    LookupExt as _, LookupResult, Options, PublishExt as _, PublishResult, PullExt as _,
+    PullReferrersExt as _, PullReferrersResult, PullResult, PushExt as _, PushItem as _,
+    PushReferrerResult, PushReferrersExt as _, PushResult, Query, Record, Referrer, ReferrersOf,
+    SearchResult, SignExt as _, SignFailed, SignResult, Source, ThroughExt as _, ThroughResult,
+    UnpublishExt as _, UnpublishResult,
 };

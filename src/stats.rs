@@ -258,6 +258,17 @@ impl Counters {
         *lock(&self.last_fault) = Some(error::in_words(status));
     }
 
+    /// Counts the calls and faults of `other`, too, but for those of `before`. Returns those that it has now.
+    pub(crate) fn adopt(&self, other: &Self, before: (u64, u64)) -> (u64, u64) {
+        let now = (other.calls.get(), other.faults.get());
+        self.calls.add(now.0 - before.0);
+        if now.1 > before.1 {
+            self.faults.add(now.1 - before.1);
+            *lock(&self.last_fault) = other.last_fault();
+        }
+        now
+    }
+
     pub(crate) fn last_fault(&self) -> Option<String> {
         lock(&self.last_fault).clone()
     }

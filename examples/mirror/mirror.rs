@@ -17,6 +17,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 /// Carries out in `to` what changes in `from`: `changes` is what [`Client::follow`] tells of it. It ends with these.
 ///
+/// What others do to `to` in the meantime is not seen: it is looked at when the mirror begins.
+///
 /// # Errors
 ///
 /// Those of `changes`, and of the search for what `to` has at the beginning.

@@ -284,10 +284,6 @@ impl Transport for Connection {
         self.origin.to_string().trim_end_matches('/').to_owned()
     }
 
-    fn receive_window(&self) -> u64 {
-        STREAM_WINDOW.into()
-    }
-
     fn is_plain(&self) -> bool {
         self.is_plain
     }

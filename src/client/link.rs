@@ -74,11 +74,6 @@ impl Link {
         self.transport.is_plain()
     }
 
-    /// How many bytes its server may send ahead of what is read of a call.
-    pub(crate) fn receive_window(&self) -> u64 {
-        self.transport.receive_window()
-    }
-
     /// Opens a call: sends `request`, whose body is the call's outgoing side, and waits for response headers.
     pub(crate) fn open(&self, mut request: http::Request<Body>, way: &Way) -> Opening {
         let headers = self.headers.iter();

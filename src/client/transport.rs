@@ -32,12 +32,6 @@ pub(crate) trait Transport: Send + Sync {
         "service".to_owned()
     }
 
-    /// How many bytes the server may send ahead of what is read of a call, at least: HTTP/2's initial window, where
-    /// nothing else is known.
-    fn receive_window(&self) -> u64 {
-        65_535
-    }
-
     /// Whether it is known that others can read what goes by it.
     fn is_plain(&self) -> bool {
         false

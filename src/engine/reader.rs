@@ -41,8 +41,8 @@ pub(crate) struct Reader<M: ServerStream> {
     /// How long nothing may go on.
     patience: Option<Duration>,
     went_on: Waited,
-    /// How many bytes the call had moved when all that had come was read.
-    caught_up: u64,
+    /// Whether the line was found empty since [`had_caught_up`](Self::had_caught_up) was asked.
+    caught_up: bool,
     /// When the transport had started the call, until it counts as one that works.
     settles: Option<Waited>,
     /// An answer that came before the request had left.
@@ -98,7 +98,7 @@ impl<M: ServerStream> Reader<M> {
             stall: options.stall_after,
             patience: Some(options.retry.time_allowed()).filter(|_| !M::IS_SILENT),
             went_on: Waited::default(),
-            caught_up: 0,
+            caught_up: false,
             settles: None,
             early: None,
         }
@@ -148,7 +148,7 @@ impl<M: ServerStream> Reader<M> {
                 lane.send(waited);
                 lane.close(waited);
                 self.lane = Some(lane);
-                self.caught_up = 0;
+                self.caught_up = true;
                 self.settles = None;
                 self.early = None;
                 return Poll::Ready(Ok(()));
@@ -225,7 +225,7 @@ impl<M: ServerStream> Reader<M> {
                 Poll::Ready(Event::Ended(end)) => {
                     return Poll::Ready(Said::Broke(self.ended(end)));
                 }
-                Poll::Pending => self.caught_up = lane.moved(),
+                Poll::Pending => self.caught_up = true,
             }
             if self.settles.is_some_and(|at| at <= waited) {
                 self.settles = None;
@@ -256,18 +256,9 @@ impl<M: ServerStream> Reader<M> {
         }
     }
 
-    /// Whether so much was read without a look at an empty line that the server may have had to wait meanwhile. Then the
-    /// count begins anew.
-    pub(crate) fn held_up_the_server(&mut self) -> bool {
-        let Some(lane) = &self.lane else {
-            return false;
-        };
-        // The window is opened again when half of it is used up.
-        let held_up = lane.moved().saturating_sub(self.caught_up) >= lane.receive_window() / 2;
-        if held_up {
-            self.caught_up = lane.moved();
-        }
-        held_up
+    /// Whether all that had come was read, before the last answer came.
+    pub(crate) fn had_caught_up(&mut self) -> bool {
+        std::mem::take(&mut self.caught_up)
     }
 
     /// Drops the call: nothing more is read of it.

@@ -47,14 +47,20 @@ pub enum Change {
     Apply(Cid),
     /// The store no longer has this record, or it no longer matches.
     Delete(Cid),
+    /// A list is over, behind the first: all that was told is what the store had when that list began, but for what
+    /// events have told since. How long ago the last of these, or [`InitDone`](Self::InitDone), has come says how old the view may
+    /// be: in quiet times, [`Options::relist_every`].
+    Confirmed,
 }
 
 impl Client {
     /// The records of a store that match, and then each that comes or goes, without an end.
     ///
-    /// Whoever carries out each [`Change`] has what the store has, some time later, whatever events are lost. Each time events
-    /// may be missing, and now and then anyway ([`Options::relist_every`]), it lists what there is, and gives the difference. Of a
-    /// record that comes and goes in between, nothing may be told.
+    /// Whoever carries out each [`Change`] has what the store has, some time later, whatever events are lost. Where events may be
+    /// missing, it lists what there is, and gives the difference: behind a call that broke, and behind each 100 events that come at once
+    /// ([`Gap`](crate::Gap)), a second later. Servers can lose events without any such sign, so it lists every 5 minutes, too
+    /// ([`Options::relist_every`]): so long the view may be wrong. [`Confirmed`](Change::Confirmed) tells how old it is. Of a record
+    /// that comes and goes in between, nothing may be told.
     ///
     /// There is one [`Init`](Change::Init) at the start, and none later. Each record comes once, until it is deleted. Events of
     /// one record that overtake each other, as on server 1.2.0, or that are lost, make the view wrong until the next list.
@@ -132,8 +138,12 @@ fn changes(
     meter: Meter,
 ) -> impl Stream<Item = FollowResult> + Send {
     async_stream::stream! {
-        if query.limit_of().is_some() {
-            yield Err(Error::invalid("what is followed has no limit"));
+        let is_right = match query.limit_of() {
+            Some(_) => Err(Error::invalid("what is followed has no limit")),
+            None => query.check(),
+        };
+        if let Err(error) = is_right {
+            yield Err(error);
             return;
         }
         yield Ok(Change::Init);
@@ -224,14 +234,19 @@ fn changes(
                     view.end_list(true)
                 }
             };
+            let is_first = change == Some(Change::InitDone);
             if let Some(change) = change {
                 yield Ok(change);
             }
+            let is_swept = view.is_sweeping();
             while let Some(gone) = view.sweep() {
                 for change in gone {
                     yield Ok(change);
                 }
                 tokio::task::yield_now().await;
+            }
+            if is_swept && !is_first {
+                yield Ok(Change::Confirmed);
             }
         }
     }
@@ -284,7 +299,7 @@ impl Lists {
     /// Events may be missing. The server may not even listen yet, or be behind with its lists.
     fn gap(&mut self, now: Instant) {
         self.is_early = true;
-        self.want(now);
+        self.want(now.max(self.rests_until()));
     }
 
     /// A record has come that may be one of those that are followed.

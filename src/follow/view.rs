@@ -88,6 +88,11 @@ impl View {
         is_first.then_some(Change::InitDone)
     }
 
+    /// Whether a list is over, and what it did not have is looked for.
+    pub(super) fn is_sweeping(&self) -> bool {
+        self.sweeps.is_some()
+    }
+
     /// The next records that are gone, some at a time. `None`: there are no more.
     pub(super) fn sweep(&mut self) -> Option<Vec<Change>> {
         let last = self.sweeps?;
@@ -291,7 +296,7 @@ mod tests {
                     Change::Delete(cid) => {
                         assert!(self.is_init_done && self.consumer.remove(&cid));
                     }
-                    Change::Init => unreachable!("a view does not tell that"),
+                    Change::Init | Change::Confirmed => unreachable!("a view does not tell that"),
                 }
             }
         }

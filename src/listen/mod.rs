@@ -1,10 +1,12 @@
 //! What happens in a server, as it happens.
 
+mod burst;
 mod event;
 
 use std::future::poll_fn;
 use std::sync::Arc;
 
+use self::burst::Burst;
 pub use self::event::{Event, EventFilter, EventKind};
 use crate::client::Client;
 use crate::engine::{Broke, Control, Reader, Said, ServerStream, Source};
@@ -13,6 +15,7 @@ use crate::meter::Meter;
 use crate::options::Options;
 use crate::proto::events::{ListenRequest, ListenResponse};
 use futures_core::Stream;
+use tokio::time::{Instant, timeout_at};
 
 /// What [`Client::listen`] gives. An error is its last item.
 pub type ListenResult = Result<Heard, Error>;
@@ -36,9 +39,9 @@ pub enum Gap {
     Begin,
     /// The call broke, for this reason. Another listens now.
     Broke(Error),
-    /// So much has come before it was read that the server may have had to wait. It keeps 100 events while it waits, and drops
-    /// the others.
-    Slow,
+    /// So many events have come at once, or before they were read, that the server may have dropped some: it keeps 100 for
+    /// each listener. This comes a second after the last of them, and every ten seconds as long as there is no end of them.
+    Burst,
 }
 
 impl Client {
@@ -90,8 +93,9 @@ impl Client {
     ///
     /// # What it cannot tell
     ///
-    /// A server drops events when it makes more of them at once than it sends, without a word. So now and then
-    /// [`search`](Self::search) for what is there, or [`follow`](Self::follow), which does so.
+    /// A server drops events when it makes more of them at once than it sends, without a word. Where 100 or more come at once, a
+    /// [`Gap`] says so. A server that was set to keep fewer, or that fails in another way, may lose some without that: so now and
+    /// then [`search`](Self::search) for what is there, or [`follow`](Self::follow), which does so.
     ///
     /// A server that is gone without a word is found out by a ping of HTTP/2, after two minutes at most; over a
     /// [service of your own](Self::from_service), if that sends pings.
@@ -142,18 +146,33 @@ pub(crate) fn heard(
                     };
                     has_begun = true;
                     yield Ok(Heard::Gap(gap));
+                    let mut burst = Burst::new(Instant::now());
                     loop {
-                        let event = match poll_fn(|cx| reader.poll_next(cx)).await {
+                        let said = match burst.is_told_at() {
+                            None => poll_fn(|cx| reader.poll_next(cx)).await,
+                            // What has come is read first.
+                            Some(at) => match timeout_at(at, poll_fn(|cx| reader.poll_next(cx))).await {
+                                Ok(said) => said,
+                                Err(_) => {
+                                    burst.is_told(Instant::now());
+                                    yield Ok(Heard::Gap(Gap::Burst));
+                                    continue;
+                                }
+                            },
+                        };
+                        let event = match said {
                             Said::Answer(ListenResponse { event }) => event,
                             Said::Ended => continue,
                             Said::Broke(broke) => break broke,
                         };
-                        let is_slow = reader.held_up_the_server();
+                        let now = Instant::now();
+                        burst.event(now, reader.had_caught_up());
                         if let Some(event) = event {
                             yield Ok(Heard::Event(Event::of(event)));
                         }
-                        if is_slow {
-                            yield Ok(Heard::Gap(Gap::Slow));
+                        if burst.is_long(now) {
+                            burst.is_told(now);
+                            yield Ok(Heard::Gap(Gap::Burst));
                         }
                     }
                 }

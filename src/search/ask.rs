@@ -1,11 +1,13 @@
 //! What a search asks beside its list: how many there are, and whether there is one at all.
 
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 
 use crate::client::Client;
-use crate::engine::drive;
+use crate::engine::{Control, drive};
 use crate::error::{Error, ErrorKind};
 use crate::failed::Failed;
+use crate::handle::Handle;
 use crate::item::ItemsOf;
 use crate::operation::{Acknowledged, Done, LostAnswer, NoQuestion, Operation, Place};
 use crate::options::Options;
@@ -14,30 +16,47 @@ use crate::proto::search::{
 };
 use crate::single::{once, only};
 
-/// How many records match.
-pub(super) async fn count(
-    client: &Client,
-    options: &Options,
-    request: CountRecordsRequest,
-) -> Result<u64, Error> {
-    let items = ItemsOf::<CountRecordsRequest, ()>::new();
-    let counted = only(drive(items, once(request), Count, client, options)).await;
-    let counted: Result<Done<u64>, Failed<CountRecordsRequest>> = counted;
-    counted
-        .map(|done| done.output)
-        .map_err(|failed| failed.error)
+/// Who asks.
+pub(super) struct Asking<'a> {
+    pub(super) client: &'a Client,
+    pub(super) options: &'a Options,
+    /// That of the search that it is for. Its faults are those of the search.
+    pub(super) control: Option<&'a Control>,
 }
 
-/// Whether any record matches.
-pub(super) async fn finds_any(
-    client: &Client,
-    options: &Options,
-    request: SearchRequest,
-) -> Result<bool, Error> {
-    let items = ItemsOf::<SearchRequest, ()>::new();
-    let found = pin!(only(drive(items, once(request), FindsAny, client, options)));
-    let found: Result<Done<bool>, Failed<SearchRequest>> = found.await;
-    found.map(|done| done.output).map_err(of_server)
+impl Asking<'_> {
+    /// How many records match.
+    pub(super) async fn count(&self, request: CountRecordsRequest) -> Result<u64, Error> {
+        let items = ItemsOf::<CountRecordsRequest, ()>::new();
+        let counted = drive(items, once(request), Count, self.client, self.options);
+        let handle = counted.handle();
+        let counted: Result<Done<u64>, Failed<CountRecordsRequest>> =
+            self.counting(handle, only(counted)).await;
+        counted.map(|done| done.output).map_err(of_server)
+    }
+
+    /// Whether any record matches.
+    pub(super) async fn finds_any(&self, request: SearchRequest) -> Result<bool, Error> {
+        let items = ItemsOf::<SearchRequest, ()>::new();
+        let found = drive(items, once(request), FindsAny, self.client, self.options);
+        let handle = found.handle();
+        let found: Result<Done<bool>, Failed<SearchRequest>> =
+            self.counting(handle, only(found)).await;
+        found.map(|done| done.output).map_err(of_server)
+    }
+
+    async fn counting<F: Future>(&self, handle: Handle, asked: F) -> F::Output {
+        let mut asked = pin!(asked);
+        let mut told = (0, 0);
+        poll_fn(|cx| {
+            let polled = asked.as_mut().poll(cx);
+            if let Some(control) = self.control {
+                told = control.counters.adopt(handle.counters(), told);
+            }
+            polled
+        })
+        .await
+    }
 }
 
 /// A mismatch is kept for what was listed.

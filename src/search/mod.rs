@@ -10,6 +10,7 @@ use futures_core::Stream;
 use tonic::Status;
 use tracing::debug;
 
+use self::ask::Asking;
 pub use self::query::{Query, Sort};
 use crate::LOG;
 use crate::cid::{Cid, CidMap};
@@ -90,6 +91,9 @@ impl Client {
 
     /// How many records match, whatever the query's limit.
     ///
+    /// While the server is away, it waits as a search does, for 5 minutes with the client's
+    /// [`CircuitBreaker`](crate::CircuitBreaker) as it is by default. [`count_with`](Self::count_with) has other limits.
+    ///
     /// # Errors
     ///
     /// [`Unsupported`](ErrorKind::Unsupported) by a server that does not count, as server 1.2.0; and those of
@@ -103,10 +107,32 @@ impl Client {
     ///
     /// When it is polled outside of a tokio runtime with its timers enabled.
     pub async fn count(&self, query: Query) -> Result<u64, Error> {
-        let options = Options::new();
-        look_at(self, &options, &query).await?;
+        self.count_with(query, &Options::new()).await
+    }
+
+    /// [`count`](Self::count) with [`Options`], of which [`retry`](Options::retry) and
+    /// [`stall_after`](Options::stall_after) count.
+    ///
+    /// # Errors
+    ///
+    /// Those of `count`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future resets the call.
+    ///
+    /// # Panics
+    ///
+    /// When it is polled outside of a tokio runtime with its timers enabled.
+    pub async fn count_with(&self, query: Query, options: &Options) -> Result<u64, Error> {
+        let asking = Asking {
+            client: self,
+            options,
+            control: None,
+        };
+        look_at(&asking, &query).await?;
         let queries = query.queries();
-        ask::count(self, &options, CountRecordsRequest { queries }).await
+        asking.count(CountRecordsRequest { queries }).await
     }
 }
 
@@ -122,10 +148,10 @@ impl ServerStream for SearchCids {
 }
 
 /// Whether each term of the query will be looked at.
-async fn look_at(client: &Client, options: &Options, query: &Query) -> Result<(), Error> {
+async fn look_at(asking: &Asking<'_>, query: &Query) -> Result<(), Error> {
     query.check()?;
     for (request, term) in query.contradictions() {
-        match ask::finds_any(client, options, request).await {
+        match asking.finds_any(request).await {
             Ok(false) => {}
             Ok(true) => {
                 return Err(Error::new(
@@ -150,13 +176,11 @@ pub(crate) fn found(
     meter: Option<Meter>,
 ) -> impl Stream<Item = SearchResult> + Send {
     async_stream::stream! {
-        let mut search = match look_at(&client, &options, &query).await {
-            Ok(()) => Search::new(client, query, options, &control, meter),
-            Err(error) => {
-                yield Err(error);
-                return;
-            }
-        };
+        let mut search = Search::new(client, query, options, control, meter);
+        if let Err(error) = search.look_at_query().await {
+            yield Err(error);
+            return;
+        }
         loop {
             match search.begin().await {
                 Ok(()) => {}
@@ -183,11 +207,20 @@ pub(crate) fn found(
     }
 }
 
+fn asking<'a>(client: &'a Client, options: &'a Options, control: &'a Control) -> Asking<'a> {
+    Asking {
+        client,
+        options,
+        control: Some(control),
+    }
+}
+
 /// A search: calls that list, one after the other.
 struct Search {
     client: Client,
     query: Query,
     options: Options,
+    control: Arc<Control>,
     reader: Reader<SearchCids>,
     /// What was handed out, and in which list it was last.
     seen: CidMap<u8>,
@@ -212,14 +245,15 @@ impl Search {
         client: Client,
         query: Query,
         options: Options,
-        control: &Arc<Control>,
+        control: Arc<Control>,
         meter: Option<Meter>,
     ) -> Self {
         Self {
-            reader: Reader::new(&client, &options, control, meter),
+            reader: Reader::new(&client, &options, &control, meter),
             client,
             query,
             options,
+            control,
             seen: CidMap::default(),
             list: 0,
             listed: 0,
@@ -235,11 +269,17 @@ impl Search {
         self.query.limit_of().unwrap_or(usize::MAX)
     }
 
+    async fn look_at_query(&mut self) -> Result<(), Error> {
+        let asking = asking(&self.client, &self.options, &self.control);
+        look_at(&asking, &self.query).await
+    }
+
     /// How many records match. `None`: the server does not count.
     async fn count(&mut self) -> Result<Option<u64>, Error> {
         let queries = self.query.queries();
         let request = CountRecordsRequest { queries };
-        match ask::count(&self.client, &self.options, request).await {
+        let asking = asking(&self.client, &self.options, &self.control);
+        match asking.count(request).await {
             Ok(count) => Ok(Some(count)),
             // Where only that is refused, the list itself can be asked.
             Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Denied) => {
@@ -346,7 +386,8 @@ impl Search {
             offset: Some(listed.try_into().unwrap_or(u32::MAX)),
             ..self.query.to_request()
         };
-        let is_more = ask::finds_any(&self.client, &self.options, one_more).await?;
+        let asking = asking(&self.client, &self.options, &self.control);
+        let is_more = asking.finds_any(one_more).await?;
         Ok(!is_more)
     }
 

@@ -65,6 +65,9 @@ pub enum Sort {
     Relevance,
 }
 
+const SEVERITIES: [&str; 6] = ["NONE", "INFO", "LOW", "MEDIUM", "HIGH", "CRITICAL"];
+const SCAN_STATUSES: [&str; 3] = ["completed", "partial", "failed"];
+
 /// A text that is in no record.
 const NOWHERE: &str = "agntcy-dir-stream:8d1ff2a9-nowhere";
 
@@ -222,17 +225,22 @@ impl Query {
         self.term(Type::Owner, pattern)
     }
 
-    /// Records whose identity claim was verified. Servers do not take it in [`without`](Self::without).
+    /// Records whose identity claim was verified. It cannot be [left out](Self::without).
     pub fn identity_verified(self) -> Self {
         self.term(Type::IdentityVerified, "true")
     }
 
-    /// Records whose ownership claim was verified. Servers do not take it in [`without`](Self::without).
+    /// Records whose ownership claim was verified. It cannot be [left out](Self::without).
     pub fn owner_verified(self) -> Self {
         self.term(Type::OwnerVerified, "true")
     }
 
-    /// A term by the name of its kind in the protocol: `skill_name`, `owner_verified`. It is for what a user has typed in.
+    /// A term by the name of its kind: for what a user has typed in.
+    ///
+    /// The kinds are `name`, `version`, `skill`, `skill_id`, `locator`, `module`, `module_id`, `domain`, `domain_id`, `created_at`,
+    /// `author`, `schema_version`, `verified`, `trusted`, `annotation`, `description`, `scan_severity`, `scan_safe`, `scan_status`,
+    /// `scan_failure_reason`, `identity`, `owner`, `identity_verified` and `owner_verified`, as the methods; `skill_name`,
+    /// `module_name` and `domain_name`, as the protocol calls them, too.
     ///
     /// # Errors
     ///
@@ -242,12 +250,13 @@ impl Query {
     /// ```
     /// use agntcy_dir_stream::Query;
     ///
-    /// let query = Query::new().by("skill_name", "*summarization")?;
-    /// assert!(Query::new().by("skil_name", "*summarization").is_err());
+    /// let query = Query::new().by("skill", "*summarization")?;
+    /// assert!(Query::new().by("skil", "*summarization").is_err());
     /// # Ok::<(), agntcy_dir_stream::Error>(())
     /// ```
     pub fn by(self, kind: &str, value: &str) -> Result<Self, Error> {
-        let known = KINDS.iter().find(|(name, _)| *name == kind);
+        let is_called = |name: &str| name == kind || name.strip_suffix("_name") == Some(kind);
+        let known = KINDS.iter().find(|(name, _)| is_called(name));
         let Some((_, kind)) = known else {
             let names: Vec<_> = KINDS.iter().map(|(name, _)| *name).collect();
             return Err(Error::invalid(format!(
@@ -276,6 +285,9 @@ impl Query {
     }
 
     /// At most so many records. Default: all.
+    ///
+    /// A page is the end of a longer list: the third of twenty is `limit(60)`, and what the stream has behind the first 40. A server's own
+    /// offset would shift as records come.
     ///
     /// # Panics
     ///
@@ -393,6 +405,13 @@ impl Term {
     fn check(&self) -> Result<(), Error> {
         let name = self.name();
         let wrong = |what: &str| Err(Error::invalid(format!("`{}` {what}", self.value)));
+        let one_of = |known: &[&str]| match known
+            .iter()
+            .any(|one| one.eq_ignore_ascii_case(&self.value))
+        {
+            true => Ok(()),
+            false => wrong(&format!("is no {name}: there are {}", known.join(", "))),
+        };
         match self.kind {
             _ if self.value.trim().is_empty() => Err(Error::invalid(format!(
                 "a query for an empty {name}, which servers ignore"
@@ -417,6 +436,19 @@ impl Term {
             }
             Type::IdentityVerified | Type::OwnerVerified if self.value != "true" => {
                 wrong(&format!("is not true, as {name} is"))
+            }
+            Type::IdentityVerified | Type::OwnerVerified if self.negated => {
+                Err(Error::invalid(format!("{name} cannot be left out")))
+            }
+            Type::Version | Type::SchemaVersion | Type::CreatedAt
+                if self.value.trim_start_matches(['<', '>', '=']).is_empty() =>
+            {
+                wrong("compares with nothing")
+            }
+            Type::ScanSeverity => one_of(&SEVERITIES),
+            Type::ScanStatus => one_of(&SCAN_STATUSES),
+            Type::Annotation if !self.value.contains(':') => {
+                wrong("is no annotation, which is `key:value`")
             }
             _ => Ok(()),
         }
@@ -492,11 +524,25 @@ mod tests {
             ("domain_id", "-1"),
             ("verified", "yes"),
             ("owner_verified", "false"),
+            ("version", ">="),
+            ("scan_severity", "TERRIBLE"),
+            ("scan_status", "done"),
+            ("annotation", "team"),
         ] {
             let error = Query::new().by(kind, value).unwrap_err();
             assert!(error.to_string().starts_with("invalid: "), "{error}");
         }
         assert!(Query::new().name("").check().is_err());
+        let left_out = Query::new().owner_verified();
+        assert!(Query::new().without(left_out).check().is_err());
+        for (kind, value) in [
+            ("skill", "x"),
+            ("scan_severity", "high"),
+            ("version", ">=1"),
+            ("annotation", "a:*"),
+        ] {
+            assert!(Query::new().by(kind, value).is_ok(), "{kind}");
+        }
         assert!(
             Query::new()
                 .without(Query::new().module(""))

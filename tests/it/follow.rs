@@ -15,11 +15,15 @@ use crate::support::stores::{calls_of, store_with};
 
 type Changes = Source<Change>;
 
+/// The next, but for lists that are over.
 async fn next(changes: &mut Changes) -> Change {
-    in_a_week(changes.next())
-        .await
-        .expect("it has no end")
-        .expect("no error")
+    loop {
+        let change = in_a_week(changes.next()).await;
+        match change.expect("it has no end").expect("no error") {
+            Change::Confirmed => {}
+            change => return change,
+        }
+    }
 }
 
 /// The first list, up to its end.
@@ -38,8 +42,8 @@ async fn init(changes: &mut Changes) -> BTreeSet<Cid> {
 /// What comes until the store has been quiet for so long.
 async fn until_quiet(changes: &mut Changes, quiet: Duration) -> Vec<Change> {
     let mut seen = Vec::new();
-    while let Ok(change) = tokio::time::timeout(quiet, changes.next()).await {
-        seen.push(change.unwrap().unwrap());
+    while let Ok(change) = tokio::time::timeout(quiet, next(changes)).await {
+        seen.push(change);
     }
     seen
 }
@@ -198,4 +202,50 @@ async fn dropped_it_hangs_up() {
     drop(changes);
     in_a_week(store.wait_for(|calls| calls.iter().all(|call| call.end.is_some()))).await;
     assert_eq!(store.listeners(), 0);
+}
+
+/// The server keeps 100 events for a listener, and drops the others.
+#[tokio::test(start_paused = true)]
+async fn a_burst_is_followed_by_a_list() {
+    let (store, cids) = store_with(1_000);
+    let client = store.client();
+    let mut changes = client.follow(Query::new());
+    let mut there = init(&mut changes).await;
+    until_quiet(&mut changes, Duration::from_secs(60)).await;
+    let start = Instant::now();
+    // While nobody reads, more than the server keeps.
+    for cid in &cids[..600] {
+        store.remove(cid);
+    }
+    for number in 2_000..2_600 {
+        store.insert(record(number)).unwrap();
+    }
+    while there != BTreeSet::from_iter(store.cids()) {
+        match next(&mut changes).await {
+            Change::Apply(cid) => assert!(there.insert(cid)),
+            Change::Delete(cid) => assert!(there.remove(&cid)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+/// How old a view is can be told by when it was last confirmed.
+#[tokio::test(start_paused = true)]
+async fn each_list_but_the_first_confirms_the_view() {
+    let (store, _) = store_with(5);
+    let mut changes = store.client().follow(Query::new());
+    init(&mut changes).await;
+    let start = Instant::now();
+    for seconds in [5, 305, 605] {
+        assert_eq!(
+            in_a_week(changes.next()).await.unwrap().unwrap(),
+            Change::Confirmed
+        );
+        assert_eq!(start.elapsed().as_secs(), seconds);
+    }
 }

@@ -95,7 +95,7 @@ async fn a_list_that_ends_early_is_made_again() {
     let stats = handle.stats();
     assert_eq!(
         (stats.succeeded, stats.calls, stats.faults),
-        (100, 4, 3),
+        (100, 10, 3),
         "{stats}"
     );
     assert!(handle.has_ended());

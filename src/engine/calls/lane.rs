@@ -346,16 +346,6 @@ where
         None
     }
 
-    /// How many bytes have gone out and come in.
-    pub(crate) fn moved(&self) -> u64 {
-        self.call.moved()
-    }
-
-    /// How many bytes the server may send ahead of what is read.
-    pub(crate) fn receive_window(&self) -> u64 {
-        self.link.receive_window()
-    }
-
     /// Nobody need wait for the end of a probe.
     pub(crate) fn end_probe(&mut self) {
         self.probe = None;
