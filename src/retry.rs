@@ -82,7 +82,7 @@ type Classify = dyn Fn(&Status) -> Verdict + Send + Sync;
 /// | a silent connection with calls on it | 90 seconds to a ping, 20 to its answer | fixed |
 /// | the end of a call that has nothing to answer any more | 5 seconds | fixed |
 /// | all that was taken, after [`drain`](crate::Adapter::drain) | what it was told | its argument |
-/// | a search in which nothing comes | 10 minutes | [`timeout`](Self::timeout) |
+/// | a search in which nothing new comes | 10 minutes | [`timeout`](Self::timeout) |
 /// | a listener, or who follows, while the server is away | for ever | whoever drops it; [`off`](Self::off) ends it at the first fault |
 ///
 /// ```

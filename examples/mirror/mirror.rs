@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::{Change, Error, ErrorKind, FollowResult, TryFailed};
-use futures::{Stream, StreamExt, TryStreamExt, future, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::time::timeout;
 
 /// How many changes are carried out together at most.
@@ -31,6 +31,7 @@ pub(crate) async fn mirror(
         from,
         to,
         there: to.search(Query::new()).try_collect().await?,
+        unsure: HashSet::new(),
         wanted: HashSet::new(),
         plan: BTreeMap::new(),
     };
@@ -59,6 +60,8 @@ struct Mirror<'a> {
     to: &'a Client,
     /// What `to` has.
     there: HashSet<Cid>,
+    /// Of these it is not known whether `to` has them: it was told, and did not answer.
+    unsure: HashSet<Cid>,
     /// What `from` had at the beginning, until that is over.
     wanted: HashSet<Cid>,
     /// Whether a record is to be there, for each of which that is not done yet.
@@ -86,24 +89,14 @@ impl Mirror<'_> {
 
     /// Does what is planned. What fails and may do better later stays planned.
     async fn carry_out(&mut self) {
-        let there = &self.there;
+        let (there, unsure) = (&self.there, &self.unsure);
         self.plan
-            .retain(|cid, wanted| there.contains(cid) != *wanted);
+            .retain(|cid, wanted| there.contains(cid) != *wanted || unsure.contains(cid));
         let (come, go): (Vec<_>, Vec<_>) = self.plan.iter().partition(|(_, wanted)| **wanted);
         let come: Vec<_> = come.into_iter().map(|(cid, _)| (*cid, *cid)).collect();
         let go: Vec<_> = go.into_iter().map(|(cid, _)| *cid).collect();
 
         let pulled = stream::iter(come).pull_from(self.from);
-        // A record that was deleted meanwhile: that change comes next.
-        let pulled = pulled.filter(|result| {
-            let is_gone = matches!(result, Err(failed) if failed.kind() == ErrorKind::NotFound);
-            if let Err(failed) = result
-                && is_gone
-            {
-                self.plan.remove(&failed.tag);
-            }
-            future::ready(!is_gone)
-        });
         let mut pushed = Vec::new();
         let results: Vec<_> = pulled.try_push_to(self.to).collect().await;
         for result in results {
@@ -115,6 +108,7 @@ impl Mirror<'_> {
         }
         for cid in pushed {
             self.plan.remove(&cid);
+            self.unsure.remove(&cid);
             self.there.insert(cid);
         }
 
@@ -123,6 +117,7 @@ impl Mirror<'_> {
             match result {
                 Ok(done) => {
                     self.plan.remove(&done.cid);
+                    self.unsure.remove(&done.cid);
                     self.there.remove(&done.cid);
                 }
                 Err(failed) => self.failed(failed.input, &failed.error),
@@ -131,9 +126,15 @@ impl Mirror<'_> {
     }
 
     fn failed(&mut self, cid: Cid, error: &Error) {
+        if error.kind() == ErrorKind::NotFound {
+            // It was deleted meanwhile. That is told next, or, if the event was lost, after the next list.
+            return;
+        }
         eprintln!("{cid}: {error}");
         if error.is_of_item() {
             self.plan.remove(&cid);
+        } else if error.may_have_landed() {
+            self.unsure.insert(cid);
         }
     }
 }

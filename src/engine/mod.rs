@@ -17,6 +17,7 @@ mod waited;
 mod window;
 
 pub use self::adapter::{Adapter, BoxAdapter};
+pub(crate) use self::clock::Clock;
 pub(crate) use self::control::Control;
 pub(crate) use self::driver::drive;
 pub(crate) use self::nodes::Methods;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::runtime;
 use tokio::time::Instant;
 use tonic::Status;
 use tracing::debug;
@@ -25,8 +26,16 @@ use crate::options::Options;
 use crate::retry::Retry;
 use crate::verdict::{self, Verdict, code_name};
 
-/// How long a call that is silent by nature runs before it counts as one that works, if nothing has come by then.
-const SETTLED: Duration = Duration::from_secs(1);
+/// How long a call that is silent by nature may be the probe of a circuit. Silence does not say that the server is there, so
+/// another is to find that out.
+const PROBES: Duration = Duration::from_secs(1);
+
+/// How long such a call has to last for its end to be a fault of its own, and not one more in a row. A proxy before a server that
+/// is away refuses sooner.
+const OUTLIVES: Duration = Duration::from_secs(60);
+
+/// How many answers are read in a row before the task's other work gets a turn.
+const READ_IN_A_ROW: u32 = 256;
 
 /// Reads what a method answers, by one call at a time. Whoever has it decides whether another follows.
 pub(crate) struct Reader<M: ServerStream> {
@@ -43,8 +52,11 @@ pub(crate) struct Reader<M: ServerStream> {
     went_on: Waited,
     /// Whether the line was found empty since [`had_caught_up`](Self::had_caught_up) was asked.
     caught_up: bool,
-    /// When the transport had started the call, until it counts as one that works.
-    settles: Option<Waited>,
+    /// Since when a call that may be silent runs, until it has been heard of, or has lasted for long.
+    runs_since: Option<Waited>,
+    /// The runtime in which the call was made.
+    runtime: Option<runtime::Id>,
+    in_a_row: u32,
     /// An answer that came before the request had left.
     early: Option<M::Answer>,
 }
@@ -55,6 +67,8 @@ pub(crate) enum Said<A> {
     Answer(A),
     /// The server has said that this is all. Of what may be silent, that is never all.
     Ended,
+    /// Nothing, for as long as was asked.
+    Nothing,
     Broke(Broke),
 }
 
@@ -70,6 +84,8 @@ pub(crate) struct Broke {
 pub(crate) enum Why {
     /// Another call may bring more. Whether the server had the request.
     Fault { had_request: bool },
+    /// The token was an old one, and the next call shows another.
+    Renewed,
     /// The server failed without saying whose fault it is.
     ServerFailed,
     /// The server refuses what is asked.
@@ -99,7 +115,9 @@ impl<M: ServerStream> Reader<M> {
             patience: Some(options.retry.time_allowed()).filter(|_| !M::IS_SILENT),
             went_on: Waited::default(),
             caught_up: false,
-            settles: None,
+            runs_since: None,
+            runtime: None,
+            in_a_row: 0,
             early: None,
         }
     }
@@ -149,7 +167,8 @@ impl<M: ServerStream> Reader<M> {
                 lane.close(waited);
                 self.lane = Some(lane);
                 self.caught_up = true;
-                self.settles = None;
+                self.runs_since = None;
+                self.runtime = this_runtime();
                 self.early = None;
                 return Poll::Ready(Ok(()));
             }
@@ -183,7 +202,7 @@ impl<M: ServerStream> Reader<M> {
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Pending if lane.is_started(cx) => {
-                    self.settles = waited.checked_add(SETTLED);
+                    self.runs_since = Some(waited);
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Pending => {}
@@ -198,9 +217,27 @@ impl<M: ServerStream> Reader<M> {
         }
     }
 
-    /// What the call brings next.
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Said<M::Answer>> {
+    /// What the call brings next, or that nothing has come by then.
+    pub(crate) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        until: Option<Instant>,
+    ) -> Poll<Said<M::Answer>> {
         self.clock.resume();
+        if self.in_a_row == READ_IN_A_ROW {
+            self.in_a_row = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let polled = self.poll_call(cx, until);
+        self.in_a_row = match polled {
+            Poll::Ready(Said::Answer(_)) => self.in_a_row + 1,
+            _ => 0,
+        };
+        polled
+    }
+
+    fn poll_call(&mut self, cx: &mut Context<'_>, until: Option<Instant>) -> Poll<Said<M::Answer>> {
         loop {
             let now = Instant::now();
             self.clock.count(now);
@@ -227,11 +264,28 @@ impl<M: ServerStream> Reader<M> {
                 }
                 Poll::Pending => self.caught_up = true,
             }
-            if self.settles.is_some_and(|at| at <= waited) {
-                self.settles = None;
+            if M::IS_SILENT && self.runtime != this_runtime() {
+                // Its connection moves only in the other runtime.
+                let words = Status::unavailable("it is polled in another runtime than before");
+                let end = lane.abandon(EndedBy::Disorder, words);
+                return Poll::Ready(Said::Broke(self.ended(end)));
+            }
+            let due = |since: Option<Waited>, time| {
+                let at = since?.checked_add(time)?;
+                Some((at, at <= waited))
+            };
+            let probes = due(self.runs_since, PROBES);
+            if let Some((_, true)) = probes {
                 lane.end_probe();
+            }
+            let outlives = due(self.runs_since, OUTLIVES);
+            if let Some((_, true)) = outlives {
+                self.runs_since = None;
                 let node = lane.route.node;
-                self.nodes.node(node).note_alive();
+                self.nodes.node(node).outlived_faults();
+            }
+            if until.is_some_and(|at| at <= now) {
+                return Poll::Ready(Said::Nothing);
             }
             if !M::IS_SILENT
                 && let Some(broke) = self.stalled(waited)
@@ -242,15 +296,34 @@ impl<M: ServerStream> Reader<M> {
                 self.lane = None;
                 return Poll::Ready(Said::Broke(broke));
             }
-            let settles = self.settles;
+            let ahead = [probes, outlives].into_iter().flatten();
+            let ahead = ahead
+                .filter(|(_, is_past)| !is_past)
+                .map(|(at, _)| at)
+                .min();
             let deadlines = [
-                settles.and_then(|waited| self.clock.at(now, waited)),
+                until,
+                ahead.and_then(|waited| self.clock.at(now, waited)),
                 self.stalls_at(now).filter(|_| !M::IS_SILENT),
                 self.gives_up_at(now),
             ];
             let deadline = deadlines.into_iter().flatten().min();
             self.publish(1);
             if self.clock.poll_until(cx, now, deadline).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Waits until then.
+    pub(crate) fn poll_rest(&mut self, cx: &mut Context<'_>, until: Instant) -> Poll<()> {
+        self.clock.resume();
+        loop {
+            let now = Instant::now();
+            if until <= now {
+                return Poll::Ready(());
+            }
+            if self.clock.poll_until(cx, now, Some(until)).is_pending() {
                 return Poll::Pending;
             }
         }
@@ -310,7 +383,7 @@ impl<M: ServerStream> Reader<M> {
         let node = self.nodes.node(lane.route.node);
         node.note_alive();
         lane.note_answer(node.incident());
-        self.settles = None;
+        self.runs_since = None;
     }
 
     fn over(&mut self, outcome: &'static str, status: Option<&Status>) {
@@ -339,10 +412,12 @@ impl<M: ServerStream> Reader<M> {
         let origin = lane.origin();
         let had_request = end.transmitted > 0;
         let (why, cause) = match (verdict, refusal) {
-            (_, Some(Refusal::Again)) => (Why::Fault { had_request: false }, None),
+            (_, Some(Refusal::Again)) => (Why::Renewed, None),
             (_, Some(Refusal::Later)) => (Why::Fault { had_request: false }, Some(Cause::Line)),
             (Verdict::Record, _) => (Why::Refused, None),
             (Verdict::Caller, _) => (Why::Caller, None),
+            // There is no other item that would tell, so a listener waits as in an outage.
+            (Verdict::Attempt, _) if M::IS_SILENT => (Why::ServerFailed, Some(Cause::Line)),
             (Verdict::Attempt, _) => (Why::ServerFailed, Some(Cause::Named)),
             (Verdict::Transient, _) if had_request && !origin.worked && !M::IS_SILENT => {
                 (Why::Fault { had_request }, Some(Cause::Work))
@@ -411,17 +486,27 @@ impl<M: ServerStream> Reader<M> {
     }
 }
 
+fn this_runtime() -> Option<runtime::Id> {
+    runtime::Handle::try_current()
+        .ok()
+        .map(|runtime| runtime.id())
+}
+
 impl Broke {
-    /// Whether another call may bring more.
-    pub(crate) fn may_pass(&self) -> bool {
-        matches!(self.why, Why::Fault { .. } | Why::ServerFailed)
+    /// Whether another call may follow.
+    pub(crate) fn may_pass(&self, retry: &Retry) -> bool {
+        match self.why {
+            Why::Renewed => true,
+            Why::Fault { .. } | Why::ServerFailed => retry.is_on(),
+            Why::Refused | Why::Caller | Why::CircuitOpen | Why::TimeIsUp => false,
+        }
     }
 
     /// The error of a stream that ends with it.
     pub(crate) fn into_error(self, retry: &Retry) -> Error {
         let Self { status, why } = self;
         let kind = match why {
-            Why::Fault { .. } => ErrorKind::Unavailable,
+            Why::Fault { .. } | Why::Renewed => ErrorKind::Unavailable,
             Why::ServerFailed => ErrorKind::ServerFailed,
             Why::Refused => verdict::kind_of_record(&status),
             Why::Caller => verdict::kind_of_whole(&status),

@@ -2,27 +2,27 @@
 
 mod view;
 
-use std::future::{Future as _, poll_fn};
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_core::Stream;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use self::view::{LAG, View};
 use crate::LOG;
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::{Control, Source};
+use crate::engine::{Clock, Control, Source};
 use crate::error::{Error, ErrorKind};
 use crate::later::later;
 use crate::listen::{self, EventFilter, EventKind, Heard, ListenResult};
 use crate::meter::Meter;
 use crate::options::Options;
-use crate::search::{self, Query, SearchResult};
+use crate::search::{self, Query, Stop};
 
 /// How soon a list follows an event of a record that may match the query.
 const SOON: Duration = Duration::from_secs(1);
@@ -121,12 +121,12 @@ impl Client {
     }
 }
 
-type List = Pin<Box<dyn Stream<Item = SearchResult> + Send>>;
+type List = Pin<Box<dyn Stream<Item = Result<Cid, Stop>> + Send>>;
 
 /// What there is to be done next.
 enum Next {
     Heard(Option<ListenResult>),
-    Listed(Option<SearchResult>),
+    Listed(Option<Result<Cid, Stop>>),
     ListIsDue,
 }
 
@@ -157,7 +157,7 @@ fn changes(
         let mut listed: Option<List> = None;
         let mut view = View::default();
         let mut lists = Lists::new(options.relist_every);
-        let mut timer = pin!(sleep_until(Instant::now()));
+        let mut clock = Clock::default();
         let mut is_turn_of_list = false;
         loop {
             is_turn_of_list = !is_turn_of_list;
@@ -173,10 +173,8 @@ fn changes(
                             return Poll::Ready(Next::Listed(next));
                         }
                     } else if let Some(due) = lists.due {
-                        if timer.deadline() != due {
-                            timer.as_mut().reset(due);
-                        }
-                        if timer.as_mut().poll(cx).is_ready() {
+                        let now = Instant::now();
+                        if due <= now || clock.poll_until(cx, now, Some(due)).is_ready() {
                             return Poll::Ready(Next::ListIsDue);
                         }
                     }
@@ -213,11 +211,11 @@ fn changes(
                 }
                 Next::Listed(Some(Ok(cid))) => view.listed(cid),
                 // It is the last item of a list that is whole but for that.
-                Next::Listed(Some(Err(error))) if error.kind() == ErrorKind::Mismatch => {
+                Next::Listed(Some(Err(Stop { error, is_whole: true }))) => {
                     warn!(target: LOG, %error, "some of what the store lists cannot be followed");
                     None
                 }
-                Next::Listed(Some(Err(error))) => {
+                Next::Listed(Some(Err(Stop { error, .. }))) => {
                     listed = None;
                     view.end_list(false);
                     if !options.retry.is_on() || !may_pass(&error) {
@@ -261,6 +259,7 @@ fn may_pass(error: &Error) -> bool {
             | ErrorKind::Incomplete
             | ErrorKind::ServerFailed
             | ErrorKind::NotSent
+            | ErrorKind::Mismatch
     )
 }
 

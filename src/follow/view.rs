@@ -24,9 +24,9 @@ pub(super) struct View {
     known: CidMap<u8>,
     list: u8,
     /// What came by events lately.
-    came: VecDeque<(Instant, Cid)>,
+    came: Lately,
     /// What went by events lately, or since the list has begun.
-    went: HashMap<Cid, Instant>,
+    went: Lately,
     is_listing: bool,
     /// Whether a first list has come to its end.
     is_init_done: bool,
@@ -41,13 +41,14 @@ impl View {
     pub(super) fn came(&mut self, cid: Cid, now: Instant) -> Option<Change> {
         self.forget(now);
         self.went.remove(&cid);
-        self.came.push_back((now, cid));
+        self.came.insert(cid, now);
         self.insert(cid)
     }
 
     /// An event tells that this record was deleted.
     pub(super) fn went(&mut self, cid: Cid, now: Instant) -> Option<Change> {
         self.forget(now);
+        self.came.remove(&cid);
         self.went.insert(cid, now);
         self.known.remove(&cid)?;
         if self.is_init_done {
@@ -62,7 +63,7 @@ impl View {
         self.forget(now);
         self.is_listing = true;
         self.list = self.list.wrapping_add(1);
-        for (_, cid) in &self.came {
+        for cid in self.came.iter() {
             if let Some(list) = self.known.get_mut(cid) {
                 *list = self.list;
             }
@@ -71,7 +72,7 @@ impl View {
 
     /// The list has this record.
     pub(super) fn listed(&mut self, cid: Cid) -> Option<Change> {
-        match self.went.contains_key(&cid) {
+        match self.went.contains(&cid) {
             true => None,
             false => self.insert(cid),
         }
@@ -125,14 +126,48 @@ impl View {
 
     /// Forgets what lists know by now.
     fn forget(&mut self, now: Instant) {
-        if self.is_listing {
-            return;
+        // What comes during a list is marked as being in it.
+        self.came.forget(now);
+        if !self.is_listing {
+            self.went.forget(now);
         }
+    }
+}
+
+/// Records, and when each was last told of.
+#[derive(Debug, Default)]
+struct Lately {
+    at: HashMap<Cid, Instant>,
+    /// The oldest first. Some are of records that were told of again, or no longer count.
+    queue: VecDeque<(Instant, Cid)>,
+}
+
+impl Lately {
+    fn insert(&mut self, cid: Cid, now: Instant) {
+        self.at.insert(cid, now);
+        self.queue.push_back((now, cid));
+    }
+
+    fn remove(&mut self, cid: &Cid) {
+        self.at.remove(cid);
+    }
+
+    fn contains(&self, cid: &Cid) -> bool {
+        self.at.contains_key(cid)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Cid> {
+        self.at.keys()
+    }
+
+    fn forget(&mut self, now: Instant) {
         let is_old = |at: Instant| now.saturating_duration_since(at) > LAG;
-        while self.came.front().is_some_and(|(at, _)| is_old(*at)) {
-            self.came.pop_front();
+        while let Some((at, cid)) = self.queue.front().copied().filter(|(at, _)| is_old(*at)) {
+            self.queue.pop_front();
+            if self.at.get(&cid) == Some(&at) {
+                self.at.remove(&cid);
+            }
         }
-        self.went.retain(|_, at| !is_old(*at));
     }
 }
 

@@ -15,7 +15,7 @@ use crate::meter::Meter;
 use crate::options::Options;
 use crate::proto::events::{ListenRequest, ListenResponse};
 use futures_core::Stream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 /// What [`Client::listen`] gives. An error is its last item.
 pub type ListenResult = Result<Heard, Error>;
@@ -88,7 +88,8 @@ impl Client {
     /// # Errors
     ///
     /// [`Denied`](crate::ErrorKind::Denied), [`Unsupported`](crate::ErrorKind::Unsupported) and
-    /// [`Rejected`](crate::ErrorKind::Rejected), where the server refuses; with [`Retry::off`](crate::Retry::off), whatever ends
+    /// [`Rejected`](crate::ErrorKind::Rejected), where the server refuses; [`Mismatch`](crate::ErrorKind::Mismatch) for an event that
+    /// cannot be read; with [`Retry::off`](crate::Retry::off), whatever ends
     /// the first call.
     ///
     /// # What it cannot tell
@@ -148,21 +149,15 @@ pub(crate) fn heard(
                     yield Ok(Heard::Gap(gap));
                     let mut burst = Burst::new(Instant::now());
                     loop {
-                        let said = match burst.is_told_at() {
-                            None => poll_fn(|cx| reader.poll_next(cx)).await,
-                            // What has come is read first.
-                            Some(at) => match timeout_at(at, poll_fn(|cx| reader.poll_next(cx))).await {
-                                Ok(said) => said,
-                                Err(_) => {
-                                    burst.is_told(Instant::now());
-                                    yield Ok(Heard::Gap(Gap::Burst));
-                                    continue;
-                                }
-                            },
-                        };
-                        let event = match said {
+                        let until = burst.is_told_at();
+                        let event = match poll_fn(|cx| reader.poll_next(cx, until)).await {
                             Said::Answer(ListenResponse { event }) => event,
                             Said::Ended => continue,
+                            Said::Nothing => {
+                                burst.is_told(Instant::now());
+                                yield Ok(Heard::Gap(Gap::Burst));
+                                continue;
+                            }
                             Said::Broke(broke) => break broke,
                         };
                         let now = Instant::now();
@@ -177,7 +172,7 @@ pub(crate) fn heard(
                     }
                 }
             };
-            let may_pass = broke.may_pass() && options.retry.is_on();
+            let may_pass = broke.may_pass(&options.retry);
             let error = broke.into_error(&options.retry);
             if !may_pass {
                 yield Err(error);

@@ -32,7 +32,7 @@ impl Asking<'_> {
         let handle = counted.handle();
         let counted: Result<Done<u64>, Failed<CountRecordsRequest>> =
             self.counting(handle, only(counted)).await;
-        counted.map(|done| done.output).map_err(of_server)
+        counted.map(|done| done.output).map_err(Error::from)
     }
 
     /// Whether any record matches.
@@ -42,7 +42,7 @@ impl Asking<'_> {
         let handle = found.handle();
         let found: Result<Done<bool>, Failed<SearchRequest>> =
             self.counting(handle, only(found)).await;
-        found.map(|done| done.output).map_err(of_server)
+        found.map(|done| done.output).map_err(Error::from)
     }
 
     async fn counting<F: Future>(&self, handle: Handle, asked: F) -> F::Output {
@@ -56,18 +56,6 @@ impl Asking<'_> {
             polled
         })
         .await
-    }
-}
-
-/// A mismatch is kept for what was listed.
-fn of_server<I>(failed: Failed<I>) -> Error {
-    match failed.kind() {
-        ErrorKind::Mismatch => Error::new(
-            ErrorKind::ServerFailed,
-            "it has not answered what was asked",
-        )
-        .with_source(failed.error),
-        _ => failed.error,
     }
 }
 

@@ -3,10 +3,14 @@
 mod ask;
 mod query;
 
+use std::collections::HashSet;
 use std::future::poll_fn;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use futures_core::Stream;
+use futures_util::TryStreamExt as _;
+use tokio::time::Instant;
 use tonic::Status;
 use tracing::debug;
 
@@ -17,14 +21,12 @@ use crate::cid::{Cid, CidMap};
 use crate::client::Client;
 use crate::engine::{Broke, Control, Reader, Said, ServerStream, Source, Why};
 use crate::error::{Error, ErrorKind};
+use crate::later::later;
 use crate::meter::Meter;
 use crate::options::Options;
 use crate::proto::search::{CountRecordsRequest, SearchCidsResponse, SearchRequest};
 
 const SEARCH_CIDS: &str = "/agntcy.dir.search.v1.SearchService/SearchCIDs";
-
-/// How many CIDs that were handed out before are left out in a row, before the task's other work gets a turn.
-const LEFT_OUT_IN_A_ROW: u32 = 1024;
 
 /// What [`Client::search`] gives. An error is its last item.
 pub type SearchResult = Result<Cid, Error>;
@@ -69,7 +71,8 @@ impl Client {
     ///   [`Unsupported`](ErrorKind::Unsupported) for one with a kind that this server ignores ([`Query`]).
     /// - [`Incomplete`](ErrorKind::Incomplete) if the list stays shorter than what there is, for as many tries as
     ///   [`Retry::max_attempts`](crate::Retry::max_attempts) allows in which nothing new comes.
-    /// - [`Mismatch`](ErrorKind::Mismatch), behind all the others, if what was listed are not all CIDs.
+    /// - [`Mismatch`](ErrorKind::Mismatch) behind all the others, if what was listed are not all CIDs; and for an answer that cannot be
+    ///   read.
     /// - [`Denied`](ErrorKind::Denied), [`Rejected`](ErrorKind::Rejected), [`ServerFailed`](ErrorKind::ServerFailed),
     ///   [`Unavailable`](ErrorKind::Unavailable), [`CircuitOpen`](ErrorKind::CircuitOpen) as of any adapter.
     ///
@@ -85,7 +88,7 @@ impl Client {
     pub fn search_with(&self, query: Query, options: &Options) -> Source<Cid> {
         let (client, options) = (self.clone(), options.clone());
         Source::new(SearchCids::NAME, self, |control, meter| {
-            found(client, query, options, control, Some(meter))
+            found(client, query, options, control, Some(meter)).map_err(|stop| stop.error)
         })
     }
 
@@ -167,25 +170,41 @@ async fn look_at(asking: &Asking<'_>, query: &Query) -> Result<(), Error> {
     Ok(())
 }
 
-/// The CIDs of the records that match `query`, and an error if they are not all.
+/// Why a search ends before its time.
+pub(crate) struct Stop {
+    pub(crate) error: Error,
+    /// Whether all that are CIDs were handed out.
+    pub(crate) is_whole: bool,
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            is_whole: false,
+        }
+    }
+}
+
+/// The CIDs of the records that match `query`, and why they are not all.
 pub(crate) fn found(
     client: Client,
     query: Query,
     options: Options,
     control: Arc<Control>,
     meter: Option<Meter>,
-) -> impl Stream<Item = SearchResult> + Send {
+) -> impl Stream<Item = Result<Cid, Stop>> + Send {
     async_stream::stream! {
         let mut search = Search::new(client, query, options, control, meter);
         if let Err(error) = search.look_at_query().await {
-            yield Err(error);
+            yield Err(error.into());
             return;
         }
         loop {
             match search.begin().await {
                 Ok(()) => {}
                 Err(error) => {
-                    yield Err(error);
+                    yield Err(error.into());
                     return;
                 }
             }
@@ -196,13 +215,13 @@ pub(crate) fn found(
                 Ok(true) => break,
                 Ok(false) => {}
                 Err(error) => {
-                    yield Err(error);
+                    yield Err(error.into());
                     return;
                 }
             }
         }
         if let Some(error) = search.no_cids {
-            yield Err(error);
+            yield Err(Stop { error, is_whole: true });
         }
     }
 }
@@ -236,7 +255,9 @@ struct Search {
     in_vain: u32,
     /// How the call of this list broke.
     broke: Option<Broke>,
-    /// What was listed that is no CID.
+    /// Hashes of what this list has that are no CIDs.
+    strange: HashSet<u64>,
+    hasher: RandomState,
     no_cids: Option<Error>,
 }
 
@@ -261,6 +282,8 @@ impl Search {
             before: None,
             in_vain: 0,
             broke: None,
+            strange: HashSet::new(),
+            hasher: RandomState::new(),
             no_cids: None,
         }
     }
@@ -294,6 +317,7 @@ impl Search {
         self.list = self.list.wrapping_add(1);
         self.listed = 0;
         self.is_new = false;
+        self.strange.clear();
         self.no_cids = None;
         // A list that comes to its limit need not be compared with anything.
         self.before = match self.query.limit_of() {
@@ -309,21 +333,25 @@ impl Search {
 
     /// The next record that was not handed out. `None`: the call is over.
     async fn next(&mut self) -> Option<Cid> {
-        let mut left_out = 0;
         while self.broke.is_none() && self.seen.len() < self.limit() {
-            let answer = match poll_fn(|cx| self.reader.poll_next(cx)).await {
+            let answer = match poll_fn(|cx| self.reader.poll_next(cx, None)).await {
                 Said::Answer(answer) => answer,
                 Said::Ended => return None,
+                Said::Nothing => continue,
                 Said::Broke(broke) => {
                     self.broke = Some(broke);
                     return None;
                 }
             };
-            self.reader.goes_on();
             let cid = match answer.record_cid.parse::<Cid>() {
                 Ok(cid) => cid,
                 Err(error) => {
-                    self.listed += 1;
+                    if self
+                        .strange
+                        .insert(self.hasher.hash_one(&answer.record_cid))
+                    {
+                        self.lists_one_more();
+                    }
                     let words = "the server lists what is no CID";
                     let error = Error::new(ErrorKind::Mismatch, words).with_source(error);
                     self.no_cids.get_or_insert(error);
@@ -332,19 +360,21 @@ impl Search {
             };
             match self.seen.insert(&cid, self.list) {
                 Some(list) if list == self.list => {}
-                Some(_) => self.listed += 1,
+                Some(_) => self.lists_one_more(),
                 None => {
-                    self.listed += 1;
+                    self.lists_one_more();
                     self.is_new = true;
                     return Some(cid);
                 }
             }
-            left_out += 1;
-            if left_out % LEFT_OUT_IN_A_ROW == 0 {
-                tokio::task::yield_now().await;
-            }
         }
         None
+    }
+
+    /// What comes twice in a list is no progress.
+    fn lists_one_more(&mut self) {
+        self.listed += 1;
+        self.reader.goes_on();
     }
 
     /// What the list comes to: whether all is found, or another list is to follow.
@@ -369,7 +399,9 @@ impl Search {
         if self.in_vain >= self.options.retry.attempts_allowed() || !self.options.retry.is_on() {
             return Err(Error::new(ErrorKind::Incomplete, words));
         }
-        tokio::time::sleep(self.options.retry.wait_after(self.in_vain + 1)).await;
+        let wait = self.options.retry.wait_after(self.in_vain + 1);
+        let until = later(Instant::now(), wait);
+        poll_fn(|cx| self.reader.poll_rest(cx, until)).await;
         Ok(false)
     }
 
@@ -395,11 +427,13 @@ impl Search {
     fn broken(&mut self, broke: Broke) -> Result<(), Error> {
         let retry = &self.options.retry;
         let is_vain = match broke.why {
+            Why::Renewed => false,
             Why::Fault { had_request } => had_request && !self.is_new,
             _ => !self.is_new,
         };
         self.in_vain += u32::from(is_vain);
-        match broke.may_pass() && retry.is_on() && self.in_vain < retry.attempts_allowed() {
+        let has_tries = self.in_vain < retry.attempts_allowed() || broke.why == Why::Renewed;
+        match broke.may_pass(retry) && has_tries {
             true => Ok(()),
             false => Err(broke.into_error(retry)),
         }

@@ -135,7 +135,8 @@ impl Query {
     }
 
     /// Records with this locator: a type (`docker_image`), a type and a URL (`docker_image:https://example.org/*`), or a URL that
-    /// begins with `*` (`*example.org/agent`).
+    /// begins with `*` (`*example.org/agent`). Servers keep types and URLs apart: of several locators, any of the types goes with
+    /// any of the URLs.
     pub fn locator(self, pattern: impl Into<String>) -> Self {
         self.term(Type::Locator, pattern)
     }

@@ -1,17 +1,33 @@
 //! A store that is followed: the view becomes the store, whatever events are lost.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
-use agntcy_dir_stream::server::{Fault, Method};
-use agntcy_dir_stream::{Change, Code, ErrorKind, Retry, Source, Status};
+use agntcy_dir_stream::server::{Fault, Method, Store};
+use agntcy_dir_stream::{Change, Code, ErrorKind, FollowResult, Retry, Source, Status};
+use bytes::Bytes;
+use futures::stream::{self, FusedStream};
 use futures::{FutureExt, StreamExt};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use prost::Message;
 use tokio::time::Instant;
+use tonic::body::Body;
 
-use crate::support::clock::in_a_week;
-use crate::support::records::record;
+use crate::support::clock::{SECOND, in_a_week, paused_runtime};
+use crate::support::listening::{DELETED, Event, Heard, PUSHED};
+use crate::support::messages::{framed, grpc_response, trailers};
+use crate::support::peer::{Peer, PeerCall, next_call, next_call_of, scripted};
+use crate::support::polling::{self, ready};
+use crate::support::records::{cid, record};
+use crate::support::searching::{Count, FoundCid};
 use crate::support::stores::{calls_of, store_with};
+
+const LISTEN: &str = "/agntcy.dir.events.v1.EventService/Listen";
+const COUNT: &str = "/agntcy.dir.search.v1.SearchService/CountRecords";
+const SEARCH: &str = "/agntcy.dir.search.v1.SearchService/SearchCIDs";
 
 type Changes = Source<Change>;
 
@@ -242,10 +258,393 @@ async fn each_list_but_the_first_confirms_the_view() {
     init(&mut changes).await;
     let start = Instant::now();
     for seconds in [5, 305, 605] {
-        assert_eq!(
-            in_a_week(changes.next()).await.unwrap().unwrap(),
-            Change::Confirmed
-        );
+        let change = in_a_week(changes.next()).await.unwrap().unwrap();
+        assert_eq!(change, Change::Confirmed);
         assert_eq!(start.elapsed().as_secs(), seconds);
+    }
+}
+
+/// Answers a count and a list, which ends OK.
+async fn answer_list(changes: &mut Changes, peer: &Peer, cids: &[Cid]) {
+    let mut call = begin_list(changes, peer, cids.len()).await;
+    list(&mut call, cids);
+    call.end(Code::Ok, "");
+}
+
+/// Answers a count. Returns the call that wants the list.
+async fn begin_list(changes: &mut Changes, peer: &Peer, count: usize) -> PeerCall {
+    let mut call = next_call_of(changes, peer, COUNT).await;
+    call.chunks();
+    call.answer(&Count {
+        total: count.try_into().unwrap(),
+    });
+    call.end(Code::Ok, "");
+    let mut call = next_call_of(changes, peer, SEARCH).await;
+    call.chunks();
+    call
+}
+
+fn list(call: &mut PeerCall, cids: &[Cid]) {
+    for cid in cids {
+        let cid = cid.to_string();
+        call.answer(&FoundCid { cid });
+    }
+}
+
+fn tell(listens: &mut PeerCall, r#type: i32, cid: Cid) {
+    let event = Event {
+        r#type,
+        resource_id: cid.to_string(),
+        ..Event::default()
+    };
+    listens.answer(&Heard { event: Some(event) });
+}
+
+fn changes_of(results: Vec<FollowResult>) -> Vec<Change> {
+    let changes = results.into_iter().map(Result::unwrap);
+    changes
+        .filter(|change| *change != Change::Confirmed)
+        .collect()
+}
+
+/// A follower of a scripted server that has these: behind its first list, and the one that comes soon after that.
+async fn following(cids: &[Cid]) -> (Changes, Peer, PeerCall) {
+    let (client, peer) = scripted();
+    let mut changes = client.follow(Query::new());
+    assert_eq!(polling::next(&mut changes).unwrap(), Change::Init);
+    let mut listens = next_call_of(&mut changes, &peer, LISTEN).await;
+    listens.chunks();
+    answer_list(&mut changes, &peer, cids).await;
+    let there = read(&mut changes);
+    assert_eq!(there.len(), cids.len() + 1);
+    answer_list(&mut changes, &peer, cids).await;
+    assert_eq!(read(&mut changes), []);
+    (changes, peer, listens)
+}
+
+/// What is there to be read, with as many polls as that takes.
+fn read(changes: &mut Changes) -> Vec<Change> {
+    let mut all = Vec::new();
+    for _ in 0..1_000 {
+        all.extend(changes_of(ready(changes)));
+    }
+    all
+}
+
+fn some(count: usize) -> Vec<Cid> {
+    (0..count).map(|number| cid(&record(number))).collect()
+}
+
+/// Where the list breaks off at an answer that cannot be read, nobody knows what is behind it.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_cannot_be_read_deletes_nothing() {
+    let cids = some(5);
+    for garbage in [
+        // No message of its kind.
+        framed(&[0xff; 8]),
+        // Compressed, and nobody has said how.
+        Bytes::from_static(&[1, 0, 0, 0, 1, 0]),
+        // Longer than any CID.
+        framed(&[0; 100 << 10]),
+    ] {
+        let (mut changes, peer, _listens) = following(&cids).await;
+        let mut call = begin_list(&mut changes, &peer, cids.len()).await;
+        list(&mut call, &cids[..2]);
+        call.answer_bytes(garbage);
+        let seen = ready(&mut changes);
+        let deleted = seen.iter().filter(|change| change.is_ok());
+        assert_eq!(deleted.count(), 0, "{seen:?}");
+    }
+}
+
+/// That a server does not say how many records it has, does not say that it has none.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_fails_to_count_deletes_nothing() {
+    let (store, cids) = store_with(5);
+    let options = Options::new().relist_every(60 * SECOND);
+    let mut changes = store.client().follow_with(Query::new(), &options);
+    assert_eq!(init(&mut changes).await, cids.iter().copied().collect());
+    store.inject(Fault::end().on(Method::CountRecords).times(50));
+    assert_eq!(until_quiet(&mut changes, 3600 * SECOND).await, []);
+}
+
+/// Nor does it before the first list.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_fails_to_count_at_first_is_not_empty() {
+    let (store, cids) = store_with(5);
+    store.inject(Fault::end().on(Method::CountRecords).times(50));
+    let mut changes = store.client().follow(Query::new());
+    assert_eq!(init(&mut changes).await, cids.iter().copied().collect());
+}
+
+/// Nor does a count that cannot be read.
+#[tokio::test(start_paused = true)]
+async fn a_count_that_cannot_be_read_deletes_nothing() {
+    let (mut changes, peer, _listens) = following(&some(5)).await;
+    for _ in 0..20 {
+        let mut call = next_call(&mut changes, &peer).await;
+        call.chunks();
+        call.answer_bytes(framed(&[0xff; 8]));
+        let seen = ready(&mut changes);
+        assert!(seen.is_empty(), "{seen:?}");
+    }
+}
+
+/// The same text that is no CID, again and again, makes up for no record.
+#[tokio::test(start_paused = true)]
+async fn what_is_no_cid_counts_once() {
+    let cids = some(2);
+    let (mut changes, peer, _listens) = following(&cids).await;
+    // It has the two, and one with a CID that nobody can read.
+    let mut call = begin_list(&mut changes, &peer, 3).await;
+    list(&mut call, &cids[..1]);
+    for _ in 0..2 {
+        let cid = "no CID".to_owned();
+        call.answer(&FoundCid { cid });
+    }
+    call.end(Code::Ok, "");
+    assert_eq!(read(&mut changes), []);
+}
+
+/// A server whose events are out of order is asked for all its records now and then, and not as fast as it answers.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_fails_to_tell_events_is_not_listed_without_rest() {
+    let mut told = Vec::new();
+    for (code, after) in [
+        (Code::Internal, Duration::from_millis(10)),
+        (Code::Unavailable, Duration::from_millis(10)),
+        (Code::Unavailable, 2 * SECOND),
+        (Code::Ok, Duration::from_millis(10)),
+    ] {
+        let calls: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = Arc::clone(&calls);
+        let client =
+            Client::from_service(tower::service_fn(move |request: http::Request<Body>| {
+                let path = request.uri().path().to_owned();
+                let answer = match &*path {
+                    LISTEN => None,
+                    COUNT => Some(framed(&Count { total: 1 }.encode_to_vec())),
+                    _ => {
+                        let cid = cid(&record(0)).to_string();
+                        Some(framed(&FoundCid { cid }.encode_to_vec()))
+                    }
+                };
+                seen.lock().unwrap().push(path);
+                async move {
+                    // It takes the request, as over a network.
+                    let mut body = request.into_body();
+                    let _ = body.frame().await;
+                    let code = match answer {
+                        None => {
+                            tokio::time::sleep(after).await;
+                            code
+                        }
+                        Some(_) => Code::Ok,
+                    };
+                    let answer = answer.map(Frame::data);
+                    let end = Frame::trailers(trailers(code, "no events"));
+                    let frames = answer.into_iter().chain([end]).map(Ok::<_, std::io::Error>);
+                    let body = Body::new(StreamBody::new(stream::iter(frames)));
+                    Ok::<_, std::io::Error>(grpc_response().body(body).unwrap())
+                }
+            }));
+        let mut changes = client.follow(Query::new());
+        until_end(&mut changes, 600 * SECOND).await;
+        let calls = calls.lock().unwrap();
+        let count = |path| calls.iter().filter(|call| *call == path).count();
+        let (lists, listens) = (count(SEARCH), count(LISTEN));
+        told.push((code, after, lists, listens));
+    }
+    let is_rested =
+        |(_, _, lists, listens): &(_, _, usize, usize)| (1..100).contains(lists) && *listens < 100;
+    assert!(
+        told.iter().all(is_rested),
+        "lists, and calls that listen, in ten minutes: {told:?}"
+    );
+}
+
+async fn until_end(changes: &mut Changes, time: Duration) {
+    let all = async { while changes.next().await.is_some() {} };
+    let _ = tokio::time::timeout(time, all).await;
+}
+
+/// A list that takes long has its rest, whatever happens to the call that listens.
+#[tokio::test(start_paused = true)]
+async fn a_gap_does_not_take_the_rest_of_a_list() {
+    let (store, _) = store_with(5);
+    let mut changes = store.client().follow(Query::new());
+    init(&mut changes).await;
+    assert_eq!(until_quiet(&mut changes, 60 * SECOND).await, []);
+    store.inject(
+        Fault::delay(20 * SECOND)
+            .on(Method::SearchCids)
+            .at(0)
+            .times(1000),
+    );
+    for _ in 0..600 {
+        // The call breaks as soon as it listens.
+        if store.listeners() == 1 {
+            store.inject(Fault::cut().on(Method::Listen));
+        }
+        assert_eq!(until_quiet(&mut changes, SECOND).await, []);
+    }
+    let lists = calls_of(&store, Method::SearchCids);
+    // 20 s of work, and 40 of rest.
+    assert!(lists.len() < 20, "{} lists in ten minutes", lists.len());
+}
+
+/// A list whose records are known already gives the task's other work its turn.
+#[tokio::test(start_paused = true)]
+async fn a_long_list_of_what_is_known_is_read_in_pieces() {
+    let cids = some(20_000);
+    let (mut changes, peer, _listens) = following(&cids).await;
+    let mut call = begin_list(&mut changes, &peer, cids.len()).await;
+    list(&mut call, &cids);
+    polling::assert_pending(&mut changes);
+    let unread = call.unread();
+    assert!(unread > 10_000, "{unread} of 20,000 are left by one poll");
+}
+
+/// So do events that change nothing.
+#[tokio::test(start_paused = true)]
+async fn events_that_change_nothing_are_read_in_pieces() {
+    let cids = some(5);
+    let (mut changes, _peer, mut listens) = following(&cids).await;
+    for _ in 0..20_000 {
+        tell(&mut listens, PUSHED, cids[0]);
+    }
+    polling::assert_pending(&mut changes);
+    let unread = listens.unread();
+    assert!(unread > 10_000, "{unread} of 20,000 are left by one poll");
+}
+
+/// Each event of a sequence counts, in its order, also while a list is made.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_comes_and_goes_during_a_list_is_as_its_last_event_says() {
+    let cids = some(3);
+    let (mut changes, peer, mut listens) = following(&cids).await;
+    let mut call = begin_list(&mut changes, &peer, 3).await;
+    list(&mut call, &cids[..1]);
+    let new = cid(&record(100));
+    for kind in [PUSHED, DELETED, PUSHED] {
+        tell(&mut listens, kind, new);
+        tell(&mut listens, kind, cids[1]);
+    }
+    let expected = [
+        Change::Apply(new),
+        Change::Delete(new),
+        Change::Delete(cids[1]),
+        Change::Apply(new),
+        Change::Apply(cids[1]),
+    ];
+    assert_eq!(read(&mut changes), expected);
+    list(&mut call, &cids[2..]);
+    call.answer(&FoundCid {
+        cid: cids[1].to_string(),
+    });
+    call.end(Code::Ok, "");
+    assert_eq!(read(&mut changes), []);
+}
+
+/// A query, of which events do not say that a record matches: deleted and pushed again at once, it comes back soon.
+#[tokio::test(start_paused = true)]
+async fn what_matches_and_is_deleted_and_pushed_again_comes_back() {
+    let (store, cids) = store_with(20);
+    let client = store.client();
+    let mut changes = client.follow(Query::new().name("agent-1?"));
+    init(&mut changes).await;
+    assert_eq!(until_quiet(&mut changes, 60 * SECOND).await, []);
+    client.delete(cids[13]).await.unwrap();
+    client.push(record(13)).await.unwrap();
+    let start = Instant::now();
+    assert_eq!(next(&mut changes).await, Change::Delete(cids[13]));
+    assert_eq!(next(&mut changes).await, Change::Apply(cids[13]));
+    assert!(start.elapsed() < 10 * SECOND, "{:?}", start.elapsed());
+}
+
+/// Timers belong to a runtime.
+#[test]
+fn it_goes_on_in_another_runtime() {
+    for first_is_gone in [true, false] {
+        let (store, cids) = store_with(5);
+        let options = Options::new().relist_every(60 * SECOND);
+        let mut changes = store.client().follow_with(Query::new(), &options);
+        let (first, second) = (paused_runtime(), paused_runtime());
+        first.block_on(async {
+            assert_eq!(init(&mut changes).await.len(), 5);
+            assert_eq!(until_quiet(&mut changes, 20 * SECOND).await, []);
+        });
+        let rests = (!first_is_gone).then_some(first);
+        second.block_on(async {
+            let new = store.insert(record(100)).unwrap();
+            assert_eq!(next(&mut changes).await, Change::Apply(new));
+            store.client().delete(cids[0]).await.unwrap();
+            assert_eq!(next(&mut changes).await, Change::Delete(cids[0]));
+        });
+        drop(rests);
+    }
+}
+
+/// The call that listens takes one of those that a server allows on a connection.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_allows_one_call_is_followed() {
+    let store = Store::builder().max_calls(1).build();
+    let there = store.insert(record(0)).unwrap();
+    let mut changes = store.client().follow(Query::new());
+    let there_are = tokio::time::timeout(600 * SECOND, init(&mut changes)).await;
+    assert_eq!(there_are.ok(), Some([there].into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn odd_options_do_no_harm() {
+    for options in [
+        Options::new().relist_every(Duration::MAX),
+        Options::new().stall_after(None),
+        Options::new().retry(Retry::new().max_attempts(1)),
+        Options::new().retry(Retry::new().backoff(Duration::ZERO, Duration::ZERO)),
+        Options::new().retry(Retry::new().timeout(Duration::MAX)),
+        Options::new().rate(1),
+        Options::new().window(1),
+    ] {
+        let (store, cids) = store_with(5);
+        let mut changes = store.client().follow_with(Query::new(), &options);
+        assert_eq!(init(&mut changes).await, cids.iter().copied().collect());
+        store.inject(Fault::cut().on(Method::Listen));
+        let new = store.insert(record(100)).unwrap();
+        assert_eq!(next(&mut changes).await, Change::Apply(new));
+        let handle = changes.handle();
+        handle.stop();
+        assert!(in_a_week(changes.next()).await.is_none());
+        assert!(handle.has_ended());
+    }
+}
+
+/// Stopped, drained or dropped in any phase, it hangs up.
+#[tokio::test(start_paused = true)]
+async fn it_is_stopped_in_any_phase() {
+    for polls in 0..30 {
+        for how in 0..3 {
+            let (store, _) = store_with(3);
+            let mut changes = store.client().follow(Query::new());
+            for _ in 0..polls {
+                let _ = changes.next().now_or_never();
+                tokio::task::yield_now().await;
+            }
+            let handle = changes.handle();
+            match how {
+                0 => handle.stop(),
+                1 => handle.drain(SECOND),
+                _ => {}
+            }
+            if how < 2 {
+                assert!(in_a_week(changes.next()).await.is_none());
+                assert!(changes.is_terminated());
+                assert!(in_a_week(changes.next()).await.is_none());
+            } else {
+                drop(changes);
+            }
+            assert!(handle.has_ended());
+            in_a_week(store.wait_for(|calls| calls.iter().all(|call| call.end.is_some()))).await;
+        }
     }
 }

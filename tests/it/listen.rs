@@ -1,16 +1,26 @@
 //! Events, and the gaps between them.
 
+use std::future::{pending, ready};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{Fault, Method, Store};
 use agntcy_dir_stream::{
-    Code, ErrorKind, Event, EventFilter, EventKind, Gap, Heard, Retry, Source, Status,
+    CircuitBreaker, Code, ErrorKind, Event, EventFilter, EventKind, Gap, Heard, Retry, Source,
+    Status, Token,
 };
 use futures::{FutureExt, StreamExt};
+use http_body_util::BodyExt;
+use tokio::time::Instant;
+use tonic::body::Body;
 use tonic::transport::Endpoint;
 
-use crate::support::clock::{in_a_week, soon};
+use crate::support::clock::{SECOND, in_a_week, paused_runtime, soon};
+use crate::support::listening;
+use crate::support::messages::framed;
+use crate::support::peer::{Peer, PeerCall, next_call, scripted};
+use crate::support::polling::{self, assert_pending};
 use crate::support::records::{cid, record};
 use crate::support::stores::{calls_of, listen, store_with};
 
@@ -242,4 +252,234 @@ async fn what_comes_a_few_at_a_time_has_no_gap() {
             .await
             .is_err()
     );
+}
+
+/// A proxy before a server that is away: it takes each call, and says so after this time. And the paths of the calls.
+fn proxy(after: Duration) -> (Client, Arc<Mutex<Vec<String>>>) {
+    let calls: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = Arc::clone(&calls);
+    let service = tower::service_fn(move |request: http::Request<Body>| {
+        let path = request.uri().path().to_owned();
+        seen.lock().unwrap().push(path);
+        async move {
+            let mut body = request.into_body();
+            let _ = body.frame().await;
+            tokio::time::sleep(after).await;
+            let response = http::Response::builder().status(503);
+            Ok::<_, std::io::Error>(response.body(Body::empty()).unwrap())
+        }
+    });
+    (Client::from_service(service), calls)
+}
+
+/// Silence does not say that a server is there.
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_is_silent_before_it_refuses_is_given_time() {
+    for seconds in [0, 2, 5] {
+        let (client, calls) = proxy(SECOND * seconds);
+        let mut events = client.listen(EventFilter::new());
+        let minutes = tokio::time::timeout(600 * SECOND, async {
+            while let Some(heard) = events.next().await {
+                assert!(matches!(heard.unwrap(), Heard::Gap(_)));
+            }
+        });
+        assert!(minutes.await.is_err(), "it has no end");
+        let calls = calls.lock().unwrap().len();
+        assert!(
+            calls < 50,
+            "{calls} calls in ten minutes, each refused after {seconds} s"
+        );
+    }
+}
+
+/// Nor does it keep the circuit of the others from being open.
+#[tokio::test(start_paused = true)]
+async fn a_listener_before_a_dead_server_does_not_keep_others_from_giving_up() {
+    for listens in [false, true] {
+        let (client, _) = proxy(5 * SECOND);
+        let client = client.with_breaker(CircuitBreaker::new());
+        let retry = Retry::new().max_attempts(u32::MAX).timeout(Duration::MAX);
+        let options = Options::new().retry(retry);
+        let mut events = client.listen(EventFilter::new());
+        let listening = async {
+            if listens {
+                while events.next().await.is_some() {}
+            }
+            pending().await
+        };
+        let start = Instant::now();
+        let cids = futures::stream::iter([cid(&record(0))]);
+        let mut pulled = cids.pull_from_with(&client, &options);
+        let pulled = async { pulled.next().await.unwrap().unwrap_err() };
+        let failed = tokio::select! {
+            never = listening => never,
+            failed = tokio::time::timeout(3600 * SECOND, pulled) => failed,
+        };
+        let took = start.elapsed();
+        let kind = failed.ok().map(|failed| failed.kind());
+        assert_eq!(
+            kind,
+            Some(ErrorKind::CircuitOpen),
+            "after {took:?}, listens: {listens}"
+        );
+    }
+}
+
+/// A listener of a scripted server, that listens.
+async fn listening_to() -> (Events, Peer, PeerCall) {
+    let (client, peer) = scripted();
+    let mut events = client.listen(EventFilter::new());
+    let mut call = next_call(&mut events, &peer).await;
+    call.chunks();
+    let heard = polling::next(&mut events).unwrap();
+    assert!(matches!(heard, Heard::Gap(Gap::Begin)));
+    assert_pending(&mut events);
+    (events, peer, call)
+}
+
+/// Answers that tell nothing give the task's other work its turn.
+#[tokio::test(start_paused = true)]
+async fn empty_answers_are_read_in_pieces() {
+    let (mut events, _peer, mut call) = listening_to().await;
+    for _ in 0..20_000 {
+        call.answer(&listening::Heard { event: None });
+    }
+    let _ = polling::poll(&mut events);
+    let unread = call.unread();
+    assert!(unread > 15_000, "{unread} of 20,000 are left by one poll");
+}
+
+/// What is told of something that is no record, or of a kind that nobody knows, is told all the same.
+#[tokio::test(start_paused = true)]
+async fn odd_events_are_told() {
+    let (mut events, _peer, mut call) = listening_to().await;
+    for (r#type, resource, is_cid) in [
+        (6, "sync-7", false),
+        (0, "", false),
+        (-1, "not a CID \u{1f980}", false),
+        (99, &*cid(&record(1)).to_string(), true),
+    ] {
+        let event = listening::Event {
+            r#type,
+            resource_id: resource.to_owned(),
+            time: Some(prost_types::Timestamp {
+                seconds: i64::MAX,
+                nanos: -1,
+            }),
+            ..listening::Event::default()
+        };
+        call.answer(&listening::Heard { event: Some(event) });
+        let Heard::Event(event) = polling::next(&mut events).unwrap() else {
+            panic!("an event");
+        };
+        assert_eq!((&*event.resource, event.time), (resource, None));
+        assert_eq!(event.cid().is_some(), is_cid);
+    }
+}
+
+/// An event that cannot be read ends it, and says so.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_is_an_error() {
+    let (mut events, _peer, mut call) = listening_to().await;
+    call.answer_bytes(framed(&[0xff; 8]));
+    let error = polling::next(&mut events).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    polling::assert_ended(&mut events);
+}
+
+/// A token that is renewed is no fault.
+#[tokio::test(start_paused = true)]
+async fn an_old_token_is_renewed_without_retries_too() {
+    let current = Arc::new(Mutex::new("one"));
+    let accepted = Arc::clone(&current);
+    let store = Store::builder()
+        .authorize(move |token| token == *accepted.lock().unwrap())
+        .build();
+    let there = store.insert(record(0)).unwrap();
+    let given = Arc::clone(&current);
+    let token =
+        Token::from_fn(move || ready(Ok::<_, std::io::Error>(given.lock().unwrap().to_owned())));
+    let client = store.client().with_token(token).unwrap();
+    let options = Options::new().retry(Retry::off());
+    client.pull(there).await.unwrap();
+    tokio::time::advance(SECOND).await;
+    *current.lock().unwrap() = "two";
+    let pulled = futures::stream::iter([there]).pull_from_with(&client, &options);
+    assert_eq!(
+        in_a_week(pulled.finish()).await.stats.succeeded,
+        1,
+        "so it is for a pull"
+    );
+    tokio::time::advance(SECOND).await;
+    *current.lock().unwrap() = "three";
+    let mut events = client.listen_with(EventFilter::new(), &options);
+    assert!(matches!(gap(&mut events).await, Gap::Begin));
+    let heard = tokio::time::timeout(60 * SECOND, events.next()).await;
+    assert!(heard.is_err(), "it listens: {heard:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_known_hears_it_after_two_tokens() {
+    let store = Store::builder().authorize(|_| false).build();
+    let token = Token::from_fn(|| ready(Ok::<_, std::io::Error>(fastrand::u64(..).to_string())));
+    let client = store.client().with_token(token).unwrap();
+    let events = client.listen(EventFilter::new());
+    let heard: Vec<_> = in_a_week(events.collect()).await;
+    assert_eq!(
+        heard.last().unwrap().as_ref().unwrap_err().kind(),
+        ErrorKind::Denied
+    );
+    assert_eq!(calls_of(&store, Method::Listen).len(), 2);
+    let found: Vec<_> = in_a_week(client.search(Query::new().limit(3)).collect()).await;
+    assert_eq!(
+        found.last().unwrap().as_ref().unwrap_err().kind(),
+        ErrorKind::Denied
+    );
+    assert!(calls_of(&store, Method::SearchCids).len() <= 2);
+}
+
+/// A source of tokens that hangs keeps it waiting, for as long as it likes.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_does_not_come_is_waited_for() {
+    let store = Store::new();
+    let token = Token::from_fn(pending::<Result<String, std::io::Error>>);
+    let client = store.client().with_token(token).unwrap();
+    for stall in [None, Some(SECOND)] {
+        let options = Options::new().stall_after(stall);
+        let mut events = client.listen_with(EventFilter::new(), &options);
+        let handle = events.handle();
+        let waited = tokio::time::timeout(600 * SECOND, events.next()).await;
+        assert!(waited.is_err());
+        assert!(handle.stats().calls < 200, "{}", handle.stats());
+        handle.stop();
+        assert!(in_a_week(events.next()).await.is_none());
+    }
+}
+
+/// What belongs to the first runtime is left behind.
+#[test]
+fn it_goes_on_in_another_runtime() {
+    for first_is_gone in [true, false] {
+        let store = Store::new();
+        let mut events = store.client().listen(EventFilter::new());
+        let (first, second) = (paused_runtime(), paused_runtime());
+        first.block_on(begun(&store, &mut events));
+        let rests = (!first_is_gone).then_some(first);
+        second.block_on(async {
+            assert!(
+                events
+                    .next()
+                    .now_or_never()
+                    .is_none_or(|heard| heard.is_some())
+            );
+            tokio::time::sleep(SECOND).await;
+            store.insert(record(1)).unwrap();
+            let heard = tokio::time::timeout(600 * SECOND, events.next()).await;
+            assert!(
+                matches!(heard, Ok(Some(Ok(_)))),
+                "first is gone: {first_is_gone}: {heard:?}"
+            );
+        });
+        drop(rests);
+    }
 }

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use agntcy_dir_stream::prelude::*;
+use agntcy_dir_stream::server::{Call, Fault, Method, Store};
 use proptest::prelude::*;
 
 use self::trouble::Trouble;
-use crate::support::clock::on_paused_clock;
+use crate::support::clock::{SECOND, in_a_week, on_paused_clock};
 use crate::support::properties::cases;
+use crate::support::records::record;
 
 #[path = "../../examples/mirror/mirror.rs"]
 #[expect(
@@ -33,4 +36,86 @@ proptest! {
         let took = took.map(|took| took.as_secs());
         prop_assert!(took.is_some_and(|took| took < 600), "{took:?} s");
     }
+}
+
+/// A mirror of one store in another, while `case` goes on.
+async fn mirrored(from: &Store, to: &Store, case: impl Future<Output = ()>) {
+    let (source, target) = (from.client(), to.client());
+    tokio::select! {
+        ended = mirror::mirror(&source, &target, source.follow(Query::new())) => panic!("{ended:?}"),
+        () = case => {}
+    }
+}
+
+async fn has_called(store: &Store, method: Method) {
+    let called = |calls: &[Call]| calls.iter().any(|call| call.method == method);
+    in_a_week(store.wait_for(called)).await;
+}
+
+/// Away for longer than anybody waits, and then back.
+fn is_away(store: &Store) {
+    store.inject(Fault::no_connection().times(30));
+}
+
+/// A push whose answer is lost may have stored the record. When it is deleted before that is known, it is not to stay.
+#[tokio::test(start_paused = true)]
+async fn what_may_have_been_stored_is_deleted_all_the_same() {
+    let (from, to) = (Store::new(), Store::new());
+    let there = from.insert(record(0)).unwrap();
+    to.inject(Fault::cut_after().on(Method::Push));
+    mirrored(&from, &to, async {
+        has_called(&to, Method::Push).await;
+        is_away(&to);
+        tokio::time::sleep(60 * SECOND).await;
+        from.client().delete(there).await.unwrap();
+        tokio::time::sleep(1800 * SECOND).await;
+        from.insert(record(1)).unwrap();
+        tokio::time::sleep(3600 * SECOND).await;
+        assert_eq!(to.cids(), from.cids());
+    })
+    .await;
+}
+
+/// A delete whose answer is lost may have deleted the record. When it is pushed again before that is known, it is not to be missing.
+#[tokio::test(start_paused = true)]
+async fn what_may_have_been_deleted_is_pushed_all_the_same() {
+    let (from, to) = (Store::new(), Store::new());
+    let there = from.insert(record(0)).unwrap();
+    to.insert(record(0)).unwrap();
+    mirrored(&from, &to, async {
+        tokio::time::sleep(60 * SECOND).await;
+        to.inject(Fault::cut_after().on(Method::Delete));
+        from.client().delete(there).await.unwrap();
+        has_called(&to, Method::Delete).await;
+        is_away(&to);
+        tokio::time::sleep(60 * SECOND).await;
+        from.insert(record(0)).unwrap();
+        tokio::time::sleep(1800 * SECOND).await;
+        from.insert(record(1)).unwrap();
+        tokio::time::sleep(3600 * SECOND).await;
+        assert_eq!(to.cids(), from.cids());
+    })
+    .await;
+}
+
+/// A record that is refused is left out, and the others are there.
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_holds_up_no_other() {
+    let from = Store::new();
+    let cids: Vec<_> = (0..5).map(|n| from.insert(record(n)).unwrap()).collect();
+    let to = Store::builder()
+        .validate(|record: &Record| match record.name() {
+            Some("agent-2") => agntcy_dir_stream::server::Validation::Refuse(vec!["no".to_owned()]),
+            _ => agntcy_dir_stream::server::Validation::Pass,
+        })
+        .build();
+    mirrored(&from, &to, async {
+        tokio::time::sleep(600 * SECOND).await;
+        assert_eq!(to.len(), 4);
+        from.client().delete(cids[2]).await.unwrap();
+        from.insert(record(9)).unwrap();
+        tokio::time::sleep(600 * SECOND).await;
+        assert_eq!(to.cids(), from.cids());
+    })
+    .await;
 }

@@ -1,17 +1,23 @@
 //! Searches: each record once, and whole or with an error.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{Fault, Method, Store};
-use agntcy_dir_stream::{CircuitBreaker, Code, Error, ErrorKind, Retry, Sort, Status};
+use agntcy_dir_stream::{CircuitBreaker, Code, Error, ErrorKind, Retry, Sort, Status, Token};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use proptest::prelude::*;
 
-use crate::support::clock::{in_a_week, on_paused_clock};
+use crate::support::clock::{SECOND, in_a_week, on_paused_clock, paused_runtime};
+use crate::support::messages::framed;
+use crate::support::peer::{next_call, scripted};
+use crate::support::polling::{self, assert_pending};
 use crate::support::properties::cases;
 use crate::support::records::{cid, record};
+use crate::support::searching::FoundCid;
 use crate::support::stores::{calls_of, store_with};
 
 fn fill(store: &Store, count: usize) {
@@ -319,6 +325,206 @@ async fn what_is_found_is_pulled_and_deleted() {
     let deleted = some.try_delete_from(&client).finish().await;
     assert_eq!(deleted.stats.succeeded, 111);
     assert_eq!(from.len(), cids.len() - 111);
+}
+
+/// A list of what is no CID gives the task's other work its turn.
+#[tokio::test(start_paused = true)]
+async fn a_long_list_of_what_is_no_cid_is_read_in_pieces() {
+    let (client, peer) = scripted();
+    let mut search = client.search(Query::new().limit(5));
+    let mut call = next_call(&mut search, &peer).await;
+    call.chunks();
+    for number in 0..20_000 {
+        let cid = format!("no CID {number}");
+        call.answer(&FoundCid { cid });
+    }
+    assert_pending(&mut search);
+    let unread = call.unread();
+    assert!(unread > 10_000, "{unread} of 20,000 are left by one poll");
+}
+
+/// The timeout is how long nothing new may come.
+#[tokio::test(start_paused = true)]
+async fn the_same_record_again_and_again_is_nothing_new() {
+    let (client, peer) = scripted();
+    let mut search = client.search(Query::new().limit(5));
+    let mut call = next_call(&mut search, &peer).await;
+    call.chunks();
+    let there = cid(&record(0));
+    let cid = there.to_string();
+    call.answer(&FoundCid { cid: cid.clone() });
+    assert_eq!(polling::next(&mut search).unwrap(), there);
+    for minute in 0..30 {
+        call.answer(&FoundCid { cid: cid.clone() });
+        if search.next().now_or_never().is_some() {
+            assert!(minute >= 9);
+            return;
+        }
+        tokio::time::advance(60 * SECOND).await;
+    }
+    panic!("it still goes on after half an hour");
+}
+
+/// What cannot be read ends it with an error.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_cannot_be_read_is_an_error() {
+    for garbage in [framed(&[0xff; 8]), framed(&[0; 100 << 10])] {
+        let (client, peer) = scripted();
+        let mut search = client.search(Query::new().limit(5));
+        let mut call = next_call(&mut search, &peer).await;
+        call.chunks();
+        let there = cid(&record(0));
+        let cid = there.to_string();
+        call.answer(&FoundCid { cid });
+        call.answer_bytes(garbage);
+        assert_eq!(polling::next(&mut search).unwrap(), there);
+        let error = polling::next(&mut search).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Mismatch);
+        polling::assert_ended(&mut search);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_query_that_is_too_long_is_refused() {
+    let (store, _) = store_with(3);
+    let long = "\u{1f980}".repeat(5 << 18);
+    for query in [
+        Query::new().name(&*long),
+        Query::new().description(&*long).limit(3),
+    ] {
+        let (found, error) = all_of(store.client().search(query)).await;
+        assert!(found.is_empty());
+        let error = error.unwrap();
+        assert_eq!(error.kind(), ErrorKind::Rejected, "{error}");
+        assert!(error.to_string().len() < 1000);
+    }
+    let short = Query::new().name("\u{1f980}*\u{0}%_[a]");
+    assert!(whole(store.client().search(short)).await.is_empty());
+}
+
+/// A consumer that rests for an hour has the rest of it, though the connection is gone by then.
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_rests_loses_nothing() {
+    let (store, cids) = store_with(20);
+    store.inject(Fault::cut().on(Method::SearchCids).at(10));
+    let search = store.client().search(Query::new()).then(|result| async {
+        tokio::time::sleep(3600 * SECOND).await;
+        result
+    });
+    assert_eq!(whole(search.boxed()).await, cids.into_iter().collect());
+}
+
+#[tokio::test(start_paused = true)]
+async fn odd_options_do_no_harm() {
+    for options in [
+        Options::new().stall_after(None),
+        Options::new().stall_after(Some(SECOND)),
+        Options::new().retry(Retry::new().max_attempts(1)),
+        Options::new().retry(Retry::new().backoff(Duration::ZERO, Duration::ZERO)),
+        Options::new().retry(Retry::new().timeout(Duration::MAX)),
+        Options::new().rate(1),
+        Options::new().window(1),
+        Options::new().window_bytes(1),
+        Options::new().stop_on_error(true),
+    ] {
+        let (store, cids) = store_with(30);
+        store.inject(Fault::end().on(Method::SearchCids).at(10));
+        store.inject(Fault::cut().on(Method::SearchCids).in_call(1).at(20));
+        let search = store.client().search_with(Query::new(), &options);
+        assert_eq!(
+            whole(search).await,
+            cids.into_iter().collect(),
+            "{options:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_any_time_nothing_is_sent() {
+    for query in [
+        Query::new(),
+        Query::new().annotation("a:b"),
+        Query::new().limit(5),
+    ] {
+        let (store, _) = store_with(30);
+        let options = Options::new().retry(Retry::new().timeout(Duration::ZERO));
+        let (found, error) = all_of(store.client().search_with(query.clone(), &options)).await;
+        let calls = store.calls().len();
+        assert_eq!((found.len(), calls), (0, 0), "{query:?}: {error:?}");
+        assert!(!error.unwrap().is_of_item());
+    }
+}
+
+/// Timers belong to a runtime.
+#[test]
+fn it_goes_on_in_another_runtime() {
+    for first_is_gone in [true, false] {
+        let (store, cids) = store_with(20);
+        store.inject(Fault::end().on(Method::SearchCids).at(10).times(2));
+        let mut search = store.client().search(Query::new());
+        let (first, second) = (paused_runtime(), paused_runtime());
+        first.block_on(async {
+            for _ in 0..10 {
+                search.next().await.unwrap().unwrap();
+            }
+            // It rests between two lists.
+            while search.stats().faults == 0 {
+                assert!(search.next().now_or_never().is_none());
+                tokio::task::yield_now().await;
+            }
+        });
+        let rests = (!first_is_gone).then_some(first);
+        second.block_on(async {
+            assert_eq!(whole(search.boxed()).await.len(), cids.len() - 10);
+        });
+        drop(rests);
+    }
+}
+
+/// A token that is renewed is no fault.
+#[tokio::test(start_paused = true)]
+async fn an_old_token_is_renewed_without_retries_too() {
+    let current = Arc::new(Mutex::new("one"));
+    let accepted = Arc::clone(&current);
+    let store = Store::builder()
+        .authorize(move |token| token == *accepted.lock().unwrap())
+        .build();
+    fill(&store, 5);
+    let given = Arc::clone(&current);
+    let token =
+        Token::from_fn(move || ready(Ok::<_, std::io::Error>(given.lock().unwrap().to_owned())));
+    let client = store.client().with_token(token).unwrap();
+    assert_eq!(whole(client.search(Query::new().limit(3))).await.len(), 3);
+    for (retry, next) in [
+        (Retry::new(), "two"),
+        (Retry::new().max_attempts(1), "three"),
+        (Retry::off(), "four"),
+    ] {
+        tokio::time::advance(SECOND).await;
+        *current.lock().unwrap() = next;
+        let options = Options::new().retry(retry);
+        let search = client.search_with(Query::new().limit(3), &options);
+        assert_eq!(whole(search).await.len(), 3, "{options:?}");
+    }
+}
+
+/// Lists are numbered, and the numbers begin again.
+#[tokio::test(start_paused = true)]
+async fn a_search_of_more_than_256_lists_is_whole() {
+    let (store, cids) = store_with(600);
+    // Each list brings one more.
+    for call in 0..599 {
+        store.inject(
+            Fault::end()
+                .on(Method::SearchCids)
+                .in_call(call)
+                .at(call + 1),
+        );
+    }
+    let retry = Retry::new().backoff(Duration::ZERO, Duration::ZERO);
+    let options = Options::new().retry(retry);
+    let search = store.client().search_with(Query::new(), &options);
+    assert_eq!(whole(search).await, cids.into_iter().collect());
 }
 
 /// What goes wrong at a call, and where.

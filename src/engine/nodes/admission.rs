@@ -195,6 +195,13 @@ impl Admission {
         }
     }
 
+    /// A call has lasted so long that its end has nothing to do with the faults before it.
+    pub(crate) fn outlived_faults(&mut self) {
+        if self.in_a_row > 0 {
+            self.recovered();
+        }
+    }
+
     fn recovered(&mut self) {
         self.in_a_row = 0;
         self.worst = Cause::Line;

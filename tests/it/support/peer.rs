@@ -157,6 +157,11 @@ impl PeerCall {
             .collect()
     }
 
+    /// How many frames of answers the client has not read.
+    pub(crate) fn unread(&self) -> usize {
+        self.frames.len()
+    }
+
     pub(crate) fn is_half_closed(&mut self) -> bool {
         self.chunks();
         matches!(self.requests, Requests::HalfClosed)
