@@ -157,6 +157,7 @@ impl PeerCall {
             .collect()
     }
 
+    #[cfg(feature = "server")]
     /// How many frames of answers the client has not read.
     pub(crate) fn unread(&self) -> usize {
         self.frames.len()
