@@ -1,6 +1,6 @@
 //! What happens in the store, told to those who listen.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -17,6 +17,8 @@ pub(super) struct Events {
     /// How many there are, so that a store without them takes no lock for each event.
     count: AtomicUsize,
     buffer: usize,
+    /// Whether a buffer was half full since somebody looked.
+    is_pressed: AtomicBool,
 }
 
 struct Listener {
@@ -30,6 +32,7 @@ impl Events {
             listeners: Mutex::default(),
             count: AtomicUsize::new(0),
             buffer: buffer.unwrap_or(BUFFER),
+            is_pressed: AtomicBool::new(false),
         }
     }
 
@@ -59,6 +62,11 @@ impl Events {
         self.count.store(listeners.len(), Ordering::Release);
     }
 
+    /// Whether it is time that listeners have their turn: one that reads should not lose what a single call does.
+    pub(super) fn are_pressed(&self) -> bool {
+        self.is_pressed.load(Ordering::Relaxed) && self.is_pressed.swap(false, Ordering::Relaxed)
+    }
+
     /// What a listener has no room for is lost to it.
     pub(super) fn tell(
         &self,
@@ -80,6 +88,9 @@ impl Events {
         for listener in &*self.listeners() {
             if is_asked_for(&listener.asked, &event) {
                 let _ = listener.buffer.try_send(Arc::clone(&event));
+                if listener.buffer.capacity() <= self.buffer / 2 {
+                    self.is_pressed.store(true, Ordering::Relaxed);
+                }
             }
         }
     }

@@ -302,6 +302,9 @@ fn as_go_says_it(status: Status) -> Status {
     }
 }
 
+/// How often a call gives way to those who listen, each time that these are pressed: what happens passes through some tasks.
+const TURNS: usize = 4;
+
 /// Answers the requests of a call in their order.
 pub(super) fn answers<Q, A>(
     mut requests: Requests<Q>,
@@ -332,6 +335,12 @@ where
                 }
                 Err(status) => break Some(status),
             };
+            if store.events.are_pressed() {
+                // The first of these only has what is answered leave, and what comes behind it is asked for at once.
+                for _ in 0..TURNS {
+                    tokio::task::yield_now().await;
+                }
+            }
             if task.changes.cut_after {
                 requests.cut().await;
             }

@@ -21,7 +21,7 @@ use crate::support::listening;
 use crate::support::messages::framed;
 use crate::support::peer::{Peer, PeerCall, next_call, scripted};
 use crate::support::polling::{self, assert_pending};
-use crate::support::records::{cid, record};
+use crate::support::records::{cid, record, records};
 use crate::support::stores::{calls_of, listen, store_with};
 
 type Events = Source<Heard>;
@@ -235,6 +235,21 @@ async fn a_burst_is_told_of_when_it_is_over() {
     // It is over.
     store.insert(record(pushed)).unwrap();
     assert_eq!(event(&mut events).await.cid(), Some(cid(&record(pushed))));
+}
+
+/// The store gives those who listen their turn, in the midst of what a single call does.
+#[tokio::test]
+async fn a_reader_hears_all_of_a_bulk_push() {
+    const COUNT: usize = 3_000;
+    let store = Store::new();
+    let mut events = store.client().listen(EventFilter::new());
+    begun(&store, &mut events).await;
+    let other = store.client();
+    let pushed = tokio::spawn(async move { records(COUNT).push_to(&other).finish().await });
+    for number in 0..COUNT {
+        assert_eq!(event(&mut events).await.cid(), Some(cid(&record(number))));
+    }
+    assert_eq!(pushed.await.unwrap().stats.succeeded, COUNT as u64);
 }
 
 #[tokio::test(start_paused = true)]
