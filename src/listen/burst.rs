@@ -127,4 +127,41 @@ mod tests {
         }
         assert_eq!(told, 5);
     }
+
+    /// A few events before it make no difference.
+    #[test]
+    fn a_hundred_at_once_are_a_burst_whenever_they_come() {
+        let start = Instant::now();
+        let missed = (0..2_000).step_by(5).filter(|at| {
+            let mut burst = Burst::new(start);
+            burst.event(start, true);
+            let mut was_told = false;
+            // 150 in 30 ms, which a reader that is awake takes a few at a time.
+            for n in 0..150_u64 {
+                let now = start + millis(*at) + Duration::from_micros(n * 200);
+                burst.event(now, n % 10 == 0);
+                was_told |= burst.is_told_at().is_some();
+            }
+            !was_told
+        });
+        let missed: Vec<u64> = missed.collect();
+        assert_eq!(
+            missed,
+            Vec::<u64>::new(),
+            "ms behind an event, and no gap is told"
+        );
+    }
+
+    /// What a server keeps comes as fast as the line takes it.
+    #[test]
+    fn what_a_server_has_kept_is_a_burst_over_a_slow_line_too() {
+        let start = Instant::now();
+        let mut burst = Burst::new(start);
+        let mut was_told = false;
+        for n in 0..100 {
+            burst.event(start + millis(n * 12), true);
+            was_told |= burst.is_told_at().is_some();
+        }
+        assert!(was_told);
+    }
 }

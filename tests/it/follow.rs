@@ -648,3 +648,96 @@ async fn it_is_stopped_in_any_phase() {
         }
     }
 }
+
+/// Two events of one record that overtake each other, just before a list, which has it right.
+#[tokio::test(start_paused = true)]
+async fn what_is_confirmed_is_what_the_list_had() {
+    let cids = some(2);
+    let (mut changes, peer, mut listens) = following(&cids).await;
+    tokio::time::advance(297 * SECOND).await;
+    let gone = cid(&record(9_000));
+    // It was pushed, and then deleted.
+    tell(&mut listens, DELETED, gone);
+    tell(&mut listens, PUSHED, gone);
+    assert_eq!(read(&mut changes), [Change::Apply(gone)]);
+    answer_list(&mut changes, &peer, &cids).await;
+    let mut told = Vec::new();
+    for _ in 0..1_000 {
+        told.extend(ready(&mut changes).into_iter().map(Result::unwrap));
+    }
+    assert!(
+        told.contains(&Change::Delete(gone)) || !told.contains(&Change::Confirmed),
+        "{told:?}: the list did not have what was told, and yet it is confirmed; the next comes in five minutes"
+    );
+}
+
+/// A list that fails is tried again after waits that grow, whatever is pushed meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_fails_has_its_waits_where_much_is_pushed() {
+    let mut lists = Vec::new();
+    for is_pushed in [false, true] {
+        let (store, _) = store_with(5);
+        let mut changes = store.client().follow(Query::new().name("agent-1*"));
+        init(&mut changes).await;
+        until_quiet(&mut changes, 60 * SECOND).await;
+        let before = calls_of(&store, Method::CountRecords).len();
+        let fails = Fault::status(Status::internal("no lists"));
+        store.inject(fails.on(Method::SearchCids).times(u64::MAX));
+        store.insert(record(500)).unwrap();
+        for number in 0..1_200 {
+            if is_pushed {
+                store.insert(record(number + 1_000)).unwrap();
+            }
+            until_end(&mut changes, SECOND / 2).await;
+        }
+        lists.push(calls_of(&store, Method::CountRecords).len() - before);
+    }
+    assert!(
+        lists[1] < 2 * lists[0],
+        "lists in ten minutes, in which nothing is pushed and in which two a second are: {lists:?}"
+    );
+}
+
+/// The index of the cookbook, for one record: what cannot be found is forgotten.
+#[tokio::test(start_paused = true)]
+async fn an_index_that_forgets_what_cannot_be_found_is_right_some_time_later() {
+    let (store, _) = store_with(1);
+    let client = store.client();
+    let mut changes = client.follow(Query::new());
+    init(&mut changes).await;
+    until_quiet(&mut changes, 60 * SECOND).await;
+    let (mut missing, mut names) = (BTreeSet::new(), BTreeSet::new());
+    let new = store.insert(record(7)).unwrap();
+    let mut change = Some(next(&mut changes).await);
+    // It is deleted before it is pulled, and that event is lost.
+    store.inject(Fault::stall().on(Method::Listen));
+    store.remove(&new);
+    let other = store.insert(record(8)).unwrap();
+    loop {
+        match change {
+            Some(Change::Apply(cid)) => drop(missing.insert(cid)),
+            Some(Change::Delete(cid)) => {
+                missing.remove(&cid);
+                names.remove(&cid);
+            }
+            _ => {}
+        }
+        for cid in missing.clone() {
+            match client.pull(cid).await {
+                Ok(_) => {
+                    missing.remove(&cid);
+                    names.insert(cid);
+                }
+                Err(failed) if failed.error.is_of_item() => drop(missing.remove(&cid)),
+                Err(_) => {}
+            }
+        }
+        // It is pushed again before the next list.
+        store.insert(record(7)).unwrap();
+        change = match tokio::time::timeout(3600 * SECOND, next(&mut changes)).await {
+            Ok(change) => Some(change),
+            Err(_) => break,
+        };
+    }
+    assert_eq!(names, [new, other].into());
+}

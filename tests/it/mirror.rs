@@ -119,3 +119,58 @@ async fn what_is_refused_holds_up_no_other() {
     })
     .await;
 }
+
+fn calls(store: &Store, method: Method) -> usize {
+    let calls = store.calls();
+    calls.iter().filter(|call| call.method == method).count()
+}
+
+/// A record that is listed, and cannot be found: the database of a server knows it, and its store does not.
+#[tokio::test(start_paused = true)]
+async fn what_is_listed_and_cannot_be_found_is_not_asked_for_without_rest() {
+    let (from, to) = (Store::new(), Store::new());
+    let gone = from.insert(record(0)).unwrap();
+    from.insert(record(1)).unwrap();
+    let not_found = agntcy_dir_stream::Status::not_found("it is not there");
+    from.inject(
+        Fault::status(not_found)
+            .on(Method::Pull)
+            .of(gone)
+            .times(u64::MAX),
+    );
+    mirrored(&from, &to, async {
+        tokio::time::sleep(24 * 3600 * SECOND).await;
+        assert_eq!(to.len(), 1);
+    })
+    .await;
+    let pulls = calls(&from, Method::Pull);
+    assert!(
+        pulls < 1_000,
+        "{pulls} calls that pull in a day, for two records"
+    );
+}
+
+/// A record at which a server fails for good, as at one of a version that it cannot check.
+#[tokio::test(start_paused = true)]
+async fn what_a_server_always_fails_at_is_not_pushed_without_rest() {
+    let (from, to) = (Store::new(), Store::new());
+    let odd = from.insert(record(0)).unwrap();
+    from.insert(record(1)).unwrap();
+    let fails = agntcy_dir_stream::Status::internal("failed to validate record: HTTP 404");
+    to.inject(
+        Fault::status(fails)
+            .on(Method::Push)
+            .of(odd)
+            .times(u64::MAX),
+    );
+    mirrored(&from, &to, async {
+        tokio::time::sleep(24 * 3600 * SECOND).await;
+        assert_eq!(to.len(), 1);
+    })
+    .await;
+    let pushes = calls(&to, Method::Push);
+    assert!(
+        pushes < 1_000,
+        "{pushes} calls that push in a day, for two records"
+    );
+}

@@ -598,3 +598,98 @@ proptest! {
         });
     }
 }
+
+/// A server that takes the token and then refuses it, at the same place of each list, brings nothing new.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_refused_at_the_same_place_for_ever_has_an_end() {
+    let store = Store::builder().authorize(|_| true).build();
+    fill(&store, 30);
+    let refused = Status::unauthenticated("not any more");
+    store.inject(
+        Fault::status(refused)
+            .on(Method::SearchCids)
+            .at(20)
+            .times(u64::MAX),
+    );
+    let token = Token::from_fn(|| ready(Ok::<_, std::io::Error>("one".to_owned())));
+    let client = store.client().with_token(token).unwrap();
+    let search = client.search(Query::new());
+    // Nothing new comes behind the first 20, and that may last for ten minutes.
+    let lists = store.wait_for(|calls| {
+        let lists = calls
+            .iter()
+            .filter(|call| call.method == Method::SearchCids);
+        lists.count() > 1_500
+    });
+    let start = tokio::time::Instant::now();
+    tokio::select! {
+        _ = in_a_week(search.count()) => {}
+        _ = in_a_week(lists) => panic!("1,500 lists in {:?}, and no end", start.elapsed()),
+    }
+}
+
+/// Servers take an annotation without a colon for its key, and ignore one without a key.
+#[test]
+fn an_annotation_is_checked_as_servers_read_it() {
+    let key = Query::new().by("annotation", "team");
+    let value = Query::new().by("annotation", ":prod");
+    assert_eq!((key.is_ok(), value.is_err()), (true, true));
+}
+
+#[tokio::test]
+async fn an_annotation_without_a_key_does_not_find_everything() {
+    let (store, _) = store_with(5);
+    let (found, error) = all_of(store.client().search(Query::new().annotation(":prod"))).await;
+    assert_eq!(found.len(), 0, "{error:?}");
+}
+
+/// A list as long as the limit is whole, whatever is in it.
+#[tokio::test(start_paused = true)]
+async fn a_full_list_with_what_is_no_cid_is_whole_where_the_server_does_not_count() {
+    for older in [false, true] {
+        let (client, peer) = scripted();
+        let mut search = client.search(Query::new().limit(2));
+        let mut call = next_call(&mut search, &peer).await;
+        call.chunks();
+        for found in [cid(&record(0)).to_string(), "no CID".to_owned()] {
+            call.answer(&FoundCid { cid: found });
+        }
+        call.end(Code::Ok, "");
+        polling::next(&mut search).unwrap();
+        let mut count = next_call(&mut search, &peer).await;
+        count.chunks();
+        if older {
+            count.end(Code::Unimplemented, "no counting");
+            let mut more = next_call(&mut search, &peer).await;
+            more.chunks();
+            let there = cid(&record(7)).to_string();
+            more.answer(&FoundCid { cid: there });
+            more.end(Code::Ok, "");
+        } else {
+            count.answer(&crate::support::searching::Count { total: 9 });
+            count.end(Code::Ok, "");
+        }
+        match polling::poll(&mut search) {
+            std::task::Poll::Ready(Some(Err(error))) => {
+                assert_eq!(error.kind(), ErrorKind::Mismatch);
+            }
+            other => panic!("older: {older}: {other:?}"),
+        }
+    }
+}
+
+/// The bytes are those of its calls, of which the counts are some.
+#[tokio::test]
+async fn the_bytes_of_a_search_are_those_of_all_that_it_counts_as_its_calls() {
+    let (store, _) = store_with(3);
+    let search = store.client().search(Query::new().name("x".repeat(10_000)));
+    let handle = search.handle();
+    whole(search).await;
+    let stats = handle.stats();
+    assert!(
+        stats.bytes_sent >= stats.calls * 10_000,
+        "{} bytes in {} calls of 10,000 each",
+        stats.bytes_sent,
+        stats.calls
+    );
+}
