@@ -208,6 +208,15 @@ pub(crate) struct Counters {
     first_failures: Mutex<Vec<FirstFailure>>,
 }
 
+/// What was counted of another by now: [`Counters::adopt`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Adopted {
+    calls: u64,
+    faults: u64,
+    sent: u64,
+    received: u64,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);
 
@@ -258,12 +267,20 @@ impl Counters {
         *lock(&self.last_fault) = Some(error::in_words(status));
     }
 
-    /// Counts the calls and faults of `other`, too, but for those of `before`. Returns those that it has now.
-    pub(crate) fn adopt(&self, other: &Self, before: (u64, u64)) -> (u64, u64) {
-        let now = (other.calls.get(), other.faults.get());
-        self.calls.add(now.0 - before.0);
-        if now.1 > before.1 {
-            self.faults.add(now.1 - before.1);
+    /// Counts the calls, faults and bytes of `other`, too, but for those of `before`. Returns those that it has now.
+    pub(crate) fn adopt(&self, other: &Self, before: Adopted) -> Adopted {
+        let now = Adopted {
+            calls: other.calls.get(),
+            faults: other.faults.get(),
+            sent: other.traffic.0.sent.load(Ordering::Relaxed),
+            received: other.traffic.0.received.load(Ordering::Relaxed),
+        };
+        self.calls.add(now.calls - before.calls);
+        let Bytes { sent, received } = &*self.traffic.0;
+        sent.fetch_add(now.sent - before.sent, Ordering::Relaxed);
+        received.fetch_add(now.received - before.received, Ordering::Relaxed);
+        if now.faults > before.faults {
+            self.faults.add(now.faults - before.faults);
             *lock(&self.last_fault) = other.last_fault();
         }
         now

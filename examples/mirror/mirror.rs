@@ -12,8 +12,8 @@ use tokio::time::timeout;
 /// How many changes are carried out together at most.
 const BATCH: usize = 1024;
 
-/// When what has failed is tried again, if nothing else changes.
-const AGAIN: Duration = Duration::from_secs(5);
+/// When what has failed is tried again, if nothing else changes: first, and at last.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
 
 /// Carries out in `to` what changes in `from`: `changes` is what [`Client::follow`] tells of it. It ends with these.
 ///
@@ -37,19 +37,27 @@ pub(crate) async fn mirror(
     };
     // The last change of a record is the one that counts, so records that come and go are not even pulled.
     let mut changes = pin!(changes.ready_chunks(BATCH));
+    let mut again = AGAIN.0;
     loop {
         let changes = match mirror.plan.is_empty() {
             true => changes.next().await,
-            false => match timeout(AGAIN, changes.next()).await {
+            false => match timeout(again, changes.next()).await {
                 Ok(changes) => changes,
-                Err(_) => Some(Vec::new()),
+                Err(_) => {
+                    again = AGAIN.1.min(again * 2);
+                    Some(Vec::new())
+                }
             },
         };
         let Some(changes) = changes else {
             return Ok(());
         };
         for change in changes {
-            mirror.note(change?);
+            let change = change?;
+            if change != Change::Confirmed {
+                again = AGAIN.0;
+            }
+            mirror.note(change);
         }
         mirror.carry_out().await;
     }

@@ -21,6 +21,7 @@ use super::window::{End, EndedBy};
 use crate::LOG;
 use crate::client::{Client, Refusal};
 use crate::error::{Error, ErrorKind, in_words};
+use crate::later::later;
 use crate::meter::{FlightTime, Meter};
 use crate::options::Options;
 use crate::retry::Retry;
@@ -57,6 +58,9 @@ pub(crate) struct Reader<M: ServerStream> {
     /// The runtime in which the call was made.
     runtime: Option<runtime::Id>,
     in_a_row: u32,
+    /// How many times in a row the server has failed at a listener, and until when that waits.
+    failures: u32,
+    rests_until: Option<Instant>,
     /// An answer that came before the request had left.
     early: Option<M::Answer>,
 }
@@ -118,6 +122,8 @@ impl<M: ServerStream> Reader<M> {
             runs_since: None,
             runtime: None,
             in_a_row: 0,
+            failures: 0,
+            rests_until: None,
             early: None,
         }
     }
@@ -138,7 +144,10 @@ impl<M: ServerStream> Reader<M> {
         self.clock.resume();
         loop {
             let now = Instant::now();
-            let (permit, opens) = self.nodes.permit(cx, now, false, |_| Some(0));
+            let (permit, opens) = match self.rests_until.filter(|until| *until > now) {
+                Some(until) => (None, Some(until)),
+                None => self.nodes.permit(cx, now, false, |_| Some(0)),
+            };
             let waited = self.clock.waited();
             if let Some((route, probe)) = permit {
                 let counters = &self.control.counters;
@@ -207,7 +216,7 @@ impl<M: ServerStream> Reader<M> {
                 }
                 Poll::Pending => {}
             }
-            if let Some(broke) = self.stalled(waited) {
+            if let Some(broke) = self.left_behind().or_else(|| self.stalled(waited)) {
                 return Poll::Ready(Err(broke));
             }
             let deadline = self.stalls_at(now);
@@ -264,12 +273,12 @@ impl<M: ServerStream> Reader<M> {
                 }
                 Poll::Pending => self.caught_up = true,
             }
-            if M::IS_SILENT && self.runtime != this_runtime() {
-                // Its connection moves only in the other runtime.
-                let words = Status::unavailable("it is polled in another runtime than before");
-                let end = lane.abandon(EndedBy::Disorder, words);
-                return Poll::Ready(Said::Broke(self.ended(end)));
+            if let Some(broke) = self.left_behind() {
+                return Poll::Ready(Said::Broke(broke));
             }
+            let Some(lane) = &mut self.lane else {
+                return Poll::Ready(Said::Broke(self.no_call()));
+            };
             let due = |since: Option<Waited>, time| {
                 let at = since?.checked_add(time)?;
                 Some((at, at <= waited))
@@ -281,6 +290,7 @@ impl<M: ServerStream> Reader<M> {
             let outlives = due(self.runs_since, OUTLIVES);
             if let Some((_, true)) = outlives {
                 self.runs_since = None;
+                self.failures = 0;
                 let node = lane.route.node;
                 self.nodes.node(node).outlived_faults();
             }
@@ -339,6 +349,16 @@ impl<M: ServerStream> Reader<M> {
         self.lane = None;
     }
 
+    /// A call that may be silent is dropped where it is polled in another runtime than before: its connection moves only in that.
+    fn left_behind(&mut self) -> Option<Broke> {
+        if !M::IS_SILENT || self.runtime == this_runtime() {
+            return None;
+        }
+        let words = Status::unavailable("it is polled in another runtime than before");
+        let end = self.lane.as_ref()?.abandon(EndedBy::Disorder, words);
+        Some(self.ended(end))
+    }
+
     /// The call is dropped if it makes no progress.
     fn stalled(&mut self, waited: Waited) -> Option<Broke> {
         let lane = self.lane.as_mut()?;
@@ -384,6 +404,7 @@ impl<M: ServerStream> Reader<M> {
         node.note_alive();
         lane.note_answer(node.incident());
         self.runs_since = None;
+        self.failures = 0;
     }
 
     fn over(&mut self, outcome: &'static str, status: Option<&Status>) {
@@ -416,8 +437,14 @@ impl<M: ServerStream> Reader<M> {
             (_, Some(Refusal::Later)) => (Why::Fault { had_request: false }, Some(Cause::Line)),
             (Verdict::Record, _) => (Why::Refused, None),
             (Verdict::Caller, _) => (Why::Caller, None),
-            // There is no other item that would tell, so a listener waits as in an outage.
-            (Verdict::Attempt, _) if M::IS_SILENT => (Why::ServerFailed, Some(Cause::Line)),
+            // It waits by itself: the server answers, so others need not.
+            (Verdict::Attempt, _) if M::IS_SILENT => {
+                self.failures += 1;
+                let wait = retry.wait_after(self.failures);
+                self.rests_until = Some(later(Instant::now(), wait));
+                self.control.counters.fault(&status);
+                (Why::ServerFailed, None)
+            }
             (Verdict::Attempt, _) => (Why::ServerFailed, Some(Cause::Named)),
             (Verdict::Transient, _) if had_request && !origin.worked && !M::IS_SILENT => {
                 (Why::Fault { had_request }, Some(Cause::Work))

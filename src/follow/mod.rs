@@ -47,8 +47,8 @@ pub enum Change {
     Apply(Cid),
     /// The store no longer has this record, or it no longer matches.
     Delete(Cid),
-    /// A list is over, behind the first: all that was told is what the store had when that list began, but for what
-    /// events have told since. How long ago the last of these, or [`InitDone`](Self::InitDone), has come says how old the view may
+    /// A list is over that agrees with the events before it: all that was told is what the store had when that list began, but for
+    /// what events have told since. The first list, and one that follows a gap at once, are not told of. How long ago the last of these, or [`InitDone`](Self::InitDone), has come says how old the view may
     /// be: in quiet times, [`Options::relist_every`].
     Confirmed,
 }
@@ -66,7 +66,7 @@ impl Client {
     /// one record that overtake each other, as on server 1.2.0, or that are lost, make the view wrong until the next list.
     ///
     /// Where the query is for all records, what is pushed comes by its event, at once. Otherwise an event does not say whether
-    /// the record matches, so a list follows within a second.
+    /// the record matches, so a list follows, a second later, or after three times as long as the last one took.
     ///
     /// `examples/mirror` keeps one store as another is.
     ///
@@ -159,6 +159,7 @@ fn changes(
         let mut lists = Lists::new(options.relist_every);
         let mut clock = Clock::default();
         let mut is_turn_of_list = false;
+        let mut is_confirmed = false;
         loop {
             is_turn_of_list = !is_turn_of_list;
             let next = poll_fn(|cx| {
@@ -228,22 +229,22 @@ fn changes(
                 }
                 Next::Listed(None) => {
                     listed = None;
-                    lists.end(now);
-                    view.end_list(true)
+                    let change = view.end_list(true);
+                    is_confirmed = lists.end(now, view.is_overruled());
+                    change
                 }
             };
-            let is_first = change == Some(Change::InitDone);
+            is_confirmed &= change != Some(Change::InitDone);
             if let Some(change) = change {
                 yield Ok(change);
             }
-            let is_swept = view.is_sweeping();
             while let Some(gone) = view.sweep() {
                 for change in gone {
                     yield Ok(change);
                 }
                 tokio::task::yield_now().await;
             }
-            if is_swept && !is_first {
+            if std::mem::take(&mut is_confirmed) {
                 yield Ok(Change::Confirmed);
             }
         }
@@ -276,6 +277,10 @@ struct Lists {
     failed: u32,
     /// Whether the next one may be older than what has happened, so that another follows.
     is_early: bool,
+    /// Whether that is so of the one that runs, or was the last.
+    was_early: bool,
+    /// After one that has failed: none before that.
+    rests: Option<Instant>,
 }
 
 impl Lists {
@@ -287,48 +292,61 @@ impl Lists {
             took: Duration::ZERO,
             failed: 0,
             is_early: false,
+            was_early: false,
+            rests: None,
         }
     }
 
-    /// One is wanted by then.
+    /// One is wanted by then, or when it may be.
     fn want(&mut self, at: Instant) {
+        let at = at.max(later(self.began, self.took * REST));
+        let at = self.rests.map_or(at, |rests| rests.max(at));
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
     /// Events may be missing. The server may not even listen yet, or be behind with its lists.
     fn gap(&mut self, now: Instant) {
         self.is_early = true;
-        self.want(now.max(self.rests_until()));
+        self.want(now);
     }
 
     /// A record has come that may be one of those that are followed.
     fn may_have_more(&mut self, now: Instant) {
         self.is_early = true;
-        self.want((now + SOON).max(self.rests_until()));
-    }
-
-    fn rests_until(&self) -> Instant {
-        later(self.began, self.took * REST)
+        self.want(now + SOON);
     }
 
     fn begin(&mut self, now: Instant) {
         self.began = now;
         self.due = Some(later(now, self.every));
-        if std::mem::take(&mut self.is_early) {
+        self.was_early = std::mem::take(&mut self.is_early);
+        if self.was_early {
             self.want(now + LAG);
         }
     }
 
-    fn end(&mut self, now: Instant) {
+    /// It was whole. Returns whether it can be relied on.
+    fn end(&mut self, now: Instant, is_overruled: bool) -> bool {
         self.failed = 0;
+        self.rests = None;
         self.took = now.saturating_duration_since(self.began);
-        let rests_until = self.rests_until();
-        self.due = self.due.map(|due| due.max(rests_until));
+        let due = self.due.take();
+        if let Some(due) = due {
+            self.want(due);
+        }
+        if is_overruled {
+            self.want(now + LAG);
+        }
+        !is_overruled && !self.was_early
     }
 
     fn failed(&mut self, now: Instant, wait: impl Fn(u32) -> Duration) {
         self.failed += 1;
-        self.due = Some(later(now, wait(self.failed).max(SOON)));
+        self.took = now.saturating_duration_since(self.began);
+        let rests = later(now, wait(self.failed).max(SOON));
+        self.rests = Some(rests);
+        self.due = None;
+        self.want(rests);
         self.is_early = true;
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A plain state machine with no I/O, and no clock but the times that it is told.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -28,6 +28,10 @@ pub(super) struct View {
     /// What went by events lately, or since the list has begun.
     went: Lately,
     is_listing: bool,
+    /// Of what came before the list, what it has not had so far.
+    unlisted: HashSet<Cid>,
+    /// Whether events have overruled the list.
+    is_overruled: bool,
     /// Whether a first list has come to its end.
     is_init_done: bool,
     /// What went before that, and has not come again.
@@ -49,6 +53,7 @@ impl View {
     pub(super) fn went(&mut self, cid: Cid, now: Instant) -> Option<Change> {
         self.forget(now);
         self.came.remove(&cid);
+        self.unlisted.remove(&cid);
         self.went.insert(cid, now);
         self.known.remove(&cid)?;
         if self.is_init_done {
@@ -63,6 +68,8 @@ impl View {
         self.forget(now);
         self.is_listing = true;
         self.list = self.list.wrapping_add(1);
+        self.is_overruled = false;
+        self.unlisted = self.came.iter().copied().collect();
         for cid in self.came.iter() {
             if let Some(list) = self.known.get_mut(cid) {
                 *list = self.list;
@@ -72,15 +79,18 @@ impl View {
 
     /// The list has this record.
     pub(super) fn listed(&mut self, cid: Cid) -> Option<Change> {
-        match self.went.contains(&cid) {
-            true => None,
-            false => self.insert(cid),
+        self.unlisted.remove(&cid);
+        if self.went.contains(&cid) {
+            self.is_overruled = true;
+            return None;
         }
+        self.insert(cid)
     }
 
     /// The list is over. If it was whole, what it did not have is gone: [`sweep`](Self::sweep).
     pub(super) fn end_list(&mut self, is_whole: bool) -> Option<Change> {
         self.is_listing = false;
+        self.is_overruled |= !std::mem::take(&mut self.unlisted).is_empty();
         if !is_whole {
             return None;
         }
@@ -89,9 +99,9 @@ impl View {
         is_first.then_some(Change::InitDone)
     }
 
-    /// Whether a list is over, and what it did not have is looked for.
-    pub(super) fn is_sweeping(&self) -> bool {
-        self.sweeps.is_some()
+    /// Whether events have told otherwise than the last list, shortly before it. One of them is wrong.
+    pub(super) fn is_overruled(&self) -> bool {
+        self.is_overruled
     }
 
     /// The next records that are gone, some at a time. `None`: there are no more.

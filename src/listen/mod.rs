@@ -39,8 +39,8 @@ pub enum Gap {
     Begin,
     /// The call broke, for this reason. Another listens now.
     Broke(Error),
-    /// So many events have come at once, or before they were read, that the server may have dropped some: it keeps 100 for
-    /// each listener. This comes a second after the last of them, and every ten seconds as long as there is no end of them.
+    /// A hundred events have come within a second, or behind each other before they were read, so the server may have dropped
+    /// some: it keeps 100 for each listener. This comes a second after the last of them, and every ten seconds as long as there is no end of them.
     Burst,
 }
 
@@ -147,14 +147,14 @@ pub(crate) fn heard(
                     };
                     has_begun = true;
                     yield Ok(Heard::Gap(gap));
-                    let mut burst = Burst::new(Instant::now());
+                    let mut burst = Burst::new();
                     loop {
                         let until = burst.is_told_at();
                         let event = match poll_fn(|cx| reader.poll_next(cx, until)).await {
                             Said::Answer(ListenResponse { event }) => event,
                             Said::Ended => continue,
                             Said::Nothing => {
-                                burst.is_told(Instant::now());
+                                burst.is_told();
                                 yield Ok(Heard::Gap(Gap::Burst));
                                 continue;
                             }
@@ -166,7 +166,7 @@ pub(crate) fn heard(
                             yield Ok(Heard::Event(Event::of(event)));
                         }
                         if burst.is_long(now) {
-                            burst.is_told(now);
+                            burst.is_told();
                             yield Ok(Heard::Gap(Gap::Burst));
                         }
                     }

@@ -15,6 +15,7 @@ use crate::proto::search::{
     CountRecordsRequest, CountRecordsResponse, SearchCidsResponse, SearchRequest,
 };
 use crate::single::{once, only};
+use crate::stats::Adopted;
 
 /// Who asks.
 pub(super) struct Asking<'a> {
@@ -47,7 +48,7 @@ impl Asking<'_> {
 
     async fn counting<F: Future>(&self, handle: Handle, asked: F) -> F::Output {
         let mut asked = pin!(asked);
-        let mut told = (0, 0);
+        let mut told = Adopted::default();
         poll_fn(|cx| {
             let polled = asked.as_mut().poll(cx);
             if let Some(control) = self.control {

@@ -247,6 +247,8 @@ struct Search {
     list: u8,
     /// How many are in this list, each once.
     listed: usize,
+    /// The most that any list had.
+    furthest: usize,
     /// Whether this list has brought anything new.
     is_new: bool,
     /// How many records there were before this list, if that is known.
@@ -278,6 +280,7 @@ impl Search {
             seen: CidMap::default(),
             list: 0,
             listed: 0,
+            furthest: 0,
             is_new: false,
             before: None,
             in_vain: 0,
@@ -364,6 +367,7 @@ impl Search {
                 None => {
                     self.lists_one_more();
                     self.is_new = true;
+                    self.reader.goes_on();
                     return Some(cid);
                 }
             }
@@ -371,10 +375,13 @@ impl Search {
         None
     }
 
-    /// What comes twice in a list is no progress.
+    /// A list that gets further than those before it makes progress.
     fn lists_one_more(&mut self) {
         self.listed += 1;
-        self.reader.goes_on();
+        if self.listed > self.furthest {
+            self.furthest = self.listed;
+            self.reader.goes_on();
+        }
     }
 
     /// What the list comes to: whether all is found, or another list is to follow.
@@ -407,7 +414,9 @@ impl Search {
 
     async fn is_whole(&mut self) -> Result<bool, Error> {
         let listed = self.listed as u64;
-        if self.seen.len() >= self.limit() || self.before.is_some_and(|before| listed >= before) {
+        if self.seen.len().max(self.listed) >= self.limit()
+            || self.before.is_some_and(|before| listed >= before)
+        {
             return Ok(true);
         }
         if let Some(after) = self.count().await? {
@@ -426,14 +435,16 @@ impl Search {
     /// Whether another call may follow one that broke.
     fn broken(&mut self, broke: Broke) -> Result<(), Error> {
         let retry = &self.options.retry;
-        let is_vain = match broke.why {
-            Why::Renewed => false,
-            Why::Fault { had_request } => had_request && !self.is_new,
-            _ => !self.is_new,
+        // A call that has listed something had its token accepted.
+        let was_at_it = match broke.why {
+            Why::Renewed => self.listed > 0,
+            Why::Fault { had_request } => had_request || self.listed > 0,
+            _ => true,
         };
-        self.in_vain += u32::from(is_vain);
-        let has_tries = self.in_vain < retry.attempts_allowed() || broke.why == Why::Renewed;
-        match broke.may_pass(retry) && has_tries {
+        self.in_vain += u32::from(was_at_it && !self.is_new);
+        let has_tries = self.in_vain < retry.attempts_allowed();
+        let is_free = broke.why == Why::Renewed && !was_at_it;
+        match broke.may_pass(retry) && (has_tries || is_free) {
             true => Ok(()),
             false => Err(broke.into_error(retry)),
         }

@@ -186,7 +186,7 @@ impl Query {
         self.term(Type::Trusted, is.to_string())
     }
 
-    /// Records with this annotation: `key:value`, with wildcards in both. Not in server 1.2.0, as all that follow.
+    /// Records with this annotation: `key`, or `key:value`, with wildcards in both. Not in server 1.2.0, as all that follow.
     pub fn annotation(self, pattern: impl Into<String>) -> Self {
         self.term(Type::Annotation, pattern)
     }
@@ -389,6 +389,11 @@ impl Query {
     }
 }
 
+/// Of an annotation, which is `key` or `key:value`.
+fn key_of(annotation: &str) -> &str {
+    annotation.split(':').next().unwrap_or_default().trim()
+}
+
 impl Term {
     fn to_message(&self) -> RecordQuery {
         RecordQuery {
@@ -426,12 +431,14 @@ impl Term {
                 wrong("is a locator with neither type nor URL, which servers ignore")
             }
             Type::SkillId | Type::DomainId | Type::ModuleId
-                if self.value.parse::<u64>().is_err() =>
+                if self.value.starts_with('+') || self.value.parse::<u64>().is_err() =>
             {
                 wrong(&format!("is no number, as a {name} is"))
             }
             Type::Verified | Type::Trusted | Type::ScanSafe
-                if !matches!(&*self.value, "true" | "false") =>
+                if !["true", "false"]
+                    .iter()
+                    .any(|is| is.eq_ignore_ascii_case(&self.value)) =>
             {
                 wrong(&format!("is neither true nor false, as {name} is"))
             }
@@ -448,8 +455,8 @@ impl Term {
             }
             Type::ScanSeverity => one_of(&SEVERITIES),
             Type::ScanStatus => one_of(&SCAN_STATUSES),
-            Type::Annotation if !self.value.contains(':') => {
-                wrong("is no annotation, which is `key:value`")
+            Type::Annotation if key_of(&self.value).is_empty() => {
+                wrong("is an annotation without a key, which servers ignore")
             }
             _ => Ok(()),
         }
@@ -528,7 +535,8 @@ mod tests {
             ("version", ">="),
             ("scan_severity", "TERRIBLE"),
             ("scan_status", "done"),
-            ("annotation", "team"),
+            ("annotation", ":prod"),
+            ("skill_id", "+5"),
         ] {
             let error = Query::new().by(kind, value).unwrap_err();
             assert!(error.to_string().starts_with("invalid: "), "{error}");
@@ -541,6 +549,8 @@ mod tests {
             ("scan_severity", "high"),
             ("version", ">=1"),
             ("annotation", "a:*"),
+            ("annotation", "team"),
+            ("verified", "TRUE"),
         ] {
             assert!(Query::new().by(kind, value).is_ok(), "{kind}");
         }

@@ -498,31 +498,6 @@ fn it_goes_on_in_another_runtime() {
         drop(rests);
     }
 }
-
-/// Who looks once a minute has all that came, and nothing was lost.
-#[tokio::test(start_paused = true)]
-async fn an_event_a_minute_that_is_read_once_a_minute_is_no_burst() {
-    let store = Store::new();
-    let mut events = store.client().listen(EventFilter::new());
-    begun(&store, &mut events).await;
-    let mut gaps: Vec<usize> = Vec::new();
-    for number in 0..300 {
-        store.insert(record(number)).unwrap();
-        tokio::time::sleep(60 * SECOND).await;
-        loop {
-            match in_a_week(events.next()).await.unwrap().unwrap() {
-                Heard::Event(_) => break,
-                _ => gaps.push(number),
-            }
-        }
-    }
-    assert_eq!(
-        gaps,
-        Vec::<usize>::new(),
-        "gaps before these events, of which one came a minute"
-    );
-}
-
 /// A server that fails to tell events works otherwise.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_fails_only_at_events_keeps_nobody_waiting() {
