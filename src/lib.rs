@@ -53,7 +53,7 @@
 //! |---|---|
 //! | [`search`](Client::search) | the CIDs of the records that match a [`Query`], each once; the list is whole, or ends with an error |
 //! | [`listen`](Client::listen) | [`Event`]s as they come, and each [`Gap`] in which some may have been missed |
-//! | [`follow`](Client::follow) | what there is, and then each [`Change`], whatever events are lost |
+//! | [`follow`](Client::follow) | what there is, and then each [`Change`]; where events may be missing it lists again |
 //!
 //! # What every adapter promises
 //!
