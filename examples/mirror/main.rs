@@ -5,9 +5,9 @@
 //! cargo run --release --features server --example mirror FROM TO
 //! ```
 //!
-//! Between two servers (`http://host:port`), until it is stopped. Or between two stores in this process: for a minute records
-//! come and go, connections break, servers are away, and the mirror itself is killed, at random; then it shows that the stores
-//! are equal. The clock is paused, so that the minute takes no time.
+//! Between two servers (`http://host:port`), until it is stopped. Or between two stores in this process: for a minute
+//! records come and go, connections break, servers are away, and the mirror itself is killed, at random; then it shows
+//! that the stores are equal. The clock is paused, so that the minute takes no time.
 
 mod mirror;
 mod trouble;

@@ -41,8 +41,8 @@ impl Trouble {
         }
     }
 
-    /// Records that come and go, cut connections, lists that end early, servers that are away, and a mirror that is killed, at
-    /// random for this long.
+    /// Records that come and go, cut connections, lists that end early, servers that are away, and a mirror that is
+    /// killed, at random for this long.
     pub(crate) async fn happens(&self, random: &mut fastrand::Rng, time: Duration) {
         let ends = Instant::now() + time;
         while Instant::now() < ends {

@@ -27,12 +27,12 @@ use crate::options::Options;
 use crate::retry::Retry;
 use crate::verdict::{self, Verdict, code_name};
 
-/// How long a call that is silent by nature may be the probe of a circuit. Silence does not say that the server is there, so
-/// another is to find that out.
+/// How long a call that is silent by nature may be the probe of a circuit. Silence does not say that the server is
+/// there, so another is to find that out.
 const PROBES: Duration = Duration::from_secs(1);
 
-/// How long such a call has to last for its end to be a fault of its own, and not one more in a row. A proxy before a server that
-/// is away refuses sooner.
+/// How long such a call has to last for its end to be a fault of its own, and not one more in a row. A proxy before a
+/// server that is away refuses sooner.
 const OUTLIVES: Duration = Duration::from_secs(60);
 
 /// How many answers are read in a row before the task's other work gets a turn.
@@ -349,7 +349,8 @@ impl<M: ServerStream> Reader<M> {
         self.lane = None;
     }
 
-    /// A call that may be silent is dropped where it is polled in another runtime than before: its connection moves only in that.
+    /// A call that may be silent is dropped where it is polled in another runtime than before: its connection moves
+    /// only in that.
     fn left_behind(&mut self) -> Option<Broke> {
         if !M::IS_SILENT || self.runtime == this_runtime() {
             return None;

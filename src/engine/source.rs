@@ -17,7 +17,8 @@ use crate::handle::Handle;
 use crate::meter::Meter;
 use crate::stats::{Counters, Stats};
 
-/// A stream of what a server has to tell: [`Client::search`], [`Client::listen`], [`Client::follow`]. An error is its last item.
+/// A stream of what a server has to tell: [`Client::search`], [`Client::listen`], [`Client::follow`]. An error is its
+/// last item.
 ///
 /// - It does nothing until it is polled, and spawns no task. It is `Send`, `Unpin`, and borrows nothing.
 /// - It is polled in a tokio runtime.
@@ -72,15 +73,15 @@ impl<T> Source<T> {
         }
     }
 
-    /// What it has done so far: `succeeded` counts its items, and `calls`, `faults` and the bytes are those of its calls. What
-    /// is about an input stays 0.
+    /// What it has done so far: `succeeded` counts its items, and `calls`, `faults` and the bytes are those of its
+    /// calls. What is about an input stays 0.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.control.counters.stats()
     }
 
-    /// A hold on it from elsewhere. [`Handle::stop`] ends the stream, and so does [`Handle::drain`]: there is nothing to
-    /// bring to an end.
+    /// A hold on it from elsewhere. [`Handle::stop`] ends the stream, and so does [`Handle::drain`]: there is nothing
+    /// to bring to an end.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle::of(&self.control)

@@ -47,26 +47,30 @@ pub enum Change {
     Apply(Cid),
     /// The store no longer has this record, or it no longer matches.
     Delete(Cid),
-    /// A list is over that agrees with the events before it: all that was told is what the store had when that list began, but for
-    /// what events have told since. The first list, and one that follows a gap at once, are not told of. How long ago the last of these, or [`InitDone`](Self::InitDone), has come says how old the view may
-    /// be: in quiet times, [`Options::relist_every`].
+    /// A list is over that agrees with the events before it: all that was told is what the store had when that list
+    /// began, but for what events have told since. The first list, and one that follows a gap at once, are not told of.
+    /// How long ago the last of these, or [`InitDone`](Self::InitDone), has come says how old the view may be: in quiet
+    /// times, [`Options::relist_every`].
     Confirmed,
 }
 
 impl Client {
     /// The records of a store that match, and then each that comes or goes, without an end.
     ///
-    /// Whoever carries out each [`Change`] has what the store has, some time later, whatever events are lost. Where events may be
-    /// missing, it lists what there is, and gives the difference: behind a call that broke, and behind each 100 events that come at once
-    /// ([`Gap`](crate::Gap)), a second later. Servers can lose events without any such sign, so it lists every 5 minutes, too
-    /// ([`Options::relist_every`]): so long the view may be wrong. [`Confirmed`](Change::Confirmed) tells how old it is. Of a record
-    /// that comes and goes in between, nothing may be told.
+    /// Whoever carries out each [`Change`] has what the store has, some time later, whatever events are lost. Where
+    /// events may be missing, it lists what there is, and gives the difference: behind a call that broke, and behind
+    /// each 100 events that come at once ([`Gap`](crate::Gap)), a second later. Servers can lose events without any
+    /// such sign, so it lists every 5 minutes, too ([`Options::relist_every`]): so long the view may be wrong.
+    /// [`Confirmed`](Change::Confirmed) tells how old it is. Of a record that comes and goes in between, nothing may be
+    /// told.
     ///
-    /// There is one [`Init`](Change::Init) at the start, and none later. Each record comes once, until it is deleted. Events of
-    /// one record that overtake each other, as on server 1.2.0, or that are lost, make the view wrong until the next list.
+    /// There is one [`Init`](Change::Init) at the start, and none later. Each record comes once, until it is deleted.
+    /// Events of one record that overtake each other, as they may on server 1.2.0, or that are lost, make the view
+    /// wrong until the next list.
     ///
-    /// Where the query is for all records, what is pushed comes by its event, at once. Otherwise an event does not say whether
-    /// the record matches, so a list follows, a second later, or after three times as long as the last one took.
+    /// Where the query is for all records, what is pushed comes by its event, at once. Otherwise an event does not say
+    /// whether the record matches, so a list follows, a second later, or after three times as long as the last one
+    /// took.
     ///
     /// `examples/mirror` keeps one store as another is.
     ///
@@ -101,8 +105,8 @@ impl Client {
     /// # Errors
     ///
     /// [`Invalid`](ErrorKind::Invalid) for a query with a limit; and what [`search`](Self::search) and
-    /// [`listen`](Self::listen) are refused with. While the server is away, or its list stays incomplete, it waits and tries
-    /// again, for as long as that lasts. With [`Retry::off`](crate::Retry::off) any fault is its end.
+    /// [`listen`](Self::listen) are refused with. While the server is away, or its list stays incomplete, it waits and
+    /// tries again, for as long as that lasts. With [`Retry::off`](crate::Retry::off) any fault is its end.
     ///
     /// # Memory
     ///

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::Change;
 use crate::cid::{Cid, CidMap};
 
-/// How long what a server lists may be older than what it has told by events. It tells that a record was stored or deleted,
-/// and only then changes the database in which it searches.
+/// How long what a server lists may be older than what it has told by events. It tells that a record was stored or
+/// deleted, and only then changes the database in which it searches.
 pub(super) const LAG: Duration = Duration::from_secs(5);
 
 /// How many records are looked at together for what is there no more.
@@ -19,8 +19,8 @@ const LOOKED_AT: usize = 4096;
 
 #[derive(Debug, Default)]
 pub(super) struct View {
-    /// Each with the list that it was last in. Behind 255 the numbers begin again: a record that is gone may then be taken for
-    /// one that is there, until the next list.
+    /// Each with the list that it was last in. Behind 255 the numbers begin again: a record that is gone may then be
+    /// taken for one that is there, until the next list.
     known: CidMap<u8>,
     list: u8,
     /// What came by events lately.

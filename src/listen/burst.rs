@@ -14,8 +14,8 @@ const CLOSE: Duration = Duration::from_secs(1);
 /// How often a burst that does not end is told of.
 const LONG: Duration = Duration::from_secs(10);
 
-/// Whether a server may have dropped events. It drops what comes while it keeps as many as it does. All of these come here: one
-/// behind the other, unless the reader is slow, or the line brings less than a hundred a second.
+/// Whether a server may have dropped events. It drops what comes while it keeps as many as it does. All of these come
+/// here: one behind the other, unless the reader is slow, or the line brings less than a hundred a second.
 #[derive(Debug)]
 pub(super) struct Burst {
     /// When the latest were read.

@@ -36,8 +36,8 @@ impl EventFilter {
         self
     }
 
-    /// Events with a label that has this text in it, such as `/skills/natural_language_processing`. Only what is pushed, pulled
-    /// or published has labels: with this filter, nothing is heard of what is deleted.
+    /// Events with a label that has this text in it, such as `/skills/natural_language_processing`. Only what is
+    /// pushed, pulled or published has labels: with this filter, nothing is heard of what is deleted.
     pub fn label(mut self, part: impl Into<String>) -> Self {
         self.labels.push(part.into());
         self

@@ -39,21 +39,22 @@ pub enum Gap {
     Begin,
     /// The call broke, for this reason. Another listens now.
     Broke(Error),
-    /// A hundred events have come within a second, or behind each other before they were read, so the server may have dropped
-    /// some: it keeps 100 for each listener. This comes a second after the last of them, and every ten seconds as long as there is no end of them.
+    /// A hundred events have come within a second, or behind each other before they were read, so the server may have
+    /// dropped some: it keeps 100 for each listener. This comes a second after the last of them, and every ten seconds
+    /// as long as there is no end of them.
     Burst,
 }
 
 impl Client {
     /// The events of a server from now on, without an end.
     ///
-    /// When the call breaks, it is made again, after waits as [`Retry::backoff`](crate::Retry::backoff) says, for as long as the
-    /// server is away. Each time, and at the start, there is a [`Gap`]: what happened before it may not have been told. A server
-    /// repeats nothing.
+    /// When the call breaks, it is made again, after waits as [`Retry::backoff`](crate::Retry::backoff) says, for as
+    /// long as the server is away. Each time, and at the start, there is a [`Gap`]: what happened before it may not
+    /// have been told. A server repeats nothing.
     ///
-    /// It is first heard with the request gone, and a server sends nothing before the first event: what happens in the same
-    /// moment, somewhere on the line, may be told or not. Of several nodes ([`Client::with_nodes_of`]) one is listened to, and
-    /// each tells only what was done through it.
+    /// It is first heard with the request gone, and a server sends nothing before the first event: what happens in the
+    /// same moment, somewhere on the line, may be told or not. Of several nodes ([`Client::with_nodes_of`]) one is
+    /// listened to, and each tells only what was done through it.
     ///
     /// ```
     /// use agntcy_dir_stream::prelude::*;
@@ -88,15 +89,15 @@ impl Client {
     /// # Errors
     ///
     /// [`Denied`](crate::ErrorKind::Denied), [`Unsupported`](crate::ErrorKind::Unsupported) and
-    /// [`Rejected`](crate::ErrorKind::Rejected), where the server refuses; [`Mismatch`](crate::ErrorKind::Mismatch) for an event that
-    /// cannot be read; with [`Retry::off`](crate::Retry::off), whatever ends
-    /// the first call.
+    /// [`Rejected`](crate::ErrorKind::Rejected), where the server refuses; [`Mismatch`](crate::ErrorKind::Mismatch) for
+    /// an event that cannot be read; with [`Retry::off`](crate::Retry::off), whatever ends the first call.
     ///
     /// # What it cannot tell
     ///
-    /// A server drops events when it makes more of them at once than it sends, without a word. Where 100 or more come at once, a
-    /// [`Gap`] says so. A server that was set to keep fewer, or that fails in another way, may lose some without that: so now and
-    /// then [`search`](Self::search) for what is there, or [`follow`](Self::follow), which does so.
+    /// A server drops events when it makes more of them at once than it sends, without a word. Where 100 or more come
+    /// at once, a [`Gap`] says so. A server that was set to keep fewer, or that fails in another way, may lose some
+    /// without that: so now and then [`search`](Self::search) for what is there, or [`follow`](Self::follow), which
+    /// does so.
     ///
     /// A server that is gone without a word is found out by a ping of HTTP/2, after two minutes at most; over a
     /// [service of your own](Self::from_service), if that sends pings.
@@ -104,8 +105,8 @@ impl Client {
         self.listen_with(filter, &Options::new())
     }
 
-    /// [`listen`](Self::listen) with [`Options`], of which [`retry`](Options::retry) counts, without its limits of time and
-    /// attempts, and [`stall_after`](Options::stall_after), for how long a call may take to begin.
+    /// [`listen`](Self::listen) with [`Options`], of which [`retry`](Options::retry) counts, without its limits of time
+    /// and attempts, and [`stall_after`](Options::stall_after), for how long a call may take to begin.
     pub fn listen_with(&self, filter: EventFilter, options: &Options) -> Source<Heard> {
         let (client, options) = (self.clone(), options.clone());
         Source::new(Listen::NAME, self, |control, meter| {

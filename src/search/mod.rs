@@ -34,12 +34,13 @@ pub type SearchResult = Result<Cid, Error>;
 impl Client {
     /// The CIDs of all records that match, each once.
     ///
-    /// The stream is whole, or its last item is an error. A call that breaks is made again, and what was handed out before is
-    /// left out. When the server says that its list is over, the search compares it with what the server counts
-    /// (`CountRecords`), before or after the call; where the server does not count, as server 1.2.0, it asks for one more. If
-    /// there is more, it asks again.
+    /// The stream is whole, or its last item is an error. A call that breaks is made again, and what was handed out
+    /// before is left out. When the server says that its list is over, the search compares it with what the server
+    /// counts (`CountRecords`), before or after the call; where the server does not count, as server 1.2.0, it asks for
+    /// one more. If there is more, it asks again.
     ///
-    /// A record that is pushed or deleted during the search may be in it or not. [`follow`](Self::follow) goes on with those.
+    /// A record that is pushed or deleted during the search may be in it or not. [`follow`](Self::follow) goes on with
+    /// those.
     ///
     /// ```
     /// use agntcy_dir_stream::prelude::*;
@@ -71,8 +72,8 @@ impl Client {
     ///   [`Unsupported`](ErrorKind::Unsupported) for one with a kind that this server ignores ([`Query`]).
     /// - [`Incomplete`](ErrorKind::Incomplete) if the list stays shorter than what there is, for as many tries as
     ///   [`Retry::max_attempts`](crate::Retry::max_attempts) allows in which nothing new comes.
-    /// - [`Mismatch`](ErrorKind::Mismatch) behind all the others, if what was listed are not all CIDs; and for an answer that cannot be
-    ///   read.
+    /// - [`Mismatch`](ErrorKind::Mismatch) behind all the others, if what was listed are not all CIDs; and for an
+    ///   answer that cannot be read.
     /// - [`Denied`](ErrorKind::Denied), [`Rejected`](ErrorKind::Rejected), [`ServerFailed`](ErrorKind::ServerFailed),
     ///   [`Unavailable`](ErrorKind::Unavailable), [`CircuitOpen`](ErrorKind::CircuitOpen) as of any adapter.
     ///
@@ -95,7 +96,8 @@ impl Client {
     /// How many records match, whatever the query's limit.
     ///
     /// While the server is away, it waits as a search does, for 5 minutes with the client's
-    /// [`CircuitBreaker`](crate::CircuitBreaker) as it is by default. [`count_with`](Self::count_with) has other limits.
+    /// [`CircuitBreaker`](crate::CircuitBreaker) as it is by default. [`count_with`](Self::count_with) has other
+    /// limits.
     ///
     /// # Errors
     ///

@@ -28,11 +28,12 @@ const LAST_OF_1_2: i32 = Type::Trusted as i32;
 ///
 /// # What a server does not know
 ///
-/// A DIR server ignores a term of a kind that it does not know, and finds all records then. So where a query has a kind that
-/// came after server 1.2.0, or [`without`](Self::without), the server is first asked for something of that kind that is
-/// nowhere. If it finds a record all the same, the search fails with [`Unsupported`](crate::ErrorKind::Unsupported). A term
-/// that no server would look at, as one of an empty text, fails with [`Invalid`](crate::ErrorKind::Invalid). An order
-/// ([`sort`](Self::sort)) that the server does not know is ignored.
+/// A DIR server ignores a term of a kind that it does not know, and finds all records then. So where a query has a kind
+/// that came after server 1.2.0, or [`without`](Self::without), the server is first asked for something of that kind
+/// that is nowhere. If it finds a record all the same, the search fails with
+/// [`Unsupported`](crate::ErrorKind::Unsupported). A term that no server would look at, as one of an empty text, fails
+/// with [`Invalid`](crate::ErrorKind::Invalid). An order ([`sort`](Self::sort)) that the server does not know is
+/// ignored.
 ///
 /// A server over SQLite takes 997 alternatives of one kind, and fails at more
 /// ([`ServerFailed`](crate::ErrorKind::ServerFailed)).
@@ -129,14 +130,15 @@ impl Query {
         self.term(Type::SkillName, pattern)
     }
 
-    /// Records with the skill of this number. Together with [`skill`](Self::skill), it is one skill that must match both.
+    /// Records with the skill of this number. Together with [`skill`](Self::skill), it is one skill that must match
+    /// both.
     pub fn skill_id(self, id: u64) -> Self {
         self.term(Type::SkillId, id.to_string())
     }
 
-    /// Records with this locator: a type (`docker_image`), a type and a URL (`docker_image:https://example.org/*`), or a URL that
-    /// begins with `*` (`*example.org/agent`). Servers keep types and URLs apart: of several locators, any of the types goes with
-    /// any of the URLs.
+    /// Records with this locator: a type (`docker_image`), a type and a URL (`docker_image:https://example.org/*`), or
+    /// a URL that begins with `*` (`*example.org/agent`). Servers keep types and URLs apart: of several locators, any
+    /// of the types goes with any of the URLs.
     pub fn locator(self, pattern: impl Into<String>) -> Self {
         self.term(Type::Locator, pattern)
     }
@@ -186,7 +188,8 @@ impl Query {
         self.term(Type::Trusted, is.to_string())
     }
 
-    /// Records with this annotation: `key`, or `key:value`, with wildcards in both. Not in server 1.2.0, as all that follow.
+    /// Records with this annotation: `key`, or `key:value`, with wildcards in both. Not in server 1.2.0, as all that
+    /// follow.
     pub fn annotation(self, pattern: impl Into<String>) -> Self {
         self.term(Type::Annotation, pattern)
     }
@@ -196,7 +199,8 @@ impl Query {
         self.term(Type::Description, pattern)
     }
 
-    /// Records in which a scan has found something as severe or more: `NONE`, `INFO`, `LOW`, `MEDIUM`, `HIGH`, `CRITICAL`.
+    /// Records in which a scan has found something as severe or more: `NONE`, `INFO`, `LOW`, `MEDIUM`, `HIGH`,
+    /// `CRITICAL`.
     pub fn scan_severity(self, least: impl Into<String>) -> Self {
         self.term(Type::ScanSeverity, least)
     }
@@ -238,15 +242,16 @@ impl Query {
 
     /// A term by the name of its kind: for what a user has typed in.
     ///
-    /// The kinds are `name`, `version`, `skill`, `skill_id`, `locator`, `module`, `module_id`, `domain`, `domain_id`, `created_at`,
-    /// `author`, `schema_version`, `verified`, `trusted`, `annotation`, `description`, `scan_severity`, `scan_safe`, `scan_status`,
-    /// `scan_failure_reason`, `identity`, `owner`, `identity_verified` and `owner_verified`, as the methods; `skill_name`,
-    /// `module_name` and `domain_name`, as the protocol calls them, too.
+    /// The kinds are `name`, `version`, `skill`, `skill_id`, `locator`, `module`, `module_id`, `domain`, `domain_id`,
+    /// `created_at`, `author`, `schema_version`, `verified`, `trusted`, `annotation`, `description`, `scan_severity`,
+    /// `scan_safe`, `scan_status`, `scan_failure_reason`, `identity`, `owner`, `identity_verified` and
+    /// `owner_verified`, as the methods; `skill_name`, `module_name` and `domain_name`, as the protocol calls them,
+    /// too.
     ///
     /// # Errors
     ///
-    /// [`Invalid`](crate::ErrorKind::Invalid) for a kind that is not known here, which a server would ignore, and find all records;
-    /// and for a value that is none of its kind.
+    /// [`Invalid`](crate::ErrorKind::Invalid) for a kind that is not known here, which a server would ignore, and find
+    /// all records; and for a value that is none of its kind.
     ///
     /// ```
     /// use agntcy_dir_stream::Query;
@@ -275,8 +280,8 @@ impl Query {
         Ok(self.term(kind, value))
     }
 
-    /// Leaves out the records that match any of the terms of `others`, whose limit and order do not count. Server 1.2.0 does
-    /// not have that.
+    /// Leaves out the records that match any of the terms of `others`, whose limit and order do not count. Server 1.2.0
+    /// does not have that.
     pub fn without(mut self, others: Self) -> Self {
         self.terms.extend(others.terms.into_iter().map(|term| Term {
             negated: !term.negated,
@@ -287,8 +292,8 @@ impl Query {
 
     /// At most so many records. Default: all.
     ///
-    /// A page is the end of a longer list: the third of twenty is `limit(60)`, and what the stream has behind the first 40. A server's own
-    /// offset would shift as records come.
+    /// A page is the end of a longer list: the third of twenty is `limit(60)`, and what the stream has behind the first
+    /// 40. A server's own offset would shift as records come.
     ///
     /// # Panics
     ///
@@ -300,8 +305,8 @@ impl Query {
         self
     }
 
-    /// In which order the records come. Default: the server's own, which is [`Recency`](Sort::Recency) on newer ones. Server 1.2.0
-    /// ignores it. Where a call breaks in the middle, what is new comes behind what was handed out.
+    /// In which order the records come. Default: the server's own, which is [`Recency`](Sort::Recency) on newer ones.
+    /// Server 1.2.0 ignores it. Where a call breaks in the middle, what is new comes behind what was handed out.
     pub fn sort(mut self, sort: Sort) -> Self {
         self.sort = Some(sort);
         self

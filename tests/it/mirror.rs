@@ -76,7 +76,8 @@ async fn what_may_have_been_stored_is_deleted_all_the_same() {
     .await;
 }
 
-/// A delete whose answer is lost may have deleted the record. When it is pushed again before that is known, it is not to be missing.
+/// A delete whose answer is lost may have deleted the record. When it is pushed again before that is known, it is not
+/// to be missing.
 #[tokio::test(start_paused = true)]
 async fn what_may_have_been_deleted_is_pushed_all_the_same() {
     let (from, to) = (Store::new(), Store::new());
