@@ -548,7 +548,7 @@ mod tests {
         for (place, kind) in ErrorKind::ALL.iter().enumerate() {
             assert_eq!(*kind as usize, place);
         }
-        assert_eq!(ErrorKind::ALL.last(), Some(&ErrorKind::Input));
+        assert_eq!(ErrorKind::ALL.last(), Some(&ErrorKind::Incomplete));
         let names: BTreeSet<_> = ErrorKind::ALL.iter().map(|kind| kind.as_str()).collect();
         assert_eq!(names.len(), ErrorKind::ALL.len());
         // The name of the variant, as logs have names.
