@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -70,7 +70,8 @@ pub(super) enum Added {
 pub(super) struct Stored {
     record: Record,
     meta: RecordMeta,
-    searched: Option<Searched>,
+    /// Read when somebody first searches, or listens: most stores are only pushed to and pulled from.
+    searched: OnceLock<Option<Searched>>,
     /// Its key in the order.
     place: u64,
     /// How often it was pulled or looked up.
@@ -80,13 +81,18 @@ pub(super) struct Stored {
 impl Stored {
     /// The labels of its events.
     pub(super) fn labels(&self) -> Vec<String> {
-        let searched = self.searched.as_ref();
-        searched.map_or_else(Vec::new, |one| one.labels(&self.meta.schema_version))
+        let labels = |one: &Searched| one.labels(&self.meta.schema_version);
+        self.searched().map_or_else(Vec::new, labels)
     }
 
     fn is_found(&self, filters: &Filters) -> bool {
-        let searched = self.searched.as_ref();
-        searched.is_some_and(|one| filters.find(&self.meta, one))
+        self.searched()
+            .is_some_and(|one| filters.find(&self.meta, one))
+    }
+
+    fn searched(&self) -> Option<&Searched> {
+        let searched = self.searched.get_or_init(|| Searched::of(&self.record));
+        searched.as_ref()
     }
 }
 
@@ -158,7 +164,7 @@ impl Content {
         }
         let stored = Stored {
             meta: describe(&cid, &record),
-            searched: Searched::of(&record),
+            searched: OnceLock::new(),
             record,
             place: tables.next_place(),
             used: 0,
