@@ -178,6 +178,7 @@ mod record;
 mod record_ref;
 mod referrers;
 mod retry;
+mod runtime;
 mod search;
 #[cfg(feature = "server")]
 pub mod server;

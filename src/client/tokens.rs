@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::{Shared, WeakShared};
 use http::HeaderValue;
-use tokio::runtime::{self, Handle};
+use tokio::runtime::Id;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
@@ -17,6 +17,7 @@ use super::transport::BoxError;
 use crate::causes::in_a_line;
 use crate::escape::Escaped;
 use crate::outage::{IsOn, IsOver, Outage};
+use crate::runtime;
 use crate::unreachable::Unreachable;
 use crate::{LOG, meter};
 
@@ -45,7 +46,7 @@ struct State {
     /// The last one, if it was refused, and when.
     refused: Option<(HeaderValue, Instant)>,
     /// The source is asked, in this runtime, as long as somebody waits for it.
-    asked: Option<(Option<runtime::Id>, WeakShared<Asking>)>,
+    asked: Option<(Option<Id>, WeakShared<Asking>)>,
 }
 
 type Asking = Pin<Box<dyn Future<Output = Result<Shown, Unreachable>> + Send>>;
@@ -98,7 +99,7 @@ impl Tokens {
                 return Ok(shown);
             }
             // A future of another runtime may rest.
-            let here = Handle::try_current().ok().map(|runtime| runtime.id());
+            let here = runtime::current();
             let asked = state.asked.as_ref().filter(|(runtime, _)| *runtime == here);
             asked
                 .and_then(|(_, asking)| asking.upgrade())
@@ -112,7 +113,7 @@ impl Tokens {
     }
 
     /// Asks the source, in the runtime that is `here`.
-    fn ask(&self, here: Option<runtime::Id>) -> Shared<Asking> {
+    fn ask(&self, here: Option<Id>) -> Shared<Asking> {
         let token = self.token.clone();
         let state = Arc::clone(&self.state);
         let outage = Arc::clone(&self.outage);

@@ -4,10 +4,11 @@ use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::runtime::{self, Handle};
+use tokio::runtime::Id;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::engine::waited::Waited;
+use crate::runtime;
 
 /// Counts the time between a poll that found nothing to do and the next poll, and the time that such polls take. Time
 /// in which the consumer works on a result does not count.
@@ -20,7 +21,7 @@ pub(crate) struct Clock {
     /// When the current poll began, if it followed one that found nothing to do.
     polled: Option<Instant>,
     /// The timer, and the runtime that it belongs to.
-    sleep: Option<(runtime::Id, Pin<Box<Sleep>>)>,
+    sleep: Option<(Id, Pin<Box<Sleep>>)>,
 }
 
 impl Clock {
@@ -68,7 +69,7 @@ impl Clock {
             return Poll::Pending;
         };
         // tokio's own words name neither the adapter nor what to do.
-        let runtime = Handle::try_current().ok().map(|runtime| runtime.id());
+        let runtime = runtime::current();
         assert!(
             runtime.is_some() || self.sleep.is_some(),
             "an adapter waits, and is not polled in a tokio runtime"

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::runtime;
+use tokio::runtime::Id;
 use tokio::time::Instant;
 use tonic::Status;
 use tracing::debug;
@@ -25,6 +25,7 @@ use crate::later::later;
 use crate::meter::{FlightTime, Meter};
 use crate::options::Options;
 use crate::retry::Retry;
+use crate::runtime;
 use crate::verdict::{self, Verdict, code_name};
 
 /// How long a call that is silent by nature may be the probe of a circuit. Silence does not say that the server is
@@ -56,7 +57,7 @@ pub(crate) struct Reader<M: ServerStream> {
     /// Since when a call that may be silent runs, until it has been heard of, or has lasted for long.
     runs_since: Option<Waited>,
     /// The runtime in which the call was made.
-    runtime: Option<runtime::Id>,
+    runtime: Option<Id>,
     in_a_row: u32,
     /// How many times in a row the server has failed at a listener, and until when that waits.
     failures: u32,
@@ -177,7 +178,7 @@ impl<M: ServerStream> Reader<M> {
                 self.lane = Some(lane);
                 self.caught_up = true;
                 self.runs_since = None;
-                self.runtime = this_runtime();
+                self.runtime = runtime::current();
                 self.early = None;
                 return Poll::Ready(Ok(()));
             }
@@ -352,7 +353,7 @@ impl<M: ServerStream> Reader<M> {
     /// A call that may be silent is dropped where it is polled in another runtime than before: its connection moves
     /// only in that.
     fn left_behind(&mut self) -> Option<Broke> {
-        if !M::IS_SILENT || self.runtime == this_runtime() {
+        if !M::IS_SILENT || self.runtime == runtime::current() {
             return None;
         }
         let words = Status::unavailable("it is polled in another runtime than before");
@@ -443,7 +444,6 @@ impl<M: ServerStream> Reader<M> {
                 self.failures += 1;
                 let wait = retry.wait_after(self.failures);
                 self.rests_until = Some(later(Instant::now(), wait));
-                self.control.counters.fault(&status);
                 (Why::ServerFailed, None)
             }
             (Verdict::Attempt, _) => (Why::ServerFailed, Some(Cause::Named)),
@@ -462,19 +462,18 @@ impl<M: ServerStream> Reader<M> {
         self.over(outcome, Some(&status));
         let node = self.nodes.node(origin.route.node);
         match cause {
-            Some(cause) => {
-                node.fault(Instant::now(), cause, &status, origin);
-                self.control.counters.fault(&status);
-                self.nodes.note_fault(Arc::clone(&status));
-            }
+            Some(cause) => node.fault(Instant::now(), cause, &status, origin),
             None => node.note_alive(),
+        }
+        if cause.is_some() || why == Why::ServerFailed {
+            self.note_fault(&status);
         }
         self.publish(0);
         Broke { status, why }
     }
 
-    /// The answers of the last call were not all that there was to say.
-    pub(crate) fn was_cut_short(&mut self, status: &Arc<Status>) {
+    /// A call broke, or its answers were not all that there was to say.
+    pub(crate) fn note_fault(&mut self, status: &Arc<Status>) {
         self.control.counters.fault(status);
         self.nodes.note_fault(Arc::clone(status));
     }
@@ -512,12 +511,6 @@ impl<M: ServerStream> Reader<M> {
     fn time_is_up_at(&self) -> Option<Waited> {
         self.went_on.checked_add(self.patience?)
     }
-}
-
-fn this_runtime() -> Option<runtime::Id> {
-    runtime::Handle::try_current()
-        .ok()
-        .map(|runtime| runtime.id())
 }
 
 impl Broke {

@@ -403,7 +403,7 @@ impl Search {
         );
         debug!(target: LOG, listed = self.listed, before = self.before, "a list was cut short");
         let status = Arc::new(Status::data_loss(words.clone()));
-        self.reader.was_cut_short(&status);
+        self.reader.note_fault(&status);
         self.in_vain += u32::from(!self.is_new);
         if self.in_vain >= self.options.retry.attempts_allowed() || !self.options.retry.is_on() {
             return Err(Error::new(ErrorKind::Incomplete, words));

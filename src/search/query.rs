@@ -376,7 +376,7 @@ impl Query {
         self.terms.iter().map(Term::to_message).collect()
     }
 
-    /// The whole of it, or no more than `limit` behind `offset`.
+    /// What asks for all that match.
     pub(crate) fn to_request(&self) -> SearchRequest {
         let sort = match self.sort {
             None => SortMode::Unspecified,

@@ -22,7 +22,7 @@ use crate::support::messages::framed;
 use crate::support::peer::{Peer, PeerCall, next_call, scripted};
 use crate::support::polling::{self, assert_pending};
 use crate::support::records::{cid, record, records};
-use crate::support::stores::{calls_of, listen, store_with};
+use crate::support::stores::{calls_of, listen, store_with, store_with_token};
 
 type Events = Source<Heard>;
 
@@ -405,16 +405,8 @@ async fn what_cannot_be_read_is_an_error() {
 /// A token that is renewed is no fault.
 #[tokio::test(start_paused = true)]
 async fn an_old_token_is_renewed_without_retries_too() {
-    let current = Arc::new(Mutex::new("one"));
-    let accepted = Arc::clone(&current);
-    let store = Store::builder()
-        .authorize(move |token| token == *accepted.lock().unwrap())
-        .build();
+    let (store, client, current) = store_with_token();
     let there = store.insert(record(0)).unwrap();
-    let given = Arc::clone(&current);
-    let token =
-        Token::from_fn(move || ready(Ok::<_, std::io::Error>(given.lock().unwrap().to_owned())));
-    let client = store.client().with_token(token).unwrap();
     let options = Options::new().retry(Retry::off());
     client.pull(there).await.unwrap();
     tokio::time::advance(SECOND).await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use agntcy_dir_stream::Status;
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{Call, Fault, Method, Store};
 use proptest::prelude::*;
@@ -10,6 +11,7 @@ use self::trouble::Trouble;
 use crate::support::clock::{SECOND, in_a_week, on_paused_clock};
 use crate::support::properties::cases;
 use crate::support::records::record;
+use crate::support::stores::calls_of;
 
 #[path = "../../examples/mirror/mirror.rs"]
 #[expect(
@@ -121,30 +123,26 @@ async fn what_is_refused_holds_up_no_other() {
     .await;
 }
 
-fn calls(store: &Store, method: Method) -> usize {
-    let calls = store.calls();
-    calls.iter().filter(|call| call.method == method).count()
-}
-
-/// A record that is listed, and cannot be found: the database of a server knows it, and its store does not.
-#[tokio::test(start_paused = true)]
-async fn what_is_listed_and_cannot_be_found_is_not_asked_for_without_rest() {
+/// How many calls of this method a store sees in a day, where one record of two fails at each with this status.
+async fn calls_in_a_day(at_target: bool, method: Method, status: Status) -> usize {
     let (from, to) = (Store::new(), Store::new());
-    let gone = from.insert(record(0)).unwrap();
+    let fails = from.insert(record(0)).unwrap();
     from.insert(record(1)).unwrap();
-    let not_found = agntcy_dir_stream::Status::not_found("it is not there");
-    from.inject(
-        Fault::status(not_found)
-            .on(Method::Pull)
-            .of(gone)
-            .times(u64::MAX),
-    );
+    let store = if at_target { &to } else { &from };
+    store.inject(Fault::status(status).on(method).of(fails).times(u64::MAX));
     mirrored(&from, &to, async {
         tokio::time::sleep(24 * 3600 * SECOND).await;
         assert_eq!(to.len(), 1);
     })
     .await;
-    let pulls = calls(&from, Method::Pull);
+    calls_of(store, method).len()
+}
+
+/// A record that is listed, and cannot be found: the database of a server knows it, and its store does not.
+#[tokio::test(start_paused = true)]
+async fn what_is_listed_and_cannot_be_found_is_not_asked_for_without_rest() {
+    let not_found = Status::not_found("it is not there");
+    let pulls = calls_in_a_day(false, Method::Pull, not_found).await;
     assert!(
         pulls < 1_000,
         "{pulls} calls that pull in a day, for two records"
@@ -154,22 +152,8 @@ async fn what_is_listed_and_cannot_be_found_is_not_asked_for_without_rest() {
 /// A record at which a server fails for good, as at one of a version that it cannot check.
 #[tokio::test(start_paused = true)]
 async fn what_a_server_always_fails_at_is_not_pushed_without_rest() {
-    let (from, to) = (Store::new(), Store::new());
-    let odd = from.insert(record(0)).unwrap();
-    from.insert(record(1)).unwrap();
-    let fails = agntcy_dir_stream::Status::internal("failed to validate record: HTTP 404");
-    to.inject(
-        Fault::status(fails)
-            .on(Method::Push)
-            .of(odd)
-            .times(u64::MAX),
-    );
-    mirrored(&from, &to, async {
-        tokio::time::sleep(24 * 3600 * SECOND).await;
-        assert_eq!(to.len(), 1);
-    })
-    .await;
-    let pushes = calls(&to, Method::Push);
+    let fails = Status::internal("failed to validate record: HTTP 404");
+    let pushes = calls_in_a_day(true, Method::Push, fails).await;
     assert!(
         pushes < 1_000,
         "{pushes} calls that push in a day, for two records"

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
@@ -18,7 +17,7 @@ use crate::support::polling::{self, assert_pending};
 use crate::support::properties::cases;
 use crate::support::records::{cid, record};
 use crate::support::searching::FoundCid;
-use crate::support::stores::{calls_of, store_with};
+use crate::support::stores::{calls_of, store_with, store_with_token};
 
 fn fill(store: &Store, count: usize) {
     for number in 0..count {
@@ -484,16 +483,8 @@ fn it_goes_on_in_another_runtime() {
 /// A token that is renewed is no fault.
 #[tokio::test(start_paused = true)]
 async fn an_old_token_is_renewed_without_retries_too() {
-    let current = Arc::new(Mutex::new("one"));
-    let accepted = Arc::clone(&current);
-    let store = Store::builder()
-        .authorize(move |token| token == *accepted.lock().unwrap())
-        .build();
+    let (store, client, current) = store_with_token();
     fill(&store, 5);
-    let given = Arc::clone(&current);
-    let token =
-        Token::from_fn(move || ready(Ok::<_, std::io::Error>(given.lock().unwrap().to_owned())));
-    let client = store.client().with_token(token).unwrap();
     assert_eq!(whole(client.search(Query::new().limit(3))).await.len(), 3);
     for (retry, next) in [
         (Retry::new(), "two"),

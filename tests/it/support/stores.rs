@@ -1,10 +1,12 @@
 //! Embedded stores with some content, or with a fault.
 
 use std::collections::HashSet;
+use std::future::ready;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agntcy_dir_stream::server::{Call, Fault, Method, Serving, Store, Validation};
-use agntcy_dir_stream::{Cid, Client, Record};
+use agntcy_dir_stream::{Cid, Client, Record, Token};
 
 use super::clock::soon;
 use super::records::{cid, record};
@@ -40,6 +42,19 @@ pub(crate) fn store_that_fails_at(bad: impl IntoIterator<Item = usize>) -> Store
         false => Validation::Pass,
     };
     Store::builder().validate(validate).build()
+}
+
+/// A store that accepts one token at a time, a client that shows it, and the token.
+pub(crate) fn store_with_token() -> (Store, Client, Arc<Mutex<&'static str>>) {
+    let current = Arc::new(Mutex::new("one"));
+    let (accepted, given) = (Arc::clone(&current), Arc::clone(&current));
+    let now = |token: &Mutex<&'static str>| *token.lock().expect("nobody panics with it");
+    let store = Store::builder()
+        .authorize(move |token| token == now(&accepted))
+        .build();
+    let token = Token::from_fn(move || ready(Ok::<_, std::io::Error>(now(&given).to_owned())));
+    let client = store.client().with_token(token).expect("it is in memory");
+    (store, client, current)
 }
 
 /// Serves a store over TCP.
