@@ -24,8 +24,16 @@ impl<V> Default for CidMap<V> {
 }
 
 impl<V: Copy> CidMap<V> {
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.own.len() + self.others.len()
+    }
+
+    pub(crate) fn contains(&self, cid: &Cid) -> bool {
+        match cid.own_digest() {
+            Some(digest) => self.own.contains_key(&digest),
+            None => self.others.contains_key(cid),
+        }
     }
 
     /// Puts a value there. Returns the one that was there.
@@ -33,13 +41,6 @@ impl<V: Copy> CidMap<V> {
         match cid.own_digest() {
             Some(digest) => self.own.insert(digest, value),
             None => self.others.insert(*cid, value),
-        }
-    }
-
-    pub(crate) fn get_mut(&mut self, cid: &Cid) -> Option<&mut V> {
-        match cid.own_digest() {
-            Some(digest) => self.own.get_mut(&digest),
-            None => self.others.get_mut(cid),
         }
     }
 
@@ -96,7 +97,7 @@ mod tests {
         for (n, cid) in [own(1), own(2)].into_iter().chain(others()).enumerate() {
             assert_eq!(map.insert(&cid, n), None);
             assert_eq!(map.insert(&cid, n), Some(n));
-            *map.get_mut(&cid).unwrap() += 10;
+            assert_eq!(map.insert(&cid, n + 10), Some(n));
         }
         assert_eq!(map.len(), 4);
         assert_eq!(map.remove(&own(1)), Some(10));

@@ -4,7 +4,7 @@ mod view;
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::later::later;
 use crate::listen::{self, EventFilter, EventKind, Heard, ListenResult};
 use crate::meter::Meter;
 use crate::options::Options;
-use crate::search::{self, Query, Stop};
+use crate::search::{self, Listed, Query, Seen, Stop};
 
 /// How soon a list follows an event of a record that may match the query.
 const SOON: Duration = Duration::from_secs(1);
@@ -110,7 +110,7 @@ impl Client {
     ///
     /// # Memory
     ///
-    /// It keeps the CIDs of what the store has, some 60 bytes each, and as much again during a list.
+    /// It keeps the CIDs of what the store has, some 60 bytes each, and up to 4 MiB of what the server sends ahead.
     pub fn follow(&self, query: Query) -> Source<Change> {
         self.follow_with(query, &Options::new())
     }
@@ -125,12 +125,35 @@ impl Client {
     }
 }
 
-type List = Pin<Box<dyn Stream<Item = Result<Cid, Stop>> + Send>>;
+type List = Pin<Box<dyn Stream<Item = Result<Change, Stop>> + Send>>;
+
+/// The view, which each list has, too: what was seen is kept once.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<View>>);
+
+impl Shared {
+    /// Nobody else waits for it: who follows is polled in one place.
+    fn view(&self) -> MutexGuard<'_, View> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seen for Shared {
+    type Told = Change;
+
+    fn begin_list(&mut self) {
+        self.view().begin_list(Instant::now());
+    }
+
+    fn listed(&mut self, cid: Cid) -> Listed<Change> {
+        self.view().listed(cid)
+    }
+}
 
 /// What there is to be done next.
 enum Next {
     Heard(Option<ListenResult>),
-    Listed(Option<Result<Cid, Stop>>),
+    Listed(Option<Result<Change, Stop>>),
     ListIsDue,
 }
 
@@ -154,12 +177,13 @@ fn changes(
         let filter = EventFilter::new().kind(EventKind::Pushed).kind(EventKind::Deleted);
         let heard = listen::heard(client.clone(), filter, options.clone(), Arc::clone(&control), meter);
         let mut heard = pin!(heard);
+        let shared = Shared::default();
         let list = || -> List {
             let (client, query, options) = (client.clone(), query.clone(), options.clone());
-            Box::pin(search::found(client, query, options, Arc::clone(&control), None))
+            let control = Arc::clone(&control);
+            Box::pin(search::found(client, query, options, control, None, shared.clone()))
         };
         let mut listed: Option<List> = None;
-        let mut view = View::default();
         let mut lists = Lists::new(options.relist_every);
         let mut clock = Clock::default();
         let mut is_turn_of_list = false;
@@ -195,8 +219,8 @@ fn changes(
                     None
                 }
                 Next::Heard(Some(Ok(Heard::Event(event)))) => match (event.kind, event.cid()) {
-                    (EventKind::Deleted, Some(cid)) => view.went(cid, now),
-                    (EventKind::Pushed, Some(cid)) if query.is_for_all() => view.came(cid, now),
+                    (EventKind::Deleted, Some(cid)) => shared.view().went(cid, now),
+                    (EventKind::Pushed, Some(cid)) if query.is_for_all() => shared.view().came(cid, now),
                     (EventKind::Pushed, Some(_)) => {
                         lists.may_have_more(now);
                         None
@@ -209,12 +233,11 @@ fn changes(
                 }
                 Next::Heard(None) => return,
                 Next::ListIsDue => {
-                    view.begin_list(now);
                     lists.begin(now);
                     listed = Some(list());
                     None
                 }
-                Next::Listed(Some(Ok(cid))) => view.listed(cid),
+                Next::Listed(Some(Ok(change))) => Some(change),
                 // It is the last item of a list that is whole but for that.
                 Next::Listed(Some(Err(Stop { error, is_whole: true }))) => {
                     warn!(target: LOG, %error, "some of what the store lists cannot be followed");
@@ -222,7 +245,7 @@ fn changes(
                 }
                 Next::Listed(Some(Err(Stop { error, .. }))) => {
                     listed = None;
-                    view.end_list(false);
+                    shared.view().end_list(false);
                     if !options.retry.is_on() || !may_pass(&error) {
                         yield Err(error);
                         return;
@@ -233,6 +256,7 @@ fn changes(
                 }
                 Next::Listed(None) => {
                     listed = None;
+                    let mut view = shared.view();
                     let change = view.end_list(true);
                     is_confirmed = lists.end(now, view.is_overruled());
                     change
@@ -242,7 +266,7 @@ fn changes(
             if let Some(change) = change {
                 yield Ok(change);
             }
-            while let Some(gone) = view.sweep() {
+            while let Some(gone) = sweep(&shared) {
                 for change in gone {
                     yield Ok(change);
                 }
@@ -253,6 +277,11 @@ fn changes(
             }
         }
     }
+}
+
+/// The next that are gone. No lock is held while they are told.
+fn sweep(shared: &Shared) -> Option<Vec<Change>> {
+    shared.view().sweep()
 }
 
 /// Whether a list may come to its end at another time.

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::Change;
 use crate::cid::{Cid, CidMap};
+use crate::search::Listed;
 
 /// How long what a server lists may be older than what it has told by events. It tells that a record was stored or
 /// deleted, and only then changes the database in which it searches.
@@ -19,8 +20,8 @@ const LOOKED_AT: usize = 4096;
 
 #[derive(Debug, Default)]
 pub(super) struct View {
-    /// Each with the list that it was last in. Behind 255 the numbers begin again: a record that is gone may then be
-    /// taken for one that is there, until the next list.
+    /// Each with the list that it was last in, or was told of before. Behind 255 the numbers begin again: a record that is
+    /// gone may then be taken for one that is there, until the next list.
     known: CidMap<u8>,
     list: u8,
     /// What came by events lately.
@@ -28,9 +29,13 @@ pub(super) struct View {
     /// What went by events lately, or since the list has begun.
     went: Lately,
     is_listing: bool,
+    /// What came shortly before the list, or since: it is there, whether the list has it or not.
+    kept: HashSet<Cid>,
     /// Of what came before the list, what it has not had so far.
     unlisted: HashSet<Cid>,
-    /// Whether events have overruled the list.
+    /// What the list has, and went shortly before, or since.
+    overruled: HashSet<Cid>,
+    /// Whether events have overruled the last list.
     is_overruled: bool,
     /// Whether a first list has come to its end.
     is_init_done: bool,
@@ -46,13 +51,21 @@ impl View {
         self.forget(now);
         self.went.remove(&cid);
         self.came.insert(cid, now);
-        self.insert(cid)
+        if self.is_listing || self.sweeps.is_some() {
+            self.kept.insert(cid);
+        }
+        if self.known.contains(&cid) {
+            return None;
+        }
+        self.known.insert(&cid, self.list.wrapping_sub(1));
+        self.told(cid)
     }
 
     /// An event tells that this record was deleted.
     pub(super) fn went(&mut self, cid: Cid, now: Instant) -> Option<Change> {
         self.forget(now);
         self.came.remove(&cid);
+        self.kept.remove(&cid);
         self.unlisted.remove(&cid);
         self.went.insert(cid, now);
         self.known.remove(&cid)?;
@@ -68,29 +81,33 @@ impl View {
         self.forget(now);
         self.is_listing = true;
         self.list = self.list.wrapping_add(1);
-        self.is_overruled = false;
-        self.unlisted = self.came.iter().copied().collect();
-        for cid in self.came.iter() {
-            if let Some(list) = self.known.get_mut(cid) {
-                *list = self.list;
-            }
-        }
+        self.overruled.clear();
+        self.kept = self.came.iter().copied().collect();
+        self.unlisted.clone_from(&self.kept);
     }
 
     /// The list has this record.
-    pub(super) fn listed(&mut self, cid: Cid) -> Option<Change> {
+    pub(super) fn listed(&mut self, cid: Cid) -> Listed<Change> {
         self.unlisted.remove(&cid);
         if self.went.contains(&cid) {
-            self.is_overruled = true;
-            return None;
+            return match self.overruled.insert(cid) {
+                true => Listed::Known,
+                false => Listed::Twice,
+            };
         }
-        self.insert(cid)
+        match self.known.insert(&cid, self.list) {
+            None => self.told(cid).map_or(Listed::Known, Listed::New),
+            Some(list) if list == self.list => Listed::Twice,
+            Some(_) => Listed::Known,
+        }
     }
 
     /// The list is over. If it was whole, what it did not have is gone: [`sweep`](Self::sweep).
     pub(super) fn end_list(&mut self, is_whole: bool) -> Option<Change> {
         self.is_listing = false;
-        self.is_overruled |= !std::mem::take(&mut self.unlisted).is_empty();
+        self.is_overruled = !self.unlisted.is_empty() || !self.overruled.is_empty();
+        self.unlisted = HashSet::new();
+        self.overruled = HashSet::new();
         if !is_whole {
             return None;
         }
@@ -113,10 +130,12 @@ impl View {
         let looked_at = self.known.behind(last, LOOKED_AT);
         let Some((last, _)) = looked_at.last() else {
             self.sweeps = None;
+            self.kept = HashSet::new();
             return None;
         };
         self.sweeps = Some(Some(*last));
-        let gone = looked_at.iter().filter(|(_, list)| *list != self.list);
+        let is_gone = |(cid, list): &&(Cid, u8)| *list != self.list && !self.kept.contains(cid);
+        let gone = looked_at.iter().filter(is_gone);
         let gone: Vec<Cid> = gone.map(|(cid, _)| *cid).collect();
         for cid in &gone {
             self.known.remove(cid);
@@ -124,11 +143,12 @@ impl View {
         Some(gone.into_iter().map(Change::Delete).collect())
     }
 
-    fn insert(&mut self, cid: Cid) -> Option<Change> {
-        let is_known = self.known.insert(&cid, self.list).is_some();
-        // What went and was not told to go is not told to come.
-        let is_new = !is_known && !self.went_before.remove(&cid);
-        is_new.then_some(match self.is_init_done {
+    /// What is to be told of a record that was not there. What went and was not told to go is not told to come.
+    fn told(&mut self, cid: Cid) -> Option<Change> {
+        if self.went_before.remove(&cid) {
+            return None;
+        }
+        Some(match self.is_init_done {
             true => Change::Apply(cid),
             false => Change::InitApply(cid),
         })
@@ -136,7 +156,6 @@ impl View {
 
     /// Forgets what lists know by now.
     fn forget(&mut self, now: Instant) {
-        // What comes during a list is marked as being in it.
         self.came.forget(now);
         if !self.is_listing {
             self.went.forget(now);
@@ -196,10 +215,18 @@ mod tests {
         std::iter::from_fn(|| view.sweep()).flatten().collect()
     }
 
+    /// What is told when a list has this one.
+    fn told(view: &mut View, n: u8) -> Option<Change> {
+        match view.listed(cid(n)) {
+            Listed::New(change) => Some(change),
+            Listed::Known | Listed::Twice => None,
+        }
+    }
+
     /// A list of these from beginning to end.
     fn list(view: &mut View, now: Instant, of: &[u8]) -> Vec<Change> {
         view.begin_list(now);
-        let mut changes: Vec<_> = of.iter().filter_map(|n| view.listed(cid(*n))).collect();
+        let mut changes: Vec<_> = of.iter().filter_map(|n| told(view, *n)).collect();
         changes.extend(view.end_list(true));
         changes.extend(swept(view));
         changes
@@ -228,7 +255,7 @@ mod tests {
         let (mut view, now) = (View::default(), Instant::now());
         list(&mut view, now, &[1, 2]);
         view.begin_list(now);
-        assert_eq!(view.listed(cid(3)), Some(Change::Apply(cid(3))));
+        assert_eq!(told(&mut view, 3), Some(Change::Apply(cid(3))));
         assert_eq!(view.end_list(false), None);
         assert_eq!(swept(&mut view), []);
         assert_eq!(list(&mut view, now, &[1, 2, 3]), []);
@@ -258,8 +285,8 @@ mod tests {
         let later = now + 10 * LAG;
         assert_eq!(view.went(cid(1), now), Some(Change::Delete(cid(1))));
         assert_eq!(view.came(cid(3), later), Some(Change::Apply(cid(3))));
-        assert_eq!(view.listed(cid(1)), None);
-        assert_eq!(view.listed(cid(2)), None);
+        assert_eq!(told(&mut view, 1), None);
+        assert_eq!(told(&mut view, 2), None);
         assert_eq!(view.end_list(true), None);
         assert_eq!(swept(&mut view), []);
     }
@@ -268,13 +295,57 @@ mod tests {
     fn what_goes_before_the_first_list_is_over_is_told_behind_it() {
         let (mut view, now) = (View::default(), Instant::now());
         view.begin_list(now);
-        assert_eq!(view.listed(cid(1)), Some(Change::InitApply(cid(1))));
-        assert_eq!(view.listed(cid(2)), Some(Change::InitApply(cid(2))));
+        assert_eq!(told(&mut view, 1), Some(Change::InitApply(cid(1))));
+        assert_eq!(told(&mut view, 2), Some(Change::InitApply(cid(2))));
         assert_eq!(view.went(cid(1), now), None);
         assert_eq!(view.went(cid(2), now), None);
         assert_eq!(view.came(cid(2), now), None, "nobody was told that it went");
         assert_eq!(view.end_list(true), Some(Change::InitDone));
         assert_eq!(swept(&mut view), [Change::Delete(cid(1))]);
+    }
+
+    /// What events tell of is in no list for that: each that the list has counts once.
+    #[test]
+    fn a_list_counts_each_record_once_whatever_events_tell() {
+        let (mut view, now) = (View::default(), Instant::now());
+        list(&mut view, now, &[1, 2]);
+        view.came(cid(3), now);
+        view.went(cid(2), now);
+        view.begin_list(now);
+        view.came(cid(1), now);
+        view.came(cid(4), now);
+        for n in 1..=4 {
+            assert_eq!(view.listed(cid(n)), Listed::Known, "{n}");
+            assert_eq!(view.listed(cid(n)), Listed::Twice, "{n}");
+        }
+        assert_eq!(view.listed(cid(5)), Listed::New(Change::Apply(cid(5))));
+        assert_eq!(view.listed(cid(5)), Listed::Twice);
+    }
+
+    /// That is all that is kept: the search has the same view.
+    #[test]
+    fn a_million_records_fit_into_64_mib() {
+        let info = allocation_counter::measure(|| {
+            let (mut view, now) = (View::default(), Instant::now());
+            for list in 0..2 {
+                view.begin_list(now);
+                let mut random = fastrand::Rng::with_seed(0);
+                for _ in 0..1_000_000 {
+                    let mut digest = [0; 32];
+                    random.fill(&mut digest);
+                    let is_new = matches!(view.listed(Cid::from_digest(digest)), Listed::New(_));
+                    assert_eq!(is_new, list == 0);
+                }
+                view.end_list(true);
+                assert!(
+                    std::iter::from_fn(|| view.sweep())
+                        .flatten()
+                        .next()
+                        .is_none()
+                );
+            }
+        });
+        assert!(info.bytes_max <= 64 << 20, "{} bytes", info.bytes_max);
     }
 
     /// What happens to a store, and what is told of it.
@@ -299,15 +370,15 @@ mod tests {
         Never,
     }
 
-    fn told() -> impl Strategy<Value = Told> {
+    fn how_told() -> impl Strategy<Value = Told> {
         prop_oneof![Just(Told::Now), Just(Told::Early), Just(Told::Never)]
     }
 
     fn step() -> impl Strategy<Value = Step> {
         let record = 0..12_u8;
         prop_oneof![
-            3 => (record.clone(), told()).prop_map(|(n, told)| Step::Push(n, told)),
-            3 => (record, told()).prop_map(|(n, told)| Step::Delete(n, told)),
+            3 => (record.clone(), how_told()).prop_map(|(n, told)| Step::Push(n, told)),
+            3 => (record, how_told()).prop_map(|(n, told)| Step::Delete(n, told)),
             2 => (0..=10_usize, 0..6_usize).prop_map(|(tenths, steps)| Step::List { tenths, steps }),
             1 => (0..8_u64).prop_map(Step::Wait),
         ]
@@ -406,7 +477,7 @@ mod tests {
                                 self.run(&mut std::iter::once(step));
                             }
                         }
-                        let change = self.view.listed(cid(*n));
+                        let change = told(&mut self.view, *n);
                         self.apply(change);
                     }
                     let change = self.view.end_list(count == snapshot.len());

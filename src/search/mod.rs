@@ -2,6 +2,7 @@
 
 mod ask;
 mod query;
+mod seen;
 
 use std::collections::HashSet;
 use std::future::poll_fn;
@@ -16,8 +17,10 @@ use tracing::debug;
 
 use self::ask::Asking;
 pub use self::query::{Query, Sort};
+use self::seen::HandedOut;
+pub(crate) use self::seen::{Listed, Seen};
 use crate::LOG;
-use crate::cid::{Cid, CidMap};
+use crate::cid::Cid;
 use crate::client::Client;
 use crate::engine::{Broke, Control, Reader, Said, ServerStream, Source, Why};
 use crate::error::{Error, ErrorKind};
@@ -89,7 +92,8 @@ impl Client {
     pub fn search_with(&self, query: Query, options: &Options) -> Source<Cid> {
         let (client, options) = (self.clone(), options.clone());
         Source::new(SearchCids::NAME, self, |control, meter| {
-            found(client, query, options, control, Some(meter)).map_err(|stop| stop.error)
+            let seen = HandedOut::default();
+            found(client, query, options, control, Some(meter), seen).map_err(|stop| stop.error)
         })
     }
 
@@ -188,16 +192,17 @@ impl From<Error> for Stop {
     }
 }
 
-/// The CIDs of the records that match `query`, and why they are not all.
-pub(crate) fn found(
+/// What there is to tell of the records that match `query`, and why it is not all.
+pub(crate) fn found<S: Seen + Send>(
     client: Client,
     query: Query,
     options: Options,
     control: Arc<Control>,
     meter: Option<Meter>,
-) -> impl Stream<Item = Result<Cid, Stop>> + Send {
+    seen: S,
+) -> impl Stream<Item = Result<S::Told, Stop>> + Send {
     async_stream::stream! {
-        let mut search = Search::new(client, query, options, control, meter);
+        let mut search = Search::new(client, query, options, control, meter, seen);
         if let Err(error) = search.look_at_query().await {
             yield Err(error.into());
             return;
@@ -210,8 +215,8 @@ pub(crate) fn found(
                     return;
                 }
             }
-            while let Some(cid) = search.next().await {
-                yield Ok(cid);
+            while let Some(told) = search.next().await {
+                yield Ok(told);
             }
             match search.end().await {
                 Ok(true) => break,
@@ -237,21 +242,20 @@ fn asking<'a>(client: &'a Client, options: &'a Options, control: &'a Control) ->
 }
 
 /// A search: calls that list, one after the other.
-struct Search {
+struct Search<S> {
     client: Client,
     query: Query,
     options: Options,
     control: Arc<Control>,
     reader: Reader<SearchCids>,
-    /// What was handed out, and in which list it was last.
-    seen: CidMap<u8>,
-    /// The number of the list, from 0 again behind 255: to take one for an older one costs another list.
-    list: u8,
+    seen: S,
+    /// How many were handed out.
+    found: usize,
     /// How many are in this list, each once.
     listed: usize,
     /// The most that any list had.
     furthest: usize,
-    /// Whether this list has brought anything new.
+    /// Whether this list has brought anything new, or got further than those before it.
     is_new: bool,
     /// How many records there were before this list, if that is known.
     before: Option<u64>,
@@ -265,13 +269,14 @@ struct Search {
     no_cids: Option<Error>,
 }
 
-impl Search {
+impl<S: Seen> Search<S> {
     fn new(
         client: Client,
         query: Query,
         options: Options,
         control: Arc<Control>,
         meter: Option<Meter>,
+        seen: S,
     ) -> Self {
         Self {
             reader: Reader::new(&client, &options, &control, meter),
@@ -279,8 +284,8 @@ impl Search {
             query,
             options,
             control,
-            seen: CidMap::default(),
-            list: 0,
+            seen,
+            found: 0,
             listed: 0,
             furthest: 0,
             is_new: false,
@@ -319,7 +324,7 @@ impl Search {
 
     /// Begins a list.
     async fn begin(&mut self) -> Result<(), Error> {
-        self.list = self.list.wrapping_add(1);
+        self.seen.begin_list();
         self.listed = 0;
         self.is_new = false;
         self.strange.clear();
@@ -336,9 +341,9 @@ impl Search {
         Ok(())
     }
 
-    /// The next record that was not handed out. `None`: the call is over.
-    async fn next(&mut self) -> Option<Cid> {
-        while self.broke.is_none() && self.seen.len() < self.limit() {
+    /// The next that was not handed out. `None`: the call is over.
+    async fn next(&mut self) -> Option<S::Told> {
+        while self.broke.is_none() && self.found < self.limit() {
             let answer = match poll_fn(|cx| self.reader.poll_next(cx, None)).await {
                 Said::Answer(answer) => answer,
                 Said::Ended => return None,
@@ -363,14 +368,15 @@ impl Search {
                     continue;
                 }
             };
-            match self.seen.insert(&cid, self.list) {
-                Some(list) if list == self.list => {}
-                Some(_) => self.lists_one_more(),
-                None => {
+            match self.seen.listed(cid) {
+                Listed::Twice => {}
+                Listed::Known => self.lists_one_more(),
+                Listed::New(told) => {
                     self.lists_one_more();
+                    self.found += 1;
                     self.is_new = true;
                     self.reader.goes_on();
-                    return Some(cid);
+                    return Some(told);
                 }
             }
         }
@@ -382,6 +388,7 @@ impl Search {
         self.listed += 1;
         if self.listed > self.furthest {
             self.furthest = self.listed;
+            self.is_new = true;
             self.reader.goes_on();
         }
     }
@@ -416,7 +423,7 @@ impl Search {
 
     async fn is_whole(&mut self) -> Result<bool, Error> {
         let listed = self.listed as u64;
-        if self.seen.len().max(self.listed) >= self.limit()
+        if self.found.max(self.listed) >= self.limit()
             || self.before.is_some_and(|before| listed >= before)
         {
             return Ok(true);

@@ -53,15 +53,16 @@ struct Done {
     delays: AtomicU64,
 }
 
-/// A proxy that cuts, delays and stalls its connections at random.
-async fn proxy(upstream: String, done: Arc<Done>) -> String {
+/// A proxy that cuts, delays and stalls its connections at random, each within so many milliseconds.
+async fn proxy(upstream: String, longest: u64, done: Arc<Done>) -> String {
     let (listener, url) = listener().await;
     tokio::spawn(async move {
         // The same faults in each run, as far as the machine's pace allows.
         let mut random = fastrand::Rng::with_seed(7);
         while let Ok((client, _)) = listener.accept().await {
             let server = TcpStream::connect(&upstream).await.unwrap();
-            tokio::spawn(line(client, server, random.fork(), Arc::clone(&done)));
+            let end = Instant::now() + Duration::from_millis(random.u64(50..longest));
+            tokio::spawn(line(client, server, end, random.fork(), Arc::clone(&done)));
         }
     });
     url
@@ -70,10 +71,10 @@ async fn proxy(upstream: String, done: Arc<Done>) -> String {
 async fn line(
     mut client: TcpStream,
     mut server: TcpStream,
+    end: Instant,
     mut random: fastrand::Rng,
     done: Arc<Done>,
 ) {
-    let end = Instant::now() + Duration::from_millis(random.u64(50..1_500));
     let (mut up, mut down) = (vec![0; 16 << 10], vec![0; 16 << 10]);
     loop {
         let step = async {
@@ -122,12 +123,18 @@ fn resident() -> u64 {
 async fn watch<E: std::fmt::Display>(
     what: &str,
     mut results: impl Stream<Item = Result<u64, E>> + Unpin,
-    handle: &Handle,
+    handles: &[Handle],
 ) {
     let start = Instant::now();
     let (mut seen, mut at_first, mut peak) = (0, 0, 0);
     while let Some(result) = soon(results.next()).await {
-        let index = result.unwrap_or_else(|failed| panic!("{failed}"));
+        let index = result.unwrap_or_else(|failed| {
+            let stats: Vec<_> = handles
+                .iter()
+                .map(|handle| handle.stats().to_string())
+                .collect();
+            panic!("{failed}; {stats:#?}")
+        });
         assert_eq!(index, seen, "in order, and none left out");
         seen += 1;
         if seen.is_multiple_of(1_000) {
@@ -138,16 +145,20 @@ async fn watch<E: std::fmt::Display>(
             peak = peak.max(resident);
         }
     }
-    let (stats, took) = (handle.stats(), start.elapsed());
     let grown = peak.saturating_sub(at_first);
-    println!("{what}: {stats}; {took:.1?}, {} KiB grown", grown >> 10);
+    println!("{what}: {:.1?}, {} KiB grown", start.elapsed(), grown >> 10);
+    let mut faults = 0;
+    for stats in handles.iter().map(Handle::stats) {
+        println!("  {stats}");
+        faults += stats.faults;
+        assert!(
+            stats.resent <= (stats.faults + 1) * 1_024,
+            "a window for each fault"
+        );
+    }
     assert_eq!(seen, RECORDS as u64);
     assert!(grown <= MAY_GROW, "{what}: {grown} bytes grown");
-    assert!(stats.faults > 5, "{what}: the line was not bad enough");
-    assert!(
-        stats.resent <= (stats.faults + 1) * 1_024,
-        "a window for each fault"
-    );
+    assert!(faults > 2, "{what}: the line was not bad enough");
 }
 
 #[tokio::test]
@@ -155,7 +166,7 @@ async fn watch<E: std::fmt::Display>(
 async fn every_record_gets_over_a_bad_line() {
     let (_store, address) = store().await;
     let done = Arc::new(Done::default());
-    let url = proxy(address.clone(), Arc::clone(&done)).await;
+    let url = proxy(address.clone(), 1_500, Arc::clone(&done)).await;
     let client = soon(Client::connect(url)).await.unwrap();
     let options = Options::new()
         .stall_after(Some(Duration::from_secs(1)))
@@ -168,33 +179,31 @@ async fn every_record_gets_over_a_bad_line() {
     let refs = || cids(RECORDS);
     let push = records(RECORDS).push_to_with(&client, &options);
     let handle = push.handle();
-    watch("push", push.map_ok(|pushed| pushed.index), &handle).await;
+    watch("push", push.map_ok(|pushed| pushed.index), &[handle]).await;
     let pull = refs().pull_from_with(&client, &options);
     let handle = pull.handle();
-    watch("pull", pull.map_ok(|pulled| pulled.index), &handle).await;
+    watch("pull", pull.map_ok(|pulled| pulled.index), &[handle]).await;
     // What was stored is found, and copied to another store. The CIDs that were found are all that grows.
     let (_other, other) = store().await;
     let other = soon(Client::connect(format!("http://{other}")))
         .await
         .unwrap();
-    let search = client.search_with(Query::new(), &options);
+    // A list begins anew when its call breaks, so now and then one has to come through whole.
+    let url = proxy(address.clone(), 6_000, Arc::clone(&done)).await;
+    let found = soon(Client::connect(url)).await.unwrap();
+    let search = found.search_with(Query::new(), &options);
     let handle = search.handle();
-    let copy = search
-        .try_pull_from_with(&client, &options)
-        .try_push_to(&other);
-    watch(
-        "search, pull, push",
-        copy.map_ok(|pushed| pushed.index),
-        &handle,
-    )
-    .await;
+    let pull = search.try_pull_from_with(&client, &options);
+    let handles = [handle, pull.handle()];
+    let copy = pull.try_push_to(&other).map_ok(|pushed| pushed.index);
+    watch("search, pull, push", copy, &handles).await;
     assert_eq!(
         soon(other.count(Query::new())).await.unwrap(),
         RECORDS as u64
     );
     let delete = refs().delete_from_with(&client, &options);
     let handle = delete.handle();
-    watch("delete", delete.map_ok(|deleted| deleted.index), &handle).await;
+    watch("delete", delete.map_ok(|deleted| deleted.index), &[handle]).await;
 
     // By a line of its own: nothing is left.
     let direct = soon(Client::connect(format!("http://{address}")))
