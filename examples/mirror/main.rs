@@ -17,7 +17,7 @@ use std::time::Duration;
 use agntcy_dir_stream::prelude::*;
 use anyhow::Context as _;
 
-use crate::mirror::mirror;
+use crate::mirror::{Done, Settings, mirror};
 use crate::trouble::Trouble;
 
 fn main() -> anyhow::Result<()> {
@@ -40,7 +40,17 @@ fn main() -> anyhow::Result<()> {
 
 async fn between(from: &str, to: &str) -> anyhow::Result<()> {
     let (from, to) = (Client::connect_lazy(from)?, Client::connect_lazy(to)?);
-    mirror(&from, &to, from.follow(Query::new())).await?;
+    let settings = Settings {
+        options: Options::new(),
+        deletes: true,
+    };
+    let changes = from.follow(Query::new());
+    mirror(&from, &to, changes, &settings, |done| match done {
+        Done::Pushed(cid) => println!("{cid} is there"),
+        Done::Deleted(cid) => println!("{cid} is gone"),
+        Done::Failed(cid, error) => eprintln!("{cid}: {error}"),
+    })
+    .await?;
     Ok(())
 }
 

@@ -6,16 +6,33 @@ use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::{Change, Error, ErrorKind, FollowResult, TryFailed};
-use futures::{Stream, StreamExt, TryStreamExt, stream};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::timeout;
 
 /// How many changes are carried out together at most.
-const BATCH: usize = 1024;
+const BATCH: usize = 4096;
 
 /// When what has failed is tried again, if nothing else changes: first, and at last.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
 
+/// What was done in the copy.
+pub(crate) enum Done<'a> {
+    Pushed(Cid),
+    Deleted(Cid),
+    /// What may do better later is tried again.
+    Failed(Cid, &'a Error),
+}
+
+/// How a mirror works.
+pub(crate) struct Settings {
+    /// Of its pulls, pushes and deletes.
+    pub(crate) options: Options,
+    /// Whether what `from` does not have is deleted in `to`.
+    pub(crate) deletes: bool,
+}
+
 /// Carries out in `to` what changes in `from`: `changes` is what [`Client::follow`] tells of it. It ends with these.
+/// `done` is told of each record.
 ///
 /// What others do to `to` in the meantime is not seen: it is looked at when the mirror begins.
 ///
@@ -26,10 +43,14 @@ pub(crate) async fn mirror(
     from: &Client,
     to: &Client,
     changes: impl Stream<Item = FollowResult>,
+    settings: &Settings,
+    done: impl FnMut(Done<'_>),
 ) -> Result<(), Error> {
     let mut mirror = Mirror {
         from,
         to,
+        settings,
+        done,
         there: to.search(Query::new()).try_collect().await?,
         unsure: HashSet::new(),
         wanted: HashSet::new(),
@@ -63,9 +84,11 @@ pub(crate) async fn mirror(
     }
 }
 
-struct Mirror<'a> {
+struct Mirror<'a, F> {
     from: &'a Client,
     to: &'a Client,
+    settings: &'a Settings,
+    done: F,
     /// What `to` has.
     there: HashSet<Cid>,
     /// Of these it is not known whether `to` has them: it was told, and did not answer.
@@ -76,7 +99,7 @@ struct Mirror<'a> {
     plan: BTreeMap<Cid, bool>,
 }
 
-impl Mirror<'_> {
+impl<F: FnMut(Done<'_>)> Mirror<'_, F> {
     fn note(&mut self, change: Change) {
         match change {
             Change::InitApply(cid) => {
@@ -84,13 +107,16 @@ impl Mirror<'_> {
                 self.plan.insert(cid, true);
             }
             Change::InitDone => {
-                // What `from` has lost while nobody followed it.
-                let gone = self.there.difference(&self.wanted);
-                self.plan.extend(gone.map(|cid| (*cid, false)));
-                self.wanted = HashSet::new();
+                let wanted = std::mem::take(&mut self.wanted);
+                if self.settings.deletes {
+                    // What `from` has lost while nobody followed it.
+                    let gone = self.there.difference(&wanted);
+                    self.plan.extend(gone.map(|cid| (*cid, false)));
+                }
             }
             Change::Apply(cid) => drop(self.plan.insert(cid, true)),
-            Change::Delete(cid) => drop(self.plan.insert(cid, false)),
+            Change::Delete(cid) if self.settings.deletes => drop(self.plan.insert(cid, false)),
+            Change::Delete(cid) => drop(self.plan.remove(&cid)),
             _ => {}
         }
     }
@@ -104,29 +130,30 @@ impl Mirror<'_> {
         let come: Vec<_> = come.into_iter().map(|(cid, _)| (*cid, *cid)).collect();
         let go: Vec<_> = go.into_iter().map(|(cid, _)| *cid).collect();
 
-        let pulled = stream::iter(come).pull_from(self.from);
-        let mut pushed = Vec::new();
-        let results: Vec<_> = pulled.try_push_to(self.to).collect().await;
-        for result in results {
+        let options = &self.settings.options;
+        let pulled = stream::iter(come).pull_from_with(self.from, options);
+        let mut pushed = pulled.try_push_to_with(self.to, options);
+        while let Some(result) = pushed.next().await {
             match result {
-                Ok(done) => pushed.push(done.cid),
+                Ok(pushed) => {
+                    self.plan.remove(&pushed.cid);
+                    self.unsure.remove(&pushed.cid);
+                    self.there.insert(pushed.cid);
+                    (self.done)(Done::Pushed(pushed.cid));
+                }
                 Err(TryFailed::Input(failed)) => self.failed(failed.error.tag, &failed.error.error),
                 Err(TryFailed::Item(failed)) => self.failed(failed.tag, &failed.error),
             }
         }
-        for cid in pushed {
-            self.plan.remove(&cid);
-            self.unsure.remove(&cid);
-            self.there.insert(cid);
-        }
 
-        let mut deleted = stream::iter(go).delete_from(self.to);
+        let mut deleted = stream::iter(go).delete_from_with(self.to, options);
         while let Some(result) = deleted.next().await {
             match result {
-                Ok(done) => {
-                    self.plan.remove(&done.cid);
-                    self.unsure.remove(&done.cid);
-                    self.there.remove(&done.cid);
+                Ok(deleted) => {
+                    self.plan.remove(&deleted.cid);
+                    self.unsure.remove(&deleted.cid);
+                    self.there.remove(&deleted.cid);
+                    (self.done)(Done::Deleted(deleted.cid));
                 }
                 Err(failed) => self.failed(failed.input, &failed.error),
             }
@@ -138,7 +165,7 @@ impl Mirror<'_> {
             // It was deleted meanwhile. That is told next, or, if the event was lost, after the next list.
             return;
         }
-        eprintln!("{cid}: {error}");
+        (self.done)(Done::Failed(cid, error));
         if error.is_of_item() {
             self.plan.remove(&cid);
         } else if error.may_have_landed() {

@@ -8,7 +8,7 @@ use agntcy_dir_stream::server::{Fault, Method, Store};
 use futures::future::join;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::mirror::mirror;
+use super::mirror::{Done, Settings, mirror};
 
 /// How many records there are that come and go.
 const RECORDS: usize = 200;
@@ -80,9 +80,18 @@ impl Trouble {
 
     async fn mirrored(&self) -> std::convert::Infallible {
         let (from, to) = (self.from.client(), self.to.client());
+        let settings = Settings {
+            options: Options::new(),
+            deletes: true,
+        };
         loop {
             let changes = from.follow_with(Query::new(), &self.options);
-            if let Err(error) = mirror(&from, &to, changes).await {
+            let told = |done: Done<'_>| {
+                if let Done::Failed(cid, error) = done {
+                    eprintln!("{cid}: {error}");
+                }
+            };
+            if let Err(error) = mirror(&from, &to, changes, &settings, told).await {
                 eprintln!("the mirror begins anew: {error}");
                 sleep(SECOND).await;
             }

@@ -66,8 +66,22 @@ impl ClientBuilder {
     ///
     /// [`Invalid`](crate::ErrorKind::Invalid) names the variable and says what to do.
     pub fn from_env() -> Result<Self, Error> {
+        Self::from_env_with(None)
+    }
+
+    /// [`from_env`](Self::from_env) for the server behind this URL, in place of `DIRECTORY_CLIENT_SERVER_ADDRESS`: such as one
+    /// from a command line. The environment's identity, a token or certificate, goes there.
+    ///
+    /// # Errors
+    ///
+    /// As of `from_env`, and for the URL as of [`Client::connect`].
+    pub fn from_env_at(url: impl AsRef<str>) -> Result<Self, Error> {
+        Self::from_env_with(Some(url.as_ref()))
+    }
+
+    fn from_env_with(url: Option<&str>) -> Result<Self, Error> {
         let variables = Variables::of(|name| env::var_os(name));
-        let client = from(&variables)?;
+        let client = from(&variables, url)?;
         let is_set = |value: &OsString| !value.to_string_lossy().trim().is_empty();
         let set = env::vars_os().filter(|(_, value)| is_set(value));
         for variable in variables.not_read(set.map(|(name, _)| name)) {
@@ -125,7 +139,7 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
     }
 }
 
-fn from<F>(variables: &Variables<F>) -> Result<ClientBuilder, Error>
+fn from<F>(variables: &Variables<F>, url: Option<&str>) -> Result<ClientBuilder, Error>
 where
     F: Fn(&str) -> Option<OsString>,
 {
@@ -147,18 +161,24 @@ where
         )));
     }
     let address = variables.get("SERVER_ADDRESS")?;
-    let address = address.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
-    let url = match (address.contains("://"), mode.as_str()) {
-        (true, _) => address,
-        (false, "") => format!("http://{address}"),
-        (false, _) => format!("https://{address}"),
+    let (whence, url) = match (url, address) {
+        (Some(url), _) => ("the URL".to_owned(), url.to_owned()),
+        (None, address) => {
+            let address = address.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
+            let url = match (address.contains("://"), mode.as_str()) {
+                (true, _) => address,
+                (false, "") => format!("http://{address}"),
+                (false, _) => format!("https://{address}"),
+            };
+            (format!("{PREFIX}SERVER_ADDRESS"), url)
+        }
     };
     let origin = super::origin::origin(&url)
-        .map_err(|error| Error::invalid(format!("{PREFIX}SERVER_ADDRESS: {}", in_short(&error))))?;
+        .map_err(|error| Error::invalid(format!("{whence}: {}", in_short(&error))))?;
     let is_plain = origin.scheme() == Some(&Scheme::HTTP);
     if is_plain && !mode.is_empty() {
         return Err(Error::invalid(format!(
-            "{PREFIX}SERVER_ADDRESS begins with http://, and {PREFIX}AUTH_MODE={mode} takes https://"
+            "{whence} begins with http://, and {PREFIX}AUTH_MODE={mode} takes https://"
         )));
     }
     let client = Client::builder(&url);
@@ -290,7 +310,7 @@ mod tests {
 
     /// A client of these variables, by the ends of their names.
     fn of(variables: &[(&str, &str)]) -> Result<ClientBuilder, Error> {
-        from(&these(variables))
+        from(&these(variables), None)
     }
 
     fn these(variables: &[(&str, &str)]) -> Variables<impl Fn(&str) -> Option<OsString>> {
@@ -385,7 +405,7 @@ mod tests {
             ("AUTH_MODE", mode),
         ];
         let variables = these(&set);
-        let _ = from(&variables).unwrap();
+        let _ = from(&variables, None).unwrap();
         let names = set.iter().map(|(end, _)| format!("{PREFIX}{end}").into());
         let not_read = variables.not_read(names.chain(["HOME".into()]));
         not_read
@@ -485,7 +505,11 @@ mod tests {
     #[test]
     fn what_is_no_text_is_named() {
         use std::os::unix::ffi::OsStringExt as _;
-        let error = from(&Variables::of(|_| Some(OsString::from_vec(vec![0xff])))).unwrap_err();
+        let error = from(
+            &Variables::of(|_| Some(OsString::from_vec(vec![0xff]))),
+            None,
+        )
+        .unwrap_err();
         assert_eq!(
             error.to_string(),
             "invalid: DIRECTORY_CLIENT_AUTH_MODE is not in UTF-8"

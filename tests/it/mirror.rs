@@ -7,6 +7,7 @@ use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{Call, Fault, Method, Store};
 use proptest::prelude::*;
 
+use self::mirror::Settings;
 use self::trouble::Trouble;
 use crate::support::clock::{SECOND, in_a_week, on_paused_clock};
 use crate::support::properties::cases;
@@ -43,8 +44,13 @@ proptest! {
 /// A mirror of one store in another, while `case` goes on.
 async fn mirrored(from: &Store, to: &Store, case: impl Future<Output = ()>) {
     let (source, target) = (from.client(), to.client());
+    let settings = Settings {
+        options: Options::new(),
+        deletes: true,
+    };
+    let changes = source.follow(Query::new());
     tokio::select! {
-        ended = mirror::mirror(&source, &target, source.follow(Query::new())) => panic!("{ended:?}"),
+        ended = mirror::mirror(&source, &target, changes, &settings, drop) => panic!("{ended:?}"),
         () = case => {}
     }
 }

@@ -517,8 +517,12 @@ async fn a_mirror_of_the_real_server_becomes_equal_to_it() {
     let copy = store.client();
     let options = Options::new().relist_every(Duration::from_secs(10));
     let from = server.client().await;
-    let mirrored =
-        crate::mirror::mirror::mirror(&from, &copy, from.follow_with(Query::new(), &options));
+    let settings = crate::mirror::mirror::Settings {
+        options: Options::new(),
+        deletes: true,
+    };
+    let changes = from.follow_with(Query::new(), &options);
+    let mirrored = crate::mirror::mirror::mirror(&from, &copy, changes, &settings, drop);
     let trouble = async {
         let mut there = BTreeSet::new();
         for round in 0..6 {

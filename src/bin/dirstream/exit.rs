@@ -1,0 +1,59 @@
+//! How the process ends.
+
+use std::process::ExitCode;
+
+use agntcy_dir_stream::{Error, ErrorKind};
+
+/// What a command came to. The codes are documented in `--help`, and stay as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Well = 0,
+    SomeFailed = 1,
+    NothingDone = 2,
+    ServerAway = 3,
+    Interrupted = 130,
+    /// As for a process that SIGPIPE has ended.
+    OutputClosed = 141,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Whether a failure of this kind says that the server was away.
+pub(crate) fn is_server_away(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Unavailable
+            | ErrorKind::CircuitOpen
+            | ErrorKind::NotSent
+            | ErrorKind::OutcomeUnknown
+    )
+}
+
+/// Says in one line why nothing was done.
+pub(crate) fn because_of(error: &anyhow::Error) -> ExitCode {
+    let mut words = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        // Some errors say in their own words what is behind them.
+        if words.contains(&cause) {
+            continue;
+        }
+        if !words.is_empty() {
+            words.push_str(": ");
+        }
+        words.push_str(&cause);
+    }
+    eprintln!("dirstream: {words}");
+    let kind = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Error>());
+    match kind.map(Error::kind) {
+        Some(kind) if is_server_away(kind) => Exit::ServerAway,
+        _ => Exit::NothingDone,
+    }
+    .into()
+}
