@@ -37,9 +37,9 @@ impl Progress {
         let template = match &reached {
             Some(reached) if reached.of > 0 => {
                 bar.set_length(reached.of);
-                "{bar:24} {percent:>3} %  {msg}"
+                "{bar:24} {percent:>3} %  {wide_msg}"
             }
-            _ => "{spinner} {msg}",
+            _ => "{spinner} {wide_msg}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
