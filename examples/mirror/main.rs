@@ -17,7 +17,7 @@ use std::time::Duration;
 use agntcy_dir_stream::prelude::*;
 use anyhow::Context as _;
 
-use crate::mirror::{Done, Settings, mirror};
+use crate::mirror::{Settings, mirror};
 use crate::trouble::Trouble;
 
 fn main() -> anyhow::Result<()> {
@@ -45,12 +45,7 @@ async fn between(from: &str, to: &str) -> anyhow::Result<()> {
         deletes: true,
     };
     let changes = from.follow(Query::new());
-    mirror(&from, &to, changes, &settings, |done| match done {
-        Done::Pushed(cid) => println!("{cid} is there"),
-        Done::Deleted(cid) => println!("{cid} is gone"),
-        Done::Failed(cid, error) => eprintln!("{cid}: {error}"),
-    })
-    .await?;
+    mirror(&from, &to, changes, &settings, |done| println!("{done}")).await?;
     Ok(())
 }
 

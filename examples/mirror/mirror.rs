@@ -1,6 +1,7 @@
 //! Keeps one store as another is.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -21,6 +22,16 @@ pub(crate) enum Done<'a> {
     Deleted(Cid),
     /// What may do better later is tried again.
     Failed(Cid, &'a Error),
+}
+
+impl fmt::Display for Done<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pushed(cid) => write!(f, "{cid} is there"),
+            Self::Deleted(cid) => write!(f, "{cid} is gone"),
+            Self::Failed(cid, error) => write!(f, "{cid}: {error}"),
+        }
+    }
 }
 
 /// How a mirror works.

@@ -8,7 +8,7 @@ use agntcy_dir_stream::server::{Fault, Method, Store};
 use futures::future::join;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::mirror::{Done, Settings, mirror};
+use super::mirror::{Settings, mirror};
 
 /// How many records there are that come and go.
 const RECORDS: usize = 200;
@@ -86,12 +86,8 @@ impl Trouble {
         };
         loop {
             let changes = from.follow_with(Query::new(), &self.options);
-            let told = |done: Done<'_>| {
-                if let Done::Failed(cid, error) = done {
-                    eprintln!("{cid}: {error}");
-                }
-            };
-            if let Err(error) = mirror(&from, &to, changes, &settings, told).await {
+            let mirrored = mirror(&from, &to, changes, &settings, |done| eprintln!("{done}"));
+            if let Err(error) = mirrored.await {
                 eprintln!("the mirror begins anew: {error}");
                 sleep(SECOND).await;
             }

@@ -17,6 +17,8 @@ mod compression;
 mod conformance;
 #[cfg(feature = "server")]
 mod connect;
+#[cfg(all(feature = "cli", feature = "server"))]
+mod dirstream;
 #[cfg(feature = "server")]
 mod duplicates;
 #[cfg(feature = "server")]

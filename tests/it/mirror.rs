@@ -50,7 +50,7 @@ async fn mirrored(from: &Store, to: &Store, case: impl Future<Output = ()>) {
     };
     let changes = source.follow(Query::new());
     tokio::select! {
-        ended = mirror::mirror(&source, &target, changes, &settings, drop) => panic!("{ended:?}"),
+        ended = mirror::mirror(&source, &target, changes, &settings, |done| println!("{done}")) => panic!("{ended:?}"),
         () = case => {}
     }
 }

@@ -522,7 +522,8 @@ async fn a_mirror_of_the_real_server_becomes_equal_to_it() {
         deletes: true,
     };
     let changes = from.follow_with(Query::new(), &options);
-    let mirrored = crate::mirror::mirror::mirror(&from, &copy, changes, &settings, drop);
+    let mirrored =
+        crate::mirror::mirror::mirror(&from, &copy, changes, &settings, |done| println!("{done}"));
     let trouble = async {
         let mut there = BTreeSet::new();
         for round in 0..6 {

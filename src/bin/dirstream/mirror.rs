@@ -66,14 +66,13 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let lines = arguments.output.open(false)?;
     let connect = async |url: &str, token| {
         // The environment's token is for one server, and here are two.
-        let builder = Client::builder(url);
-        let connected = arguments
-            .link
-            .connect(builder, token, arguments.pace.breaker());
+        let builder = || Ok(Client::builder(url));
+        let breaker = arguments.pace.breaker();
+        let connected = arguments.link.connect(builder, token, breaker);
         connected.await.with_context(|| format!("to {url}"))
     };
-    let from = connect(&arguments.from, arguments.from_token_file.as_ref()).await?;
-    let to = connect(&arguments.to, arguments.to_token_file.as_ref()).await?;
+    let from = connect(&arguments.from, arguments.from_token_file.as_deref()).await?;
+    let to = connect(&arguments.to, arguments.to_token_file.as_deref()).await?;
     let settings = Settings {
         options: arguments.pace.options(),
         deletes: arguments.delete,

@@ -1,7 +1,8 @@
 //! The server, and the way to it.
 
+use std::fs;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agntcy_dir_stream::{
@@ -74,24 +75,41 @@ enum Compress {
 impl Arguments {
     /// Connects, and asks the server whether it knows who asks: what is wrong with that shows now.
     pub(crate) async fn connect(&self, breaker: CircuitBreaker) -> anyhow::Result<Client> {
-        let builder = match &self.server {
-            Some(url) => ClientBuilder::from_env_at(url)?,
-            None => ClientBuilder::from_env()?,
+        let builder = || match &self.server {
+            Some(url) => ClientBuilder::from_env_at(url),
+            None => ClientBuilder::from_env(),
         };
-        self.link
-            .connect(builder, self.token_file.as_ref(), breaker)
-            .await
+        let token_file = self.token_file.as_deref();
+        self.link.connect(builder, token_file, breaker).await
     }
 }
 
 impl Link {
     pub(crate) async fn connect(
         &self,
-        builder: ClientBuilder,
-        token_file: Option<&PathBuf>,
+        builder: impl Fn() -> Result<ClientBuilder, Error>,
+        token_file: Option<&Path>,
         breaker: CircuitBreaker,
     ) -> anyhow::Result<Client> {
-        let mut builder = builder.breaker(breaker);
+        let token = token_file.map(Token::file);
+        let client = self.set_up(builder()?, token).breaker(breaker);
+        let client = client.connect().await?;
+        let asks = match token_file {
+            // A token in a file that is refused may be about to change, and is waited for. As text it is refused at once.
+            Some(path) => {
+                let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+                let token = Token::new(text.trim());
+                &self.set_up(builder()?, Some(token)).connect().await?
+            }
+            None => &client,
+        };
+        if let Some(error) = does_not_know_us(asks).await {
+            return Err(error).context("the server does not let us in");
+        }
+        Ok(client)
+    }
+
+    fn set_up(&self, mut builder: ClientBuilder, token: Option<Token>) -> ClientBuilder {
         if let Some(path) = &self.ca_file {
             builder = builder.ca_file(path);
         }
@@ -101,8 +119,7 @@ impl Link {
         if let Some(name) = &self.server_name {
             builder = builder.server_name(name);
         }
-        if let Some(path) = token_file {
-            let token = Token::file(path);
+        if let Some(token) = token {
             builder = match self.token_without_tls {
                 true => builder.token_without_tls(token),
                 false => builder.token(token),
@@ -120,11 +137,7 @@ impl Link {
         if let Some(timeout) = self.connect_timeout {
             builder = builder.connect_timeout(Duration::from_secs(timeout.get()));
         }
-        let client = builder.connect().await?;
-        if let Some(error) = does_not_know_us(&client).await {
-            return Err(error).context("the server does not let us in");
-        }
-        Ok(client)
+        builder
     }
 }
 

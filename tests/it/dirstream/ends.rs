@@ -1,0 +1,279 @@
+//! How a run ends, and what it says then.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use agntcy_dir_stream::server::{Fault, Method, Store};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Child;
+
+use crate::support::clock::soon;
+use crate::support::records::record;
+use crate::support::sockets::free_address;
+use crate::support::stores::{listen, slow_store};
+
+use super::{Tool, ended};
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_said_at_once() {
+    let tool = Tool::new("away").await;
+    tool.ndjson("in.ndjson", 0..3);
+    let url = format!("http://{}", free_address());
+    let mut command = tool.command(["push", "in.ndjson", "--server", &url]);
+    let ran = ended(command.spawn().unwrap()).await.ends_with(3);
+    assert_eq!(ran.err.lines().count(), 1, "{ran:?}");
+    ran.says(&format!("cannot connect to {url}"))
+        .says("refused");
+}
+
+#[tokio::test]
+async fn the_environment_says_where_the_server_is() {
+    let tool = Tool::new("environment").await;
+    tool.ndjson("in.ndjson", 0..3);
+    let mut command = tool.command(["push", "in.ndjson"]);
+    command.env("DIRECTORY_CLIENT_SERVER_ADDRESS", tool.serving.url());
+    ended(command.spawn().unwrap()).await.ends_with(0);
+    assert_eq!(tool.store.len(), 3);
+}
+
+#[tokio::test]
+async fn a_wrong_token_is_said_before_anything_is_done() {
+    let store = Store::builder()
+        .authorize(|token| token == "sesame")
+        .build();
+    let tool = Tool::over("token", store).await;
+    tool.ndjson("in.ndjson", 0..3);
+    tool.folder.write("wrong", "open\n");
+    tool.folder.write("right", "sesame\n");
+    let push = |token| {
+        [
+            "push",
+            "in.ndjson",
+            "--token-without-tls",
+            "--token-file",
+            token,
+        ]
+    };
+    let ran = tool.run(&push("wrong")).await.ends_with(2);
+    assert_eq!(ran.err.lines().count(), 1, "{ran:?}");
+    assert!(ran.out.is_empty(), "{ran:?}");
+    ran.says("the server does not let us in");
+    tool.run(&push("missing"))
+        .await
+        .ends_with(2)
+        .says("missing");
+    tool.run(&push("right")).await.ends_with(0);
+    assert_eq!(tool.store.len(), 3);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_command_line_is_said_before_anything_is_done() {
+    let tool = Tool::new("usage").await;
+    tool.ndjson("in.ndjson", 0..3);
+    tool.run(&["push", "nowhere.ndjson"])
+        .await
+        .ends_with(2)
+        .says("nowhere.ndjson: ");
+    tool.run(&["push", "in.ndjson", "--window", "0"])
+        .await
+        .ends_with(2);
+    tool.run(&["push"]).await.ends_with(2);
+    tool.run(&["push", "."]).await.ends_with(0);
+    std::fs::create_dir(tool.folder.path("empty")).unwrap();
+    tool.run(&["push", "empty"])
+        .await
+        .ends_with(2)
+        .says("there is no .json");
+    let ran = tool
+        .run(&["push", "in.ndjson", "--checkpoint", "in.ndjson"])
+        .await;
+    ran.ends_with(2).says("cannot use the checkpoint");
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_leaves_records_for_another_run() {
+    let tool = Tool::new("goes-away").await;
+    tool.ndjson("in.ndjson", 0..100);
+    let push = [
+        "push",
+        "in.ndjson",
+        "--checkpoint",
+        "cp",
+        "--retry-for",
+        "1",
+    ];
+    let process = tool.start(&[&push[..], &["--rate", "50"]].concat());
+    let has_some = async {
+        while tool.store.len() < 10 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(has_some).await;
+    let Tool {
+        folder,
+        store,
+        serving,
+    } = tool;
+    // What still runs is cut.
+    let _ = tokio::time::timeout(Duration::ZERO, serving.shutdown()).await;
+    let ran = ended(process).await.ends_with(3);
+    let ran = ran.says("the same command goes on there");
+    assert_eq!(ran.lines().len(), 100);
+    let serving = listen(&store).await;
+    let tool = Tool {
+        folder,
+        store,
+        serving,
+    };
+    tool.run(&push).await.ends_with(0);
+    assert_eq!(tool.store.len(), 100);
+    assert!(!tool.folder.path("cp").exists(), "all is done");
+}
+
+#[tokio::test]
+async fn after_a_kill_the_next_run_goes_on() {
+    let tool = Tool::over("killed", slow_store(Duration::from_millis(1))).await;
+    tool.ndjson("in.ndjson", 0..2_000);
+    let push = ["push", "in.ndjson", "--checkpoint", "cp", "--window", "64"];
+    let mut process = tool.start(&push);
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut first = Vec::new();
+    while first.len() < 500 {
+        first.push(soon(lines.next_line()).await.unwrap().unwrap());
+    }
+    process.kill().await.unwrap();
+    while let Some(line) = soon(lines.next_line()).await.unwrap() {
+        first.push(line);
+    }
+    let ran = tool.run(&push).await.ends_with(0);
+    let lines = ran.lines();
+    let begins_at = lines[0]["index"].as_u64().unwrap() as usize;
+    assert!(
+        begins_at <= first.len() && begins_at + 64 >= first.len(),
+        "{begins_at}"
+    );
+    assert_eq!(begins_at + lines.len(), 2_000);
+    assert_eq!(tool.store.len(), 2_000);
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_of_its_inputs_alone() {
+    let tool = Tool::over("changed", slow_store(Duration::from_millis(1))).await;
+    tool.ndjson("in.ndjson", 0..2_000);
+    let push = ["push", "in.ndjson", "--checkpoint", "cp", "--window", "16"];
+    let mut process = tool.start(&push);
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    for _ in 0..100 {
+        soon(lines.next_line()).await.unwrap().unwrap();
+    }
+    process.kill().await.unwrap();
+    tool.ndjson("in.ndjson", 0..2_001);
+    tool.run(&push)
+        .await
+        .ends_with(2)
+        .says("cannot use the checkpoint");
+}
+
+#[cfg(unix)]
+pub(super) fn send(process: &Child, signal: &str) {
+    let id = process.id().unwrap().to_string();
+    let sent = std::process::Command::new("kill")
+        .args(["-s", signal, &id])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_signal_brings_to_an_end_what_is_in_flight() {
+    for signal in ["INT", "TERM"] {
+        let name = format!("signal-{signal}");
+        let tool = Tool::over(&name, slow_store(Duration::from_millis(2))).await;
+        tool.ndjson("in.ndjson", 0..5_000);
+        let push = ["push", "in.ndjson", "--checkpoint", "cp", "--window", "32"];
+        let mut process = tool.start(&push);
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut count = 0;
+        while let Some(line) = soon(lines.next_line()).await.unwrap() {
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert_eq!((&line["index"], line.get("error")), (&count.into(), None));
+            count += 1;
+            if count == 50 {
+                send(&process, signal);
+            }
+        }
+        assert!(count < 5_000);
+        ended(process)
+            .await
+            .ends_with(130)
+            .says(&format!("{count} are done"));
+        assert_eq!(tool.store.len(), count);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let tool = Tool::new("second-signal").await;
+    tool.ndjson("in.ndjson", 0..10);
+    tool.store.inject(Fault::stall().on(Method::Push));
+    let mut process = tool.start(&["push", "in.ndjson"]);
+    soon(
+        tool.store
+            .wait_for(|calls| calls.iter().any(|call| call.method == Method::Push)),
+    )
+    .await;
+    send(&process, "INT");
+    let mut err = BufReader::new(process.stderr.take().unwrap()).lines();
+    soon(err.next_line()).await.unwrap().unwrap();
+    let began = std::time::Instant::now();
+    send(&process, "INT");
+    ended(process).await.ends_with(130);
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn who_stops_reading_is_no_matter() {
+    let tool = Tool::new("pipe").await;
+    tool.ndjson("in.ndjson", 0..5_000);
+    let mut process = tool.start(&["push", "in.ndjson"]);
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    soon(lines.next_line()).await.unwrap().unwrap();
+    drop(lines);
+    let ran = ended(process).await.ends_with(141);
+    assert_eq!(ran.err, "");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_store_is_served_until_it_is_told_to_end() {
+    let tool = Tool::new("serve").await;
+    let mut command = tool.command(["serve", "--listen", "127.0.0.1:0"]);
+    let mut process = command.spawn().unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let first = soon(lines.next_line()).await.unwrap().unwrap();
+    let url = first.strip_prefix("listening on ").unwrap();
+    let url = url.split(';').next().unwrap();
+    let mut push = tool.command(["push", "-", "--server", url]);
+    let mut push = push.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = push.stdin.take().unwrap();
+    let line = record(0).to_string();
+    tokio::io::AsyncWriteExt::write_all(&mut stdin, line.as_bytes())
+        .await
+        .unwrap();
+    drop(stdin);
+    ended(push).await.ends_with(0);
+    send(&process, "INT");
+    let last = soon(lines.next_line()).await.unwrap().unwrap();
+    assert_eq!(last, "1 records are gone");
+    ended(process).await.ends_with(0);
+    let mut command = tool.command(["serve", "--listen", "nowhere"]);
+    ended(command.spawn().unwrap())
+        .await
+        .ends_with(2)
+        .says("cannot listen on nowhere");
+}
