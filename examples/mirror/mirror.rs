@@ -85,7 +85,14 @@ pub(crate) async fn mirror(
             return Ok(());
         };
         for change in changes {
-            let change = change?;
+            let change = match change {
+                Ok(change) => change,
+                Err(error) => {
+                    // What was told before it holds.
+                    mirror.carry_out().await;
+                    return Err(error);
+                }
+            };
             if change != Change::Confirmed {
                 again = AGAIN.0;
             }
@@ -172,12 +179,10 @@ impl<F: FnMut(Done<'_>)> Mirror<'_, F> {
     }
 
     fn failed(&mut self, cid: Cid, error: &Error) {
-        if error.kind() == ErrorKind::NotFound {
-            // It was deleted meanwhile. That is told next, or, if the event was lost, after the next list.
-            return;
-        }
         (self.done)(Done::Failed(cid, error));
-        if error.is_of_item() {
+        // It was deleted meanwhile. That is told next, or, if the event was lost, after the next list.
+        let is_gone = error.kind() == ErrorKind::NotFound;
+        if error.is_of_item() && !is_gone {
             self.plan.remove(&cid);
         } else if error.may_have_landed() {
             self.unsure.insert(cid);

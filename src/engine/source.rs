@@ -12,7 +12,7 @@ use super::control::Control;
 use super::log::Log;
 use crate::breaker::Breaker;
 use crate::client::Client;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::handle::Handle;
 use crate::meter::Meter;
 use crate::stats::{Counters, Stats};
@@ -37,6 +37,8 @@ pub struct Source<T> {
     nodes: Vec<Arc<Breaker>>,
     has_begun: bool,
     in_a_row: u32,
+    /// What it says when it is told to end, if its items are a whole that its end stands for.
+    cut_short: Option<&'static str>,
 }
 
 /// What there is as long as it has not ended.
@@ -70,7 +72,15 @@ impl<T> Source<T> {
             nodes,
             has_begun: false,
             in_a_row: 0,
+            cut_short: None,
         }
+    }
+
+    /// Has it end with an error of these words when it is told to end: who read it to its end would take what there was for
+    /// all.
+    pub(crate) fn whole_or(mut self, words: &'static str) -> Self {
+        self.cut_short = Some(words);
+        self
     }
 
     /// What it has done so far: `succeeded` counts its items, and `calls`, `faults` and the bytes are those of its
@@ -81,7 +91,8 @@ impl<T> Source<T> {
     }
 
     /// A hold on it from elsewhere. [`Handle::stop`] ends the stream, and so does [`Handle::drain`]: there is nothing
-    /// to bring to an end.
+    /// to bring to an end. The last item of a search is an error then, of kind
+    /// [`Incomplete`](crate::ErrorKind::Incomplete): what it had was not all.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle::of(&self.control)
@@ -101,8 +112,14 @@ impl<T> Stream for Source<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        if this.control.order().is_some() {
+        if this.running.is_some() && this.control.order().is_some() {
             this.end(true);
+            if let Some(words) = this.cut_short {
+                let error = Error::new(ErrorKind::Incomplete, words);
+                let counters = &this.control.counters;
+                counters.failure(counters.succeeded.get(), &error);
+                return Poll::Ready(Some(Err(error)));
+            }
         }
         let Some(Running { items, log }) = &mut this.running else {
             return Poll::Ready(None);

@@ -74,7 +74,8 @@ impl Client {
     /// - [`Invalid`](ErrorKind::Invalid) for a query with a term that servers ignore, before anything is sent;
     ///   [`Unsupported`](ErrorKind::Unsupported) for one with a kind that this server ignores ([`Query`]).
     /// - [`Incomplete`](ErrorKind::Incomplete) if the list stays shorter than what there is, for as many tries as
-    ///   [`Retry::max_attempts`](crate::Retry::max_attempts) allows in which nothing new comes.
+    ///   [`Retry::max_attempts`](crate::Retry::max_attempts) allows in which nothing new comes; and if it is told to end
+    ///   ([`Source::handle`]).
     /// - [`Mismatch`](ErrorKind::Mismatch) behind all the others, if what was listed are not all CIDs; and for an
     ///   answer that cannot be read.
     /// - [`Denied`](ErrorKind::Denied), [`Rejected`](ErrorKind::Rejected), [`ServerFailed`](ErrorKind::ServerFailed),
@@ -95,6 +96,7 @@ impl Client {
             let seen = HandedOut::default();
             found(client, query, options, control, Some(meter), seen).map_err(|stop| stop.error)
         })
+        .whole_or("the search was told to end before its list did")
     }
 
     /// How many records match, whatever the query's limit.

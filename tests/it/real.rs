@@ -563,3 +563,116 @@ async fn a_mirror_of_the_real_server_becomes_equal_to_it() {
         () = trouble => {}
     }
 }
+
+/// A run of the tool, in the server's folder.
+#[cfg(feature = "cli")]
+fn tool(server: &Server, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dirstream"));
+    command
+        .args(arguments)
+        .args(["--server", &format!("http://{}", server.address)])
+        .current_dir(&server.folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+#[cfg(feature = "cli")]
+async fn lines_of(mut command: Command) -> (Option<i32>, Vec<serde_json::Value>) {
+    let ran = soon(command.output()).await.unwrap();
+    let out = String::from_utf8(ran.stdout).unwrap();
+    let parse = |line| serde_json::from_str(line).unwrap();
+    (ran.status.code(), out.lines().map(parse).collect())
+}
+
+/// The job of a night, by the tool: 30 of 300 records are refused, 6 have no schema version, and the tool is killed in the
+/// middle. Then what is there is found, pulled, signed, published, mirrored and deleted.
+#[cfg(feature = "cli")]
+#[tokio::test]
+#[ignore = "needs the real server: run `tests/interop/run server`"]
+async fn the_tool_accounts_for_each_record() {
+    let server = Server::start("tool", &[]).await;
+    let text = |number: usize| match number {
+        number if number % 10 == 4 => published(number, "refuse", None).to_string(),
+        number if number % 50 == 17 => published(number, "without", Some(None)).to_string(),
+        number => published(number, "tool", None).to_string(),
+    };
+    let input: String = (0..300).map(|number| text(number) + "\n").collect();
+    std::fs::write(server.folder.join("in.ndjson"), input).unwrap();
+
+    let push = [
+        "push",
+        "in.ndjson",
+        "--no-check",
+        "--checkpoint",
+        "cp",
+        "--window",
+        "16",
+    ];
+    let mut process = tool(&server, &push).spawn().unwrap();
+    let mut first = BufReader::new(process.stdout.take().unwrap()).lines();
+    for _ in 0..100 {
+        soon(first.next_line()).await.unwrap().unwrap();
+    }
+    soon(process.kill()).await.unwrap();
+
+    let mut process = tool(&server, &push).spawn().unwrap();
+    let mut second = BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut lines: Vec<serde_json::Value> = Vec::new();
+    while let Some(line) = soon(second.next_line()).await.unwrap() {
+        lines.push(serde_json::from_str(&line).unwrap());
+    }
+    assert_eq!(soon(process.wait()).await.unwrap().code(), Some(1));
+    let begins_at = lines[0]["index"].as_u64().unwrap();
+    assert!((84..=100).contains(&begins_at), "{begins_at}");
+    for (index, line) in (begins_at..300).zip(&lines) {
+        let is_bad = index % 10 == 4 || index % 50 == 17;
+        assert_eq!(line["index"], index);
+        assert_eq!(line["error"]["kind"] == "rejected", is_bad, "{line}");
+        assert_eq!(line["cid"].is_string(), !is_bad, "{line}");
+    }
+    assert_eq!(begins_at + lines.len() as u64, 300);
+
+    // All that is good is there.
+    let (code, found) = lines_of(tool(
+        &server,
+        &["search", "name=tool-*", "--results", "found"],
+    ))
+    .await;
+    assert_eq!((code, found.len()), (Some(0), 0));
+    let (code, pulled) = lines_of(tool(&server, &["pull", "found", "--to", "copies"])).await;
+    assert_eq!((code, pulled.len()), (Some(0), 264));
+    let sign = "cat >/dev/null; echo '{\"type\": \"agntcy.dir.sign.v1.Signature\", \"data\": {\"signature\": \"abc\"}}'";
+    let sign = [
+        "push",
+        "copies",
+        "--skip-stored",
+        "--publish",
+        "--sign-with",
+        sign,
+    ];
+    let (code, signed) = lines_of(tool(&server, &sign)).await;
+    assert_eq!((code, signed.len()), (Some(0), 264));
+    let (code, referrers) = lines_of(tool(&server, &["referrers", "pull", "found"])).await;
+    assert_eq!(code, Some(0));
+    let is_signed = |line: &serde_json::Value| line["referrers"][0]["data"]["signature"] == "abc";
+    assert!(referrers.iter().all(is_signed));
+
+    #[cfg(feature = "server")]
+    {
+        let copy = agntcy_dir_stream::server::Store::new();
+        let serving = crate::support::stores::listen(&copy).await;
+        let from = format!("http://{}", server.address);
+        let mut mirror = Command::new(env!("CARGO_BIN_EXE_dirstream"));
+        mirror.args(["mirror", "--from", &from, "--to", &serving.url()]);
+        let (code, mirrored) = lines_of(mirror).await;
+        assert_eq!((code, mirrored.len(), copy.len()), (Some(0), 264, 264));
+    }
+
+    let (code, deleted) = lines_of(tool(&server, &["delete", "found"])).await;
+    assert_eq!((code, deleted.len()), (Some(0), 264));
+    let (code, there) = lines_of(tool(&server, &["lookup", "--exists", "found"])).await;
+    assert_eq!(code, Some(0));
+    assert!(there.iter().all(|line| line["exists"] == false));
+}

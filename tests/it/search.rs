@@ -300,8 +300,12 @@ async fn a_handle_ends_it() {
     }
     assert!(search.next().now_or_never().is_none());
     handle.stop();
+    // Who takes its end for that of the list would think that these were all.
+    let error = in_a_week(search.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Incomplete);
     assert!(in_a_week(search.next()).await.is_none());
     assert!(handle.has_ended());
+    assert_eq!(handle.stats().failed, 1);
 }
 
 #[tokio::test]

@@ -1,8 +1,7 @@
 //! Reads the results of a pipeline to their end: each becomes a line, and all together a summary.
 
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use agntcy_dir_stream::{Checkpoint, Handle};
@@ -10,13 +9,15 @@ use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use indicatif::HumanCount;
+use tokio::sync::watch;
 
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 use crate::input::Reached;
 use crate::outcome::Outcome;
 use crate::output::{Arguments, Lines};
 use crate::progress::Progress;
 use crate::report;
+use crate::say::say;
 use crate::signals::Signals;
 use crate::tally::Tally;
 
@@ -37,6 +38,26 @@ pub(crate) struct Job {
     pub(crate) checkpoint: Option<Checkpoint>,
 }
 
+/// How many lines there were.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) done: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    /// One behind the last index.
+    pub(crate) seen_below: AtomicU64,
+}
+
+/// How far the process is told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// It is not.
+    No,
+    /// What is in flight has some time.
+    Ending,
+    /// The time is up.
+    Over,
+}
+
 pub(crate) async fn account(
     job: Job,
     mut lines: Lines,
@@ -49,71 +70,103 @@ pub(crate) async fn account(
         reached,
         checkpoint,
     } = job;
+    let is_quiet = output.quiet;
     let mut tally = Tally::new();
+    let counts = Arc::new(Counts::default());
+    let has_stages = handles.len() > 1;
     if let Some(checkpoint) = &checkpoint {
         tally.seen_below = checkpoint.done();
-        if tally.seen_below > 0 && !output.quiet {
-            eprintln!(
+        if tally.seen_below > 0 && !is_quiet {
+            say!(
                 "going on behind {} inputs that are done",
                 HumanCount(tally.seen_below)
             );
         }
     }
-    let is_told_to_end = ends_when_told(handles.clone());
-    let progress = Progress::begin(handles, reached.clone(), output.quiet);
-    let mut broke = None;
-    while let Some(outcome) = outcomes.next().await {
+    let mut told = ends_when_told(handles.clone(), is_quiet);
+    let progress = Progress::begin(handles, reached.clone(), Arc::clone(&counts), is_quiet);
+    let (mut broke, mut has_ended) = (None, false);
+    loop {
+        let outcome = tokio::select! {
+            biased;
+            outcome = outcomes.next() => outcome,
+            _ = told.wait_for(|told| *told == Told::Over) => break,
+        };
         let outcome = match outcome {
-            Ok(outcome) => outcome,
-            Err(error) => {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(error)) => {
                 broke = Some(error);
+                break;
+            }
+            None => {
+                has_ended = true;
                 break;
             }
         };
         tally.count(&outcome);
-        if let Err(error) = progress.beside(|| lines.write(&outcome)) {
-            progress.end();
-            if error.kind() == io::ErrorKind::BrokenPipe {
-                return Ok(Exit::OutputClosed);
-            }
-            return Err(error).context("cannot write the results");
+        counts.done.store(tally.total(), Ordering::Relaxed);
+        counts.failed.store(tally.failed, Ordering::Relaxed);
+        counts.seen_below.store(tally.seen_below, Ordering::Relaxed);
+        let written = match lines.is_terminal {
+            true => progress.beside(|| lines.write(&outcome)),
+            false => lines.write(&outcome),
+        };
+        if let Err(error) = written {
+            broke = Some(anyhow::Error::new(error).context("cannot write the results"));
+            break;
         }
     }
     progress.end();
     // What it holds ends here, such as the hold on the checkpoint.
     drop(outcomes);
-    let is_interrupted = is_told_to_end.load(Ordering::Relaxed);
-    let unread = reached.and_then(|reached| reached.broke.get().cloned());
-    if !output.quiet {
+    let is_interrupted = *told.borrow() != Told::No;
+    if broke.as_ref().is_some_and(exit::says_output_closed) {
+        return Ok(Exit::OutputClosed);
+    }
+    if !is_quiet {
         summarize(name, &tally);
     }
-    if let Some(path) = &output.report {
-        report::write(path, name, &tally).with_context(|| path.display().to_string())?;
-    }
+    let unread = reached.and_then(|reached| reached.broke.get().cloned());
+    let is_all = has_ended && !is_interrupted && unread.is_none();
     if let Some(checkpoint) = checkpoint {
         checkpoint
             .save()
             .context("the checkpoint could not be written")?;
-        if !is_interrupted && unread.is_none() && checkpoint.done() == tally.seen_below {
+        let done = checkpoint.done();
+        if is_all && done == tally.seen_below {
             checkpoint.remove()?;
-        } else if !output.quiet {
-            let done = HumanCount(checkpoint.done());
-            eprintln!("{done} are done: the same command goes on there");
+        } else if !is_quiet {
+            say!(
+                "{} are done: the same command goes on there",
+                HumanCount(done)
+            );
         }
-    } else if is_interrupted && !output.quiet {
-        eprintln!("what has no line was not done: with --checkpoint, a later run goes on there");
+    } else if is_interrupted && !is_quiet {
+        match has_stages {
+            true => say!("what has no line was not finished, though it may be stored"),
+            false => say!("what has no line was not done"),
+        }
     }
-    if let Some(unread) = &unread {
-        eprintln!("dirstream: {unread}");
+    let mut has_broken = unread.is_some();
+    if let Some(unread) = unread {
+        say!("dirstream: {unread}");
     }
-    if let Some(error) = broke {
-        return Err(error);
+    if let Some(error) = broke.filter(|_| !is_interrupted) {
+        exit::because_of(&error);
+        tally.is_server_away |= exit::says_server_away(&error);
+        has_broken = true;
+    }
+    if let Some(path) = &output.report
+        && let Err(error) = report::write(path, name, &tally)
+    {
+        exit::because_of(&error.context(path.display().to_string()));
+        has_broken = true;
     }
     Ok(if is_interrupted {
         Exit::Interrupted
     } else if tally.is_server_away {
         Exit::ServerAway
-    } else if tally.failed > 0 || unread.is_some() {
+    } else if tally.failed > 0 || has_broken {
         Exit::SomeFailed
     } else {
         Exit::Well
@@ -123,12 +176,10 @@ pub(crate) async fn account(
 fn summarize(name: &str, tally: &Tally) {
     let mut words = format!("{name}: {} ok", HumanCount(tally.ok));
     if tally.already_stored > 0 {
-        words.push_str(&format!(
-            " ({} already stored)",
-            HumanCount(tally.already_stored)
-        ));
+        let stored = HumanCount(tally.already_stored);
+        words.push_str(&format!(" ({stored} already stored)"));
     }
-    eprintln!(
+    say!(
         "{words}, {} failed in {}, {}/s",
         HumanCount(tally.failed),
         tally.took(),
@@ -140,35 +191,45 @@ fn summarize(name: &str, tally: &Tally) {
             continue;
         };
         let count = HumanCount(failures.count);
-        eprintln!("  {count} {}, such as {place}: {message}", cause.kind);
+        say!("  {count} {}, such as {place}: {message}", cause.kind);
     }
     if causes.len() > CAUSES {
-        eprintln!("  and {} other causes", causes.len() - CAUSES);
+        say!("  and {} other causes", causes.len() - CAUSES);
     }
 }
 
 /// At the first signal the first stage takes no more, and what is in flight has some time to end. A second one ends the
 /// process at once.
-fn ends_when_told(handles: Vec<Handle>) -> Arc<AtomicBool> {
-    let is_told = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&is_told);
+fn ends_when_told(handles: Vec<Handle>, is_quiet: bool) -> watch::Receiver<Told> {
+    let (told, receiver) = watch::channel(Told::No);
     tokio::spawn(async move {
         let Ok(mut signals) = Signals::new() else {
+            // Then a signal ends it as it would any.
+            told.closed().await;
             return;
         };
         signals.next().await;
-        told.store(true, Ordering::Relaxed);
-        eprintln!("ending: what is in flight has 5 s; a second Ctrl-C ends at once");
-        if let Some((first, others)) = handles.split_first() {
+        told.send_replace(Told::Ending);
+        if let Some(first) = handles.first() {
             first.drain(GRACE);
-            if tokio::time::timeout(GRACE, signals.next()).await.is_err() {
-                for handle in others {
-                    handle.drain(Duration::ZERO);
-                }
-                signals.next().await;
+        }
+        if !is_quiet {
+            // Nobody may be there to hear it.
+            tokio::task::spawn_blocking(|| {
+                say!("ending: what is in flight has 5 s; a second Ctrl-C ends at once");
+            });
+        }
+        if tokio::time::timeout(GRACE, signals.next()).await.is_err() {
+            // The other stages have what they have.
+            for handle in handles.iter().skip(1) {
+                handle.drain(Duration::ZERO);
             }
+            let _ = tokio::time::timeout(Duration::from_secs(1), signals.next()).await;
+            told.send_replace(Told::Over);
+            // Whoever is at it may be stuck at its output.
+            let _ = tokio::time::timeout(Duration::from_secs(2), signals.next()).await;
         }
         std::process::exit(Exit::Interrupted as i32);
     });
-    is_told
+    receiver
 }

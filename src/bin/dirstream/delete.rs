@@ -27,12 +27,17 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
-    let values = arguments.input.find_cids(Some(&arguments.resume))?.cids();
-    let lines = arguments.output.open(false)?;
+    let outputs = arguments.output.files();
+    let input = arguments
+        .input
+        .find_cids(Some(&arguments.resume), &outputs)?;
     let client = arguments.server.connect(arguments.pace.breaker()).await?;
+    let checkpoint = input.checkpoint(&["delete", &arguments.server.name()])?;
+    let lines = arguments.output.open(false, checkpoint.as_ref())?;
+    let values = input.cids();
     let options = arguments.pace.options().resume_past_input_errors(true);
     let deleted = values.values.try_delete_from_with(&client, &options);
-    let deleted = match &values.checkpoint {
+    let deleted = match &checkpoint {
         Some(checkpoint) => deleted.resume_from(checkpoint),
         None => deleted,
     };
@@ -46,7 +51,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         outcomes: outcomes.map(Ok).boxed(),
         handles: vec![handle],
         reached: Some(values.reached),
-        checkpoint: values.checkpoint,
+        checkpoint,
     };
     account(job, lines, &arguments.output).await
 }

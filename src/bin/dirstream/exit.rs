@@ -1,8 +1,11 @@
 //! How the process ends.
 
+use std::io;
 use std::process::ExitCode;
 
 use agntcy_dir_stream::{Error, ErrorKind};
+
+use crate::say::say;
 
 /// What a command came to. The codes are documented in `--help`, and stay as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +36,8 @@ pub(crate) fn is_server_away(kind: ErrorKind) -> bool {
     )
 }
 
-/// Says in one line why nothing was done.
-pub(crate) fn because_of(error: &anyhow::Error) -> ExitCode {
+/// Says in one line why it ends.
+pub(crate) fn because_of(error: &anyhow::Error) {
     let mut words = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();
@@ -47,13 +50,21 @@ pub(crate) fn because_of(error: &anyhow::Error) -> ExitCode {
         }
         words.push_str(&cause);
     }
-    eprintln!("dirstream: {words}");
+    say!("dirstream: {words}");
+}
+
+/// Whether it is that the server is away.
+pub(crate) fn says_server_away(error: &anyhow::Error) -> bool {
     let kind = error
         .chain()
         .find_map(|cause| cause.downcast_ref::<Error>());
-    match kind.map(Error::kind) {
-        Some(kind) if is_server_away(kind) => Exit::ServerAway,
-        _ => Exit::NothingDone,
-    }
-    .into()
+    kind.is_some_and(|error| is_server_away(error.kind()))
+}
+
+/// Whether it is that nobody reads what is written.
+pub(crate) fn says_output_closed(error: &anyhow::Error) -> bool {
+    let io = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<io::Error>());
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -32,9 +32,10 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
-    let values = arguments.input.find_cids(None)?.cids();
-    let lines = arguments.output.open(false)?;
+    let input = arguments.input.find_cids(None, &arguments.output.files())?;
     let client = arguments.server.connect(arguments.pace.breaker()).await?;
+    let lines = arguments.output.open(false, None)?;
+    let values = input.cids();
     let options = arguments.pace.options();
     let (outcomes, handle) = match arguments.exists {
         true => {

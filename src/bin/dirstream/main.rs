@@ -15,6 +15,7 @@ mod pull;
 mod push;
 mod referrers;
 mod report;
+mod say;
 mod search;
 mod serve;
 mod server;
@@ -28,26 +29,27 @@ use clap::{Parser, Subcommand};
 
 use self::exit::Exit;
 
-const EXAMPLES: &str = "\
+const MORE: &str = "\
 Examples:
-  dirstream push --server https://dir.example.org records.ndjson >results.ndjson
-  dirstream search --server https://dir.example.org skill='*summarization' | dirstream pull --to folder -
-  dirstream mirror --from https://one.example.org --to http://127.0.0.1:8888 --follow
+  dirstream push records.ndjson archive/*.json.gz >results.ndjson
+  dirstream search skill='*summarization' | dirstream pull --to copies -
+  dirstream mirror --from https://one.example.org --to http://127.0.0.1:8888
 
-For each input there is one line of JSON on standard output, in order: its index, where it came from, and its CID or
-what was wrong. Progress and a summary are on standard error.
+For each input there is one line of JSON on standard output, in order: its
+index, where it came from, and its CID or what was wrong. Progress and a
+summary are on standard error.
 
 Exit codes:
   0    all went well
-  1    some records failed: their lines say why
+  1    some records failed, or it broke off: lines or standard error say why
   2    nothing was done: the command line, a file or the token is wrong
-  3    the server is away, or went away: records have no answer, and another run may help
-  130  stopped by Ctrl-C or SIGTERM
+  3    the server cannot be reached, or went away: another run may help
+  130  stopped by Ctrl-C, SIGTERM or SIGHUP
   141  standard output was closed by who read it";
 
 /// Agent records in bulk, into an AGNTCY Directory and out of it: each has one result, and a bad one fails alone.
 #[derive(Parser)]
-#[command(name = "dirstream", version, after_help = EXAMPLES)]
+#[command(name = "dirstream", version, after_help = MORE)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -69,17 +71,25 @@ enum Command {
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return exit::because_of(&error.into()),
-    };
-    let done = runtime.block_on(run(command));
-    // A thread may still wait for standard input.
-    runtime.shutdown_background();
-    match done {
-        Ok(exit) => exit.into(),
-        Err(error) => exit::because_of(&error),
-    }
+    let done = tokio::runtime::Runtime::new()
+        .map_err(anyhow::Error::new)
+        .and_then(|runtime| {
+            let done = runtime.block_on(run(command));
+            // A thread may still wait for standard input.
+            runtime.shutdown_background();
+            done
+        });
+    let exit = done.unwrap_or_else(|error| {
+        if exit::says_output_closed(&error) {
+            return Exit::OutputClosed;
+        }
+        exit::because_of(&error);
+        match exit::says_server_away(&error) {
+            true => Exit::ServerAway,
+            false => Exit::NothingDone,
+        }
+    });
+    exit.into()
 }
 
 async fn run(command: Command) -> anyhow::Result<Exit> {

@@ -1,11 +1,13 @@
 //! `dirstream mirror`: one directory as another is.
 
+use std::collections::HashMap;
+use std::future::ready;
 use std::path::PathBuf;
 use std::pin::pin;
 
-use agntcy_dir_stream::{Change, Client};
-use anyhow::Context as _;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use agntcy_dir_stream::{Change, Cid, Client, Error, ErrorKind, FollowResult};
+use anyhow::{Context as _, ensure};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::mpsc;
 
 use self::keep::{Done, Settings};
@@ -23,7 +25,8 @@ mod keep;
 
 /// Copy what one directory has to another, and keep it so.
 ///
-/// What is there already is left alone. There is a line for each record that was copied or deleted: its `change`.
+/// What is there already is left alone. There is a line for each record that was copied or deleted: its `change`. Referrers
+/// are not copied: `referrers pull` and `referrers push` do that.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -63,16 +66,22 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let query = arguments.query.query()?;
-    let lines = arguments.output.open(false)?;
-    let connect = async |url: &str, token| {
+    let name = |url: &str| url.trim_end_matches('/').to_ascii_lowercase();
+    ensure!(
+        name(&arguments.from) != name(&arguments.to),
+        "--from and --to are the same"
+    );
+    let connect = async |side: &str, url: &str, token| {
         // The environment's token is for one server, and here are two.
         let builder = || Ok(Client::builder(url));
         let breaker = arguments.pace.breaker();
         let connected = arguments.link.connect(builder, token, breaker);
-        connected.await.with_context(|| format!("to {url}"))
+        connected.await.with_context(|| side.to_owned())
     };
-    let from = connect(&arguments.from, arguments.from_token_file.as_deref()).await?;
-    let to = connect(&arguments.to, arguments.to_token_file.as_deref()).await?;
+    let from_token = arguments.from_token_file.as_deref();
+    let from = connect("--from", &arguments.from, from_token).await?;
+    let to = connect("--to", &arguments.to, arguments.to_token_file.as_deref()).await?;
+    let lines = arguments.output.open(false, None)?;
     let settings = Settings {
         options: arguments.pace.options(),
         deletes: arguments.delete,
@@ -87,31 +96,42 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
             let found = from.search_with(query, &settings.options);
             let handle = found.handle();
             // Of one that fails in the middle, the end is never told.
-            let all = stream::once(std::future::ready(Ok(Change::InitDone)));
+            let all = stream::once(ready(Ok(Change::InitDone)));
             (found.map_ok(Change::InitApply).chain(all).boxed(), handle)
         }
     };
+    let changes = match arguments.delete {
+        true => unless_empty(changes).boxed(),
+        false => changes,
+    };
+    let follows = arguments.follow;
     let outcomes = async_stream::stream! {
         let (sender, mut receiver) = mpsc::unbounded_channel();
-        let mut index = 0;
+        let mut told = Told::new(follows);
         let done = |done: Done<'_>| {
-            // Somebody receives as long as this is polled.
-            let _ = sender.send(outcome(index, done));
-            index += 1;
+            if let Some(outcome) = told.tell(done) {
+                // Somebody receives as long as this is polled.
+                let _ = sender.send(outcome);
+            }
         };
-        let mut kept = pin!(keep::mirror(&from, &to, changes, &settings, done));
-        let ended = loop {
-            tokio::select! {
-                biased;
-                Some(outcome) = receiver.recv() => yield Ok(outcome),
-                ended = &mut kept => break ended,
+        let ended = {
+            let mut kept = pin!(keep::mirror(&from, &to, changes, &settings, done));
+            loop {
+                tokio::select! {
+                    biased;
+                    Some(outcome) = receiver.recv() => yield Ok(outcome),
+                    ended = &mut kept => break ended,
+                }
             }
         };
         while let Ok(outcome) = receiver.try_recv() {
             yield Ok(outcome);
         }
+        for outcome in told.left() {
+            yield Ok(outcome);
+        }
         if let Err(error) = ended {
-            yield Err(anyhow::Error::new(error).context("cannot go on"));
+            yield Err(error.into());
         }
     };
     let job = Job {
@@ -124,22 +144,87 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     account(job, lines, &arguments.output).await
 }
 
-fn outcome(index: u64, done: Done<'_>) -> Outcome {
-    let (cid, change) = match done {
-        Done::Pushed(cid) => (cid, "pushed"),
-        Done::Deleted(cid) => (cid, "deleted"),
-        Done::Failed(cid, error) => {
-            let failure = Failure {
-                stage: "mirror",
-                kind: error.kind(),
-                message: words(error),
-                attempts: 0,
-                cid: Some(cid),
-            };
-            return Outcome::failed(index, None, failure);
+/// The same, with an error in place of the end of a first list that is empty: to delete all is hardly meant.
+fn unless_empty(changes: impl Stream<Item = FollowResult>) -> impl Stream<Item = FollowResult> {
+    let mut is_empty = true;
+    changes.map(move |change| {
+        is_empty &= !matches!(change, Ok(Change::InitApply(_)));
+        match change {
+            Ok(Change::InitDone) if is_empty => Err(Error::new(
+                ErrorKind::Invalid,
+                "--from has nothing that matches, and --delete would delete all of --to; if that is meant: \
+                 `dirstream search | dirstream delete -`",
+            )),
+            change => change,
         }
-    };
-    let mut outcome = Outcome::new(index, None, cid);
-    outcome.done.change = Some(change);
-    outcome
+    })
+}
+
+/// What has been told of records, each of which may be tried more than once.
+struct Told {
+    follows: bool,
+    index: u64,
+    /// What has failed, and has not succeeded since.
+    failed: HashMap<Cid, Failure>,
+}
+
+impl Told {
+    fn new(follows: bool) -> Self {
+        Self {
+            follows,
+            index: 0,
+            failed: HashMap::new(),
+        }
+    }
+
+    /// A line, unless there has been one of it, or another may follow.
+    fn tell(&mut self, done: Done<'_>) -> Option<Outcome> {
+        let (cid, change) = match done {
+            Done::Pushed(cid) => (cid, "pushed"),
+            Done::Deleted(cid) => (cid, "deleted"),
+            // It went away meanwhile. To a follower, that is told next.
+            Done::Failed(_, error) if self.follows && error.kind() == ErrorKind::NotFound => {
+                return None;
+            }
+            Done::Failed(cid, error) => {
+                let failure = Failure {
+                    stage: "mirror",
+                    kind: error.kind(),
+                    message: words(error),
+                    attempts: 0,
+                    cid: Some(cid),
+                };
+                let before = self.failed.insert(cid, failure);
+                // At the end it is known which have failed for good. A follower has no end.
+                let is_first = self.follows && before.is_none();
+                return is_first.then(|| self.of_failed(cid)).flatten();
+            }
+        };
+        self.failed.remove(&cid);
+        let mut outcome = Outcome::new(self.next_index(), None, cid);
+        outcome.done.change = Some(change);
+        Some(outcome)
+    }
+
+    fn of_failed(&mut self, cid: Cid) -> Option<Outcome> {
+        let failure = self.failed.get(&cid)?.clone();
+        Some(Outcome::failed(self.next_index(), None, failure))
+    }
+
+    /// What has failed and was not told.
+    fn left(mut self) -> Vec<Outcome> {
+        if self.follows {
+            return Vec::new();
+        }
+        let mut cids: Vec<_> = self.failed.keys().copied().collect();
+        cids.sort();
+        cids.into_iter()
+            .filter_map(|cid| self.of_failed(cid))
+            .collect()
+    }
+
+    fn next_index(&mut self) -> u64 {
+        self.index += 1;
+        self.index - 1
+    }
 }

@@ -45,6 +45,9 @@ pub(crate) struct Done {
     pub(crate) created_at: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
+    /// Of what was to be signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) signed: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) publication: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +59,7 @@ pub(crate) struct Done {
     pub(crate) record: Option<Record>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Failure {
     /// What failed: `push`, `sign`, `publish`; `input` for what is no input.
     pub(crate) stage: &'static str,
@@ -146,7 +149,8 @@ impl fmt::Display for Place<'_> {
             .cid
             .or(self.0.error.as_ref().and_then(|error| error.cid));
         match (&self.0.origin, cid) {
-            (Some(origin), _) => write!(f, "{}:{}", origin.file, origin.line),
+            (Some(Origin { file, line: 0 }), _) => f.write_str(file),
+            (Some(Origin { file, line }), _) => write!(f, "{file}:{line}"),
             (None, Some(cid)) => cid.fmt(f),
             (None, None) => write!(f, "input {}", self.0.index),
         }

@@ -1,10 +1,12 @@
 //! Where the results go.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use agntcy_dir_stream::Checkpoint;
 use anyhow::{Context as _, ensure};
+use serde::Deserialize;
 
 use crate::outcome::Outcome;
 
@@ -12,7 +14,7 @@ use crate::outcome::Outcome;
 #[group(skip)]
 #[command(next_help_heading = "Results")]
 pub(crate) struct Arguments {
-    /// Write the lines of results to this file, in place of standard output.
+    /// Write the lines of results to this file, in place of standard output; with --checkpoint, behind those of an earlier run.
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
 
@@ -27,11 +29,26 @@ pub(crate) struct Arguments {
 }
 
 /// Takes lines of results.
-pub(crate) struct Lines(Option<Box<dyn Write + Send>>);
+pub(crate) struct Lines {
+    to: Option<Box<dyn Write + Send>>,
+    /// Whether a bar on the same terminal has to make room for each.
+    pub(crate) is_terminal: bool,
+}
 
 impl Arguments {
-    /// Looks whether all can be written, before anything is done. `is_taken`: standard output has something else.
-    pub(crate) fn open(&self, is_taken: bool) -> anyhow::Result<Lines> {
+    /// The files that are written.
+    pub(crate) fn files(&self) -> Vec<&PathBuf> {
+        let results = self.results.as_ref().filter(|path| *path != "-");
+        results.into_iter().chain(&self.report).collect()
+    }
+
+    /// Looks whether all can be written. `is_taken`: standard output has something else. Of a checkpoint that goes on, what an
+    /// earlier run has written stays.
+    pub(crate) fn open(
+        &self,
+        is_taken: bool,
+        checkpoint: Option<&Checkpoint>,
+    ) -> anyhow::Result<Lines> {
         if let Some(report) = &self.report {
             let end = report.extension().and_then(|end| end.to_str());
             ensure!(
@@ -39,28 +56,69 @@ impl Arguments {
                 "{}: a report is .html or .md",
                 report.display()
             );
-            is_writable(report)?;
+            let folder = report.parent().filter(|folder| *folder != "");
+            let folder = folder.unwrap_or(Path::new("."));
+            ensure!(
+                folder.is_dir(),
+                "{}: there is no such folder",
+                folder.display()
+            );
         }
-        Ok(Lines(match &self.results {
-            Some(path) => {
-                let file = File::create(path).with_context(|| path.display().to_string())?;
-                Some(Box::new(file))
-            }
-            None if is_taken => None,
+        let file = self.results.as_ref().filter(|path| *path != "-");
+        if let Some(path) = file {
+            let done = checkpoint.map_or(0, Checkpoint::done);
+            let file = open_behind(path, done).with_context(|| path.display().to_string())?;
+            return Ok(Lines {
+                to: Some(Box::new(file)),
+                is_terminal: false,
+            });
+        }
+        let is_taken = is_taken && self.results.is_none();
+        Ok(Lines {
             // Each line at once: who reads them may act on them, and after `kill -9` none is missing.
-            None => Some(Box::new(io::stdout())),
-        }))
+            to: (!is_taken).then(|| Box::new(io::stdout()) as _),
+            is_terminal: io::stdout().is_terminal(),
+        })
     }
 }
 
-fn is_writable(path: &Path) -> anyhow::Result<()> {
-    let file = File::options().append(true).create(true).open(path);
-    file.map(drop).with_context(|| path.display().to_string())
+/// A file of results, behind the lines of the first `done` inputs. What is behind those is written anew.
+fn open_behind(path: &Path, done: u64) -> io::Result<File> {
+    #[derive(Deserialize)]
+    struct Line {
+        index: u64,
+    }
+    let mut file = File::options()
+        .create(true)
+        .read(true)
+        .write(true)
+        .truncate(false)
+        .open(path)?;
+    let mut kept = 0;
+    if done > 0 {
+        let mut reader = BufReader::new(&file);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line)? > 0 {
+            let read = serde_json::from_slice::<Line>(&line);
+            if !line.ends_with(b"\n") || read.is_err() || read.is_ok_and(|line| line.index >= done)
+            {
+                break;
+            }
+            kept += line.len() as u64;
+            line.clear();
+        }
+    }
+    // A pipe or a terminal has no length.
+    if file.metadata()?.is_file() {
+        file.set_len(kept)?;
+        file.seek(SeekFrom::Start(kept))?;
+    }
+    Ok(file)
 }
 
 impl Lines {
     pub(crate) fn write(&mut self, outcome: &Outcome) -> io::Result<()> {
-        let Some(to) = &mut self.0 else {
+        let Some(to) = &mut self.to else {
             return Ok(());
         };
         let mut line = serde_json::to_vec(outcome)?;

@@ -21,11 +21,22 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "RECORDS")]
     rate: Option<NonZero<u32>>,
 
+    #[command(flatten)]
+    patience: Patience,
+}
+
+/// How long it tries.
+#[derive(clap::Args)]
+#[group(skip)]
+#[command(next_help_heading = "Pace")]
+pub(crate) struct Patience {
     /// How often a record is tried [default: 5]
     #[arg(long, value_name = "N")]
     attempts: Option<NonZero<u32>>,
 
-    /// How long a server that is away is waited for, and how long a record may take [default: 300, and 600 for a record]
+    /// How long a server that goes away is waited for, and how long a record may take [default: 300, and 600 for a record]
+    ///
+    /// A server that is not there at the beginning is not waited for.
     #[arg(long, value_name = "SECONDS")]
     retry_for: Option<NonZero<u64>>,
 
@@ -36,14 +47,7 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn options(&self) -> Options {
-        let mut retry = Retry::new();
-        if let Some(attempts) = self.attempts {
-            retry = retry.max_attempts(attempts.get());
-        }
-        if let Some(time) = self.retry_for {
-            retry = retry.timeout(Duration::from_secs(time.get()));
-        }
-        let mut options = Options::new().retry(retry);
+        let mut options = self.patience.options();
         if let Some(window) = self.window {
             options = options.window(window.get());
         }
@@ -53,6 +57,24 @@ impl Arguments {
         if let Some(rate) = self.rate {
             options = options.rate(rate.get());
         }
+        options
+    }
+
+    pub(crate) fn breaker(&self) -> CircuitBreaker {
+        self.patience.breaker()
+    }
+}
+
+impl Patience {
+    pub(crate) fn options(&self) -> Options {
+        let mut retry = Retry::new();
+        if let Some(attempts) = self.attempts {
+            retry = retry.max_attempts(attempts.get());
+        }
+        if let Some(time) = self.retry_for {
+            retry = retry.timeout(Duration::from_secs(time.get()));
+        }
+        let mut options = Options::new().retry(retry);
         if let Some(time) = self.stall_after {
             options = options.stall_after(Some(Duration::from_secs(time.get())));
         }

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use agntcy_dir_stream::{Handle, Stats};
+use agntcy_dir_stream::Handle;
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 
+use crate::account::Counts;
 use crate::input::Reached;
+use crate::say::say;
 
 /// How often the bar is drawn, and how often a line is printed where there is none.
 const BAR: Duration = Duration::from_millis(200);
@@ -27,6 +29,7 @@ impl Progress {
     pub(crate) fn begin(
         handles: Vec<Handle>,
         reached: Option<Arc<Reached>>,
+        counts: Arc<Counts>,
         is_quiet: bool,
     ) -> Self {
         let bar = match is_quiet {
@@ -44,7 +47,7 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        let mut watch = Watch::new(handles, reached);
+        let mut watch = Watch::new(handles, reached, counts);
         let shown = bar.clone();
         let task = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(if is_drawn { BAR } else { LINE });
@@ -53,13 +56,11 @@ impl Progress {
                 ticks.tick().await;
                 let message = watch.look();
                 if is_drawn {
-                    if let Some(reached) = &watch.reached {
-                        shown.set_position(reached.bytes.load(Ordering::Relaxed));
-                    }
+                    shown.set_position(watch.position() as u64);
                     shown.set_message(message);
                     shown.tick();
                 } else if !is_quiet {
-                    eprintln!("{message}");
+                    say!("{message}");
                 }
             }
         });
@@ -81,22 +82,20 @@ impl Progress {
 struct Watch {
     handles: Vec<Handle>,
     reached: Option<Arc<Reached>>,
+    counts: Arc<Counts>,
     began: Instant,
-    /// How many results there were, and since when.
+    /// How many results there were in all stages, and since when.
     last: (u64, Instant),
     /// How many faults there were then.
     faults: u64,
 }
 
-fn done(stats: &Stats) -> u64 {
-    stats.succeeded + stats.failed
-}
-
 impl Watch {
-    fn new(handles: Vec<Handle>, reached: Option<Arc<Reached>>) -> Self {
+    fn new(handles: Vec<Handle>, reached: Option<Arc<Reached>>, counts: Arc<Counts>) -> Self {
         Self {
             handles,
             reached,
+            counts,
             began: Instant::now(),
             last: (0, Instant::now()),
             faults: 0,
@@ -104,24 +103,24 @@ impl Watch {
     }
 
     fn look(&mut self) -> String {
-        let stats: Vec<_> = self.handles.iter().map(Handle::stats).collect();
-        let Some(last) = stats.last() else {
-            return String::new();
-        };
         let now = Instant::now();
+        let done = self.counts.done.load(Ordering::Relaxed);
+        let failed = self.counts.failed.load(Ordering::Relaxed);
+        let stats: Vec<_> = self.handles.iter().map(Handle::stats).collect();
         let faults = stats.iter().map(|stats| stats.faults).sum();
         // What comes out of any of them is progress.
-        let results = stats.iter().map(done).sum();
+        let results = stats.iter().map(|stats| stats.succeeded + stats.failed);
+        let results = results.sum::<u64>() + done;
         if results != self.last.0 {
             self.last = (results, now);
             self.faults = faults;
         }
         let elapsed = now - self.began;
-        let rate = done(last) as f64 / elapsed.as_secs_f64().max(1e-3);
+        let rate = done as f64 / elapsed.as_secs_f64().max(1e-3);
         let mut message = format!(
             "{} done, {} failed, {}/s",
-            HumanCount(done(last)),
-            HumanCount(last.failed),
+            HumanCount(done),
+            HumanCount(failed),
             HumanCount(rate as u64)
         );
         let silence = now - self.last.1;
@@ -132,20 +131,34 @@ impl Watch {
             message.push_str(&format!(
                 ", waiting for the server since {since} s: {fault}"
             ));
-        } else if let Some(left) = self.left(elapsed) {
+        } else if let Some(left) = self.left(done, elapsed) {
             message.push_str(&format!(", {} left", HumanDuration(left)));
         }
         message
     }
 
+    /// How many bytes of the inputs are done: about, by how many values they have.
+    fn position(&self) -> f64 {
+        let Some(reached) = &self.reached else {
+            return 0.0;
+        };
+        let bytes = reached.bytes.load(Ordering::Relaxed) as f64;
+        let values = reached.values.load(Ordering::Relaxed).max(1) as f64;
+        let seen = self.counts.seen_below.load(Ordering::Relaxed) as f64;
+        bytes * (seen / values).min(1.0)
+    }
+
     /// How long it will take, if it goes on as it did.
-    fn left(&self, elapsed: Duration) -> Option<Duration> {
-        let reached = self.reached.as_ref()?;
-        let bytes = reached.bytes.load(Ordering::Relaxed);
-        if reached.of == 0 || bytes == 0 || elapsed < SILENCE {
+    fn left(&self, done: u64, elapsed: Duration) -> Option<Duration> {
+        let reached = self.reached.as_ref().filter(|reached| reached.of > 0)?;
+        let position = self.position();
+        if done == 0 || position < 1.0 || elapsed < SILENCE {
             return None;
         }
-        let left = reached.of.saturating_sub(bytes) as f64 / bytes as f64;
-        Some(elapsed.mul_f64(left))
+        // Of what an earlier run has done, nothing can be told.
+        let seen = self.counts.seen_below.load(Ordering::Relaxed) as f64;
+        let a_value = position / seen;
+        let left = (reached.of as f64 - position).max(0.0) / a_value;
+        Some(elapsed.mul_f64(left / done as f64))
     }
 }

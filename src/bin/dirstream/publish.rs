@@ -34,14 +34,23 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
-    let values = arguments.input.find_cids(Some(&arguments.resume))?.cids();
-    let lines = arguments.output.open(false)?;
+    let outputs = arguments.output.files();
+    let input = arguments
+        .input
+        .find_cids(Some(&arguments.resume), &outputs)?;
     let client = arguments.server.connect(arguments.pace.breaker()).await?;
+    let what = match arguments.undo {
+        true => "undo of publish",
+        false => "publish",
+    };
+    let checkpoint = input.checkpoint(&[what, &arguments.server.name()])?;
+    let lines = arguments.output.open(false, checkpoint.as_ref())?;
+    let values = input.cids();
     let options = arguments.pace.options().resume_past_input_errors(true);
     let (outcomes, handle) = match arguments.undo {
         true => {
             let undone = values.values.try_unpublish_from_with(&client, &options);
-            let undone = match &values.checkpoint {
+            let undone = match &checkpoint {
                 Some(checkpoint) => undone.resume_from(checkpoint),
                 None => undone,
             };
@@ -58,7 +67,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         }
         false => {
             let published = values.values.try_publish_to_with(&client, &options);
-            let published = match &values.checkpoint {
+            let published = match &checkpoint {
                 Some(checkpoint) => published.resume_from(checkpoint),
                 None => published,
             };
@@ -76,11 +85,11 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         }
     };
     let job = Job {
-        name: "publish",
+        name: what,
         outcomes: outcomes.map(Ok).boxed(),
         handles: vec![handle],
         reached: Some(values.reached),
-        checkpoint: values.checkpoint,
+        checkpoint,
     };
     account(job, lines, &arguments.output).await
 }

@@ -1,8 +1,9 @@
 //! `dirstream pull`: records out.
 
-use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use agntcy_dir_stream::prelude::*;
+use anyhow::ensure;
 use futures_util::StreamExt as _;
 
 use crate::account::{Job, account};
@@ -15,7 +16,7 @@ use crate::server;
 
 mod records;
 
-use self::records::Records;
+use self::records::Target;
 
 /// Pull records by their CIDs; each is verified.
 ///
@@ -28,9 +29,9 @@ pub(crate) struct Arguments {
     /// Where the records go: a folder, in which each gets a file CID.json; a file whose name ends with .ndjson or .jsonl; or
     /// `-`, standard output, and then the lines of results go nowhere but to --results.
     ///
-    /// A file in a folder is there whole or not at all. An NDJSON file is begun anew, but where a checkpoint goes on.
+    /// A file in a folder is there whole or not at all.
     #[arg(long, value_name = "PLACE")]
-    to: Option<OsString>,
+    to: Option<PathBuf>,
 
     /// Do not look whether the records match their CIDs.
     #[arg(long)]
@@ -47,25 +48,33 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
-    let values = arguments.input.find_cids(Some(&arguments.resume))?.cids();
-    let is_taken = arguments.to.as_ref().is_some_and(|to| to == "-");
-    let lines = arguments.output.open(is_taken)?;
+    let to = arguments.to.as_deref().map(Path::new);
+    let mut outputs = arguments.output.files();
+    outputs.extend(&arguments.to);
+    let input = arguments
+        .input
+        .find_cids(Some(&arguments.resume), &outputs)?;
+    let is_taken = to.is_some_and(|to| to == "-");
+    let target = to.map(Target::of).transpose()?;
     let client = arguments.server.connect(arguments.pace.breaker()).await?;
-    let goes_on = values
-        .checkpoint
-        .as_ref()
-        .is_some_and(|checkpoint| checkpoint.done() > 0);
-    let mut records = arguments
-        .to
-        .map(|to| Records::open(&to, goes_on))
-        .transpose()?;
+    let place = to.map(Path::to_string_lossy).unwrap_or_default();
+    let checkpoint = input.checkpoint(&["pull", &arguments.server.name(), &place])?;
+    if checkpoint.is_some() {
+        ensure!(
+            !matches!(target, Some(Target::Output | Target::Lines(_))),
+            "--checkpoint takes a folder for --to: what is pulled twice is one file there, and two lines elsewhere"
+        );
+    }
+    let lines = arguments.output.open(is_taken, checkpoint.as_ref())?;
+    let mut records = target.map(Target::open).transpose()?;
+    let values = input.cids();
     let options = arguments
         .pace
         .options()
         .verify(!arguments.no_verify)
         .resume_past_input_errors(true);
     let pulled = values.values.try_pull_from_with(&client, &options);
-    let pulled = match &values.checkpoint {
+    let pulled = match &checkpoint {
         Some(checkpoint) => pulled.resume_from(checkpoint),
         None => pulled,
     };
@@ -87,7 +96,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         outcomes: outcomes.boxed(),
         handles: vec![handle],
         reached: Some(values.reached),
-        checkpoint: values.checkpoint,
+        checkpoint,
     };
     account(job, lines, &arguments.output).await
 }

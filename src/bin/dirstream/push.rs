@@ -4,13 +4,13 @@ use std::num::NonZero;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::{Pushed, SignFailed, ToCid, TryFailed, TryPublishResult, TryPushResult};
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::account::{Job, account};
 use crate::exit::Exit;
-use crate::input::{self, Origin, Unread, Values};
+use crate::input::{self, Input, Origin, Unread};
 use crate::outcome::{Failure, Outcome, words};
-use crate::output;
+use crate::output::{self, Lines};
 use crate::pace;
 use crate::server;
 use crate::signer::{NotSigned, Signer};
@@ -37,12 +37,16 @@ pub(crate) struct Arguments {
     #[arg(long)]
     no_check: bool,
 
+    /// Refuse records with numbers that no 64-bit float holds, and objects with two equal keys, which a server would change.
+    #[arg(long)]
+    strict: bool,
+
     /// Sign what is pushed with this command: it is run by `sh -c` for each record.
     ///
     /// It has the CID in the variable DIR_CID, and the record as JSON on standard input. On standard output it gives
     /// referrers, as `dirstream referrers push` takes them, without `cid`:
     /// {"type": "agntcy.dir.sign.v1.Signature", "data": {…}}. It is not run for a record that was stored before and has a
-    /// signature.
+    /// signature, so the same command can be run again; a checkpoint does not go with it.
     #[arg(long, value_name = "COMMAND", conflicts_with = "checkpoint")]
     sign_with: Option<String>,
 
@@ -59,7 +63,7 @@ pub(crate) struct Arguments {
     )]
     sign_timeout: NonZero<u64>,
 
-    /// Publish what is pushed, and signed if that is wanted.
+    /// Publish what is pushed, and signed if that is wanted. It may be run again; a checkpoint does not go with it.
     #[arg(long, conflicts_with = "checkpoint")]
     publish: bool,
 
@@ -74,28 +78,30 @@ pub(crate) struct Arguments {
 }
 
 /// What comes back with a record.
+#[derive(Default)]
 pub(crate) struct Tag {
-    pub(crate) origin: Origin,
+    pub(crate) origin: Option<Origin>,
     /// For the signer.
     pub(crate) record: Option<Record>,
+    /// What the push has said, for the stages behind it.
+    already_stored: Option<bool>,
 }
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
-    let input = arguments.input.find(Some(&arguments.resume))?;
-    let lines = arguments.output.open(false)?;
-    let values = input.records();
-    let job = match arguments.dry_run {
-        true => dry(&arguments, values).await?,
-        false => wet(&arguments, values).await?,
+    let outputs = arguments.output.files();
+    let input = arguments.input.find(Some(&arguments.resume), &outputs)?;
+    let (job, lines) = match arguments.dry_run {
+        true => dry(&arguments, input).await?,
+        false => wet(&arguments, input).await?,
     };
     account(job, lines, &arguments.output).await
 }
 
-async fn wet<S>(arguments: &Arguments, values: Values<S>) -> anyhow::Result<Job>
-where
-    S: Stream<Item = Result<(Record, Origin), Unread>> + Send + 'static,
-{
+async fn wet(arguments: &Arguments, input: Input) -> anyhow::Result<(Job, Lines)> {
     let client = arguments.server.connect(arguments.pace.breaker()).await?;
+    let checkpoint = input.checkpoint(&["push", &arguments.server.name()])?;
+    let lines = arguments.output.open(false, checkpoint.as_ref())?;
+    let values = input.records(arguments.strict);
     let options = arguments.pace.options();
     let (checks, signs) = (!arguments.no_check, arguments.sign_with.is_some());
     let records = values.values.map(move |value| {
@@ -104,6 +110,7 @@ where
         let tag = Tag {
             origin,
             record: kept,
+            ..Tag::default()
         };
         let check = |record: &Record| match checks {
             true => record.check_required(),
@@ -117,11 +124,17 @@ where
         // A line that is no record is none the next time.
         .resume_past_input_errors(true);
     let pushed = records.try_push_to_with(&client, &pushing);
-    let pushed = match &values.checkpoint {
+    let pushed = match &checkpoint {
         Some(checkpoint) => pushed.resume_from(checkpoint),
         None => pushed,
     };
     let mut handles = vec![pushed.handle()];
+    let pushed = pushed.map_ok(|pushed| {
+        let stored = pushed.already_stored;
+        let (pushed, mut tag) = pushed.take_tag();
+        tag.already_stored = Some(stored);
+        pushed.with_tag(tag)
+    });
     let outcomes = match &arguments.sign_with {
         None if !arguments.publish => pushed.map(of_push).boxed(),
         None => {
@@ -129,7 +142,7 @@ where
             handles.push(published.handle());
             let of_failed = |failed| of_push(Err(failed));
             published
-                .map(move |result| of_publish(result, of_failed))
+                .map(move |result| of_publish(result, false, of_failed))
                 .boxed()
         }
         Some(command) => {
@@ -141,7 +154,11 @@ where
             match arguments.publish {
                 false => {
                     let of_signed = |result: SignResult<_, _, _>| match result {
-                        Ok(signed) => of_push(Ok(signed.pushed)),
+                        Ok(signed) => {
+                            let mut outcome = of_push(Ok(signed.pushed));
+                            outcome.done.signed = Some(true);
+                            outcome
+                        }
                         Err(failed) => of_sign_failed(failed),
                     };
                     signed.map(of_signed).boxed()
@@ -150,25 +167,29 @@ where
                     let published = signed.try_publish_to_with(&client, &options);
                     handles.push(published.handle());
                     published
-                        .map(|result| of_publish(result, of_sign_failed))
+                        .map(|result| of_publish(result, true, of_sign_failed))
                         .boxed()
                 }
             }
         }
     };
-    Ok(Job {
+    let job = Job {
         name: "push",
         outcomes: outcomes.map(Ok).boxed(),
         handles,
         reached: Some(values.reached),
-        checkpoint: values.checkpoint,
-    })
+        checkpoint,
+    };
+    Ok((job, lines))
 }
 
-async fn dry<S>(arguments: &Arguments, values: Values<S>) -> anyhow::Result<Job>
-where
-    S: Stream<Item = Result<(Record, Origin), Unread>> + Send + 'static,
-{
+async fn dry(arguments: &Arguments, input: Input) -> anyhow::Result<(Job, Lines)> {
+    let client = match arguments.skip_stored {
+        true => Some(arguments.server.connect(arguments.pace.breaker()).await?),
+        false => None,
+    };
+    let lines = arguments.output.open(false, None)?;
+    let values = input.records(arguments.strict);
     let checks = !arguments.no_check;
     let cids = values.values.map(move |value| {
         let (record, origin) = value?;
@@ -177,9 +198,9 @@ where
             false => Ok(()),
         };
         match checked.and_then(|()| record.cid()) {
-            Ok(cid) => Ok((cid, Some(origin))),
+            Ok(cid) => Ok((cid, origin)),
             Err(error) => Err(Unread {
-                origin: Some(origin),
+                origin,
                 kind: error.kind(),
                 message: words(&error),
             }),
@@ -189,16 +210,15 @@ where
         outcome.done.would = Some("push");
         outcome
     };
-    let (outcomes, handles) = match arguments.skip_stored {
-        false => {
+    let (outcomes, handles) = match client {
+        None => {
             let outcomes = cids.enumerate().map(move |(index, value)| match value {
                 Ok((cid, origin)) => would_push(Outcome::new(index as u64, origin, cid)),
                 Err(unread) => Outcome::unread(index as u64, unread),
             });
             (outcomes.boxed(), Vec::new())
         }
-        true => {
-            let client = arguments.server.connect(arguments.pace.breaker()).await?;
+        Some(client) => {
             let found = cids.try_exists_in_with(&client, &arguments.pace.options());
             let handle = found.handle();
             let outcomes = found.map(move |result| match result {
@@ -215,19 +235,20 @@ where
             (outcomes.boxed(), vec![handle])
         }
     };
-    Ok(Job {
+    let job = Job {
         name: "push, dry run",
         outcomes: outcomes.map(Ok).boxed(),
         handles,
         reached: Some(values.reached),
         checkpoint: None,
-    })
+    };
+    Ok((job, lines))
 }
 
 fn of_push(result: TryPushResult<Unread, Tag>) -> Outcome {
     match result {
         Ok(pushed) => {
-            let mut outcome = Outcome::new(pushed.index, Some(pushed.tag.origin), pushed.cid);
+            let mut outcome = Outcome::new(pushed.index, pushed.tag.origin, pushed.cid);
             outcome.done.already_stored = Some(pushed.already_stored);
             outcome.done.duplicate_of = pushed.duplicate_of;
             outcome
@@ -236,7 +257,7 @@ fn of_push(result: TryPushResult<Unread, Tag>) -> Outcome {
         Err(TryFailed::Item(failed)) => {
             let (failed, tag) = failed.take_tag();
             let cid = failed.input.cid().ok();
-            Outcome::of_item(failed, Some(tag.origin), cid)
+            Outcome::of_item(failed, tag.origin, cid)
         }
     }
 }
@@ -250,7 +271,7 @@ fn of_sign_failed(failed: SignFailed<Tag, TryFailed<Unread, Record, Tag>, NotSig
             attempts,
             cid: Some(pushed.cid),
         };
-        Outcome::failed(pushed.index, Some(pushed.tag.origin), failure)
+        Outcome::failed(pushed.index, pushed.tag.origin, failure)
     };
     match failed {
         SignFailed::NotPushed(failed) => of_push(Err(failed)),
@@ -276,6 +297,7 @@ fn of_sign_failed(failed: SignFailed<Tag, TryFailed<Unread, Record, Tag>, NotSig
 
 fn of_publish<E, I>(
     result: TryPublishResult<E, I, Tag>,
+    signs: bool,
     of_failed: impl FnOnce(E) -> Outcome,
 ) -> Outcome
 where
@@ -283,8 +305,14 @@ where
 {
     match result {
         Ok(published) => {
-            let origin = Some(published.tag.origin);
+            let Tag {
+                origin,
+                already_stored,
+                ..
+            } = published.tag;
             let mut outcome = Outcome::new(published.index, origin, published.cid);
+            outcome.done.already_stored = already_stored;
+            outcome.done.signed = signs.then_some(true);
             outcome.done.publication = Some(published.publication);
             outcome.done.duplicate_of = published.duplicate_of;
             outcome
@@ -293,7 +321,7 @@ where
         Err(TryFailed::Item(failed)) => {
             let (failed, tag) = failed.take_tag();
             let cid = failed.input.to_cid().ok();
-            let mut outcome = Outcome::of_item(failed, Some(tag.origin), cid);
+            let mut outcome = Outcome::of_item(failed, tag.origin, cid);
             if let Some(error) = &mut outcome.error {
                 error.message = format!("pushed, not published: {}", error.message);
             }

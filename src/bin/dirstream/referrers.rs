@@ -15,10 +15,10 @@ use crate::server;
 /// Push, pull and delete what refers to records: signatures, public keys, reports.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Push referrers: each is an object with `cid`, which is the record's, `type`, `data`, and, if wanted, `annotations`
-    /// and `created_at`.
+    /// Push referrers: each is an object with `cid`, which is the record's, `type`, such as agntcy.dir.sign.v1.Signature or
+    /// agntcy.dir.sign.v1.PublicKey, `data`, and, if wanted, `annotations` and `created_at`.
     Push(Push),
-    /// Pull the referrers of records.
+    /// Pull the referrers of records: a line for each record. `jq -c '.referrers[]'` makes of it what a push takes.
     Pull(Refs),
     /// Delete the referrers of records.
     Delete(Refs),
@@ -64,19 +64,22 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
 }
 
 async fn push(arguments: Push) -> anyhow::Result<Exit> {
-    let values = arguments.input.find(Some(&arguments.resume))?.referrers();
-    let lines = arguments.output.open(false)?;
+    let outputs = arguments.output.files();
+    let input = arguments.input.find(Some(&arguments.resume), &outputs)?;
     let client = arguments.server.connect(arguments.pace.breaker()).await?;
+    let checkpoint = input.checkpoint(&["push of referrers", &arguments.server.name()])?;
+    let lines = arguments.output.open(false, checkpoint.as_ref())?;
+    let values = input.referrers();
     let options = arguments.pace.options().resume_past_input_errors(true);
     let pushed = values.values.try_push_referrers_to_with(&client, &options);
-    let pushed = match &values.checkpoint {
+    let pushed = match &checkpoint {
         Some(checkpoint) => pushed.resume_from(checkpoint),
         None => pushed,
     };
     let handle = pushed.handle();
     let outcomes = pushed.map(|result| match result {
         Ok(pushed) => {
-            let mut outcome = Outcome::new(pushed.index, Some(pushed.tag), pushed.record);
+            let mut outcome = Outcome::new(pushed.index, pushed.tag, pushed.record);
             outcome.done.already_stored = Some(pushed.already_stored);
             outcome
         }
@@ -84,7 +87,7 @@ async fn push(arguments: Push) -> anyhow::Result<Exit> {
         Err(TryFailed::Item(failed)) => {
             let (failed, origin) = failed.take_tag();
             let record = failed.input.record;
-            Outcome::of_item(failed, Some(origin), Some(record))
+            Outcome::of_item(failed, origin, Some(record))
         }
     });
     let job = Job {
@@ -92,7 +95,7 @@ async fn push(arguments: Push) -> anyhow::Result<Exit> {
         outcomes: outcomes.map(Ok).boxed(),
         handles: vec![handle],
         reached: Some(values.reached),
-        checkpoint: values.checkpoint,
+        checkpoint,
     };
     account(job, lines, &arguments.output).await
 }
@@ -106,9 +109,10 @@ fn meant(of_type: Option<String>) -> impl Fn(Cid) -> ReferrersOf {
 }
 
 async fn pull(arguments: Refs) -> anyhow::Result<Exit> {
-    let values = arguments.input.find_cids(None)?.cids();
-    let lines = arguments.output.open(false)?;
+    let input = arguments.input.find_cids(None, &arguments.output.files())?;
     let client = arguments.server.connect(arguments.pace.breaker()).await?;
+    let lines = arguments.output.open(false, None)?;
+    let values = input.cids();
     let meant = meant(arguments.of_type);
     let refs = values.values.map(move |value| {
         let (cid, origin) = value?;
@@ -140,9 +144,10 @@ async fn pull(arguments: Refs) -> anyhow::Result<Exit> {
 }
 
 async fn delete(arguments: Refs) -> anyhow::Result<Exit> {
-    let values = arguments.input.find_cids(None)?.cids();
-    let lines = arguments.output.open(false)?;
+    let input = arguments.input.find_cids(None, &arguments.output.files())?;
     let client = arguments.server.connect(arguments.pace.breaker()).await?;
+    let lines = arguments.output.open(false, None)?;
+    let values = input.cids();
     let meant = meant(arguments.of_type);
     let refs = values.values.map(move |value| {
         let (cid, origin) = value?;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::time::SystemTime;
 
 use indicatif::HumanCount;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -27,6 +28,22 @@ pub(crate) fn write(path: &Path, name: &str, tally: &Tally) -> anyhow::Result<()
         false => markdown(name, tally),
     };
     Ok(fs::write(path, text)?)
+}
+
+/// What was run. A command that signs may have secrets in it.
+fn command_line() -> String {
+    let mut words = vec!["dirstream".to_owned()];
+    let mut is_secret = false;
+    for argument in std::env::args_os().skip(1) {
+        let argument = argument.to_string_lossy();
+        words.push(match argument.strip_prefix("--sign-with=") {
+            Some(_) => "--sign-with=…".to_owned(),
+            None if is_secret => "…".to_owned(),
+            None => argument.to_string(),
+        });
+        is_secret = argument == "--sign-with";
+    }
+    words.join(" ")
 }
 
 /// What was done, a row each.
@@ -55,6 +72,7 @@ fn page(name: &str, tally: &Tally) -> Markup {
             }
             body {
                 h1 { (name) ": " (HumanCount(tally.ok)) " ok, " (HumanCount(tally.failed)) " failed" }
+                p { code { (command_line()) } br; (httpdate::fmt_http_date(SystemTime::now())) }
                 table { @for (what, count) in rows(tally) { tr { td { (what) } td.count { (count) } } } }
                 h2 { "Records a second" }
                 (plot(tally))
@@ -104,7 +122,11 @@ fn plot(tally: &Tally) -> Markup {
 }
 
 fn markdown(name: &str, tally: &Tally) -> String {
-    let mut text = format!("# dirstream {name}\n\n| | |\n|---|---:|\n");
+    let mut text = format!(
+        "# dirstream {name}\n\n`` {} ``  \n{}\n\n| | |\n|---|---:|\n",
+        cell(&command_line()),
+        httpdate::fmt_http_date(SystemTime::now())
+    );
     for (what, count) in rows(tally) {
         let _ = writeln!(text, "| {what} | {count} |");
     }
@@ -128,7 +150,7 @@ fn markdown(name: &str, tally: &Tally) -> String {
     for (cause, failures) in causes {
         let examples = failures.examples.iter();
         let examples: Vec<_> = examples
-            .map(|(place, message)| format!("`{}` {}", cell(place), cell(message)))
+            .map(|(place, message)| format!("**{}** {}", cell(place), cell(message)))
             .collect();
         let _ = writeln!(
             text,
@@ -149,8 +171,9 @@ fn cell(text: &str) -> String {
     let mut cell = String::new();
     for c in text.chars() {
         match c {
-            '|' => cell.push_str("\\|"),
             '<' => cell.push_str("&lt;"),
+            '&' => cell.push_str("&amp;"),
+            '|' | '`' | '\\' | '[' | ']' | '!' | '*' | '_' => cell.extend(['\\', c]),
             c if c.is_control() => cell.push(' '),
             c => cell.push(c),
         }

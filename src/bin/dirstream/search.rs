@@ -1,5 +1,6 @@
 //! `dirstream search`: the CIDs of what matches.
 
+use std::io::Write as _;
 use std::num::NonZero;
 
 use agntcy_dir_stream::prelude::*;
@@ -31,11 +32,11 @@ pub(crate) struct Arguments {
     sort: Option<SortBy>,
 
     /// Only say how many there are. Server 1.2.0 cannot.
-    #[arg(long, conflicts_with_all = ["limit", "sort"])]
+    #[arg(long, conflicts_with_all = ["limit", "sort", "results", "report"])]
     count: bool,
 
     #[command(flatten)]
-    pace: pace::Arguments,
+    pace: pace::Patience,
     #[command(flatten)]
     server: server::Arguments,
     #[command(flatten)]
@@ -90,13 +91,14 @@ fn by(terms: &[String]) -> anyhow::Result<Query> {
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let mut query = arguments.query.query()?;
-    let lines = arguments.output.open(false)?;
     let client = arguments.server.connect(arguments.pace.breaker()).await?;
     let options = arguments.pace.options();
     if arguments.count {
-        println!("{}", client.count_with(query, &options).await?);
+        let count = client.count_with(query, &options).await?;
+        writeln!(std::io::stdout(), "{count}").context("cannot write the count")?;
         return Ok(Exit::Well);
     }
+    let lines = arguments.output.open(false, None)?;
     if let Some(limit) = arguments.limit {
         query = query.limit(limit.get());
     }

@@ -22,6 +22,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
 
 #[cfg(feature = "server")]
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
+    use std::io::Write as _;
     use std::time::Duration;
 
     use agntcy_dir_stream::server::Store;
@@ -32,13 +33,14 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     /// How long running calls have to end.
     const GRACE: Duration = Duration::from_secs(5);
 
+    let print = |words: String| writeln!(std::io::stdout(), "{words}");
     let mut signals = Signals::new()?;
     let store = Store::new();
     let serving = store.listen(&arguments.listen).await;
     let serving = serving.with_context(|| format!("cannot listen on {}", arguments.listen))?;
-    println!("listening on {}; Ctrl-C ends it", serving.url());
+    print(format!("listening on {}; Ctrl-C ends it", serving.url()))?;
     signals.next().await;
     let _ = tokio::time::timeout(GRACE, serving.shutdown()).await;
-    println!("{} records are gone", store.len());
+    print(format!("{} records are gone", store.len()))?;
     Ok(Exit::Well)
 }

@@ -17,7 +17,8 @@ pub(crate) struct Arguments {
     /// Where it is: https://HOST:PORT, or http:// without TLS.
     ///
     /// Without it, DIRECTORY_CLIENT_SERVER_ADDRESS says it, or it is http://127.0.0.1:8888. The other variables of DIR's
-    /// clients are read, too: DIRECTORY_CLIENT_AUTH_MODE, DIRECTORY_CLIENT_AUTH_TOKEN, DIRECTORY_CLIENT_TLS_CA_FILE, …
+    /// clients are read, too, and the identity that they name goes to this server: DIRECTORY_CLIENT_AUTH_MODE,
+    /// DIRECTORY_CLIENT_AUTH_TOKEN, DIRECTORY_CLIENT_TLS_CA_FILE, …
     #[arg(long, value_name = "URL")]
     server: Option<String>,
 
@@ -49,13 +50,13 @@ pub(crate) struct Link {
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
 
-    /// Send the token over http:// too, where anybody on the way can read it.
+    /// Send the token of a file over http:// too, where anybody on the way can read it.
     #[arg(long)]
     token_without_tls: bool,
 
     /// How many connections there are [default: 1]
-    #[arg(long, value_name = "N")]
-    connections: Option<NonZero<usize>>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    connections: Option<u16>,
 
     /// Compress what is sent, for slow lines. The server must know how.
     #[arg(long, value_enum)]
@@ -73,6 +74,12 @@ enum Compress {
 }
 
 impl Arguments {
+    /// Where the server is, as it was given.
+    pub(crate) fn name(&self) -> String {
+        let variable = || std::env::var("DIRECTORY_CLIENT_SERVER_ADDRESS").ok();
+        self.server.clone().or_else(variable).unwrap_or_default()
+    }
+
     /// Connects, and asks the server whether it knows who asks: what is wrong with that shows now.
     pub(crate) async fn connect(&self, breaker: CircuitBreaker) -> anyhow::Result<Client> {
         let builder = || match &self.server {
@@ -126,7 +133,7 @@ impl Link {
             };
         }
         if let Some(connections) = self.connections {
-            builder = builder.connections(connections.get());
+            builder = builder.connections(connections.into());
         }
         if let Some(compress) = self.compress {
             builder = builder.compression(match compress {

@@ -152,7 +152,8 @@ fn in_common(message: &str) -> String {
             _ => (word, None),
         };
         if quote.is_none() {
-            match text.chars().any(|c| c.is_ascii_digit()) {
+            // A single digit may be a version's.
+            match text.len() > 1 && text.chars().any(|c| c.is_ascii_digit()) {
                 true => common.push('…'),
                 false => common.push_str(text),
             }
@@ -185,7 +186,7 @@ pub(crate) fn advice(kind: &str) -> &'static str {
     } else if is(ErrorKind::Denied) {
         "look at the token, and at what it may do"
     } else if is(ErrorKind::Input) {
-        "the files are at fault"
+        "what was put in is at fault: a file, or a program that signs"
     } else if ErrorKind::ALL
         .iter()
         .any(|known| is(*known) && is_server_away(*known))
@@ -193,5 +194,34 @@ pub(crate) fn advice(kind: &str) -> &'static str {
         "the server was away: run it again"
     } else {
         "see the messages"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_from_one_record_to_the_next_is_left_out() {
+        for (message, common) in [
+            ("invalid: `oops` is not a CID", "invalid: `…` is not a CID"),
+            (
+                "not found: baeareid2 at column 17.",
+                "not found: … at column ….",
+            ),
+            (
+                r#"invalid: Some("a b") is no name"#,
+                r#"invalid: Some("…") is no name"#,
+            ),
+            ("no schema_version", "no schema_version"),
+            ("äöü: nein 33", "äöü: nein …"),
+            (
+                "text in UTF-8, version 7.7.7",
+                "text in UTF-8, version 7.7.7",
+            ),
+            ("an \"open one", "an \""),
+        ] {
+            assert_eq!(in_common(message), common);
+        }
     }
 }

@@ -8,9 +8,10 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Child;
 
 use crate::support::clock::soon;
+use crate::support::folder::Folder;
 use crate::support::records::record;
 use crate::support::sockets::free_address;
-use crate::support::stores::{listen, slow_store};
+use crate::support::stores::{listen, slow_store, store_with};
 
 use super::{Tool, ended};
 
@@ -84,15 +85,38 @@ async fn what_is_wrong_with_the_command_line_is_said_before_anything_is_done() {
         .await
         .ends_with(2)
         .says("there is no .json");
+    tool.folder.write("junk", "no checkpoint");
     let ran = tool
-        .run(&["push", "in.ndjson", "--checkpoint", "in.ndjson"])
+        .run(&["push", "in.ndjson", "--checkpoint", "junk"])
         .await;
     ran.ends_with(2).says("cannot use the checkpoint");
+    let ran = tool.run(&["push", "-", "--checkpoint", "cp"]).await;
+    ran.ends_with(2).says("standard input is not");
+    let ran = tool.run(&["pull", "in.ndjson", "--to", "all.gz"]).await;
+    ran.ends_with(2).says("all.gz: it is no folder");
+    let pull = [
+        "pull",
+        "in.ndjson",
+        "--to",
+        "all.ndjson",
+        "--checkpoint",
+        "cp",
+    ];
+    tool.run(&pull)
+        .await
+        .ends_with(2)
+        .says("--checkpoint takes a folder");
 }
 
 #[tokio::test]
 async fn a_server_that_goes_away_leaves_records_for_another_run() {
-    let tool = Tool::new("goes-away").await;
+    let address = free_address();
+    let store = Store::new();
+    let tool = Tool {
+        serving: store.listen(&address).await.unwrap(),
+        folder: Folder::new("dirstream-goes-away"),
+        store,
+    };
     tool.ndjson("in.ndjson", 0..100);
     let push = [
         "push",
@@ -119,15 +143,29 @@ async fn a_server_that_goes_away_leaves_records_for_another_run() {
     let ran = ended(process).await.ends_with(3);
     let ran = ran.says("the same command goes on there");
     assert_eq!(ran.lines().len(), 100);
-    let serving = listen(&store).await;
     let tool = Tool {
+        serving: store.listen(&address).await.unwrap(),
         folder,
         store,
-        serving,
     };
     tool.run(&push).await.ends_with(0);
     assert_eq!(tool.store.len(), 100);
     assert!(!tool.folder.path("cp").exists(), "all is done");
+}
+
+/// Kills a push of these records in the middle, once it has printed so many lines.
+async fn killed_push(tool: &Tool, push: &[&str], lines: usize) -> Vec<String> {
+    let mut process = tool.start(push);
+    let mut out = BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut printed = Vec::new();
+    while printed.len() < lines {
+        printed.push(soon(out.next_line()).await.unwrap().unwrap());
+    }
+    process.kill().await.unwrap();
+    while let Some(line) = soon(out.next_line()).await.unwrap() {
+        printed.push(line);
+    }
+    printed
 }
 
 #[tokio::test]
@@ -135,16 +173,7 @@ async fn after_a_kill_the_next_run_goes_on() {
     let tool = Tool::over("killed", slow_store(Duration::from_millis(1))).await;
     tool.ndjson("in.ndjson", 0..2_000);
     let push = ["push", "in.ndjson", "--checkpoint", "cp", "--window", "64"];
-    let mut process = tool.start(&push);
-    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-    let mut first = Vec::new();
-    while first.len() < 500 {
-        first.push(soon(lines.next_line()).await.unwrap().unwrap());
-    }
-    process.kill().await.unwrap();
-    while let Some(line) = soon(lines.next_line()).await.unwrap() {
-        first.push(line);
-    }
+    let first = killed_push(&tool, &push, 500).await;
     let ran = tool.run(&push).await.ends_with(0);
     let lines = ran.lines();
     let begins_at = lines[0]["index"].as_u64().unwrap() as usize;
@@ -157,21 +186,119 @@ async fn after_a_kill_the_next_run_goes_on() {
 }
 
 #[tokio::test]
-async fn a_checkpoint_is_of_its_inputs_alone() {
+async fn a_file_of_results_has_each_input_once_after_a_kill() {
+    let tool = Tool::over("killed-results", slow_store(Duration::from_millis(1))).await;
+    tool.ndjson("in.ndjson", 0..1_000);
+    let push = ["push", "in.ndjson", "--checkpoint", "cp", "--window", "16"];
+    let push = [&push[..], &["--results", "results"]].concat();
+    for end in [200, 500] {
+        let mut process = tool.start(&push);
+        let is_stored = async {
+            while tool.store.len() < end {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        soon(is_stored).await;
+        process.kill().await.unwrap();
+    }
+    // A line that was cut, as on a disk that was full.
+    let results = tool.folder.path("results");
+    let text = std::fs::read_to_string(&results).unwrap();
+    std::fs::write(&results, text + "{\"index\": 9").unwrap();
+    tool.run(&push).await.ends_with(0);
+    let text = std::fs::read_to_string(&results).unwrap();
+    let index =
+        |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["index"].as_u64();
+    let indexes: Vec<_> = text.lines().filter_map(index).collect();
+    assert!(indexes.iter().copied().eq(0..1_000), "{indexes:?}");
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_of_one_command_with_its_server_and_inputs() {
     let tool = Tool::over("changed", slow_store(Duration::from_millis(1))).await;
     tool.ndjson("in.ndjson", 0..2_000);
     let push = ["push", "in.ndjson", "--checkpoint", "cp", "--window", "16"];
-    let mut process = tool.start(&push);
-    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-    for _ in 0..100 {
-        soon(lines.next_line()).await.unwrap().unwrap();
-    }
-    process.kill().await.unwrap();
+    killed_push(&tool, &push, 100).await;
+    let refused = "cannot use the checkpoint; if it is of another command";
+    let publish = ["publish", "in.ndjson", "--checkpoint", "cp"];
+    tool.run(&publish).await.ends_with(2).says(refused);
+    let other = listen(&tool.store).await;
+    let mut command = tool.command(push);
+    let ran = ended(command.args(["--server", &other.url()]).spawn().unwrap()).await;
+    ran.ends_with(2).says(refused);
     tool.ndjson("in.ndjson", 0..2_001);
-    tool.run(&push)
+    tool.run(&push).await.ends_with(2).says(refused);
+}
+
+/// As a disk that is full.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_cannot_be_written_is_no_reason_to_forget_what_is_done() {
+    let tool = Tool::new("full").await;
+    tool.ndjson("in.ndjson", 0..100);
+    let push = [
+        "push",
+        "in.ndjson",
+        "--checkpoint",
+        "cp",
+        "--results",
+        "/dev/full",
+    ];
+    let ran = tool.run(&push).await.ends_with(1);
+    ran.says("cannot write the results").says("push: 1 ok");
+    assert!(tool.folder.path("cp").exists());
+    tool.run(&["push", "in.ndjson", "--checkpoint", "cp"])
         .await
-        .ends_with(2)
-        .says("cannot use the checkpoint");
+        .ends_with(0);
+
+    let mut command = tool.command(["search", "--count", "--server", &tool.serving.url()]);
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let ran = ended(command.stdout(full).spawn().unwrap()).await;
+    ran.ends_with(2).says("cannot write the count");
+}
+
+/// Standard error is for people, who may be gone.
+#[cfg(unix)]
+#[tokio::test]
+async fn nobody_has_to_hear_what_is_said() {
+    let tool = Tool::over("deaf", slow_store(Duration::from_millis(2))).await;
+    tool.ndjson("in.ndjson", 0..5_000);
+    let push = ["push", "in.ndjson", "--checkpoint", "cp", "--window", "16"];
+    let mut process = tool.start(&push);
+    drop(process.stderr.take());
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    soon(lines.next_line()).await.unwrap().unwrap();
+    send(&process, "TERM");
+    let mut count = 1;
+    while soon(lines.next_line()).await.unwrap().is_some() {
+        count += 1;
+    }
+    assert!(count < 5_000);
+    ended(process).await.ends_with(130);
+    assert!(tool.folder.path("cp").exists());
+}
+
+/// Who reads the records may be gone, too.
+#[tokio::test]
+async fn records_that_nobody_reads_end_a_pull() {
+    let tool = Tool::over("pull-pipe", store_with(5_000).0).await;
+    tool.folder.write(
+        "cids",
+        tool.store
+            .cids()
+            .iter()
+            .map(|cid| format!("{cid}\n"))
+            .collect::<String>(),
+    );
+    let mut process = tool.start(&["pull", "cids", "--to", "-"]);
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    soon(lines.next_line()).await.unwrap().unwrap();
+    drop(lines);
+    let ran = ended(process).await.ends_with(141);
+    assert_eq!(ran.err, "");
 }
 
 #[cfg(unix)]

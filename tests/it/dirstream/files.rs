@@ -137,7 +137,7 @@ async fn bad_lines_fail_alone() {
     assert_eq!(lines[1]["error"]["stage"], "input");
     assert_eq!(
         lines[1]["error"]["message"],
-        "invalid: a record is a JSON object, and this is not at column 1"
+        "invalid: a record is a JSON object, and this is not"
     );
     assert_eq!(tool.store.len(), 2);
 }
@@ -159,6 +159,70 @@ async fn a_file_that_breaks_off_is_a_failure_and_the_next_is_read() {
     let message = lines[1]["error"]["message"].as_str().unwrap();
     assert!(message.starts_with("cannot be read: "), "{message}");
     assert_eq!(tool.store.len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_written_is_not_read() {
+    let tool = Tool::new("own-files").await;
+    let file = tool.ndjson("in.ndjson", 0..3);
+    let text = std::fs::read(&file).unwrap();
+    for arguments in [
+        &["push", "in.ndjson", "--results", "in.ndjson"][..],
+        &["pull", "in.ndjson", "--to", "in.ndjson"],
+        &["push", "in.ndjson", "--checkpoint", "in.ndjson"],
+    ] {
+        let ran = tool.run(arguments).await.ends_with(2);
+        ran.says("in.ndjson is read and written");
+        assert_eq!(std::fs::read(&file).unwrap(), text);
+    }
+    // In a folder it is left out: standard output, too.
+    for _ in 0..2 {
+        let results = ["--results", "results.ndjson", "--checkpoint", "cp.json"];
+        let push = [&["push", "."][..], &results].concat();
+        tool.run(&push).await.ends_with(0).says("push: 3 ok");
+    }
+    std::fs::remove_file(tool.folder.path("results.ndjson")).unwrap();
+    let out = std::fs::File::create(tool.folder.path("out.ndjson")).unwrap();
+    let mut command = tool.command(["push", ".", "--server", &tool.serving.url()]);
+    let ran = super::ended(command.stdout(out).spawn().unwrap()).await;
+    ran.ends_with(0).says("push: 3 ok");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_cannot_be_looked_at_in_a_folder_fails_alone() {
+    let tool = Tool::new("links").await;
+    let folder = tool.folder.path("in");
+    std::fs::create_dir(&folder).unwrap();
+    tool.ndjson("in/b.json", [0]);
+    tool.folder.write("in/c.json", b"\0\x01\n\x02\n");
+    let link = |from: &str, to: &str| std::os::unix::fs::symlink(from, folder.join(to)).unwrap();
+    link("nowhere", "a.json");
+    link("nowhere", "readme");
+    link(".", "loop");
+    let lines = tool.run(&["push", "in"]).await.ends_with(1).lines();
+    let files: Vec<_> = lines
+        .iter()
+        .map(|line| line["file"].as_str().unwrap())
+        .collect();
+    assert_eq!(files, ["in/a.json", "in/b.json", "in/c.json", "in/loop"]);
+    assert_eq!(
+        lines[2]["error"]["message"],
+        "cannot be read: it is no text"
+    );
+    assert_eq!(lines[2].get("line"), None);
+}
+
+#[tokio::test]
+async fn numbers_that_a_server_would_change_can_be_refused() {
+    let tool = Tool::new("strict").await;
+    let text = r#"{"name": "a", "schema_version": "1.0.0", "n": 12345678901234567891}"#;
+    let ran = tool
+        .fed(&["push", "-", "--strict"], text)
+        .await
+        .ends_with(1);
+    assert_eq!(ran.lines()[0]["error"]["kind"], "invalid");
+    tool.fed(&["push", "-"], text).await.ends_with(0);
 }
 
 #[tokio::test]

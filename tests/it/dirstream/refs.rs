@@ -63,7 +63,7 @@ async fn what_was_pushed_is_pulled_by_the_lines_that_it_printed() {
 async fn what_is_not_there_is_a_failure_with_its_cid() {
     let tool = pushed("missing", 2).await;
     let (there, missing) = (cid(&record(0)).to_string(), cid(&record(9)).to_string());
-    let list = format!("{there}\n\"{missing}\"\nnonsense\n[]\n");
+    let list = format!("{there}\n\"{missing}\"\nnonsense\n{{}}\n");
     for command in ["pull", "lookup"] {
         let lines = tool.fed(&[command, "-"], &list).await.ends_with(1).lines();
         assert_eq!(lines[0]["cid"], *there);

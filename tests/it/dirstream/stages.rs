@@ -80,6 +80,77 @@ esac"#,
 }
 
 #[tokio::test]
+async fn what_comes_twice_is_signed_once() {
+    let tool = Tool::new("sign-twice").await;
+    tool.ndjson("in.ndjson", [0, 0, 1]);
+    tool.folder.write("sign", SIGN);
+    let push = ["push", "in.ndjson", "--sign-with", "sh ./sign"];
+    let lines = tool.run(&push).await.ends_with(0).lines();
+    assert!(lines.iter().all(|line| line["signed"] == true), "{lines:?}");
+    assert_eq!(tool.store.referrers(&cid(&record(0))).len(), 1);
+}
+
+/// Neither what holds the output open, nor what runs on when the time is up.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_program_that_signs_leaves_nothing_running() {
+    let tool = Tool::new("sign-leaves").await;
+    tool.ndjson("in.ndjson", 0..2);
+    tool.folder.write("sign", SIGN);
+    let hangs = cid(&record(0));
+    let sign = format!(
+        "sleep 600 & echo $! >>children; if [ $DIR_CID = {hangs} ]; then sleep 600; fi; sh ./sign"
+    );
+    let push = [
+        "push",
+        "in.ndjson",
+        "--sign-timeout",
+        "2",
+        "--sign-with",
+        &sign,
+    ];
+    let lines = tool.run(&push).await.ends_with(1).lines();
+    assert_eq!(
+        lines[0]["error"]["message"],
+        "pushed, not signed: it took longer than 2 s"
+    );
+    assert_eq!(lines[1]["signed"], true);
+    let children = std::fs::read_to_string(tool.folder.path("children")).unwrap();
+    assert_eq!(children.lines().count(), 2);
+    let is_gone = async || {
+        let runs = |child: &str| {
+            let status = std::process::Command::new("ps")
+                .args(["-o", "stat=", "-p", child])
+                .output();
+            let status = String::from_utf8(status.unwrap().stdout).unwrap();
+            // A zombie runs no more.
+            !status.trim().is_empty() && !status.starts_with('Z')
+        };
+        while children.lines().any(runs) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    crate::support::clock::soon(is_gone()).await;
+}
+
+#[tokio::test]
+async fn a_program_may_give_too_much() {
+    let tool = Tool::new("sign-much").await;
+    tool.ndjson("in.ndjson", 0..1);
+    let push = [
+        "push",
+        "in.ndjson",
+        "--sign-with",
+        "head -c 70000000 /dev/zero",
+    ];
+    let lines = tool.run(&push).await.ends_with(1).lines();
+    assert_eq!(
+        lines[0]["error"]["message"],
+        "pushed, not signed: it gave more than 64 MiB"
+    );
+}
+
+#[tokio::test]
 async fn a_report_has_counts_and_causes_with_examples() {
     let tool = Tool::new("report").await;
     tool.folder
@@ -102,5 +173,5 @@ async fn a_report_has_counts_and_causes_with_examples() {
     tool.run(&["push", "in.ndjson", "--report", "nowhere/report.md"])
         .await
         .ends_with(2)
-        .says("nowhere/report.md");
+        .says("nowhere: there is no such folder");
 }

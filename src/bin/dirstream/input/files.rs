@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 
 use agntcy_dir_stream::Cid;
 use anyhow::{Context as _, bail, ensure};
+use same_file::Handle;
 use sha2::{Digest as _, Sha256};
 use walkdir::{DirEntry, WalkDir};
 
@@ -18,50 +19,90 @@ const ENDS: [&str; 3] = ["json", "jsonl", "ndjson"];
 pub(crate) enum Source {
     Stdin,
     File(PathBuf),
+    /// What is in a folder, and cannot be looked at.
+    Unreadable(PathBuf, String),
+    /// A CID of the command line.
+    Cid(String),
 }
 
 impl Source {
     pub(crate) fn name(&self) -> Arc<str> {
         match self {
             Self::Stdin => "-".into(),
-            Self::File(path) => path.to_string_lossy().into(),
+            Self::File(path) | Self::Unreadable(path, _) => path.to_string_lossy().into(),
+            Self::Cid(cid) => cid.as_str().into(),
         }
     }
 }
 
-/// The files that these inputs stand for.
-pub(crate) fn find(inputs: &[OsString]) -> anyhow::Result<Vec<Source>> {
+/// The files that these inputs stand for, without what is written.
+pub(crate) fn find(
+    inputs: &[OsString],
+    outputs: &[&PathBuf],
+    may_be_cids: bool,
+) -> anyhow::Result<Vec<Source>> {
+    let mut written: Vec<Handle> = outputs
+        .iter()
+        .filter_map(|path| Handle::from_path(path).ok())
+        .collect();
+    written.extend(Handle::stdout());
     let mut sources = Vec::new();
     for input in inputs {
         let path = Path::new(input);
-        if input == "-" {
+        let text = input.to_str();
+        if let Some(cid) = text.filter(|text| may_be_cids && text.parse::<Cid>().is_ok()) {
+            sources.push(Source::Cid(cid.to_owned()));
+        } else if input == "-" {
             let is_there = sources.iter().any(|source| matches!(source, Source::Stdin));
             ensure!(!is_there, "standard input can be read once");
             sources.push(Source::Stdin);
-            continue;
-        }
-        match fs::metadata(path) {
-            Ok(found) if found.is_dir() => sources.extend(in_folder(path)?),
-            Ok(_) => sources.push(Source::File(path.to_owned())),
-            Err(error) => match input.to_str().filter(|text| text.contains(['*', '?', '['])) {
-                Some(pattern) => sources.extend(that_match(pattern)?),
-                None => return Err(error).with_context(|| path.display().to_string()),
-            },
+        } else {
+            match fs::metadata(path) {
+                Ok(found) if found.is_dir() => sources.extend(in_folder(path, &written)?),
+                Ok(_) => {
+                    ensure!(
+                        !is_one_of(path, &written),
+                        "{} is read and written",
+                        path.display()
+                    );
+                    sources.push(Source::File(path.to_owned()));
+                }
+                Err(error) => match text.filter(|text| text.contains(['*', '?', '['])) {
+                    Some(pattern) => sources.extend(that_match(pattern, &written)?),
+                    None => return Err(error).with_context(|| path.display().to_string()),
+                },
+            }
         }
     }
     Ok(sources)
 }
 
-fn in_folder(folder: &Path) -> anyhow::Result<Vec<Source>> {
+fn is_one_of(path: &Path, written: &[Handle]) -> bool {
+    Handle::from_path(path).is_ok_and(|file| written.contains(&file))
+}
+
+fn in_folder(folder: &Path, written: &[Handle]) -> anyhow::Result<Vec<Source>> {
     let is_hidden = |entry: &DirEntry| {
         entry.depth() > 0 && entry.file_name().to_string_lossy().starts_with('.')
     };
     let walk = WalkDir::new(folder).follow_links(true).sort_by_file_name();
     let mut files = Vec::new();
     for entry in walk.into_iter().filter_entry(|entry| !is_hidden(entry)) {
-        let entry = entry?;
-        if entry.file_type().is_file() && is_of_records(entry.path()) {
-            files.push(Source::File(entry.into_path()));
+        match entry {
+            Ok(entry) => {
+                let is_file = entry.file_type().is_file() && is_of_records(entry.path());
+                if is_file && !is_one_of(entry.path(), written) {
+                    files.push(Source::File(entry.into_path()));
+                }
+            }
+            Err(error) => {
+                let path = error.path().unwrap_or(folder).to_owned();
+                // Other files that are not there are no matter; folders are.
+                let is_gone = error.io_error().is_some_and(|_| path.is_symlink());
+                if !is_gone || is_of_records(&path) {
+                    files.push(Source::Unreadable(path, error.to_string()));
+                }
+            }
         }
     }
     ensure!(
@@ -83,12 +124,13 @@ fn is_of_records(path: &Path) -> bool {
     }
 }
 
-fn that_match(pattern: &str) -> anyhow::Result<Vec<Source>> {
+fn that_match(pattern: &str, written: &[Handle]) -> anyhow::Result<Vec<Source>> {
     let mut sources = Vec::new();
     for path in glob::glob(pattern).with_context(|| pattern.to_owned())? {
         let path = path?;
         match path.is_dir() {
-            true => sources.extend(in_folder(&path)?),
+            true => sources.extend(in_folder(&path, written)?),
+            false if is_one_of(&path, written) => {}
             false => sources.push(Source::File(path)),
         }
     }
@@ -101,35 +143,38 @@ fn that_match(pattern: &str) -> anyhow::Result<Vec<Source>> {
 /// The length of all together, in bytes; 0 if that is not known.
 pub(crate) fn len(sources: &[Source]) -> u64 {
     let len = |source: &Source| match source {
-        Source::Stdin => None,
+        Source::Stdin | Source::Cid(_) => None,
+        Source::Unreadable(..) => Some(0),
         Source::File(path) => {
             let found = fs::metadata(path).ok()?;
-            found.is_file().then(|| found.len())
+            found.is_file().then_some(found.len())
         }
     };
     sources.iter().map(len).sum::<Option<u64>>().unwrap_or(0)
 }
 
-/// What tells these inputs from others: a checkpoint is of one of them.
-pub(crate) fn identity(cids: &[Cid], sources: &[Source]) -> anyhow::Result<String> {
+/// What tells this run from others: a checkpoint is of one. `what` is done, and where; the first is a word for it.
+pub(crate) fn identity(what: &[&str], sources: &[Source]) -> anyhow::Result<String> {
     let mut hash = Sha256::new();
-    for cid in cids {
-        hash.update(cid.to_string());
-        hash.update([0]);
+    let mut note = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    };
+    for what in what {
+        note(what.as_bytes());
     }
     for source in sources {
-        hash.update(source.name().as_bytes());
-        hash.update([0]);
         let Source::File(path) = source else {
+            note(source.name().as_bytes());
             continue;
         };
-        let found = fs::metadata(path).with_context(|| path.display().to_string())?;
-        let modified = found
-            .modified()?
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        hash.update(found.len().to_be_bytes());
-        hash.update(modified.as_nanos().to_be_bytes());
+        let shown = || path.display().to_string();
+        let found = fs::metadata(path).with_context(shown)?;
+        let path = fs::canonicalize(path).with_context(shown)?;
+        note(path.as_os_str().as_encoded_bytes());
+        let modified = found.modified()?.duration_since(UNIX_EPOCH);
+        note(&found.len().to_be_bytes());
+        note(&modified.unwrap_or_default().as_nanos().to_be_bytes());
     }
     let hash = hash.finalize();
     let hash: String = hash
@@ -137,13 +182,6 @@ pub(crate) fn identity(cids: &[Cid], sources: &[Source]) -> anyhow::Result<Strin
         .take(16)
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    let first = match sources.first() {
-        Some(source) => source.name(),
-        None => "CIDs".into(),
-    };
-    let name: String = first.chars().filter(|c| !c.is_control()).take(40).collect();
-    Ok(format!(
-        "{name}, {} inputs, {hash}",
-        cids.len() + sources.len()
-    ))
+    let word = what.first().copied().unwrap_or_default();
+    Ok(format!("{word} of {} inputs, {hash}", sources.len()))
 }

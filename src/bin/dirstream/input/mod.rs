@@ -1,4 +1,4 @@
-//! What goes in: values from files, folders, patterns and standard input, each with where it came from.
+//! What goes in: values from files, folders, patterns, standard input and the command line, each with where it came from.
 
 mod files;
 mod parse;
@@ -6,15 +6,15 @@ mod values;
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use agntcy_dir_stream::{Checkpoint, Cid, ErrorKind, Record, Referrer};
-use anyhow::Context as _;
-use futures_util::stream::{self, Stream, StreamExt as _};
+use anyhow::{Context as _, ensure};
+use futures_util::stream::{self, Stream};
 use serde::{Serialize, Serializer};
 use tokio::sync::mpsc;
 
@@ -32,6 +32,8 @@ const PIECE: usize = 256 << 10;
 pub(crate) struct Origin {
     #[serde(serialize_with = "text")]
     pub(crate) file: Arc<str>,
+    /// 0: it is the file itself.
+    #[serde(skip_serializing_if = "is_zero")]
     pub(crate) line: u64,
 }
 
@@ -39,13 +41,21 @@ fn text<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(text)
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// A value that cannot be used.
 #[derive(Debug)]
 pub(crate) struct Unread {
+    /// None: it is from the command line.
     pub(crate) origin: Option<Origin>,
     pub(crate) kind: ErrorKind,
     pub(crate) message: String,
 }
+
+/// A value, or why it is none.
+pub(crate) type Value<T> = Result<(T, Option<Origin>), Unread>;
 
 /// What is read, and from where.
 #[derive(clap::Args)]
@@ -53,14 +63,14 @@ pub(crate) struct Unread {
 pub(crate) struct Arguments {
     /// Files, folders, quoted patterns (`'*.json'`), or `-` for standard input.
     ///
-    /// Files have one value a line (NDJSON), an array, or values one after the other; compressed by gzip or zstd, or not.
-    /// Of a folder and those in it, these are read in order of their names: .json, .jsonl, .ndjson, also with .gz or .zst.
-    /// Where CIDs are wanted, they may stand here themselves; in files there is one a line, or objects with a `cid`, such as
-    /// the lines that this tool prints.
+    /// Files have one value a line (NDJSON), an array, or values over several lines; compressed by gzip or zstd, or not. Of
+    /// a folder and those in it, these are read in order of their names: .json, .jsonl, .ndjson, also with .gz or .zst; what
+    /// begins with a dot is not. Where CIDs are wanted, they may stand here themselves; in files there is one a line, or
+    /// objects with a `cid`, such as the lines that this tool prints.
     #[arg(value_name = "INPUT", required = true)]
     inputs: Vec<OsString>,
 
-    /// How files are laid out, where it cannot be told by their beginning.
+    /// How files are laid out, where that cannot be told.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -71,19 +81,17 @@ pub(crate) struct Arguments {
 pub(crate) struct Resume {
     /// Note in this file what is done, and go on there in the next run, also after `kill -9`.
     ///
-    /// The inputs must be the same then: files are told by their paths, sizes and times. When all is done, the file is
-    /// removed.
+    /// It is for the same command with the same server, target and inputs, which are told by their paths, sizes and times. With
+    /// it, --results is gone on with. When all is done, the file is removed.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
 }
 
 /// Inputs that are there, before anything is read.
 pub(crate) struct Input {
-    /// CIDs of the command line.
-    cids: Vec<Cid>,
     sources: Vec<Source>,
     format: Format,
-    checkpoint: Option<Checkpoint>,
+    checkpoint: Option<PathBuf>,
 }
 
 /// How far the reading has come.
@@ -93,90 +101,99 @@ pub(crate) struct Reached {
     pub(crate) bytes: AtomicU64,
     /// Of how many; 0: it is not known.
     pub(crate) of: u64,
+    /// Values that were read.
+    pub(crate) values: AtomicU64,
     /// Why it ended before its time.
     pub(crate) broke: OnceLock<String>,
+    has_ended: AtomicBool,
 }
 
 /// Values, and how far the reading has come.
 pub(crate) struct Values<S> {
     pub(crate) values: S,
     pub(crate) reached: Arc<Reached>,
-    pub(crate) checkpoint: Option<Checkpoint>,
 }
 
 impl Arguments {
-    /// Finds the files. What is not there is an error at once.
-    pub(crate) fn find(&self, resume: Option<&Resume>) -> anyhow::Result<Input> {
-        self.found(Vec::new(), &self.inputs, resume)
+    /// Finds the files. What is not there is an error at once. What this run writes, `outputs`, is not read.
+    pub(crate) fn find(
+        &self,
+        resume: Option<&Resume>,
+        outputs: &[&PathBuf],
+    ) -> anyhow::Result<Input> {
+        self.found(resume, outputs, false)
     }
 
     /// The same, where inputs may be CIDs.
-    pub(crate) fn find_cids(&self, resume: Option<&Resume>) -> anyhow::Result<Input> {
-        let (mut cids, mut others) = (Vec::new(), Vec::new());
-        for input in &self.inputs {
-            match input.to_str().map(str::parse) {
-                Some(Ok(cid)) => cids.push(cid),
-                _ => others.push(input.clone()),
-            }
-        }
-        self.found(cids, &others, resume)
+    pub(crate) fn find_cids(
+        &self,
+        resume: Option<&Resume>,
+        outputs: &[&PathBuf],
+    ) -> anyhow::Result<Input> {
+        self.found(resume, outputs, true)
     }
 
     fn found(
         &self,
-        cids: Vec<Cid>,
-        others: &[OsString],
         resume: Option<&Resume>,
+        outputs: &[&PathBuf],
+        may_be_cids: bool,
     ) -> anyhow::Result<Input> {
-        let sources = files::find(others)?;
         let checkpoint = resume.and_then(|resume| resume.checkpoint.as_ref());
-        let checkpoint = checkpoint.map(|path| {
-            let identity = files::identity(&cids, &sources)?;
-            Checkpoint::open(path, &identity).context("cannot use the checkpoint")
-        });
+        let mut outputs = outputs.to_vec();
+        outputs.extend(checkpoint);
+        let sources = files::find(&self.inputs, &outputs, may_be_cids)?;
         Ok(Input {
-            cids,
             sources,
             format: self.format,
-            checkpoint: checkpoint.transpose()?,
+            checkpoint: checkpoint.cloned(),
         })
     }
 }
 
 impl Input {
-    pub(crate) fn records(self) -> Values<impl Stream<Item = Result<(Record, Origin), Unread>>> {
-        self.read(parse::record)
+    /// Opens the checkpoint, if there is to be one. `what` is done with these inputs, and where.
+    pub(crate) fn checkpoint(&self, what: &[&str]) -> anyhow::Result<Option<Checkpoint>> {
+        let Some(path) = &self.checkpoint else {
+            return Ok(None);
+        };
+        ensure!(
+            !self
+                .sources
+                .iter()
+                .any(|source| matches!(source, Source::Stdin)),
+            "a checkpoint needs inputs that are the same in the next run, and standard input is not"
+        );
+        let format = format!("{:?}", self.format);
+        let what = [what, &[&format]].concat();
+        let opened = Checkpoint::open(path, &files::identity(&what, &self.sources)?);
+        let opened = opened.context(
+            "cannot use the checkpoint; if it is of another command, server, target or input, or these have changed, \
+             remove it to begin anew",
+        );
+        opened.map(Some)
     }
 
-    pub(crate) fn referrers(
-        self,
-    ) -> Values<impl Stream<Item = Result<(Referrer, Origin), Unread>>> {
+    pub(crate) fn records(self, is_strict: bool) -> Values<impl Stream<Item = Value<Record>>> {
+        self.read(match is_strict {
+            true => parse::strict_record,
+            false => parse::record,
+        })
+    }
+
+    pub(crate) fn referrers(self) -> Values<impl Stream<Item = Value<Referrer>>> {
         self.read(|text| parse::referrer(text, None))
     }
 
-    pub(crate) fn cids(
-        mut self,
-    ) -> Values<impl Stream<Item = Result<(Cid, Option<Origin>), Unread>>> {
-        let given = std::mem::take(&mut self.cids);
-        let Values {
-            values,
-            reached,
-            checkpoint,
-        } = self.read(parse::cid);
-        let given = stream::iter(given.into_iter().map(|cid| Ok((cid, None))));
-        let values = values.map(|value| value.map(|(cid, origin)| (cid, Some(origin))));
-        Values {
-            values: given.chain(values),
-            reached,
-            checkpoint,
-        }
+    pub(crate) fn cids(self) -> Values<impl Stream<Item = Value<Cid>>> {
+        self.read(parse::cid)
     }
 
     /// Reads and parses in a thread of its own, some values ahead of who takes them.
     fn read<T: Send + 'static>(
         self,
         parse: impl Fn(&[u8]) -> Result<T, String> + Send + 'static,
-    ) -> Values<impl Stream<Item = Result<(T, Origin), Unread>>> {
+    ) -> Values<impl Stream<Item = Value<T>>> {
         let reached = Arc::new(Reached {
             of: files::len(&self.sources),
             ..Reached::default()
@@ -191,17 +208,25 @@ impl Input {
             is_strict: self.checkpoint.is_some(),
         };
         std::thread::spawn(move || thread.run(self.sources));
-        Values {
-            values: stream::poll_fn(move |cx| receiver.poll_recv(cx)),
-            reached,
-            checkpoint: self.checkpoint,
-        }
+        let of_thread = Arc::clone(&reached);
+        let values = stream::poll_fn(move |cx| {
+            let value = receiver.poll_recv(cx);
+            if matches!(value, std::task::Poll::Ready(None))
+                && !of_thread.has_ended.load(Ordering::Acquire)
+            {
+                let _ = of_thread
+                    .broke
+                    .set("the inputs are read no further".to_owned());
+            }
+            value
+        });
+        Values { values, reached }
     }
 }
 
 struct Reading<T, P> {
     parse: P,
-    sender: mpsc::Sender<Result<(T, Origin), Unread>>,
+    sender: mpsc::Sender<Value<T>>,
     reached: Arc<Reached>,
     format: Format,
     is_strict: bool,
@@ -210,61 +235,77 @@ struct Reading<T, P> {
 impl<T, P: Fn(&[u8]) -> Result<T, String>> Reading<T, P> {
     fn run(self, sources: Vec<Source>) {
         for source in sources {
-            let file = source.name();
+            let name = source.name();
             let mut line = 0;
-            let read = self.open(&source).and_then(|reader| {
-                values(reader, self.format, &mut |number, value| {
-                    line = number;
-                    self.pass_on(&file, number, value)
-                })
-            });
+            let read = match source {
+                Source::Cid(cid) => Ok(self.pass_on(None, Ok(cid.as_bytes()))),
+                Source::Unreadable(_, error) => Err(io::Error::other(error)),
+                Source::Stdin => self.read(&name, &mut line, io::stdin()),
+                Source::File(path) => {
+                    File::open(path).and_then(|file| self.read(&name, &mut line, file))
+                }
+            };
             let broke = match read {
                 Ok(ControlFlow::Continue(())) => continue,
                 // Nobody wants more.
-                Ok(ControlFlow::Break(())) => return,
+                Ok(ControlFlow::Break(())) => break,
                 Err(error) => error,
             };
             let message = format!("cannot be read: {broke}");
-            if self.is_strict {
-                let _ = self.reached.broke.set(format!("{file} {message}"));
-                return;
+            let is_of_disk = broke.raw_os_error().is_some();
+            if self.is_strict && is_of_disk {
+                let _ = self.reached.broke.set(format!("{name} {message}"));
+                break;
             }
             let unread = Unread {
-                origin: Some(Origin { file, line }),
+                origin: Some(Origin { file: name, line }),
                 kind: ErrorKind::Input,
                 message,
             };
             if self.sender.blocking_send(Err(unread)).is_err() {
-                return;
+                break;
             }
         }
+        self.reached.has_ended.store(true, Ordering::Release);
     }
 
-    fn open(&self, source: &Source) -> io::Result<Box<dyn BufRead>> {
-        let reader: Box<dyn Read> = match source {
-            Source::Stdin => Box::new(io::stdin()),
-            Source::File(path) => Box::new(File::open(path)?),
-        };
-        let counted = Counted {
+    fn read(
+        &self,
+        name: &Arc<str>,
+        line: &mut u64,
+        reader: impl Read,
+    ) -> io::Result<ControlFlow<()>> {
+        let reader = Counted {
             reader,
-            reached: Arc::clone(&self.reached),
+            reached: &self.reached,
         };
-        decompressed(BufReader::with_capacity(PIECE, counted))
+        let mut reader = decompressed(reader)?;
+        if reader.fill_buf()?.contains(&0) {
+            return Err(io::Error::other("it is no text"));
+        }
+        values(reader, self.format, &mut |number, value| {
+            *line = number;
+            let origin = Origin {
+                file: Arc::clone(name),
+                line: number,
+            };
+            self.pass_on(Some(origin), value)
+        })
     }
 
-    fn pass_on(&self, file: &Arc<str>, line: u64, value: Result<&[u8], String>) -> ControlFlow<()> {
-        let origin = Origin {
-            file: Arc::clone(file),
-            line,
-        };
+    fn pass_on(&self, origin: Option<Origin>, value: Result<&[u8], String>) -> ControlFlow<()> {
         let value = match value.and_then(&self.parse) {
             Ok(value) => Ok((value, origin)),
-            Err(message) => Err(Unread {
-                origin: Some(origin),
-                kind: ErrorKind::Invalid,
-                message,
-            }),
+            Err(message) => {
+                let line = origin.as_ref().map_or(1, |origin| origin.line);
+                Err(Unread {
+                    message: parse::placed(&message, line),
+                    origin,
+                    kind: ErrorKind::Invalid,
+                })
+            }
         };
+        self.reached.values.fetch_add(1, Ordering::Relaxed);
         match self.sender.blocking_send(value) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
@@ -273,12 +314,16 @@ impl<T, P: Fn(&[u8]) -> Result<T, String>> Reading<T, P> {
 }
 
 /// What is in it, by how it begins.
-fn decompressed(mut reader: BufReader<Counted>) -> io::Result<Box<dyn BufRead>> {
-    let begins = reader.fill_buf()?;
-    Ok(if begins.starts_with(&[0x1f, 0x8b]) {
+fn decompressed<'a>(mut reader: impl Read + 'a) -> io::Result<Box<dyn BufRead + 'a>> {
+    let mut begins = Vec::new();
+    reader.by_ref().take(4).read_to_end(&mut begins)?;
+    let is_gzip = begins.starts_with(&[0x1f, 0x8b]);
+    let is_zstd = begins == [0x28, 0xb5, 0x2f, 0xfd];
+    let reader = BufReader::with_capacity(PIECE, Cursor::new(begins).chain(reader));
+    Ok(if is_gzip {
         let decoder = flate2::bufread::MultiGzDecoder::new(reader);
         Box::new(BufReader::with_capacity(PIECE, decoder))
-    } else if begins.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+    } else if is_zstd {
         let decoder = zstd::Decoder::with_buffer(reader)?;
         Box::new(BufReader::with_capacity(PIECE, decoder))
     } else {
@@ -286,12 +331,12 @@ fn decompressed(mut reader: BufReader<Counted>) -> io::Result<Box<dyn BufRead>> 
     })
 }
 
-struct Counted {
-    reader: Box<dyn Read>,
-    reached: Arc<Reached>,
+struct Counted<'a, R> {
+    reader: R,
+    reached: &'a Reached,
 }
 
-impl Read for Counted {
+impl<R: Read> Read for Counted<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let bytes = self.reader.read(buffer)?;
         self.reached

@@ -6,9 +6,11 @@ use agntcy_dir_stream::{Cid, Record, Referrer};
 use serde::Deserialize;
 
 pub(crate) fn record(text: &[u8]) -> Result<Record, String> {
-    // Each value is a text of its own, so the line that the error knows is always 1.
-    let cut = |error: String| error.replace(" at line 1 column ", " at column ");
-    Record::from_json(text).map_err(|error| cut(error.to_string()))
+    Record::from_json(text).map_err(|error| error.to_string())
+}
+
+pub(crate) fn strict_record(text: &[u8]) -> Result<Record, String> {
+    Record::from_json_strict(text).map_err(|error| error.to_string())
 }
 
 /// A CID, as text of its own or in JSON, or an object with one: such as the lines that this tool prints.
@@ -65,4 +67,47 @@ pub(crate) fn referrer(text: &[u8], record: Option<Cid>) -> Result<Referrer, Str
     referrer.annotations = text.annotations;
     referrer.created_at = text.created_at;
     Ok(referrer)
+}
+
+/// A message about a value that begins in this line of its file: the place that it names is one in the file.
+pub(crate) fn placed(message: &str, begins: u64) -> String {
+    let Some((words, place)) = message.rsplit_once(" at line ") else {
+        return message.to_owned();
+    };
+    // Where it ends is no news, if it is not an object.
+    if words.ends_with("a record is a JSON object, and this is not") {
+        return words.to_owned();
+    }
+    let place = place.split_once(" column ");
+    match place.and_then(|(line, column)| Some((line.parse::<u64>().ok()?, column))) {
+        Some((1, column)) => format!("{words} at column {column}"),
+        Some((line, column)) => format!("{words} at line {} column {column}", begins + line - 1),
+        None => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_those_in_the_file() {
+        for (message, begins, placed_message) in [
+            ("invalid: x at line 1 column 7", 9, "invalid: x at column 7"),
+            (
+                "invalid: x at line 3 column 7",
+                9,
+                "invalid: x at line 11 column 7",
+            ),
+            ("x at line one", 9, "x at line one"),
+            ("x", 9, "x"),
+            (
+                "invalid: a record is a JSON object, and this is not at line 1 column 2",
+                9,
+                "invalid: a record is a JSON object, and this is not",
+            ),
+        ] {
+            assert_eq!(placed(message, begins), placed_message);
+        }
+    }
 }

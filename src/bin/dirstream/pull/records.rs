@@ -8,41 +8,59 @@ use std::path::{Path, PathBuf};
 use agntcy_dir_stream::{Cid, Record};
 use anyhow::{Context as _, bail};
 
+/// A place for records.
+#[derive(Debug)]
+pub(crate) enum Target {
+    /// Standard output.
+    Output,
+    /// A file, a line each.
+    Lines(PathBuf),
+    /// A folder, a file each.
+    Folder(PathBuf),
+}
+
+impl Target {
+    pub(crate) fn of(path: &Path) -> anyhow::Result<Self> {
+        let end = path.extension().and_then(OsStr::to_str);
+        let is_lines = |end: &str| {
+            ["ndjson", "jsonl"]
+                .iter()
+                .any(|known| end.eq_ignore_ascii_case(known))
+        };
+        Ok(match end {
+            _ if path == "-" => Self::Output,
+            _ if path.is_dir() => Self::Folder(path.to_owned()),
+            Some(end) if is_lines(end) => Self::Lines(path.to_owned()),
+            None if !path.exists() => Self::Folder(path.to_owned()),
+            _ => bail!(
+                "{}: it is no folder, and its name does not end with .ndjson or .jsonl",
+                path.display()
+            ),
+        })
+    }
+
+    pub(crate) fn open(self) -> anyhow::Result<Records> {
+        Ok(match self {
+            Self::Output => Records::Lines(Box::new(io::stdout())),
+            Self::Lines(path) => {
+                let file = File::create(&path).with_context(|| path.display().to_string())?;
+                Records::Lines(Box::new(file))
+            }
+            Self::Folder(path) => {
+                fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
+                Records::Folder(path)
+            }
+        })
+    }
+}
+
+/// Takes records.
 pub(crate) enum Records {
     Folder(PathBuf),
     Lines(Box<dyn Write + Send>),
 }
 
 impl Records {
-    /// `goes_on`: what an earlier run has written stays.
-    pub(crate) fn open(to: &OsStr, goes_on: bool) -> anyhow::Result<Self> {
-        let path = Path::new(to);
-        let shown = || path.display().to_string();
-        if to == "-" {
-            return Ok(Self::Lines(Box::new(io::stdout())));
-        }
-        match path.extension().and_then(OsStr::to_str) {
-            Some("ndjson" | "jsonl") if !path.is_dir() => {
-                let mut file = File::options();
-                file.create(true)
-                    .write(true)
-                    .append(goes_on)
-                    .truncate(!goes_on);
-                Ok(Self::Lines(Box::new(file.open(path).with_context(shown)?)))
-            }
-            _ if path.is_file() => {
-                bail!(
-                    "{}: it is a file, and neither .ndjson nor .jsonl",
-                    path.display()
-                )
-            }
-            _ => {
-                fs::create_dir_all(path).with_context(shown)?;
-                Ok(Self::Folder(path.to_owned()))
-            }
-        }
-    }
-
     /// Gives the path, if the record has a file of its own.
     pub(crate) fn write(&mut self, cid: Cid, record: &Record) -> anyhow::Result<Option<String>> {
         let mut text = record
