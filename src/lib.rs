@@ -135,6 +135,7 @@
 //! - `spiffe`: X.509 and JWT SVIDs from the Workload API, in `Spiffe`.
 //! - `server`: an embedded store to try things out and to test against, with faults on demand.
 //! - `gzip`, `zstd`: [`Compression`] of calls, for slow lines. `zstd` is a C library.
+//! - `cli`: `dirstream`, a program that does all this in a shell.
 //!
 //! # What it does not do
 //!

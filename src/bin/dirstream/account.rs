@@ -27,6 +27,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How many causes the summary shows.
 const CAUSES: usize = 5;
 
+/// How many characters of a message it shows. Some servers say the same again and again.
+const MESSAGE: usize = 300;
+
 /// A pipeline that is set up.
 pub(crate) struct Job {
     /// What it is, in a word: `push`.
@@ -191,7 +194,9 @@ fn summarize(name: &str, tally: &Tally) {
             continue;
         };
         let count = HumanCount(failures.count);
-        say!("  {count} {}, such as {place}: {message}", cause.kind);
+        let cut: String = message.chars().take(MESSAGE).collect();
+        let more = if cut == *message { "" } else { "…" };
+        say!("  {count} {}, such as {place}: {cut}{more}", cause.kind);
     }
     if causes.len() > CAUSES {
         say!("  and {} other causes", causes.len() - CAUSES);

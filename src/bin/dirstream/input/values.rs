@@ -140,11 +140,7 @@ impl<R: BufRead> Text<'_, R> {
     fn line_of_its_own(&mut self) -> io::Result<Option<Vec<u8>>> {
         let begins = self.number.get();
         let line = self.line()?;
-        let is_cut_short = line.len() < MAX_LINE && line.first() == Some(&b'{') && {
-            let read = serde_json::from_slice::<IgnoredAny>(&line);
-            read.is_err_and(|error| error.is_eof())
-        };
-        if !is_cut_short {
+        if line.len() == MAX_LINE || line.first() != Some(&b'{') || !is_cut_short(&line) {
             return Ok(Some(line));
         }
         // It goes on, or it was cut, and the next begins anew.
@@ -214,7 +210,22 @@ impl<R: BufRead> BufRead for Text<'_, R> {
 }
 
 fn breaks(text: &[u8]) -> u64 {
-    text.iter().filter(|byte| **byte == b'\n').count() as u64
+    count(text, b'\n') as u64
+}
+
+fn count(text: &[u8], byte: u8) -> usize {
+    text.iter().filter(|other| **other == byte).count()
+}
+
+/// Whether an object begins, and does not end.
+fn is_cut_short(text: &[u8]) -> bool {
+    // With as many brackets it ends, or is no JSON; with others, they may stand in texts. To count is much less than to
+    // read.
+    let is_even = text.trim_ascii_end().ends_with(b"}") && count(text, b'{') == count(text, b'}');
+    !is_even && {
+        let read = serde_json::from_slice::<IgnoredAny>(text);
+        read.is_err_and(|error| error.is_eof())
+    }
 }
 
 /// The values of an array, one after the other.
