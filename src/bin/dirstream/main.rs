@@ -22,6 +22,7 @@ mod server;
 mod signals;
 mod signer;
 mod tally;
+mod work;
 
 use std::process::ExitCode;
 

@@ -8,12 +8,11 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::account::{Job, account};
 use crate::exit::Exit;
-use crate::input::{self, Input, Origin, Unread};
+use crate::input::{Input, Origin, Unread};
 use crate::outcome::{Failure, Outcome, words};
-use crate::output::{self, Lines};
-use crate::pace;
-use crate::server;
+use crate::output::Lines;
 use crate::signer::{NotSigned, Signer};
+use crate::work::{self, Work};
 
 /// Push records; sign and publish them, too.
 ///
@@ -21,9 +20,6 @@ use crate::signer::{NotSigned, Signer};
 /// was `already_stored`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    #[command(flatten)]
-    input: input::Arguments,
-
     /// Leave out what the server has already: most, where the same records are pushed every night.
     #[arg(long)]
     skip_stored: bool,
@@ -68,13 +64,7 @@ pub(crate) struct Arguments {
     publish: bool,
 
     #[command(flatten)]
-    resume: input::Resume,
-    #[command(flatten)]
-    pace: pace::Arguments,
-    #[command(flatten)]
-    server: server::Arguments,
-    #[command(flatten)]
-    output: output::Arguments,
+    work: work::Arguments,
 }
 
 /// What comes back with a record.
@@ -88,21 +78,23 @@ pub(crate) struct Tag {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
-    let outputs = arguments.output.files();
-    let input = arguments.input.find(Some(&arguments.resume), &outputs)?;
+    let input = arguments.work.files()?;
     let (job, lines) = match arguments.dry_run {
         true => dry(&arguments, input).await?,
         false => wet(&arguments, input).await?,
     };
-    account(job, lines, &arguments.output).await
+    account(job, lines, &arguments.work.output).await
 }
 
 async fn wet(arguments: &Arguments, input: Input) -> anyhow::Result<(Job, Lines)> {
-    let client = arguments.server.connect(arguments.pace.breaker()).await?;
-    let checkpoint = input.checkpoint(&["push", &arguments.server.name()])?;
-    let lines = arguments.output.open(false, checkpoint.as_ref())?;
+    let Work {
+        client,
+        options,
+        checkpoint,
+        lines,
+        ..
+    } = arguments.work.begin(&input, &["push"], false).await?;
     let values = input.records(arguments.strict);
-    let options = arguments.pace.options();
     let (checks, signs) = (!arguments.no_check, arguments.sign_with.is_some());
     let records = values.values.map(move |value| {
         let (record, origin) = value?;
@@ -118,11 +110,7 @@ async fn wet(arguments: &Arguments, input: Input) -> anyhow::Result<(Job, Lines)
         };
         Ok((record, tag).precheck(check))
     });
-    let pushing = options
-        .clone()
-        .skip_stored(arguments.skip_stored)
-        // A line that is no record is none the next time.
-        .resume_past_input_errors(true);
+    let pushing = options.clone().skip_stored(arguments.skip_stored);
     let pushed = records.try_push_to_with(&client, &pushing);
     let pushed = match &checkpoint {
         Some(checkpoint) => pushed.resume_from(checkpoint),
@@ -185,10 +173,16 @@ async fn wet(arguments: &Arguments, input: Input) -> anyhow::Result<(Job, Lines)
 
 async fn dry(arguments: &Arguments, input: Input) -> anyhow::Result<(Job, Lines)> {
     let client = match arguments.skip_stored {
-        true => Some(arguments.server.connect(arguments.pace.breaker()).await?),
+        true => Some(
+            arguments
+                .work
+                .server
+                .connect(arguments.work.pace.breaker())
+                .await?,
+        ),
         false => None,
     };
-    let lines = arguments.output.open(false, None)?;
+    let lines = arguments.work.output.open(false, None)?;
     let values = input.records(arguments.strict);
     let checks = !arguments.no_check;
     let cids = values.values.map(move |value| {
@@ -219,7 +213,7 @@ async fn dry(arguments: &Arguments, input: Input) -> anyhow::Result<(Job, Lines)
             (outcomes.boxed(), Vec::new())
         }
         Some(client) => {
-            let found = cids.try_exists_in_with(&client, &arguments.pace.options());
+            let found = cids.try_exists_in_with(&client, &arguments.work.pace.options());
             let handle = found.handle();
             let outcomes = found.map(move |result| match result {
                 Ok(found) => {

@@ -1,16 +1,15 @@
 //! `dirstream referrers`: signatures, keys and reports beside records.
 
-use agntcy_dir_stream::TryFailed;
 use agntcy_dir_stream::prelude::*;
+use agntcy_dir_stream::{
+    TryDeleteReferrersResult, TryFailed, TryPullReferrersResult, TryPushReferrerResult,
+};
 use futures_util::StreamExt as _;
 
-use crate::account::{Job, account};
 use crate::exit::Exit;
-use crate::input;
+use crate::input::{Origin, Unread, Value};
 use crate::outcome::{Outcome, referrer};
-use crate::output;
-use crate::pace;
-use crate::server;
+use crate::work;
 
 /// Push, pull and delete what refers to records: signatures, public keys, reports.
 #[derive(clap::Subcommand)]
@@ -27,33 +26,21 @@ pub(crate) enum Command {
 #[derive(clap::Args)]
 pub(crate) struct Push {
     #[command(flatten)]
-    input: input::Arguments,
-    #[command(flatten)]
-    resume: input::Resume,
-    #[command(flatten)]
-    pace: pace::Arguments,
-    #[command(flatten)]
-    server: server::Arguments,
-    #[command(flatten)]
-    output: output::Arguments,
+    work: work::Arguments,
 }
 
 #[derive(clap::Args)]
 pub(crate) struct Refs {
-    #[command(flatten)]
-    input: input::Arguments,
-
     /// Only those of this type, such as agntcy.dir.sign.v1.Signature.
     #[arg(long = "type", value_name = "TYPE")]
     of_type: Option<String>,
 
     #[command(flatten)]
-    pace: pace::Arguments,
-    #[command(flatten)]
-    server: server::Arguments,
-    #[command(flatten)]
-    output: output::Arguments,
+    work: work::Arguments,
 }
+
+/// What comes back with a ref: the CID, and where it came from.
+type Tag = (Cid, Option<Origin>);
 
 pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
@@ -64,117 +51,95 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
 }
 
 async fn push(arguments: Push) -> anyhow::Result<Exit> {
-    let outputs = arguments.output.files();
-    let input = arguments.input.find(Some(&arguments.resume), &outputs)?;
-    let client = arguments.server.connect(arguments.pace.breaker()).await?;
-    let checkpoint = input.checkpoint(&["push of referrers", &arguments.server.name()])?;
-    let lines = arguments.output.open(false, checkpoint.as_ref())?;
-    let values = input.referrers();
-    let options = arguments.pace.options().resume_past_input_errors(true);
-    let pushed = values.values.try_push_referrers_to_with(&client, &options);
-    let pushed = match &checkpoint {
-        Some(checkpoint) => pushed.resume_from(checkpoint),
-        None => pushed,
+    const NAME: &str = "push of referrers";
+    let input = arguments.work.files()?;
+    let work = arguments.work.begin(&input, &[NAME], false).await?;
+    let referrers = input.referrers();
+    let pushed = referrers
+        .values
+        .try_push_referrers_to_with(&work.client, &work.options);
+    let outcome = |result: TryPushReferrerResult<Unread, Option<Origin>>| {
+        Ok(match result {
+            Ok(pushed) => {
+                let mut outcome = Outcome::new(pushed.index, pushed.tag, pushed.record);
+                outcome.done.already_stored = Some(pushed.already_stored);
+                outcome
+            }
+            Err(TryFailed::Input(unread)) => Outcome::unread(unread.index, unread.error),
+            Err(TryFailed::Item(failed)) => {
+                let (failed, origin) = failed.take_tag();
+                let record = failed.input.record;
+                Outcome::of_item(failed, origin, Some(record))
+            }
+        })
     };
-    let handle = pushed.handle();
-    let outcomes = pushed.map(|result| match result {
-        Ok(pushed) => {
-            let mut outcome = Outcome::new(pushed.index, pushed.tag, pushed.record);
-            outcome.done.already_stored = Some(pushed.already_stored);
-            outcome
-        }
-        Err(TryFailed::Input(unread)) => Outcome::unread(unread.index, unread.error),
-        Err(TryFailed::Item(failed)) => {
-            let (failed, origin) = failed.take_tag();
-            let record = failed.input.record;
-            Outcome::of_item(failed, origin, Some(record))
-        }
-    });
-    let job = Job {
-        name: "push of referrers",
-        outcomes: outcomes.map(Ok).boxed(),
-        handles: vec![handle],
-        reached: Some(values.reached),
-        checkpoint,
-    };
-    account(job, lines, &arguments.output).await
+    work.account_for(NAME, referrers.reached, pushed, outcome)
+        .await
 }
 
-/// What is meant of each record.
-fn meant(of_type: Option<String>) -> impl Fn(Cid) -> ReferrersOf {
-    move |cid| match &of_type {
-        Some(of_type) => ReferrersOf::new(cid).of_type(of_type),
-        None => ReferrersOf::new(cid),
+/// Which referrers are meant of each record.
+fn meant(of_type: Option<String>) -> impl Fn(Value<Cid>) -> Result<(ReferrersOf, Tag), Unread> {
+    move |value| {
+        let (cid, origin) = value?;
+        let referrers = match &of_type {
+            Some(of_type) => ReferrersOf::new(cid).of_type(of_type),
+            None => ReferrersOf::new(cid),
+        };
+        Ok((referrers, (cid, origin)))
+    }
+}
+
+fn of_failed(failed: TryFailed<Unread, ReferrersOf, Tag>) -> Outcome {
+    match failed {
+        TryFailed::Input(unread) => Outcome::unread(unread.index, unread.error),
+        TryFailed::Item(failed) => {
+            let (failed, (cid, origin)) = failed.take_tag();
+            Outcome::of_item(failed, origin, Some(cid))
+        }
     }
 }
 
 async fn pull(arguments: Refs) -> anyhow::Result<Exit> {
-    let input = arguments.input.find_cids(None, &arguments.output.files())?;
-    let client = arguments.server.connect(arguments.pace.breaker()).await?;
-    let lines = arguments.output.open(false, None)?;
-    let values = input.cids();
-    let meant = meant(arguments.of_type);
-    let refs = values.values.map(move |value| {
-        let (cid, origin) = value?;
-        Ok((meant(cid), (cid, origin)))
-    });
-    let pulled = refs.try_pull_referrers_from_with(&client, &arguments.pace.options());
-    let handle = pulled.handle();
-    let outcomes = pulled.map(|result| match result {
-        Ok(pulled) => {
-            let (cid, origin) = pulled.tag;
-            let mut outcome = Outcome::new(pulled.index, origin, cid);
-            outcome.done.referrers = Some(pulled.referrers.iter().map(referrer).collect());
-            outcome
-        }
-        Err(TryFailed::Input(unread)) => Outcome::unread(unread.index, unread.error),
-        Err(TryFailed::Item(failed)) => {
-            let (failed, (cid, origin)) = failed.take_tag();
-            Outcome::of_item(failed, origin, Some(cid))
-        }
-    });
-    let job = Job {
-        name: "pull of referrers",
-        outcomes: outcomes.map(Ok).boxed(),
-        handles: vec![handle],
-        reached: Some(values.reached),
-        checkpoint: None,
+    const NAME: &str = "pull of referrers";
+    let input = arguments.work.cids()?;
+    let what = [NAME, arguments.of_type.as_deref().unwrap_or_default()];
+    let work = arguments.work.begin(&input, &what, false).await?;
+    let cids = input.cids();
+    let refs = cids.values.map(meant(arguments.of_type.clone()));
+    let pulled = refs.try_pull_referrers_from_with(&work.client, &work.options);
+    let outcome = |result: TryPullReferrersResult<Unread, ReferrersOf, Tag>| {
+        Ok(match result {
+            Ok(pulled) => {
+                let (cid, origin) = pulled.tag;
+                let mut outcome = Outcome::new(pulled.index, origin, cid);
+                outcome.done.referrers = Some(pulled.referrers.iter().map(referrer).collect());
+                outcome
+            }
+            Err(failed) => of_failed(failed),
+        })
     };
-    account(job, lines, &arguments.output).await
+    work.account_for(NAME, cids.reached, pulled, outcome).await
 }
 
 async fn delete(arguments: Refs) -> anyhow::Result<Exit> {
-    let input = arguments.input.find_cids(None, &arguments.output.files())?;
-    let client = arguments.server.connect(arguments.pace.breaker()).await?;
-    let lines = arguments.output.open(false, None)?;
-    let values = input.cids();
-    let meant = meant(arguments.of_type);
-    let refs = values.values.map(move |value| {
-        let (cid, origin) = value?;
-        Ok((meant(cid), (cid, origin)))
-    });
-    let deleted = refs.try_delete_referrers_from_with(&client, &arguments.pace.options());
-    let handle = deleted.handle();
-    let outcomes = deleted.map(|result| match result {
-        Ok(deleted) => {
-            let (cid, origin) = deleted.tag;
-            let mut outcome = Outcome::new(deleted.index, origin, cid);
-            let cids = deleted.referrers.iter().map(|cid| cid.to_string().into());
-            outcome.done.referrers = Some(cids.collect());
-            outcome
-        }
-        Err(TryFailed::Input(unread)) => Outcome::unread(unread.index, unread.error),
-        Err(TryFailed::Item(failed)) => {
-            let (failed, (cid, origin)) = failed.take_tag();
-            Outcome::of_item(failed, origin, Some(cid))
-        }
-    });
-    let job = Job {
-        name: "delete of referrers",
-        outcomes: outcomes.map(Ok).boxed(),
-        handles: vec![handle],
-        reached: Some(values.reached),
-        checkpoint: None,
+    const NAME: &str = "delete of referrers";
+    let input = arguments.work.cids()?;
+    let what = [NAME, arguments.of_type.as_deref().unwrap_or_default()];
+    let work = arguments.work.begin(&input, &what, false).await?;
+    let cids = input.cids();
+    let refs = cids.values.map(meant(arguments.of_type.clone()));
+    let deleted = refs.try_delete_referrers_from_with(&work.client, &work.options);
+    let outcome = |result: TryDeleteReferrersResult<Unread, ReferrersOf, Tag>| {
+        Ok(match result {
+            Ok(deleted) => {
+                let (cid, origin) = deleted.tag;
+                let mut outcome = Outcome::new(deleted.index, origin, cid);
+                let cids = deleted.referrers.iter().map(|cid| cid.to_string().into());
+                outcome.done.referrers = Some(cids.collect());
+                outcome
+            }
+            Err(failed) => of_failed(failed),
+        })
     };
-    account(job, lines, &arguments.output).await
+    work.account_for(NAME, cids.reached, deleted, outcome).await
 }

@@ -116,30 +116,22 @@ pub(crate) struct Values<S> {
 
 impl Arguments {
     /// Finds the files. What is not there is an error at once. What this run writes, `outputs`, is not read.
-    pub(crate) fn find(
-        &self,
-        resume: Option<&Resume>,
-        outputs: &[&PathBuf],
-    ) -> anyhow::Result<Input> {
+    pub(crate) fn find(&self, resume: &Resume, outputs: &[&PathBuf]) -> anyhow::Result<Input> {
         self.found(resume, outputs, false)
     }
 
     /// The same, where inputs may be CIDs.
-    pub(crate) fn find_cids(
-        &self,
-        resume: Option<&Resume>,
-        outputs: &[&PathBuf],
-    ) -> anyhow::Result<Input> {
+    pub(crate) fn find_cids(&self, resume: &Resume, outputs: &[&PathBuf]) -> anyhow::Result<Input> {
         self.found(resume, outputs, true)
     }
 
     fn found(
         &self,
-        resume: Option<&Resume>,
+        resume: &Resume,
         outputs: &[&PathBuf],
         may_be_cids: bool,
     ) -> anyhow::Result<Input> {
-        let checkpoint = resume.and_then(|resume| resume.checkpoint.as_ref());
+        let checkpoint = resume.checkpoint.as_ref();
         let mut outputs = outputs.to_vec();
         outputs.extend(checkpoint);
         let sources = files::find(&self.inputs, &outputs, may_be_cids)?;
