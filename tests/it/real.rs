@@ -658,6 +658,16 @@ async fn the_tool_accounts_for_each_record() {
     assert_eq!(code, Some(0));
     let is_signed = |line: &serde_json::Value| line["referrers"][0]["data"]["signature"] == "abc";
     assert!(referrers.iter().all(is_signed));
+    let (code, _) = lines_of(tool(&server, &["referrers", "delete", "found"])).await;
+    assert_eq!(code, Some(0));
+    let again = referrers.iter().map(|line| format!("{}\n", line["referrers"][0]));
+    std::fs::write(server.folder.join("again"), again.collect::<String>()).unwrap();
+    let (code, pushed) = lines_of(tool(&server, &["referrers", "push", "again"])).await;
+    assert_eq!((code, pushed.len()), (Some(0), 264));
+    for publish in [&["publish", "found"][..], &["publish", "--undo", "found"]] {
+        let (code, lines) = lines_of(tool(&server, publish)).await;
+        assert_eq!((code, lines.len()), (Some(0), 264), "{publish:?}");
+    }
 
     #[cfg(feature = "server")]
     {
