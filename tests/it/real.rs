@@ -660,7 +660,9 @@ async fn the_tool_accounts_for_each_record() {
     assert!(referrers.iter().all(is_signed));
     let (code, _) = lines_of(tool(&server, &["referrers", "delete", "found"])).await;
     assert_eq!(code, Some(0));
-    let again = referrers.iter().map(|line| format!("{}\n", line["referrers"][0]));
+    let again = referrers
+        .iter()
+        .map(|line| format!("{}\n", line["referrers"][0]));
     std::fs::write(server.folder.join("again"), again.collect::<String>()).unwrap();
     let (code, pushed) = lines_of(tool(&server, &["referrers", "push", "again"])).await;
     assert_eq!((code, pushed.len()), (Some(0), 264));
