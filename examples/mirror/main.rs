@@ -43,6 +43,7 @@ async fn between(from: &str, to: &str) -> anyhow::Result<()> {
     let settings = Settings {
         options: Options::new(),
         deletes: true,
+        tries_again: true,
     };
     let changes = from.follow(Query::new());
     mirror(&from, &to, changes, &settings, |done| println!("{done}")).await?;

@@ -20,7 +20,6 @@ const AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs
 pub(crate) enum Done<'a> {
     Pushed(Cid),
     Deleted(Cid),
-    /// What may do better later is tried again.
     Failed(Cid, &'a Error),
 }
 
@@ -40,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) options: Options,
     /// Whether what `from` does not have is deleted in `to`.
     pub(crate) deletes: bool,
+    /// Whether what has failed, and may do better later, is tried again.
+    pub(crate) tries_again: bool,
 }
 
 /// Carries out in `to` what changes in `from`: `changes` is what [`Client::follow`] tells of it. It ends with these.
@@ -182,7 +183,7 @@ impl<F: FnMut(Done<'_>)> Mirror<'_, F> {
         (self.done)(Done::Failed(cid, error));
         // It was deleted meanwhile. That is told next, or, if the event was lost, after the next list.
         let is_gone = error.kind() == ErrorKind::NotFound;
-        if error.is_of_item() && !is_gone {
+        if !self.settings.tries_again || error.is_of_item() && !is_gone {
             self.plan.remove(&cid);
         } else if error.may_have_landed() {
             self.unsure.insert(cid);

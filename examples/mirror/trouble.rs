@@ -83,6 +83,7 @@ impl Trouble {
         let settings = Settings {
             options: Options::new(),
             deletes: true,
+            tries_again: true,
         };
         loop {
             let changes = from.follow_with(Query::new(), &self.options);

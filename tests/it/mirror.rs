@@ -47,6 +47,7 @@ async fn mirrored(from: &Store, to: &Store, case: impl Future<Output = ()>) {
     let settings = Settings {
         options: Options::new(),
         deletes: true,
+        tries_again: true,
     };
     let changes = source.follow(Query::new());
     tokio::select! {

@@ -520,6 +520,7 @@ async fn a_mirror_of_the_real_server_becomes_equal_to_it() {
     let settings = crate::mirror::mirror::Settings {
         options: Options::new(),
         deletes: true,
+        tries_again: true,
     };
     let changes = from.follow_with(Query::new(), &options);
     let mirrored =

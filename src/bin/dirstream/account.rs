@@ -24,6 +24,9 @@ use crate::tally::Tally;
 /// How long what is in flight has to end when the process is told to.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long signals count as one.
+const TOGETHER: Duration = Duration::from_millis(50);
+
 /// How many causes the summary shows.
 const CAUSES: usize = 5;
 
@@ -154,7 +157,9 @@ pub(crate) async fn account(
     if let Some(unread) = unread {
         say!("dirstream: {unread}");
     }
-    if let Some(error) = broke.filter(|_| !is_interrupted) {
+    // That it was told to end is no news.
+    let is_news = |error: &anyhow::Error| !is_interrupted || !exit::says_incomplete(error);
+    if let Some(error) = broke.filter(is_news) {
         exit::because_of(&error);
         tally.is_server_away |= exit::says_server_away(&error);
         has_broken = true;
@@ -214,15 +219,19 @@ fn ends_when_told(handles: Vec<Handle>, is_quiet: bool) -> watch::Receiver<Told>
             return;
         };
         signals.next().await;
+        // Some programs send a signal to the process and to its group: that is one.
+        tokio::time::sleep(TOGETHER).await;
+        signals.forget();
         told.send_replace(Told::Ending);
-        if let Some(first) = handles.first() {
-            first.drain(GRACE);
-        }
         if !is_quiet {
-            // Nobody may be there to hear it.
-            tokio::task::spawn_blocking(|| {
+            let said = tokio::task::spawn_blocking(|| {
                 say!("ending: what is in flight has 5 s; a second Ctrl-C ends at once");
             });
+            // Nobody may be there to hear it.
+            let _ = tokio::time::timeout(2 * TOGETHER, said).await;
+        }
+        if let Some(first) = handles.first() {
+            first.drain(GRACE);
         }
         if tokio::time::timeout(GRACE, signals.next()).await.is_err() {
             // The other stages have what they have.

@@ -61,6 +61,14 @@ pub(crate) fn says_server_away(error: &anyhow::Error) -> bool {
     kind.is_some_and(|error| is_server_away(error.kind()))
 }
 
+/// Whether it is that a list was not told to its end.
+pub(crate) fn says_incomplete(error: &anyhow::Error) -> bool {
+    let kind = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Error>());
+    kind.is_some_and(|error| error.kind() == ErrorKind::Incomplete)
+}
+
 /// Whether it is that nobody reads what is written.
 pub(crate) fn says_output_closed(error: &anyhow::Error) -> bool {
     let io = error

@@ -75,7 +75,13 @@ fn main() -> ExitCode {
     let done = tokio::runtime::Runtime::new()
         .map_err(anyhow::Error::new)
         .and_then(|runtime| {
-            let done = runtime.block_on(run(command));
+            let done = runtime.block_on(async {
+                tokio::select! {
+                    done = run(command) => done,
+                    // Such as while it connects.
+                    () = signals::unheard() => Ok(Exit::Interrupted),
+                }
+            });
             // A thread may still wait for standard input.
             runtime.shutdown_background();
             done

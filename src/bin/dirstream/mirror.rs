@@ -1,6 +1,6 @@
 //! `dirstream mirror`: one directory as another is.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::future::ready;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -85,6 +85,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let settings = Settings {
         options: arguments.pace.options(),
         deletes: arguments.delete,
+        tries_again: arguments.follow,
     };
     let (changes, handle) = match arguments.follow {
         true => {
@@ -127,9 +128,6 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         while let Ok(outcome) = receiver.try_recv() {
             yield Ok(outcome);
         }
-        for outcome in told.left() {
-            yield Ok(outcome);
-        }
         if let Err(error) = ended {
             yield Err(error.into());
         }
@@ -160,12 +158,12 @@ fn unless_empty(changes: impl Stream<Item = FollowResult>) -> impl Stream<Item =
     })
 }
 
-/// What has been told of records, each of which may be tried more than once.
+/// What has been told of records, each of which a follower may try more than once.
 struct Told {
     follows: bool,
     index: u64,
     /// What has failed, and has not succeeded since.
-    failed: HashMap<Cid, Failure>,
+    failed: HashSet<Cid>,
 }
 
 impl Told {
@@ -173,11 +171,11 @@ impl Told {
         Self {
             follows,
             index: 0,
-            failed: HashMap::new(),
+            failed: HashSet::new(),
         }
     }
 
-    /// A line, unless there has been one of it, or another may follow.
+    /// A line, unless its failure was told before.
     fn tell(&mut self, done: Done<'_>) -> Option<Outcome> {
         let (cid, change) = match done {
             Done::Pushed(cid) => (cid, "pushed"),
@@ -187,6 +185,9 @@ impl Told {
                 return None;
             }
             Done::Failed(cid, error) => {
+                if !self.failed.insert(cid) {
+                    return None;
+                }
                 let failure = Failure {
                     stage: "mirror",
                     kind: error.kind(),
@@ -194,33 +195,13 @@ impl Told {
                     attempts: 0,
                     cid: Some(cid),
                 };
-                let before = self.failed.insert(cid, failure);
-                // At the end it is known which have failed for good. A follower has no end.
-                let is_first = self.follows && before.is_none();
-                return is_first.then(|| self.of_failed(cid)).flatten();
+                return Some(Outcome::failed(self.next_index(), None, failure));
             }
         };
         self.failed.remove(&cid);
         let mut outcome = Outcome::new(self.next_index(), None, cid);
         outcome.done.change = Some(change);
         Some(outcome)
-    }
-
-    fn of_failed(&mut self, cid: Cid) -> Option<Outcome> {
-        let failure = self.failed.get(&cid)?.clone();
-        Some(Outcome::failed(self.next_index(), None, failure))
-    }
-
-    /// What has failed and was not told.
-    fn left(mut self) -> Vec<Outcome> {
-        if self.follows {
-            return Vec::new();
-        }
-        let mut cids: Vec<_> = self.failed.keys().copied().collect();
-        cids.sort();
-        cids.into_iter()
-            .filter_map(|cid| self.of_failed(cid))
-            .collect()
     }
 
     fn next_index(&mut self) -> u64 {

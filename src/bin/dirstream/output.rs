@@ -1,7 +1,9 @@
 //! Where the results go.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Seek as _, SeekFrom, Write};
+use std::io::{
+    self, BufRead as _, BufReader, IsTerminal as _, Read as _, Seek as _, SeekFrom, Write,
+};
 use std::path::{Path, PathBuf};
 
 use agntcy_dir_stream::Checkpoint;
@@ -82,37 +84,46 @@ impl Arguments {
     }
 }
 
+/// The longest line that is looked at, in bytes.
+const MAX_LINE: u64 = 64 << 20;
+
 /// A file of results, behind the lines of the first `done` inputs. What is behind those is written anew.
 fn open_behind(path: &Path, done: u64) -> io::Result<File> {
     #[derive(Deserialize)]
     struct Line {
         index: u64,
     }
-    let mut file = File::options()
-        .create(true)
-        .read(true)
-        .write(true)
-        .truncate(false)
-        .open(path)?;
-    let mut kept = 0;
-    if done > 0 {
+    if done == 0 {
+        return File::create(path);
+    }
+    let mut file = File::options().read(true).write(true).open(path)?;
+    let (mut kept, mut next) = (0, 0);
+    {
         let mut reader = BufReader::new(&file);
         let mut line = Vec::new();
-        while reader.read_until(b'\n', &mut line)? > 0 {
+        while reader
+            .by_ref()
+            .take(MAX_LINE)
+            .read_until(b'\n', &mut line)?
+            > 0
+        {
             let read = serde_json::from_slice::<Line>(&line);
-            if !line.ends_with(b"\n") || read.is_err() || read.is_ok_and(|line| line.index >= done)
-            {
+            let is_next = read.is_ok_and(|line| line.index == next && next < done);
+            if !is_next || !line.ends_with(b"\n") {
                 break;
             }
+            next += 1;
             kept += line.len() as u64;
             line.clear();
         }
     }
-    // A pipe or a terminal has no length.
-    if file.metadata()?.is_file() {
-        file.set_len(kept)?;
-        file.seek(SeekFrom::Start(kept))?;
+    if next < done {
+        return Err(io::Error::other(format!(
+            "it has results of {next} inputs, and {done} are done: it is not the file of the earlier run"
+        )));
     }
+    file.set_len(kept)?;
+    file.seek(SeekFrom::Start(kept))?;
     Ok(file)
 }
 

@@ -1,6 +1,6 @@
 //! `dirstream pull`: records out.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use agntcy_dir_stream::TryPullResult;
 use agntcy_dir_stream::prelude::*;
@@ -39,8 +39,10 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let to = arguments.to.as_deref();
     let input = arguments.work.cids_without(arguments.to.as_ref())?;
     let target = to.map(Target::of).transpose()?;
-    let place = to.map(Path::to_string_lossy).unwrap_or_default();
-    let is_taken = place == "-";
+    // As it is escaped, no two are the same.
+    let place = to.map(std::path::absolute).transpose()?;
+    let place = format!("{place:?}");
+    let is_taken = to.is_some_and(|to| to == "-");
     let mut work = arguments
         .work
         .begin(&input, &["pull", &place], is_taken)

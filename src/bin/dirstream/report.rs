@@ -36,14 +36,17 @@ fn command_line() -> String {
     let mut is_secret = false;
     for argument in std::env::args_os().skip(1) {
         let argument = argument.to_string_lossy();
+        let is_plain = |c: char| c.is_alphanumeric() || "_-./:=,@%+".contains(c);
         words.push(match argument.strip_prefix("--sign-with=") {
             Some(_) => "--sign-with=…".to_owned(),
             None if is_secret => "…".to_owned(),
-            None => argument.to_string(),
+            None if !argument.is_empty() && argument.chars().all(is_plain) => argument.to_string(),
+            None => format!("'{}'", argument.replace('\'', r"'\''")),
         });
         is_secret = argument == "--sign-with";
     }
-    words.join(" ")
+    let line = words.join(" ");
+    line.replace(char::is_control, "?")
 }
 
 /// What was done, a row each.
@@ -122,9 +125,11 @@ fn plot(tally: &Tally) -> Markup {
 }
 
 fn markdown(name: &str, tally: &Tally) -> String {
+    let command = command_line();
+    let ticks = command.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(3.max(ticks + 1));
     let mut text = format!(
-        "# dirstream {name}\n\n`` {} ``  \n{}\n\n| | |\n|---|---:|\n",
-        cell(&command_line()),
+        "# dirstream {name}\n\n{fence}text\n{command}\n{fence}\n\n{}\n\n| | |\n|---|---:|\n",
         httpdate::fmt_http_date(SystemTime::now())
     );
     for (what, count) in rows(tally) {

@@ -230,6 +230,37 @@ async fn a_checkpoint_is_of_one_command_with_its_server_and_inputs() {
     tool.run(&push).await.ends_with(2).says(refused);
 }
 
+#[tokio::test]
+async fn a_file_that_has_no_results_is_not_gone_on_with() {
+    let tool = Tool::over("no-results", slow_store(Duration::from_millis(1))).await;
+    tool.ndjson("in.ndjson", 0..1_000);
+    let push = ["push", "in.ndjson", "--checkpoint", "cp", "--window", "16"];
+    killed_push(&tool, &push, 100).await;
+    let text = "{\"precious\": 1}\n";
+    let other = tool.folder.write("other", text);
+    for results in ["other", "missing"] {
+        let push = [&push[..], &["--results", results]].concat();
+        tool.run(&push).await.ends_with(2).says(results);
+    }
+    assert_eq!(std::fs::read_to_string(other).unwrap(), text);
+}
+
+/// It has not begun, so nothing has to end.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_signal_ends_it_while_it_connects() {
+    let tool = Tool::new("connecting").await;
+    tool.ndjson("in.ndjson", 0..3);
+    let (listener, url) = crate::support::sockets::listener().await;
+    let process = tool
+        .command(["push", "in.ndjson", "--server", &url])
+        .spawn()
+        .unwrap();
+    let _silent = soon(listener.accept()).await.unwrap();
+    send(&process, "TERM");
+    ended(process).await.ends_with(130);
+}
+
 /// As a disk that is full.
 #[cfg(target_os = "linux")]
 #[tokio::test]
@@ -353,14 +384,10 @@ async fn a_second_signal_ends_at_once() {
     send(&process, "INT");
     let mut err = BufReader::new(process.stderr.take().unwrap()).lines();
     soon(err.next_line()).await.unwrap().unwrap();
-    let began = std::time::Instant::now();
     send(&process, "INT");
+    // With time for what is in flight there would be a summary.
+    assert_eq!(soon(err.next_line()).await.unwrap(), None);
     ended(process).await.ends_with(130);
-    assert!(
-        began.elapsed() < Duration::from_secs(4),
-        "{:?}",
-        began.elapsed()
-    );
 }
 
 #[tokio::test]

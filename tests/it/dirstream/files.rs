@@ -175,6 +175,33 @@ async fn what_is_written_is_not_read() {
         ran.says("in.ndjson is read and written");
         assert_eq!(std::fs::read(&file).unwrap(), text);
     }
+    for arguments in [
+        &["push", "in.ndjson", "--results", "x", "--checkpoint", "x"][..],
+        &[
+            "push",
+            "in.ndjson",
+            "--results",
+            "x.md",
+            "--report",
+            "./x.md",
+        ],
+        &[
+            "pull",
+            "in.ndjson",
+            "--to",
+            "x.ndjson",
+            "--results",
+            "x.ndjson",
+        ],
+    ] {
+        let ran = tool.run(arguments).await.ends_with(2);
+        ran.says("is written twice");
+    }
+    let mut command = tool.command(["push", "-", "--results", "in.ndjson"]);
+    command.stdin(std::fs::File::open(&file).unwrap());
+    let ran = super::ended(command.spawn().unwrap()).await.ends_with(2);
+    ran.says("standard input is read and written");
+    assert_eq!(std::fs::read(&file).unwrap(), text);
     // In a folder it is left out: standard output, too.
     for _ in 0..2 {
         let results = ["--results", "results.ndjson", "--checkpoint", "cp.json"];

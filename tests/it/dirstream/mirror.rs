@@ -120,6 +120,27 @@ async fn a_mirror_that_is_told_to_end_deletes_nothing() {
 }
 
 #[tokio::test]
+async fn a_mirror_tells_each_record_once() {
+    let tool = Tool::over("mirror-refused", store_with(20).0).await;
+    let no_sevens = |record: &agntcy_dir_stream::Record| match record.name() {
+        Some("agent-7") => {
+            agntcy_dir_stream::server::Validation::Refuse(vec!["no sevens".to_owned()])
+        }
+        _ => agntcy_dir_stream::server::Validation::Pass,
+    };
+    let copy = Store::builder().validate(no_sevens).build();
+    let serving = listen(&copy).await;
+    let (from, to) = (tool.serving.url(), serving.url());
+    let mirror = ["mirror", "--from", &from, "--to", &to];
+    let ran = ended(tool.command(mirror).spawn().unwrap()).await;
+    let lines = ran.ends_with(1).says("mirror: 19 ok, 1 failed").lines();
+    let failed: Vec<_> = lines.iter().filter_map(|line| line.get("error")).collect();
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0]["cid"], cid(&record(7)).to_string());
+    assert_eq!((lines.len(), copy.len()), (20, 19));
+}
+
+#[tokio::test]
 async fn a_mirror_of_nothing_does_not_delete_all() {
     let tool = Tool::over("mirror-nothing", store_with(5).0).await;
     let (copy, _) = store_with(9);

@@ -41,11 +41,9 @@ pub(crate) fn find(
     outputs: &[&PathBuf],
     may_be_cids: bool,
 ) -> anyhow::Result<Vec<Source>> {
-    let mut written: Vec<Handle> = outputs
-        .iter()
-        .filter_map(|path| Handle::from_path(path).ok())
-        .collect();
-    written.extend(Handle::stdout());
+    are_apart(outputs)?;
+    let mut written: Vec<Handle> = outputs.iter().filter_map(|path| file_at(path)).collect();
+    written.extend(Handle::stdout().ok().filter(is_file));
     let mut sources = Vec::new();
     for input in inputs {
         let path = Path::new(input);
@@ -55,6 +53,11 @@ pub(crate) fn find(
         } else if input == "-" {
             let is_there = sources.iter().any(|source| matches!(source, Source::Stdin));
             ensure!(!is_there, "standard input can be read once");
+            let stdin = Handle::stdin().ok().filter(is_file);
+            ensure!(
+                !stdin.is_some_and(|stdin| written.contains(&stdin)),
+                "standard input is read and written"
+            );
             sources.push(Source::Stdin);
         } else {
             match fs::metadata(path) {
@@ -77,8 +80,47 @@ pub(crate) fn find(
     Ok(sources)
 }
 
+/// What is written twice would be neither.
+fn are_apart(outputs: &[&PathBuf]) -> anyhow::Result<()> {
+    let place = |path: &Path| {
+        fs::canonicalize(path).or_else(|_| {
+            let folder = path.parent().filter(|folder| *folder != "");
+            let folder = fs::canonicalize(folder.unwrap_or(Path::new(".")))?;
+            std::io::Result::Ok(folder.join(path.file_name().unwrap_or_default()))
+        })
+    };
+    for (index, path) in outputs.iter().enumerate() {
+        // Such as /dev/null.
+        let is_special = fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
+        let before = &outputs[..index];
+        ensure!(
+            is_special
+                || before
+                    .iter()
+                    .all(|other| place(other).ok() != place(path).ok()),
+            "{} is written twice",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// A file with a content: what is written to another kind cannot be read again.
+fn is_file(handle: &Handle) -> bool {
+    handle
+        .as_file()
+        .metadata()
+        .is_ok_and(|found| found.is_file())
+}
+
+fn file_at(path: &Path) -> Option<Handle> {
+    // To open a pipe would wait for who writes to it.
+    let is_file = fs::metadata(path).is_ok_and(|found| found.is_file());
+    is_file.then(|| Handle::from_path(path).ok()).flatten()
+}
+
 fn is_one_of(path: &Path, written: &[Handle]) -> bool {
-    Handle::from_path(path).is_ok_and(|file| written.contains(&file))
+    file_at(path).is_some_and(|file| written.contains(&file))
 }
 
 fn in_folder(folder: &Path, written: &[Handle]) -> anyhow::Result<Vec<Source>> {

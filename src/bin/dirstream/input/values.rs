@@ -61,7 +61,7 @@ pub(crate) fn values(
         let begins = number.get();
         let line = match format {
             Format::Lines => Some(text.line()?),
-            Format::Auto if first != b'[' => text.line_of_its_own()?,
+            Format::Auto if first != b'[' => Some(text.line_or_value()?),
             // What is neither an object, an array nor a text ends with its line.
             Format::Json if !matches!(first, b'{' | b'[' | b'"') => Some(text.line()?),
             Format::Auto | Format::Json => None,
@@ -136,34 +136,40 @@ impl<R: BufRead> Text<'_, R> {
         Ok(line)
     }
 
-    /// The rest of this line, unless a value begins in it that goes on in the next.
-    fn line_of_its_own(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let begins = self.number.get();
+    /// The rest of this line; or the lines of a value that begins in it and ends in another.
+    fn line_or_value(&mut self) -> io::Result<Vec<u8>> {
         let line = self.line()?;
         if line.len() == MAX_LINE || line.first() != Some(&b'{') || !is_cut_short(&line) {
-            return Ok(Some(line));
+            return Ok(line);
         }
-        // It goes on, or it was cut, and the next begins anew.
         let after = self.number.get();
-        let mut next = Vec::new();
-        let mut goes_on = false;
-        while next.len() < MAX_LINE {
-            let another = self.line()?;
-            let is_indented = matches!(another.first(), Some(b' ' | b'\t'));
-            let first = another.trim_ascii().first().copied();
-            let is_over = another.is_empty();
-            next.extend(another);
-            if first.is_some() || is_over {
-                goes_on = matches!(first, Some(b'"' | b'}' | b',')) || is_indented && !is_over;
-                break;
+        let mut text = line;
+        let first = text.len();
+        let mut lines = 1;
+        // The lines are doubled each time, so that no more than twice as much is looked at.
+        while text.len() < MAX_LINE {
+            let before = text.len();
+            for _ in 0..lines {
+                text.extend(self.line()?);
+            }
+            lines *= 2;
+            let mut values = serde_json::Deserializer::from_slice(&text).into_iter::<IgnoredAny>();
+            match values.next() {
+                Some(Ok(_)) => {
+                    let ends = values.byte_offset();
+                    let rest = text.split_off(ends);
+                    let ends = after + breaks(&text[first..]);
+                    self.read_again(rest, ends);
+                    return Ok(text);
+                }
+                Some(Err(error)) if error.is_eof() && text.len() > before => {}
+                _ => break,
             }
         }
-        if goes_on {
-            self.read_again([line, next].concat(), begins);
-            return Ok(None);
-        }
+        // It was cut, and what comes next is of its own.
+        let next = text.split_off(first);
         self.read_again(next, after);
-        Ok(Some(line))
+        Ok(text)
     }
 
     fn read_again(&mut self, mut text: Vec<u8>, number: u64) {
@@ -347,6 +353,12 @@ mod tests {
         assert_eq!(read(text, Format::Auto), [ok(1, text)]);
         let text = "{\"a\": 1\n\n, \"c\": 2}";
         assert_eq!(read(text, Format::Auto), [ok(1, text)]);
+        // Brackets at the beginnings of lines are no records.
+        let text = "{\"a\":\n[\n{\"b\": 1}\n]\n}";
+        assert_eq!(
+            read(&format!("{text}\n{{}}"), Format::Auto),
+            [ok(1, text), ok(6, "{}")]
+        );
         let text = "7 8\n\"x\"{}";
         assert_eq!(
             read(text, Format::Json),
@@ -358,6 +370,9 @@ mod tests {
     fn a_line_that_is_cut_to_its_bracket_fails_alone() {
         let text = "{\n{\"b\": 2}\n";
         assert_eq!(read(text, Format::Auto), [ok(1, "{"), ok(2, "{\"b\": 2}")]);
+        let text = "{\"a\":1,\n  {\"b\":2}\n{\"c\":3}\n";
+        let lines = [ok(1, "{\"a\":1,"), ok(2, "{\"b\":2}"), ok(3, "{\"c\":3}")];
+        assert_eq!(read(text, Format::Auto), lines);
     }
 
     #[test]
