@@ -72,6 +72,15 @@ impl ClientBuilder {
     /// [`from_env`](Self::from_env) for the server behind this URL, in place of `DIRECTORY_CLIENT_SERVER_ADDRESS`: such as one
     /// from a command line. The environment's identity, a token or certificate, goes there.
     ///
+    /// ```no_run
+    /// use agntcy_dir_stream::{Client, ClientBuilder};
+    ///
+    /// # async fn example() -> Result<Client, agntcy_dir_stream::Error> {
+    /// let client = ClientBuilder::from_env_at("https://dir.example.org:8888")?.connect().await?;
+    /// # Ok(client)
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As of `from_env`, and for the URL as of [`Client::connect`].
@@ -348,6 +357,24 @@ mod tests {
             if cfg!(feature = "tls") || !url.starts_with("https") {
                 assert_eq!(of(variables).unwrap().url(), url);
             }
+        }
+    }
+
+    #[test]
+    fn another_url_takes_the_place_of_the_address() {
+        let variables = [("SERVER_ADDRESS", "elsewhere:1")];
+        let at = |url| from(&these(&variables), Some(url));
+        assert_eq!(at("http://here:2").unwrap().url(), "http://here:2");
+        let error = at("here:2").unwrap_err().to_string();
+        assert!(error.starts_with("invalid: the URL: "), "{error}");
+        #[cfg(feature = "tls")]
+        {
+            let variables = these(&[("AUTH_MODE", "oidc"), ("AUTH_TOKEN", "token")]);
+            let error = from(&variables, Some("http://here:2"))
+                .unwrap_err()
+                .to_string();
+            let words = "invalid: the URL begins with http://, and DIRECTORY_CLIENT_AUTH_MODE=oidc takes https://";
+            assert_eq!(error, words);
         }
     }
 

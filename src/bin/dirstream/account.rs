@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use agntcy_dir_stream::{Checkpoint, Handle};
-use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use indicatif::HumanCount;
@@ -134,18 +133,20 @@ pub(crate) async fn account(
     }
     let unread = reached.and_then(|reached| reached.broke.get().cloned());
     let is_all = has_ended && !is_interrupted && unread.is_none();
+    let mut has_broken = unread.is_some();
     if let Some(checkpoint) = checkpoint {
-        checkpoint
-            .save()
-            .context("the checkpoint could not be written")?;
         let done = checkpoint.done();
-        if is_all && done == tally.seen_below {
-            checkpoint.remove()?;
-        } else if !is_quiet {
-            say!(
-                "{} are done: the same command goes on there",
-                HumanCount(done)
-            );
+        let is_done = is_all && done == tally.seen_below;
+        let settled = match is_done {
+            true => checkpoint.remove(),
+            false => checkpoint.save(),
+        };
+        if let Err(error) = settled {
+            exit::because_of(&anyhow::Error::new(error).context("the checkpoint"));
+            has_broken = true;
+        } else if !is_done && !is_quiet {
+            let done = HumanCount(done);
+            say!("{done} are done: the same command goes on there");
         }
     } else if is_interrupted && !is_quiet {
         match has_stages {
@@ -153,7 +154,6 @@ pub(crate) async fn account(
             false => say!("what has no line was not done"),
         }
     }
-    let mut has_broken = unread.is_some();
     if let Some(unread) = unread {
         say!("dirstream: {unread}");
     }
