@@ -1,7 +1,6 @@
 //! Reads the results of a pipeline to their end: each becomes a line, and all together a summary.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use agntcy_dir_stream::{Checkpoint, Handle};
@@ -18,7 +17,7 @@ use crate::progress::Progress;
 use crate::report;
 use crate::say::say;
 use crate::signals::Signals;
-use crate::tally::Tally;
+use crate::tally::{Counts, Tally};
 
 /// How long what is in flight has to end when the process is told to.
 const GRACE: Duration = Duration::from_secs(5);
@@ -41,15 +40,6 @@ pub(crate) struct Job {
     pub(crate) handles: Vec<Handle>,
     pub(crate) reached: Option<Arc<Reached>>,
     pub(crate) checkpoint: Option<Checkpoint>,
-}
-
-/// How many lines there were.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) done: AtomicU64,
-    pub(crate) failed: AtomicU64,
-    /// One behind the last index.
-    pub(crate) seen_below: AtomicU64,
 }
 
 /// How far the process is told to end.
@@ -109,9 +99,7 @@ pub(crate) async fn account(
             }
         };
         tally.count(&outcome);
-        counts.done.store(tally.total(), Ordering::Relaxed);
-        counts.failed.store(tally.failed, Ordering::Relaxed);
-        counts.seen_below.store(tally.seen_below, Ordering::Relaxed);
+        counts.show(&tally);
         let written = match lines.is_terminal {
             true => progress.beside(|| lines.write(&outcome)),
             false => lines.write(&outcome),

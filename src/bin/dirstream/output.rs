@@ -40,7 +40,7 @@ pub(crate) struct Lines {
 impl Arguments {
     /// The files that are written.
     pub(crate) fn files(&self) -> Vec<&PathBuf> {
-        let results = self.results.as_ref().filter(|path| *path != "-");
+        let results = self.results.as_ref().filter(|path| path.as_os_str() != "-");
         results.into_iter().chain(&self.report).collect()
     }
 
@@ -58,7 +58,9 @@ impl Arguments {
                 "{}: a report is .html or .md",
                 report.display()
             );
-            let folder = report.parent().filter(|folder| *folder != "");
+            let folder = report
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty());
             let folder = folder.unwrap_or(Path::new("."));
             ensure!(
                 folder.is_dir(),
@@ -66,7 +68,7 @@ impl Arguments {
                 folder.display()
             );
         }
-        let file = self.results.as_ref().filter(|path| *path != "-");
+        let file = self.results.as_ref().filter(|path| path.as_os_str() != "-");
         if let Some(path) = file {
             let done = checkpoint.map_or(0, Checkpoint::done);
             let file = open_behind(path, done).with_context(|| path.display().to_string())?;

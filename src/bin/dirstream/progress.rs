@@ -8,9 +8,9 @@ use agntcy_dir_stream::Handle;
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 
-use crate::account::Counts;
 use crate::input::Reached;
 use crate::say::say;
+use crate::tally::Counts;
 
 /// How often the bar is drawn, and how often a line is printed where there is none.
 const BAR: Duration = Duration::from_millis(200);

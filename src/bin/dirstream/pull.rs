@@ -42,7 +42,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     // As it is escaped, no two are the same.
     let place = to.map(std::path::absolute).transpose()?;
     let place = format!("{place:?}");
-    let is_taken = to.is_some_and(|to| to == "-");
+    let is_taken = to.is_some_and(|to| to.as_os_str() == "-");
     let mut work = arguments
         .work
         .begin(&input, &["pull", &place], is_taken)

@@ -69,10 +69,10 @@ pub(crate) struct Arguments {
 
 /// What comes back with a record.
 #[derive(Default)]
-pub(crate) struct Tag {
-    pub(crate) origin: Option<Origin>,
+struct Tag {
+    origin: Option<Origin>,
     /// For the signer.
-    pub(crate) record: Option<Record>,
+    record: Option<Record>,
     /// What the push has said, for the stages behind it.
     already_stored: Option<bool>,
 }
@@ -135,7 +135,7 @@ async fn wet(arguments: &Arguments, input: Input) -> anyhow::Result<(Job, Lines)
         }
         Some(command) => {
             let signer = Signer::new(command, arguments.sign_timeout.get(), &client);
-            let sign = move |pushed: &Pushed<Tag>| signer.sign(pushed);
+            let sign = move |pushed: &Pushed<Tag>| signer.sign(pushed, pushed.tag.record.clone());
             let signers = arguments.signers.get();
             let signed = pushed.sign_with_options(&client, &options, signers, sign);
             handles.push(signed.handle());

@@ -5,13 +5,12 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agntcy_dir_stream::{Cid, Client, ErrorKind, Pushed, Referrer, ReferrersOf};
+use agntcy_dir_stream::{Cid, Client, ErrorKind, Pushed, Record, Referrer, ReferrersOf};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
 use crate::input::{Format, referrer, values};
 use crate::outcome::words;
-use crate::push::Tag;
 
 /// How many bytes a program may give. A referrer takes 4 MiB at most.
 const MAX_GIVEN: u64 = 64 << 20;
@@ -57,14 +56,14 @@ impl Signer {
     }
 
     /// What the program makes for this record; nothing, if it has been signed before.
-    pub(crate) fn sign(
+    pub(crate) fn sign<T>(
         &self,
-        pushed: &Pushed<Tag>,
-    ) -> impl Future<Output = Result<Vec<Referrer>, NotSigned>> + Send + use<> {
+        pushed: &Pushed<T>,
+        record: Option<Record>,
+    ) -> impl Future<Output = Result<Vec<Referrer>, NotSigned>> + Send + use<T> {
         let (command, time, client) = (Arc::clone(&self.command), self.time, self.client.clone());
         let (cid, was_stored) = (pushed.cid, pushed.already_stored);
         let is_signed_already = pushed.duplicate_of.is_some();
-        let record = pushed.tag.record.clone();
         async move {
             if is_signed_already || was_stored && is_signed(&client, cid).await? {
                 return Ok(Vec::new());

@@ -1,6 +1,7 @@
 //! What a run comes to: counts, failures by their cause, and how fast it went.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use agntcy_dir_stream::ErrorKind;
@@ -138,6 +139,23 @@ impl Tally {
         let mut causes: Vec<_> = self.causes.iter().collect();
         causes.sort_by_key(|(_, failures)| std::cmp::Reverse(failures.count));
         causes
+    }
+}
+
+/// The counts of a tally, for who looks at them from elsewhere.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) done: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    /// One behind the last index.
+    pub(crate) seen_below: AtomicU64,
+}
+
+impl Counts {
+    pub(crate) fn show(&self, tally: &Tally) {
+        self.done.store(tally.total(), Ordering::Relaxed);
+        self.failed.store(tally.failed, Ordering::Relaxed);
+        self.seen_below.store(tally.seen_below, Ordering::Relaxed);
     }
 }
 

@@ -84,7 +84,9 @@ pub(crate) fn find(
 fn are_apart(outputs: &[&PathBuf]) -> anyhow::Result<()> {
     let place = |path: &Path| {
         fs::canonicalize(path).or_else(|_| {
-            let folder = path.parent().filter(|folder| *folder != "");
+            let folder = path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty());
             let folder = fs::canonicalize(folder.unwrap_or(Path::new(".")))?;
             std::io::Result::Ok(folder.join(path.file_name().unwrap_or_default()))
         })

@@ -82,7 +82,8 @@ pub(crate) struct Resume {
     /// Note in this file what is done, and go on there in the next run, also after `kill -9`.
     ///
     /// It is for the same command with the same server, target and inputs, which are told by their paths, sizes and times. With
-    /// it, --results is gone on with. When all is done, the file is removed.
+    /// it, --results is gone on with. When all is done, the file is removed. After a power failure, results and pulled files of the
+    /// last seconds may be missing.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
 }

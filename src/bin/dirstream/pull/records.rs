@@ -28,7 +28,7 @@ impl Target {
                 .any(|known| end.eq_ignore_ascii_case(known))
         };
         Ok(match end {
-            _ if path == "-" => Self::Output,
+            _ if path.as_os_str() == "-" => Self::Output,
             _ if path.is_dir() => Self::Folder(path.to_owned()),
             Some(end) if is_lines(end) => Self::Lines(path.to_owned()),
             None if !path.exists() => Self::Folder(path.to_owned()),
