@@ -334,9 +334,9 @@ async fn records_that_nobody_reads_end_a_pull() {
 
 #[cfg(unix)]
 pub(super) fn send(process: &Child, signal: &str) {
-    let id = process.id().unwrap().to_string();
-    let sent = std::process::Command::new("kill")
-        .args(["-s", signal, &id])
+    let kill = format!("kill -s {signal} {}", process.id().unwrap());
+    let sent = std::process::Command::new("sh")
+        .args(["-c", &kill])
         .status();
     assert!(sent.unwrap().success());
 }
