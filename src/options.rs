@@ -27,6 +27,7 @@ pub struct Options {
     pub(crate) max_call_age: Option<Duration>,
     pub(crate) idle_close: Option<Duration>,
     pub(crate) stop_on_error: bool,
+    pub(crate) keep_trying: bool,
     pub(crate) unordered: bool,
     pub(crate) dedup: bool,
     pub(crate) skip_stored: bool,
@@ -73,6 +74,7 @@ impl Options {
             max_call_age: Some(Self::DEFAULT_MAX_CALL_AGE),
             idle_close: Some(Self::DEFAULT_IDLE_CLOSE),
             stop_on_error: false,
+            keep_trying: false,
             unordered: false,
             dedup: true,
             skip_stored: false,
@@ -227,6 +229,19 @@ impl Options {
     /// ```
     pub const fn stop_on_error(mut self, stop: bool) -> Self {
         self.stop_on_error = stop;
+        self
+    }
+
+    /// Whether an adapter that has given up goes on with what comes later. Off by default: then all that the input still has
+    /// fails at once, which is right where the input ends, and can be read again.
+    ///
+    /// It is for inputs without an end, such as the messages of a queue. An adapter gives up when the server
+    /// [denies](crate::ErrorKind::Denied) it or does not [have](crate::ErrorKind::Unsupported) its method, and when it was away for
+    /// [too long](crate::CircuitBreaker::give_up_after). What is in the window fails then, and what comes within the next wait
+    /// of [`Retry::backoff`](crate::Retry::backoff), which grows as long as nothing succeeds. Then the next item is sent again.
+    /// [`Client::pusher`](crate::Client::pusher) has it always on.
+    pub const fn keep_trying(mut self, keep: bool) -> Self {
+        self.keep_trying = keep;
         self
     }
 

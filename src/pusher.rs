@@ -45,7 +45,8 @@ impl Client {
     ///
     /// It ends, with a summary, when all clones of the [`Pusher`] are dropped and each record has its result; or when
     /// the pusher's [`handle`](Pusher::handle) has it drain. Each handler gets its own result as soon as it is there, so
-    /// [`Options::unordered`] is always on, and [`Options::stop_on_error`] off.
+    /// [`Options::unordered`] is always on, and [`Options::stop_on_error`] off. Nor does it end with an outage, or when it is
+    /// denied: [`Options::keep_trying`] is always on, too.
     ///
     /// ```
     /// use std::time::Duration;
@@ -94,7 +95,11 @@ impl Client {
         options: &Options,
     ) -> (Pusher, impl Future<Output = Summary> + Send + use<>) {
         let (sender, receiver) = mpsc::channel(WAITING);
-        let options = options.clone().unordered(true).stop_on_error(false);
+        let options = options
+            .clone()
+            .unordered(true)
+            .stop_on_error(false)
+            .keep_trying(true);
         let results = Requests(receiver).push_to_with(self, &options);
         let pusher = Pusher {
             requests: sender,

@@ -22,6 +22,8 @@ mod dirstream;
 #[cfg(feature = "server")]
 mod duplicates;
 #[cfg(feature = "server")]
+mod endless;
+#[cfg(feature = "server")]
 mod ends;
 #[cfg(feature = "server")]
 mod env;

@@ -3,6 +3,7 @@
 mod look_up;
 mod pace;
 mod receive;
+mod recess;
 mod resume;
 mod send;
 mod timers;
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 use self::look_up::LookUp;
 use self::pace::Pace;
 use self::receive::keep;
+use self::recess::Recess;
 use super::adapter::Adapter;
 use super::calls::{Lane, Lanes};
 use super::clock::Clock;
@@ -146,6 +148,7 @@ where
         clock: Clock::default(),
         pace: options.rate.map(Pace::new),
         input_opens: None,
+        recess: options.keep_trying.then(Recess::default),
         log: Log::new(&shared.control, method, is_single),
         meter: Meter::new(&shared.control, method),
         takes: PhantomData,
@@ -259,6 +262,8 @@ where
     pace: Option<Pace>,
     /// When the next item may be taken, if its pace is what keeps it.
     input_opens: Option<Instant>,
+    /// For an adapter that does not give up for good.
+    recess: Option<Recess>,
     log: Log,
     meter: Meter,
     takes: PhantomData<fn(V)>,
@@ -371,6 +376,7 @@ where
             self.window.note_time(self.clock.waited());
         }
         self.input_opens = None;
+        self.try_again(now);
         while self.takes_input() && self.window.has_room() {
             // While the server is away the input is left alone, but for the item of a probe.
             if !self.window.is_empty() && !self.window.is_refusing() && self.nodes.are_shut(cx) {
@@ -434,6 +440,17 @@ where
             self.deletes = None;
         }
         self.meter.publish(self.window.in_flight());
+    }
+
+    /// Ends the time in which all that comes fails at once.
+    fn try_again(&mut self, now: Instant) {
+        let retry = self.nodes.retry();
+        if self.window.is_refusing()
+            && let Some(recess) = &mut self.recess
+            && recess.is_over(now, |times| retry.wait_after(times))
+        {
+            self.window.try_again();
+        }
     }
 
     fn note_taken(&self) {
@@ -505,6 +522,9 @@ where
         match &settled.outcome {
             Ok(output) => {
                 counters.succeeded.add(1);
+                if let Some(recess) = &mut self.recess {
+                    recess.succeeded();
+                }
                 if O::is_already_stored(output) {
                     counters.already_stored.add(1);
                 }

@@ -98,6 +98,11 @@ impl<E, O: Clone> Window<E, O> {
         }
     }
 
+    /// What comes from now on is sent again, as if nothing had been refused.
+    pub(crate) fn try_again(&mut self) {
+        self.refused = None;
+    }
+
     /// Nothing is sent any more, so what is left to be sent fails.
     pub(super) fn fail_rest(&mut self, spare_sent: bool) {
         let Some((kind, status)) = self.refused.clone() else {
