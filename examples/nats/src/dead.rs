@@ -1,0 +1,140 @@
+//! Dead letters: messages whose record no later try would store, each with the reason.
+
+use agntcy_dir_stream::Error;
+use anyhow::Context as _;
+use async_nats::HeaderMap;
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::message::{PublishMessage, StreamMessage};
+use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use async_nats::jetstream::{self, Message};
+use futures::{Stream, TryStreamExt as _, stream};
+use serde_json::json;
+
+use crate::queue::{Place, Queue};
+
+/// Where a record is from, such as `agents.ndjson:17`.
+pub(crate) const SOURCE: &str = "Dir-Source";
+
+/// What became of a record: `ErrorKind::as_str` of the crate.
+const KIND: &str = "Dir-Error-Kind";
+
+/// The same in words.
+const ERROR: &str = "Dir-Error";
+
+/// The number of the message in the queue.
+const SEQUENCE: &str = "Dir-Queue-Sequence";
+
+/// How often it was delivered.
+const DELIVERIES: &str = "Dir-Deliveries";
+
+/// How many bytes of a reason are kept.
+const LONGEST_REASON: usize = 2 << 10;
+
+/// What the other headers and the protocol take of NATS's largest message, in bytes.
+const HEADERS: usize = 1 << 10;
+
+/// Copies a message to the dead letters, once: whoever copies it again finds that it is there.
+pub(crate) async fn bury(
+    queue: &Queue,
+    message: &Message,
+    place: &Place,
+    error: &Error,
+) -> Result<(), PublishError> {
+    let most = queue.context.client().max_payload();
+    let free = most.saturating_sub(message.payload.len() + HEADERS);
+    let mut letter = PublishMessage::build()
+        .payload(message.payload.clone())
+        .header(KIND, error.kind().as_str())
+        .header(
+            ERROR,
+            in_a_line(&error.to_string(), free.min(LONGEST_REASON)),
+        )
+        .header(SEQUENCE, place.sequence.to_string())
+        .header(DELIVERIES, place.deliveries.to_string())
+        .expected_last_subject_sequence(0);
+    if let Some(source) = header(message.headers.as_ref(), SOURCE) {
+        letter = letter.header(SOURCE, in_a_line(source, 256));
+    }
+    let subject = queue.subject_of_dead(place.sequence, place.published_nanos);
+    let published = async { queue.context.send_publish(subject, letter).await?.await };
+    match published.await {
+        Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(()),
+        published => published.map(drop),
+    }
+}
+
+/// As much of a text as a header may have.
+fn in_a_line(text: &str, most: usize) -> String {
+    let mut line = text.replace(|c: char| c.is_control(), " ");
+    while line.len() > most {
+        line.pop();
+    }
+    line
+}
+
+fn header<'a>(headers: Option<&'a HeaderMap>, name: &str) -> Option<&'a str> {
+    Some(headers?.get(name)?.as_str())
+}
+
+/// A line of JSON for each dead letter, from the oldest on.
+pub(crate) async fn list(
+    queue: &Queue,
+) -> anyhow::Result<impl Stream<Item = anyhow::Result<String>>> {
+    let dead = queue.dead().await?;
+    Ok(letters(dead, queue.subject_of_all_dead()).map_ok(|letter| {
+        let say = |name| header(Some(&letter.headers), name);
+        let number = |name| say(name)?.parse::<u64>().ok();
+        let line = json!({
+            "sequence": number(SEQUENCE),
+            "source": say(SOURCE),
+            "kind": say(KIND),
+            "error": say(ERROR),
+            "deliveries": number(DELIVERIES),
+            "record": String::from_utf8_lossy(&letter.payload),
+        });
+        line.to_string()
+    }))
+}
+
+/// Puts all dead letters into the queue again, and says how many.
+pub(crate) async fn requeue(queue: &Queue) -> anyhow::Result<u64> {
+    let dead = queue.dead().await?;
+    let mut letters = std::pin::pin!(letters(dead.clone(), queue.subject_of_all_dead()));
+    let mut count = 0;
+    while let Some(letter) = letters.try_next().await? {
+        // When this is stopped before the letter is deleted, the next time finds that it is in the queue.
+        let id = format!("{}@{}", letter.subject, letter.sequence);
+        let mut record = PublishMessage::build()
+            .payload(letter.payload)
+            .message_id(id);
+        if let Some(source) = header(Some(&letter.headers), SOURCE) {
+            record = record.header(SOURCE, source);
+        }
+        let sent = queue.context.send_publish(queue.subject(), record).await?;
+        sent.await.context("cannot put a record into the queue")?;
+        let deleted = dead.delete_message(letter.sequence).await;
+        deleted.context("cannot delete a dead letter that is in the queue again")?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// Those that are there now: workers may make more meanwhile.
+fn letters(
+    dead: jetstream::stream::Stream,
+    subject: String,
+) -> impl Stream<Item = anyhow::Result<StreamMessage>> {
+    let last = dead.cached_info().state.last_sequence;
+    let letters = stream::try_unfold((dead, subject, 1), async |(dead, subject, from)| match dead
+        .get_first_raw_message_by_subject(&subject, from)
+        .await
+    {
+        Ok(letter) => {
+            let next = letter.sequence + 1;
+            Ok(Some((letter, (dead, subject, next))))
+        }
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+        Err(error) => Err(anyhow::Error::from(error).context("cannot read dead letters")),
+    });
+    letters.try_take_while(move |letter| std::future::ready(Ok(letter.sequence <= last)))
+}

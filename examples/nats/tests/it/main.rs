@@ -1,0 +1,11 @@
+//! The queue and its workers as processes, with a real NATS server. `tests/interop/run nats` of the project builds one and
+//! runs these.
+
+mod dead_letters;
+mod directory;
+mod every_record_once;
+mod nats;
+mod publishing;
+mod records;
+mod waits;
+mod workers;
