@@ -4,6 +4,7 @@
 mod dead_letters;
 mod directory;
 mod every_record_once;
+mod figures;
 mod nats;
 mod publishing;
 mod records;
