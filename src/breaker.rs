@@ -111,8 +111,9 @@ impl CircuitBreaker {
     /// [`Retry::timeout`](crate::Retry::timeout) is another limit, and the shorter one ends the wait: to
     /// outlast an outage, raise both. Any result starts the time anew, a failure too.
     ///
-    /// Then all that remains fails, with the last fault as the cause, unless
-    /// [`Options::keep_trying`](crate::Options::keep_trying) is on. What was never sent, and all that the input still has, is [`CircuitOpen`](crate::ErrorKind::CircuitOpen). What may have landed is
+    /// Then all that was taken fails, with the last fault as the cause, and so does all that the input still has, unless
+    /// [`Options::keep_trying`](crate::Options::keep_trying) is on. What was never sent is
+    /// [`CircuitOpen`](crate::ErrorKind::CircuitOpen). What may have landed is
     /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown). The time in which the consumer works on a result
     /// does not count.
     pub const fn give_up_after(mut self, time: Option<Duration>) -> Self {

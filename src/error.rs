@@ -44,7 +44,7 @@ type Source = Arc<dyn StdError + Send + Sync>;
 /// those to the same method again: neither a push nor a delete does harm twice. [`CircuitOpen`](Self::CircuitOpen),
 /// [`Denied`](Self::Denied) and [`Unsupported`](Self::Unsupported) come for all that the input still has, which uses it
 /// up; to keep it, stop at the first of them and take [`Adapter::into_remainder`](crate::Adapter::into_remainder). Over an
-/// input without an end, turn [`Options::keep_trying`](crate::Options::keep_trying) on.
+/// input without an end, turn [`Options::keep_trying`](crate::Options::keep_trying) on: then they come for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {

@@ -232,14 +232,18 @@ impl Options {
         self
     }
 
-    /// Whether an adapter that has given up goes on with what comes later. Off by default: then all that the input still has
-    /// fails at once, which is right where the input ends, and can be read again.
+    /// Whether an adapter that has given up goes on with what comes later. Off by default: then all that the input still
+    /// has fails at once, which is right where the input ends, and can be read again.
     ///
     /// It is for inputs without an end, such as the messages of a queue. An adapter gives up when the server
-    /// [denies](crate::ErrorKind::Denied) it or does not [have](crate::ErrorKind::Unsupported) its method, and when it was away for
-    /// [too long](crate::CircuitBreaker::give_up_after). What is in the window fails then, and what comes within the next wait
-    /// of [`Retry::backoff`](crate::Retry::backoff), which grows as long as nothing succeeds. Then the next item is sent again.
-    /// [`Client::pusher`](crate::Client::pusher) has it always on.
+    /// [denies](crate::ErrorKind::Denied) it or does not have its [method](crate::ErrorKind::Unsupported), and when it was
+    /// away for [too long](crate::CircuitBreaker::give_up_after). What is in the window fails then, and what comes within
+    /// the next wait of [`Retry::backoff`](crate::Retry::backoff), which grows as long as nothing is answered. Then the
+    /// next item is sent again. [`Client::pusher`](crate::Client::pusher) has it always on.
+    ///
+    /// In that wait the input is read as fast as it gives, whatever the [`rate`](Self::rate), and each item fails. So what
+    /// is given back to a queue should be given back with a delay. A [`Checkpoint`](crate::Checkpoint) stays before the
+    /// first item that failed so.
     pub const fn keep_trying(mut self, keep: bool) -> Self {
         self.keep_trying = keep;
         self

@@ -1,6 +1,7 @@
 //! What the log is told of an adapter: that it begins and how it ends, and how its calls end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use prost::Message;
 use tokio::time::Instant;
@@ -21,9 +22,16 @@ pub(super) struct Log {
     operation: &'static str,
     /// An adapter over one item is told of at a lower level: a service may make thousands of them a second.
     is_single: bool,
+    /// Whether it goes on after it has given up, and so may give up again and again.
+    keeps_trying: bool,
+    /// When it was last told that such an adapter gave up, and whether it was told since that it goes on.
+    gave_up: Option<(Instant, bool)>,
     began: Option<Instant>,
     end: &'static str,
 }
+
+/// How long it is not told again that an adapter has given up that keeps trying.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// An event at `info` or higher, or at `debug` for a single item.
 macro_rules! say {
@@ -41,9 +49,16 @@ impl Log {
             control: Arc::clone(control),
             operation,
             is_single,
+            keeps_trying: false,
+            gave_up: None,
             began: None,
             end: "dropped",
         }
+    }
+
+    pub(super) fn keeps_trying(mut self, keeps_trying: bool) -> Self {
+        self.keeps_trying = keeps_trying;
+        self
     }
 
     pub(super) fn begin<'a>(&mut self, nodes: impl Iterator<Item = &'a str>) {
@@ -76,16 +91,45 @@ impl Log {
     }
 
     /// All that is left fails, since the server is away for too long.
-    pub(super) fn gives_up(&self, why: &tonic::Status) {
+    pub(super) fn gives_up(&mut self, why: &tonic::Status) {
         let (operation, error) = (self.operation, in_words(why));
         let items = self.control.counters.stats().in_window;
-        say!(self, warn, operation, items, %error, "the circuit was open for too long: what was taken is given up");
+        if self.has_told() {
+            debug!(target: LOG, operation, items, %error, "what was taken is given up again");
+        } else {
+            say!(self, warn, operation, items, %error, "the circuit was open for too long: what was taken is given up");
+        }
     }
 
     /// All that is left fails, since the server refuses who asks, or what is asked.
-    pub(super) fn is_refused(&self, why: &tonic::Status) {
+    pub(super) fn is_refused(&mut self, why: &tonic::Status) {
         let (operation, error) = (self.operation, in_words(why));
-        say!(self, warn, operation, %error, "the server refuses the caller: all remaining items fail");
+        if self.has_told() {
+            debug!(target: LOG, operation, %error, "the server refuses the caller again");
+        } else if self.keeps_trying {
+            say!(self, warn, operation, %error, "the server refuses the caller: what comes fails until it is asked again");
+        } else {
+            say!(self, warn, operation, %error, "the server refuses the caller: all remaining items fail");
+        }
+    }
+
+    /// Whether it was told a short while ago that it gave up. If not, that is told now.
+    fn has_told(&mut self) -> bool {
+        let now = Instant::now();
+        let has = self.gave_up.is_some_and(|(at, _)| now < at + QUIET);
+        if self.keeps_trying && !has {
+            self.gave_up = Some((now, false));
+        }
+        has
+    }
+
+    /// The server has answered.
+    pub(super) fn goes_on(&mut self) {
+        if let Some((_, is_told @ false)) = &mut self.gave_up {
+            *is_told = true;
+            let operation = self.operation;
+            say!(self, info, operation, "the stream goes on");
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use agntcy_dir_stream::server::{Fault, Method, Store};
 use agntcy_dir_stream::{Checkpoint, CircuitBreaker, Retry, Status, Token};
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use proptest::prelude::*;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::field::{Field, Visit};
 use tracing::instrument::WithSubscriber as _;
 use tracing::{Dispatch, Event, Level, Subscriber};
@@ -648,6 +648,44 @@ fn tells_of_its_end(ended: &Ended) {
     assert!(spans.len() as u64 >= stats.calls, "{lines:#?}");
     for span in spans {
         assert_line(span, &["items=", "answers=", "outcome="]);
+    }
+}
+
+#[test]
+fn an_endless_input_that_is_denied_or_away_is_a_line_a_minute_and_that_it_goes_on_is_one() {
+    for is_denied in [true, false] {
+        let (lines, minutes) = told_and_output(Level::INFO, async {
+            let store = Store::new();
+            store.inject(match is_denied {
+                true => Fault::status(Status::permission_denied("no"))
+                    .on(Method::Push)
+                    .times(20),
+                false => Fault::no_connection().times(40),
+            });
+            let breaker = CircuitBreaker::new().give_up_after(Some(20 * SECOND));
+            let client = store.client().with_breaker(breaker);
+            let options = Options::new().keep_trying(true);
+            let inputs = stream::iter(0..).then(async |number| {
+                sleep(SECOND / 10).await;
+                record(number)
+            });
+            let mut results = std::pin::pin!(inputs.push_to_with(&client, &options));
+            let start = Instant::now();
+            while results.next().await.unwrap().is_err() {}
+            start.elapsed().as_secs() / 60
+        });
+        let count = |words: &str| lines.iter().filter(|line| line.contains(words)).count();
+        let words = match is_denied {
+            true => "the server refuses the caller: what comes fails until it is asked again",
+            false => "the circuit was open for too long",
+        };
+        let told = count(words) as u64;
+        assert!(
+            (1..=minutes + 1).contains(&told),
+            "{minutes} minutes: {lines:#?}"
+        );
+        assert_eq!(count("all remaining items fail"), 0);
+        assert_eq!(count("the stream goes on"), 1, "{lines:#?}");
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use self::look_up::LookUp;
 use self::pace::Pace;
 use self::receive::keep;
-use self::recess::Recess;
+use self::recess::Recesses;
 use super::adapter::Adapter;
 use super::calls::{Lane, Lanes};
 use super::clock::Clock;
@@ -148,8 +148,8 @@ where
         clock: Clock::default(),
         pace: options.rate.map(Pace::new),
         input_opens: None,
-        recess: options.keep_trying.then(Recess::default),
-        log: Log::new(&shared.control, method, is_single),
+        recesses: options.keep_trying.then(Recesses::default),
+        log: Log::new(&shared.control, method, is_single).keeps_trying(options.keep_trying),
         meter: Meter::new(&shared.control, method),
         takes: PhantomData,
     };
@@ -262,8 +262,8 @@ where
     pace: Option<Pace>,
     /// When the next item may be taken, if its pace is what keeps it.
     input_opens: Option<Instant>,
-    /// For an adapter that does not give up for good.
-    recess: Option<Recess>,
+    /// Of an adapter that does not give up for good.
+    recesses: Option<Recesses>,
     log: Log,
     meter: Meter,
     takes: PhantomData<fn(V)>,
@@ -406,7 +406,9 @@ where
             }
             match self.input.as_mut().poll_next(cx) {
                 Poll::Ready(Some(item)) => {
-                    if let Some(pace) = &mut self.pace {
+                    if let Some(pace) = &mut self.pace
+                        && !self.window.is_refusing()
+                    {
                         pace.take(now);
                     }
                     self.take(item);
@@ -442,14 +444,19 @@ where
         self.meter.publish(self.window.in_flight());
     }
 
-    /// Ends the time in which all that comes fails at once.
+    /// Goes on after it has given up, if it is time for that.
     fn try_again(&mut self, now: Instant) {
+        let Some(Recesses { items, look_ups }) = &mut self.recesses else {
+            return;
+        };
         let retry = self.nodes.retry();
-        if self.window.is_refusing()
-            && let Some(recess) = &mut self.recess
-            && recess.is_over(now, |times| retry.wait_after(times))
-        {
+        let wait = |times| retry.wait_after(times);
+        if self.window.refuses_look_ups() && look_ups.is_over(now, wait) {
+            self.window.try_look_ups_again();
+        }
+        if self.window.is_refusing() && items.is_over(now, wait) {
             self.window.try_again();
+            self.nodes.try_again();
         }
     }
 
@@ -519,12 +526,20 @@ where
         counters
             .answered_below
             .set(handed_out.min(self.first_unanswered));
+        let is_answer = match &settled.outcome {
+            Ok(_) => true,
+            Err(error) => error.kind().is_answer(),
+        };
+        if settled.attempts > 0
+            && is_answer
+            && let Some(recesses) = &mut self.recesses
+        {
+            recesses.items.succeeded();
+            self.log.goes_on();
+        }
         match &settled.outcome {
             Ok(output) => {
                 counters.succeeded.add(1);
-                if let Some(recess) = &mut self.recess {
-                    recess.succeeded();
-                }
                 if O::is_already_stored(output) {
                     counters.already_stored.add(1);
                 }

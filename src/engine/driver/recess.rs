@@ -4,7 +4,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The time in which what comes fails at once.
+use crate::engine::nodes::shortest_wait;
+use crate::later::later;
+
+/// Those of an adapter.
+#[derive(Debug, Default)]
+pub(super) struct Recesses {
+    /// All that comes fails at once.
+    pub(super) items: Recess,
+    /// Nothing is looked up.
+    pub(super) look_ups: Recess,
+}
+
+/// The time in which something is not tried.
 #[derive(Debug, Default)]
 pub(super) struct Recess {
     /// How many there were without a success between them.
@@ -13,11 +25,11 @@ pub(super) struct Recess {
 }
 
 impl Recess {
-    /// The adapter has given up: whether it may try again. The first look begins the recess.
+    /// Whether it may be tried again. The first look begins the recess.
     pub(super) fn is_over(&mut self, now: Instant, wait: impl FnOnce(u32) -> Duration) -> bool {
         let ends = *self.ends.get_or_insert_with(|| {
             self.times = self.times.saturating_add(1);
-            now + wait(self.times)
+            later(now, wait(self.times).max(shortest_wait(self.times)))
         });
         let is_over = ends <= now;
         if is_over {
@@ -26,6 +38,7 @@ impl Recess {
         is_over
     }
 
+    /// The next recess is a short one.
     pub(super) fn succeeded(&mut self) {
         self.times = 0;
     }

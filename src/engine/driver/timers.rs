@@ -111,7 +111,10 @@ where
     /// When the rest is failed because the server is away.
     fn gives_up_at(&mut self, waited: Waited) -> Option<Waited> {
         let wants = !self.window.is_empty() && !self.window.is_refusing();
-        self.nodes.gives_up_at(waited, wants)
+        let at = self.nodes.gives_up_at(waited, wants);
+        // A call that is under way may show that the server is back.
+        let is_asking = !self.lanes.is_empty() || self.look_up.is_some();
+        at.filter(|_| self.recesses.is_none() || !is_asking)
     }
 
     /// By when calls have to end, if all items have their results.

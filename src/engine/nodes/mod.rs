@@ -272,6 +272,12 @@ impl Nodes {
         self.open_since = None;
     }
 
+    /// The adapter tries again after it has given up: on the next node first.
+    pub(crate) fn try_again(&mut self) {
+        self.open_since = None;
+        self.first = (self.first + 1) % self.nodes.len();
+    }
+
     /// When open breakers are given up. An adapter that `wants` no call does not wait for them.
     pub(crate) fn gives_up_at(&mut self, waited: Waited, wants: bool) -> Option<Waited> {
         if !wants || !self.retry.is_on() || !self.are_open() {

@@ -101,6 +101,16 @@ impl<E, O: Clone> Window<E, O> {
     /// What comes from now on is sent again, as if nothing had been refused.
     pub(crate) fn try_again(&mut self) {
         self.refused = None;
+        self.cannot_look_up = false;
+    }
+
+    /// Whether nothing is looked up since the server refused a lookup.
+    pub(crate) fn refuses_look_ups(&self) -> bool {
+        self.cannot_look_up
+    }
+
+    pub(crate) fn try_look_ups_again(&mut self) {
+        self.cannot_look_up = false;
     }
 
     /// Nothing is sent any more, so what is left to be sent fails.
