@@ -1,12 +1,14 @@
 //! Dead letters: messages whose record no later try would store, each with the reason.
 
+use std::future::ready;
+
 use agntcy_dir_stream::Error;
 use anyhow::Context as _;
 use async_nats::HeaderMap;
+use async_nats::jetstream::Message;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
-use async_nats::jetstream::{self, Message};
 use futures::{Stream, TryStreamExt as _, stream};
 use serde_json::json;
 
@@ -49,13 +51,13 @@ pub(crate) async fn bury(
             ERROR,
             in_a_line(&error.to_string(), free.min(LONGEST_REASON)),
         )
-        .header(SEQUENCE, place.sequence.to_string())
+        .header(SEQUENCE, place.key.sequence.to_string())
         .header(DELIVERIES, place.deliveries.to_string())
         .expected_last_subject_sequence(0);
     if let Some(source) = header(message.headers.as_ref(), SOURCE) {
         letter = letter.header(SOURCE, in_a_line(source, 256));
     }
-    let subject = queue.subject_of_dead(place.sequence, place.published_nanos);
+    let subject = queue.subject_of_dead(place.key);
     let published = async { queue.context.send_publish(subject, letter).await?.await };
     match published.await {
         Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(()),
@@ -76,19 +78,30 @@ fn header<'a>(headers: Option<&'a HeaderMap>, name: &str) -> Option<&'a str> {
     Some(headers?.get(name)?.as_str())
 }
 
+/// Which letters are meant, by their own numbers: all, if none is named.
+pub(crate) struct Which(pub(crate) Vec<u64>);
+
+impl Which {
+    fn has(&self, letter: &StreamMessage) -> bool {
+        self.0.is_empty() || self.0.contains(&letter.sequence)
+    }
+}
+
 /// A line of JSON for each dead letter, from the oldest on.
 pub(crate) async fn list(
     queue: &Queue,
+    which: Which,
 ) -> anyhow::Result<impl Stream<Item = anyhow::Result<String>>> {
-    let dead = queue.dead().await?;
-    Ok(letters(dead, queue.subject_of_all_dead()).map_ok(|letter| {
+    let letters = letters(queue, which).await?;
+    Ok(letters.map_ok(|letter| {
         let say = |name| header(Some(&letter.headers), name);
         let number = |name| say(name)?.parse::<u64>().ok();
         let line = json!({
-            "sequence": number(SEQUENCE),
+            "letter": letter.sequence,
             "source": say(SOURCE),
             "kind": say(KIND),
             "error": say(ERROR),
+            "message": number(SEQUENCE),
             "deliveries": number(DELIVERIES),
             "record": String::from_utf8_lossy(&letter.payload),
         });
@@ -96,10 +109,9 @@ pub(crate) async fn list(
     }))
 }
 
-/// Puts all dead letters into the queue again, and says how many.
-pub(crate) async fn requeue(queue: &Queue) -> anyhow::Result<u64> {
-    let dead = queue.dead().await?;
-    let mut letters = std::pin::pin!(letters(dead.clone(), queue.subject_of_all_dead()));
+/// Puts dead letters into the queue again, and says how many.
+pub(crate) async fn requeue(queue: &Queue, which: Which) -> anyhow::Result<u64> {
+    let mut letters = std::pin::pin!(letters(queue, which).await?);
     let mut count = 0;
     while let Some(letter) = letters.try_next().await? {
         // When this is stopped before the letter is deleted, the next time finds that it is in the queue.
@@ -112,19 +124,37 @@ pub(crate) async fn requeue(queue: &Queue) -> anyhow::Result<u64> {
         }
         let sent = queue.context.send_publish(queue.subject(), record).await?;
         sent.await.context("cannot put a record into the queue")?;
-        let deleted = dead.delete_message(letter.sequence).await;
-        deleted.context("cannot delete a dead letter that is in the queue again")?;
+        delete(queue, letter.sequence).await?;
         count += 1;
     }
     Ok(count)
 }
 
+/// Deletes dead letters, and says how many.
+pub(crate) async fn discard(queue: &Queue, which: Which) -> anyhow::Result<u64> {
+    let mut letters = std::pin::pin!(letters(queue, which).await?);
+    let mut count = 0;
+    while let Some(letter) = letters.try_next().await? {
+        delete(queue, letter.sequence).await?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+async fn delete(queue: &Queue, letter: u64) -> anyhow::Result<()> {
+    let deleted = queue.dead().await?.delete_message(letter).await;
+    deleted.with_context(|| format!("cannot delete the dead letter {letter}"))?;
+    Ok(())
+}
+
 /// Those that are there now: workers may make more meanwhile.
-fn letters(
-    dead: jetstream::stream::Stream,
-    subject: String,
-) -> impl Stream<Item = anyhow::Result<StreamMessage>> {
+async fn letters(
+    queue: &Queue,
+    which: Which,
+) -> anyhow::Result<impl Stream<Item = anyhow::Result<StreamMessage>>> {
+    let dead = queue.dead().await?;
     let last = dead.cached_info().state.last_sequence;
+    let subject = queue.subject_of_all_dead();
     let letters = stream::try_unfold((dead, subject, 1), async |(dead, subject, from)| match dead
         .get_first_raw_message_by_subject(&subject, from)
         .await
@@ -136,5 +166,6 @@ fn letters(
         Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
         Err(error) => Err(anyhow::Error::from(error).context("cannot read dead letters")),
     });
-    letters.try_take_while(move |letter| std::future::ready(Ok(letter.sequence <= last)))
+    let letters = letters.try_take_while(move |letter| ready(Ok(letter.sequence <= last)));
+    Ok(letters.try_filter(move |letter| ready(which.has(letter))))
 }

@@ -10,18 +10,21 @@ use futures::{StreamExt as _, stream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::MissedTickBehavior;
 
-/// By their numbers in the queue.
+use crate::queue::Key;
+
 #[derive(Default)]
-pub(crate) struct Held(Mutex<HashMap<u64, Holding>>);
+pub(crate) struct Held(Mutex<HashMap<Key, Holding>>);
 
 struct Holding {
     message: Arc<Message>,
+    /// Whether the queue is being told what has become of it.
+    is_answered: bool,
     /// Its part of the window. A message that came when nobody counted on it any more has none.
     _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Held {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Holding>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Holding>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -29,11 +32,11 @@ impl Held {
     /// work; answers go by its last delivery.
     pub(crate) fn take(
         &self,
-        sequence: u64,
+        key: Key,
         message: Arc<Message>,
         room: Option<OwnedSemaphorePermit>,
     ) -> bool {
-        match self.lock().entry(sequence) {
+        match self.lock().entry(key) {
             Entry::Occupied(mut held) => {
                 held.get_mut().message = message;
                 false
@@ -41,6 +44,7 @@ impl Held {
             Entry::Vacant(place) => {
                 place.insert(Holding {
                     message,
+                    is_answered: false,
                     _room: room,
                 });
                 true
@@ -48,17 +52,45 @@ impl Held {
         }
     }
 
-    pub(crate) fn get(&self, sequence: u64) -> Option<Arc<Message>> {
-        Some(Arc::clone(&self.lock().get(&sequence)?.message))
+    /// As it came last.
+    pub(crate) fn get(&self, key: Key) -> Option<Arc<Message>> {
+        Some(Arc::clone(&self.lock().get(&key)?.message))
     }
 
-    pub(crate) fn let_go(&self, sequence: u64) {
-        self.lock().remove(&sequence);
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
     }
 
-    fn all(&self) -> Vec<Arc<Message>> {
+    /// From now on nothing is said of it but what has become of it.
+    pub(crate) fn is_answered(&self, key: Key) {
+        if let Some(held) = self.lock().get_mut(&key) {
+            held.is_answered = true;
+        }
+    }
+
+    /// Lets go of a message that was answered, unless it has come once more: then that has to be answered, too.
+    pub(crate) fn let_go(&self, key: Key, answered: &Arc<Message>) -> bool {
+        let mut all = self.lock();
+        let is_same = all
+            .get(&key)
+            .is_none_or(|held| Arc::ptr_eq(&held.message, answered));
+        if is_same {
+            all.remove(&key);
+        }
+        is_same
+    }
+
+    /// Lets go of one whose answer is not confirmed: it comes again.
+    pub(crate) fn give_up(&self, key: Key) {
+        self.lock().remove(&key);
+    }
+
+    /// Those that are worked on.
+    fn unanswered(&self) -> Vec<Arc<Message>> {
         let all = self.lock();
-        all.values().map(|held| Arc::clone(&held.message)).collect()
+        let unanswered = all.values().filter(|held| !held.is_answered);
+        unanswered.map(|held| Arc::clone(&held.message)).collect()
     }
 
     /// Tells the queue again and again, for ever, that these are worked on, so that it delivers none of them to
@@ -68,7 +100,7 @@ impl Held {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            for message in self.all() {
+            for message in self.unanswered() {
                 if let Err(error) = message.ack_with(AckKind::Progress).await {
                     tracing::warn!("cannot tell the queue that a message is worked on: {error}");
                     break;
@@ -77,18 +109,16 @@ impl Held {
         }
     }
 
-    /// Gives everything back, so that others have it at once, and says how many that were and how many the queue has not
-    /// confirmed: those come again when their time is up.
-    pub(crate) async fn give_back(&self) -> (usize, usize) {
-        let all = self.all();
-        let count = all.len();
-        let confirmed = stream::iter(all)
-            .map(async |message| message.double_ack_with(AckKind::Nak(None)).await.is_ok())
-            .buffer_unordered(count.max(1))
-            .filter(|is_confirmed| std::future::ready(*is_confirmed))
-            .count()
-            .await;
-        self.lock().clear();
-        (count, count - confirmed)
+    /// Gives everything back, so that others have it at once. What the queue does not confirm stays here.
+    pub(crate) async fn give_back(&self) {
+        let all: Vec<_> = self.lock().keys().copied().collect();
+        let give_back = async |key| {
+            if let Some(message) = self.get(key)
+                && message.double_ack_with(AckKind::Nak(None)).await.is_ok()
+            {
+                self.let_go(key, &message);
+            }
+        };
+        stream::iter(all).for_each_concurrent(None, give_back).await;
     }
 }

@@ -9,7 +9,7 @@ use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::consumer::pull::BatchConfig;
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
-use async_nats::{StatusCode, Subscriber};
+use async_nats::{StatusCode, Subject, Subscriber};
 use futures::StreamExt as _;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::held::Held;
-use crate::queue::{Place, Queue};
+use crate::queue::{Key, Place, Queue};
 
 /// How long the queue keeps a request for messages. It is also how long a worker that is told to end waits at most until
 /// no more messages can come.
@@ -25,6 +25,9 @@ const REQUEST: Duration = Duration::from_secs(2);
 
 /// How long after that a request is taken for lost: with the NATS server, or with the connection to it.
 const LATE: Duration = Duration::from_secs(1);
+
+/// How many bytes of messages a request has at most. NATS cuts off who has 64 MiB to read.
+const BYTES: usize = 16 << 20;
 
 /// The pause behind a request that failed.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -41,7 +44,9 @@ pub(crate) struct Intake {
 
 /// How a request for messages has ended.
 enum End {
-    /// All came that were asked for, or no more came in its time.
+    /// All came that were asked for.
+    Full,
+    /// No more came in its time.
     Well,
     /// The NATS server was not there, or went away.
     Badly,
@@ -50,25 +55,41 @@ enum End {
 impl Intake {
     /// Runs until it is told to stop. A message that it takes is in `held` before it is sent on, also if nobody
     /// listens, and when it has ended no more come.
-    pub(crate) async fn run(self, out: UnboundedSender<Arc<Message>>) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, out: UnboundedSender<(Key, Arc<Message>)>) -> anyhow::Result<()> {
         let room = Arc::new(Semaphore::new(self.window));
         let client = self.queue.context.client();
         let inbox = client.new_inbox();
-        let mut inbound = client
-            .subscribe(inbox.clone())
-            .await
-            .context("cannot subscribe")?;
+        // A subject for each request, so that the end of one that was taken for lost is not taken for that of the next.
+        let inbound = client.subscribe(format!("{inbox}.*")).await;
+        let mut inbound = inbound.context("cannot subscribe")?;
         // A part of the window at a time: else there would be a request for each message.
         let least = (self.window / 4).max(1);
-        while let Some(free) = self.room(&room, least).await {
+        let mut most = self.window;
+        for number in 0_u64.. {
+            let Some(mut free) = self.room(&room, least).await else {
+                return Ok(());
+            };
+            if let Some(spare) = free.num_permits().checked_sub(most) {
+                drop(free.split(spare));
+            }
+            let subject = Subject::from(format!("{inbox}.{number}"));
             let request = BatchConfig {
                 batch: free.num_permits(),
                 expires: Some(REQUEST),
+                max_bytes: BYTES,
                 ..BatchConfig::default()
             };
-            let sent = self.consumer.request_batch(request, inbox.clone().into());
-            sent.await.context("cannot ask for messages")?;
-            match self.receive(&mut inbound, free, &out).await? {
+            let cuts = self.queue.cuts();
+            let sent = self.consumer.request_batch(request, subject.clone()).await;
+            sent.context("cannot ask for messages")?;
+            let end = self.receive(&mut inbound, &subject, free, &out).await?;
+            if self.queue.cuts() > cuts {
+                // It may have been a message that this client cannot read, which cuts off all that come with it. Those
+                // come again, and one by one they pass.
+                most = 1;
+            }
+            match end {
+                End::Full => most = most.saturating_mul(2).min(self.window),
                 End::Well => {}
                 End::Badly => {
                     tokio::time::sleep(PAUSE).await;
@@ -98,8 +119,9 @@ impl Intake {
     async fn receive(
         &self,
         inbound: &mut Subscriber,
+        request: &Subject,
         mut free: OwnedSemaphorePermit,
-        out: &UnboundedSender<Arc<Message>>,
+        out: &UnboundedSender<(Key, Arc<Message>)>,
     ) -> anyhow::Result<End> {
         let deadline = Instant::now() + REQUEST + LATE;
         while free.num_permits() > 0 {
@@ -107,18 +129,24 @@ impl Intake {
                 return Ok(End::Badly);
             };
             let message = next.context("the connection to NATS is closed")?;
-            let words = message.description.as_deref().unwrap_or_default();
-            match message.status {
-                None | Some(StatusCode::OK) => {}
-                Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => return Ok(End::Well),
-                Some(StatusCode::IDLE_HEARTBEAT) => continue,
-                Some(StatusCode::REQUEST_TERMINATED) if words == "Consumer Deleted" => {
-                    bail!("the consumer was deleted");
+            // A message of the queue has somewhere to answer to, whatever it pretends to be.
+            if message.reply.is_none() {
+                let words = message.description.as_deref().unwrap_or_default();
+                match message.status {
+                    _ if message.subject != *request => {}
+                    Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => return Ok(End::Well),
+                    Some(StatusCode::REQUEST_TERMINATED) if words.ends_with("MaxBytes") => {
+                        return Ok(End::Well);
+                    }
+                    Some(StatusCode::REQUEST_TERMINATED) if words == "Consumer Deleted" => {
+                        bail!("the consumer was deleted");
+                    }
+                    status => {
+                        tracing::debug!("NATS ends a request with {status:?} {words}");
+                        return Ok(End::Badly);
+                    }
                 }
-                Some(status) => {
-                    tracing::debug!("NATS ends a request with {status} {words}");
-                    return Ok(End::Badly);
-                }
+                continue;
             }
             let message = Arc::new(Message {
                 message,
@@ -126,12 +154,12 @@ impl Intake {
             });
             let place = Place::of(&message).context("this is no message of a queue")?;
             let room = free.split(1);
-            if self.held.take(place.sequence, Arc::clone(&message), room) {
+            if self.held.take(place.key, Arc::clone(&message), room) {
                 // When nobody listens any more, it is given back with what else is held.
-                let _ = out.send(message);
+                let _ = out.send((place.key, message));
             }
         }
-        Ok(End::Well)
+        Ok(End::Full)
     }
 
     /// A consumer that was deleted does not answer. It looks like a NATS server that is away, for ever.

@@ -1,9 +1,11 @@
 //! Puts records into the queue: a message for each line.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
@@ -12,7 +14,8 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 use tokio::fs::File;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::time::timeout;
 
 use crate::dead::SOURCE;
 use crate::queue::Queue;
@@ -20,8 +23,8 @@ use crate::queue::Queue;
 /// How many messages are on their way at once.
 const IN_FLIGHT: usize = 512;
 
-/// How long a line is tried while NATS is away. NATS remembers the names of messages for two minutes, so that a line whose
-/// confirmation was lost is not in the queue twice.
+/// How long a line is tried while NATS is away. NATS remembers the IDs of messages for two minutes, so until then a line
+/// whose confirmation was lost is not put there twice.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The pause between two tries.
@@ -30,13 +33,14 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How many bytes of NATS's largest message are left for what a worker notes on a dead letter.
 const NOTES: usize = 4 << 10;
 
+/// What became of the lines, from the first on.
 #[derive(Default)]
 pub(crate) struct Counts {
-    pub(crate) queued: u64,
+    pub(crate) queued: AtomicU64,
     /// Those that were in the queue by an earlier try, or an earlier run within two minutes.
-    pub(crate) were_there: u64,
+    pub(crate) were_there: AtomicU64,
     /// Lines that NATS does not take.
-    pub(crate) too_long: u64,
+    pub(crate) too_long: AtomicU64,
 }
 
 /// A line, and where it is from.
@@ -46,104 +50,137 @@ struct Line {
     number: u64,
 }
 
-/// Puts all lines of these files into the queue, or of standard input if there are none. An error names the first line that
-/// is not in the queue.
-pub(crate) async fn publish(queue: &Queue, files: &[PathBuf]) -> anyhow::Result<Counts> {
-    // What is not there shows now, and not after a minute.
-    queue.records().await?;
-    let most = queue.context.client().max_payload().saturating_sub(NOTES);
-    let mut counts = Counts::default();
-    let lines = stream::iter(files.to_vec()).map(Ok).and_then(open);
-    let lines = lines.try_flatten();
-    let standard_input = read(BufReader::new(tokio::io::stdin()), "-".to_owned());
-    let lines = match files.is_empty() {
-        true => standard_input.left_stream(),
-        false => lines.right_stream(),
-    };
-    let sent = lines.map(async |line| {
-        let line = line?;
-        if line.text.len() > most {
-            tracing::error!(
-                "{}:{}: {} bytes are too long for NATS, which takes {most} here",
-                line.file,
-                line.number,
-                line.text.len()
-            );
-            return Ok(None);
-        }
-        let published = send(queue, &line).await;
-        let published =
-            published.with_context(|| format!("{}:{} is not in the queue", line.file, line.number));
-        published.map(Some)
-    });
-    let mut sent = std::pin::pin!(sent.buffered(IN_FLIGHT));
-    while let Some(published) = sent.try_next().await? {
-        match published {
-            None => counts.too_long += 1,
-            Some(published) if published.duplicate => counts.were_there += 1,
-            Some(_) => counts.queued += 1,
-        }
-    }
-    Ok(counts)
+/// What is read, and what it is called.
+struct Input {
+    reader: Box<dyn AsyncBufRead + Send + Unpin>,
+    name: String,
 }
 
-async fn send(queue: &Queue, line: &Line) -> Result<PublishAck, PublishError> {
-    // By content, so that other lines under the same number are other messages.
-    let digest = Bytes::from_owner(Sha256::digest(&line.text));
-    let id = format!("{}-{digest:x}", line.number);
+/// Puts all lines of these files into the queue, `-` being standard input. An error names the first line that is not in the
+/// queue; those before it are.
+pub(crate) async fn publish(
+    queue: &Queue,
+    files: &[PathBuf],
+    counts: &Counts,
+) -> anyhow::Result<()> {
+    // What is not there shows now: not after a minute, and not after half of the files.
+    queue.records().await?;
+    let inputs: Vec<Input> = stream::iter(files).then(open).try_collect().await?;
+    let most = queue.context.client().max_payload().saturating_sub(NOTES);
+    let sent = stream::iter(inputs)
+        .flat_map(|input| read(input, most))
+        .map(async |line| {
+            let line = line?;
+            let place = format!("{}:{}", line.file, line.number);
+            if line.text.len() > most {
+                tracing::error!("{place} is too long for NATS, which takes {most} bytes here");
+                return Ok(&counts.too_long);
+            }
+            let sent = timeout(PATIENCE, send(queue, &line, &place)).await;
+            let sent = sent.context("NATS does not answer");
+            let published = sent.and_then(|sent| Ok(sent?));
+            match published.with_context(|| format!("{place} is not in the queue"))? {
+                published if published.duplicate => Ok(&counts.were_there),
+                _ => Ok(&counts.queued),
+            }
+        });
+    sent.buffered(IN_FLIGHT)
+        .try_for_each(async |count: &AtomicU64| {
+            count.fetch_add(1, Ordering::Relaxed);
+            anyhow::Ok(())
+        })
+        .await
+}
+
+async fn send(queue: &Queue, line: &Line, place: &str) -> Result<PublishAck, PublishError> {
+    // By where it is from and by content, so that other lines under the same number are other messages.
+    let digest = Sha256::new().chain_update(place).chain_update([0]);
+    let digest = Bytes::from_owner(digest.chain_update(&line.text).finalize());
+    let id = format!("{digest:x}");
     let attempt = || async {
         let message = PublishMessage::build()
             .payload(line.text.clone())
             .message_id(&id)
-            .header(SOURCE, format!("{}:{}", line.file, line.number));
+            .header(SOURCE, place);
         queue
             .context
             .send_publish(queue.subject(), message)
             .await?
             .await
     };
-    let tries = usize::try_from(PATIENCE.as_millis() / PAUSE.as_millis()).unwrap_or(usize::MAX);
+    let tries = ConstantBuilder::new().with_delay(PAUSE).without_max_times();
     attempt
-        .retry(
-            ConstantBuilder::new()
-                .with_delay(PAUSE)
-                .with_max_times(tries),
-        )
+        .retry(tries)
         .when(|error| error.kind() != PublishErrorKind::MaxPayloadExceeded)
         .notify(|error, _| tracing::debug!("{error}"))
         .await
 }
 
-async fn open(path: PathBuf) -> anyhow::Result<impl Stream<Item = anyhow::Result<Line>>> {
-    let file = File::open(&path).await;
-    let file = file.with_context(|| path.display().to_string())?;
-    Ok(read(BufReader::new(file), name(&path)))
+async fn open(path: &PathBuf) -> anyhow::Result<Input> {
+    let name = path.display().to_string();
+    if name == "-" {
+        let reader = Box::new(BufReader::new(tokio::io::stdin()));
+        return Ok(Input { reader, name });
+    }
+    let file = File::open(path).await.with_context(|| name.clone())?;
+    if file.metadata().await.is_ok_and(|file| file.is_dir()) {
+        bail!("{name} is a folder");
+    }
+    Ok(Input {
+        reader: Box::new(BufReader::new(file)),
+        // As headers may have it.
+        name: name.replace(|c: char| c.is_control(), "?"),
+    })
 }
 
-/// As headers may have it.
-fn name(path: &Path) -> String {
-    path.display()
-        .to_string()
-        .replace(|c: char| c.is_control(), "?")
-}
-
-/// All lines but empty ones.
-fn read<R: AsyncBufRead + Unpin>(
-    reader: R,
-    file: String,
-) -> impl Stream<Item = anyhow::Result<Line>> {
-    let lines = stream::try_unfold((reader, file, 1), async |(mut reader, file, number)| {
-        let mut text = Vec::new();
-        let read = reader.read_until(b'\n', &mut text).await;
-        if read.with_context(|| format!("{file}:{number}"))? == 0 {
+/// All lines but empty ones. Of one that is too long there is a byte more than it may have.
+fn read(input: Input, most: usize) -> impl Stream<Item = anyhow::Result<Line>> {
+    let lines = stream::try_unfold((input, 1, most), async |(mut input, number, most)| {
+        let text = next_line(&mut input.reader, most).await;
+        let text = text.with_context(|| format!("{}:{number}", input.name))?;
+        let Some(text) = text else {
             return Ok(None);
-        }
+        };
         let line = Line {
-            text: text.trim_ascii().to_vec().into(),
-            file: file.clone(),
+            text: text.into(),
+            file: input.name.clone(),
             number,
         };
-        Ok(Some((line, (reader, file, number + 1))))
+        Ok(Some((line, (input, number + 1, most))))
     });
     lines.try_filter(|line| std::future::ready(!line.text.is_empty()))
+}
+
+/// Without white space around it.
+async fn next_line(
+    reader: &mut (dyn AsyncBufRead + Send + Unpin),
+    most: usize,
+) -> io::Result<Option<Vec<u8>>> {
+    let mut text = Vec::new();
+    // The line's end may be two bytes.
+    let limit = most as u64 + 3;
+    if (&mut *reader)
+        .take(limit)
+        .read_until(b'\n', &mut text)
+        .await?
+        == 0
+    {
+        return Ok(None);
+    }
+    if text.len() as u64 == limit && !text.ends_with(b"\n") {
+        // What there is more of it is not kept.
+        loop {
+            let more = reader.fill_buf().await?;
+            let end = more.iter().position(|byte| *byte == b'\n');
+            let used = end.map_or(more.len(), |end| end + 1);
+            let is_over = end.is_some() || used == 0;
+            reader.consume(used);
+            if is_over {
+                break;
+            }
+        }
+        text.truncate(most + 1);
+        return Ok(Some(text));
+    }
+    Ok(Some(text.trim_ascii().to_vec()))
 }

@@ -1,14 +1,19 @@
 //! The queue in NATS: the stream of records, the consumer that all workers share, and the stream of dead letters.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
+use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{Config, RetentionPolicy, Stream};
-use async_nats::jetstream::{self, Message};
+use async_nats::jetstream::{self, ErrorCode, Message};
 
-/// What the consumer's metadata call the window of a worker.
+/// What the consumer's metadata call how many workers there may be, and what each of them may have in hand.
+const WORKERS: &str = "workers";
 const WINDOW: &str = "window";
 
 /// The one consumer: whoever works takes from it.
@@ -18,13 +23,37 @@ const CONSUMER: &str = "workers";
 pub(crate) struct Queue {
     pub(crate) context: jetstream::Context,
     name: String,
+    cuts: Arc<AtomicU64>,
 }
 
 /// How many workers there may be, and what each of them may have in hand.
-pub(crate) struct Size {
+#[derive(Clone, Copy)]
+pub(crate) struct Sizes {
     pub(crate) workers: u32,
     pub(crate) window: u32,
     pub(crate) ack_wait: Duration,
+}
+
+impl Sizes {
+    const DEFAULT: Self = Self {
+        workers: 4,
+        window: 1024,
+        ack_wait: Duration::from_secs(30),
+    };
+
+    /// As `create` has left them.
+    fn of(consumer: &PullConsumer) -> anyhow::Result<Self> {
+        let config = &consumer.cached_info().config;
+        let number = |name: &str| match config.metadata.get(name).map(|text| text.parse()) {
+            Some(Ok(number)) if number > 0 => Ok(number),
+            _ => bail!("the consumer was not made by `create`: it does not say what the {name} is"),
+        };
+        Ok(Self {
+            workers: number(WORKERS)?,
+            window: number(WINDOW)?,
+            ack_wait: config.ack_wait,
+        })
+    }
 }
 
 /// What is where.
@@ -39,12 +68,25 @@ pub(crate) struct Counts {
 }
 
 impl Queue {
-    pub(crate) fn new(context: jetstream::Context, name: String) -> anyhow::Result<Self> {
+    /// `cuts` counts how often the connection was lost.
+    pub(crate) fn new(
+        context: jetstream::Context,
+        name: String,
+        cuts: Arc<AtomicU64>,
+    ) -> anyhow::Result<Self> {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         if name.is_empty() || !name.bytes().all(is_plain) {
             bail!("the name of a queue has letters, digits, - and _: {name:?} is none");
         }
-        Ok(Self { context, name })
+        Ok(Self {
+            context,
+            name,
+            cuts,
+        })
+    }
+
+    pub(crate) fn cuts(&self) -> u64 {
+        self.cuts.load(Ordering::Relaxed)
     }
 
     /// What a record is published under.
@@ -52,10 +94,12 @@ impl Queue {
         format!("{}.records", self.name)
     }
 
-    /// What the dead letter of a message is published under: a subject of its own, since a queue that is deleted and made
-    /// again begins its numbers anew.
-    pub(crate) fn subject_of_dead(&self, sequence: u64, published_nanos: i128) -> String {
-        format!("{}.dead.{sequence}.{published_nanos}", self.name)
+    /// What the dead letter of a message is published under: a subject of its own.
+    pub(crate) fn subject_of_dead(&self, key: Key) -> String {
+        format!(
+            "{}.dead.{}.{}",
+            self.name, key.sequence, key.published_nanos
+        )
     }
 
     pub(crate) fn subject_of_all_dead(&self) -> String {
@@ -66,8 +110,22 @@ impl Queue {
         format!("{}-dead", self.name)
     }
 
-    /// Makes both streams and the consumer, or changes them to this.
-    pub(crate) async fn create(&self, size: &Size) -> anyhow::Result<()> {
+    /// Makes both streams and the consumer. Those that are there get the sizes that are given, and keep the others.
+    pub(crate) async fn create(
+        &self,
+        workers: Option<u32>,
+        window: Option<u32>,
+        ack_wait: Option<Duration>,
+    ) -> anyhow::Result<Sizes> {
+        let before = match self.consumer().await {
+            Ok(consumer) => Sizes::of(&consumer)?,
+            Err(_) => Sizes::DEFAULT,
+        };
+        let sizes = Sizes {
+            workers: workers.unwrap_or(before.workers),
+            window: window.unwrap_or(before.window),
+            ack_wait: ack_wait.unwrap_or(before.ack_wait),
+        };
         let records = Config {
             name: self.name.clone(),
             subjects: vec![self.subject()],
@@ -82,17 +140,21 @@ impl Queue {
         };
         for config in [records, dead] {
             let name = config.name.clone();
-            let made = self.context.create_or_update_stream(config).await;
+            // What is there keeps its replicas and limits.
+            let made = self.context.get_or_create_stream(config).await;
             made.with_context(|| format!("cannot make the stream {name}"))?;
         }
         let consumer = pull::Config {
             durable_name: Some(CONSUMER.to_owned()),
             ack_policy: AckPolicy::Explicit,
-            ack_wait: size.ack_wait,
-            max_ack_pending: i64::from(size.workers) * i64::from(size.window),
+            ack_wait: sizes.ack_wait,
+            max_ack_pending: i64::from(sizes.workers) * i64::from(sizes.window),
             // What becomes of a message is a worker's to say.
             max_deliver: -1,
-            metadata: HashMap::from([(WINDOW.to_owned(), size.window.to_string())]),
+            metadata: HashMap::from([
+                (WORKERS.to_owned(), sizes.workers.to_string()),
+                (WINDOW.to_owned(), sizes.window.to_string()),
+            ]),
             ..pull::Config::default()
         };
         let made = self
@@ -100,30 +162,41 @@ impl Queue {
             .create_consumer_on_stream(consumer, &self.name)
             .await;
         made.context("cannot make the consumer")?;
-        Ok(())
+        Ok(sizes)
     }
 
     pub(crate) async fn records(&self) -> anyhow::Result<Stream> {
-        let stream = self.context.get_stream(&self.name).await;
-        stream.with_context(|| format!("there is no queue {}: `create` makes it", self.name))
+        self.stream(&self.name).await
     }
 
     pub(crate) async fn dead(&self) -> anyhow::Result<Stream> {
-        let stream = self.context.get_stream(self.name_of_dead()).await;
-        stream.with_context(|| {
-            format!(
-                "there is no stream {}: `create` makes it",
-                self.name_of_dead()
-            )
+        self.stream(&self.name_of_dead()).await
+    }
+
+    async fn stream(&self, name: &str) -> anyhow::Result<Stream> {
+        self.context.get_stream(name).await.map_err(|error| {
+            let is_missing = matches!(error.kind(), GetStreamErrorKind::JetStream(error)
+                if error.error_code() == ErrorCode::STREAM_NOT_FOUND);
+            match is_missing {
+                true => anyhow!("there is no queue {}: `create` makes it", self.name),
+                false => anyhow::Error::from(error).context("NATS does not give the queue"),
+            }
         })
     }
 
-    pub(crate) async fn consumer(&self) -> anyhow::Result<PullConsumer> {
+    async fn consumer(&self) -> anyhow::Result<PullConsumer> {
         let records = self.records().await?;
         let consumer = records.get_consumer(CONSUMER).await;
         consumer
             .map_err(anyhow::Error::from_boxed)
             .with_context(|| format!("the queue {} has no consumer {CONSUMER}", self.name))
+    }
+
+    /// The consumer, and what `create` has said of it.
+    pub(crate) async fn to_work_on(&self) -> anyhow::Result<(PullConsumer, Sizes)> {
+        let consumer = self.consumer().await?;
+        let sizes = Sizes::of(&consumer)?;
+        Ok((consumer, sizes))
     }
 
     pub(crate) async fn counts(&self) -> anyhow::Result<Counts> {
@@ -138,33 +211,37 @@ impl Queue {
     }
 }
 
-/// How many messages a worker may have in hand.
-pub(crate) fn window_of(consumer: &PullConsumer) -> anyhow::Result<usize> {
-    let metadata = &consumer.cached_info().config.metadata;
-    let window = metadata
-        .get(WINDOW)
-        .context("the consumer was not made by `create`: it does not say what the window is")?;
-    match window.parse() {
-        Ok(window) if window > 0 => Ok(window),
-        _ => bail!("the consumer's window is {window:?}, which is no number of messages"),
+/// Which message it is. A queue that was deleted and made again begins its numbers anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) sequence: u64,
+    pub(crate) published_nanos: i128,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "message {}", self.sequence)
     }
 }
 
 /// Where a message stands in the queue.
+#[derive(Clone, Copy)]
 pub(crate) struct Place {
-    pub(crate) sequence: u64,
+    pub(crate) key: Key,
     /// How often it was delivered, this time included.
     pub(crate) deliveries: u32,
-    pub(crate) published_nanos: i128,
 }
 
 impl Place {
     pub(crate) fn of(message: &Message) -> anyhow::Result<Self> {
         let info = message.info().map_err(anyhow::Error::from_boxed)?;
-        Ok(Self {
+        let key = Key {
             sequence: info.stream_sequence,
-            deliveries: u32::try_from(info.delivered).unwrap_or(u32::MAX),
             published_nanos: info.published.unix_timestamp_nanos(),
+        };
+        Ok(Self {
+            key,
+            deliveries: u32::try_from(info.delivered).unwrap_or(u32::MAX),
         })
     }
 }

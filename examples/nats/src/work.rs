@@ -1,30 +1,38 @@
 //! A worker: messages stream into the directory, and each is answered when its record has its result.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::{Error, ErrorKind, TryPushResult};
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::{AckKind, Message};
 use backon::{ConstantBuilder, Retryable as _};
 use futures::{StreamExt as _, stream};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::dead;
 use crate::held::Held;
 use crate::intake::Intake;
-use crate::queue::{Place, Queue, window_of};
+use crate::queue::{Key, Place, Queue};
 
 /// The first delay of a message that is given back, and the longest. One that waits counts as held: it takes room of
 /// others.
 const DELAYS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// The pause between two tries to answer a message, and how many there are. Each waits for five seconds.
-const ANSWERS: (Duration, usize) = (Duration::from_millis(500), 10);
+/// How long a message is answered again and again, until the queue confirms it, and the pause between two tries.
+const ANSWERED: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How long the queue may take to confirm the last answers of a worker that ends.
+const CONFIRMED: Duration = Duration::from_secs(6);
+
+/// How often it is told at most that messages are given back.
+const QUIET: Duration = Duration::from_secs(10);
 
 pub(crate) struct Settings {
     pub(crate) options: Options,
@@ -52,20 +60,21 @@ struct Worker<'a> {
     counts: &'a Counts,
     stop: &'a CancellationToken,
     settings: &'a Settings,
+    /// When it was last told that messages are given back, and how many were since.
+    told: Mutex<(Option<Instant>, u64)>,
 }
 
-/// Works until it is told to stop, or the queue is gone.
+/// Works until it is told to stop, or the queue is gone. What is in `held` then has no confirmed answer, and comes again.
 pub(crate) async fn work(
     queue: Arc<Queue>,
     directory: &Client,
     settings: &Settings,
+    held: Arc<Held>,
     counts: &Counts,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let consumer = queue.consumer().await?;
-    let window = window_of(&consumer)?;
-    let ack_wait = consumer.cached_info().config.ack_wait;
-    let held = Arc::new(Held::default());
+    let (consumer, sizes) = queue.to_work_on().await?;
+    let window = usize::try_from(sizes.window)?;
     let (out, messages) = mpsc::unbounded_channel();
     let intake = Intake {
         queue: Arc::clone(&queue),
@@ -88,32 +97,41 @@ pub(crate) async fn work(
         counts,
         stop: &stop,
         settings,
+        told: Mutex::default(),
     };
     let done = results.for_each_concurrent(None, |result| worker.settle(result));
     let told_to_stop = async {
         stop.cancelled().await;
         handle.drain(settings.grace);
-        std::future::pending::<()>().await;
+        // When NATS is away, nothing is confirmed.
+        sleep(settings.grace + CONFIRMED).await;
     };
     tokio::select! {
         () = done => {}
-        () = held.keep(ack_wait / 3) => {}
+        () = held.keep(sizes.ack_wait / 3) => {}
         () = told_to_stop => {}
     }
-    // From here on no message comes, and what is held is what nobody has begun with.
-    let ended = intake.await.context("the intake panicked")?;
-    let (count, unconfirmed) = held.give_back().await;
-    add(&counts.given_back, count as u64);
-    add(&counts.unconfirmed, unconfirmed as u64);
-    ended
+    stop.cancel();
+    // When the intake has ended, no message comes. What is held then is what nobody has begun with.
+    let given_back = async {
+        let ended = intake.await.context("the intake panicked")?;
+        let count = held.len();
+        held.give_back().await;
+        add(&counts.given_back, (count - held.len()) as u64);
+        ended
+    };
+    let ended = timeout(CONFIRMED, given_back).await;
+    match held.len() {
+        0 => ended.context("NATS does not answer")?,
+        _ => bail!("NATS does not confirm what has become of the messages"),
+    }
 }
 
-/// A record with the number of its message, or what is wrong with it.
-fn read(message: Arc<Message>) -> Result<(Record, u64), (Error, u64)> {
-    let sequence = Place::of(&message).map_or(0, |place| place.sequence);
+/// A record with the message that it is from, or what is wrong with it.
+fn read((key, message): (Key, Arc<Message>)) -> Result<(Record, Key), (Error, Key)> {
     match Record::from_json(&message.payload) {
-        Ok(record) => Ok((record, sequence)),
-        Err(error) => Err((error, sequence)),
+        Ok(record) => Ok((record, key)),
+        Err(error) => Err((error, key)),
     }
 }
 
@@ -127,9 +145,9 @@ enum Fate {
 }
 
 impl Worker<'_> {
-    async fn settle(&self, result: TryPushResult<(Error, u64), u64>) {
+    async fn settle(&self, result: TryPushResult<(Error, Key), Key>) {
         let mut already_stored = false;
-        let (sequence, fate) = match result {
+        let (key, fate) = match result {
             Ok(pushed) => {
                 already_stored = pushed.already_stored;
                 (pushed.tag, Fate::Stored)
@@ -137,13 +155,40 @@ impl Worker<'_> {
             Err(failed) => match failed.into_failed() {
                 Ok(failed) if failed.error.is_of_item() => (failed.tag, Fate::Dead(failed.error)),
                 Ok(failed) => (failed.tag, Fate::Again(failed.error)),
-                Err((error, sequence)) => (sequence, Fate::Dead(error)),
+                Err((error, key)) => (key, Fate::Dead(error)),
             },
         };
-        let Some((message, place)) = self.message(sequence) else {
+        let Some((message, place)) = self.message(key) else {
             return;
         };
-        let fate = match fate {
+        let (answer, count) = match self.last_word(fate, &place) {
+            Fate::Stored => (AckKind::Ack, &self.counts.stored),
+            Fate::Dead(error) => {
+                tracing::warn!("{key} is dead: {error}");
+                match self.bury(&message, &place, &error).await {
+                    true => (AckKind::Term, &self.counts.dead),
+                    false => (back(&place), &self.counts.given_back),
+                }
+            }
+            // It is given back with all else when no more messages can come: now it might come to this worker.
+            Fate::Again(_) if self.stop.is_cancelled() => return,
+            Fate::Again(error) => {
+                tracing::debug!("{key} is given back: {error}");
+                self.tell_of_given_back(&error);
+                (back(&place), &self.counts.given_back)
+            }
+        };
+        if self.answer(key, answer).await {
+            add(count, 1);
+            add(&self.counts.already_stored, already_stored.into());
+        } else {
+            add(&self.counts.unconfirmed, 1);
+        }
+    }
+
+    /// A record at which the directory fails again and again does not go round for ever.
+    fn last_word(&self, fate: Fate, place: &Place) -> Fate {
+        match fate {
             Fate::Again(error)
                 if error.kind() == ErrorKind::ServerFailed
                     && place.deliveries >= self.settings.deliveries =>
@@ -151,43 +196,25 @@ impl Worker<'_> {
                 Fate::Dead(error)
             }
             fate => fate,
-        };
-        let (answer, count) = match fate {
-            Fate::Stored => (AckKind::Ack, &self.counts.stored),
-            Fate::Dead(error) => {
-                tracing::warn!("message {sequence} is dead: {error}");
-                match self.bury(&message, &place, &error).await {
-                    true => (AckKind::Term, &self.counts.dead),
-                    false => (self.back(&place), &self.counts.given_back),
-                }
-            }
-            Fate::Again(error) => {
-                tracing::info!("message {sequence} is given back: {error}");
-                (self.back(&place), &self.counts.given_back)
-            }
-        };
-        if self.answer(sequence, answer).await {
-            add(count, 1);
-            add(&self.counts.already_stored, already_stored.into());
-        } else {
-            add(&self.counts.unconfirmed, 1);
         }
-        self.held.let_go(sequence);
     }
 
-    /// The message of this number, as it came last.
-    fn message(&self, sequence: u64) -> Option<(Arc<Message>, Place)> {
-        let message = self.held.get(sequence)?;
+    /// An outage gives back many, and one line is enough.
+    fn tell_of_given_back(&self, error: &Error) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, count) = &mut *told;
+        *count += 1;
+        if last.is_none_or(|last| last.elapsed() >= QUIET) {
+            tracing::warn!("{count} messages are given back, the last one since: {error}");
+            (*last, *count) = (Some(Instant::now()), 0);
+        }
+    }
+
+    /// A message as it came last.
+    fn message(&self, key: Key) -> Option<(Arc<Message>, Place)> {
+        let message = self.held.get(key)?;
         let place = Place::of(&message).ok()?;
         Some((message, place))
-    }
-
-    /// Given back: to be had by others at once when this worker ends, and else with a delay, twice as long each time.
-    fn back(&self, place: &Place) -> AckKind {
-        let (first, longest) = DELAYS;
-        let doubled = 2_u32.saturating_pow(place.deliveries.saturating_sub(1));
-        let delay = first.saturating_mul(doubled).min(longest);
-        AckKind::Nak((!self.stop.is_cancelled()).then_some(delay))
     }
 
     /// Whether the dead letter is there.
@@ -195,41 +222,54 @@ impl Worker<'_> {
         let buried = (|| dead::bury(self.queue, message, place, error))
             .retry(tries())
             .when(|error| error.kind() != PublishErrorKind::MaxPayloadExceeded);
-        match buried.await {
+        let buried = timeout(ANSWERED, buried)
+            .await
+            .context("NATS does not answer");
+        match buried.and_then(|buried| Ok(buried?)) {
             Ok(()) => true,
             Err(problem) => {
-                let sequence = place.sequence;
-                tracing::error!("message {sequence} has no dead letter and comes again: {problem}");
-                false
-            }
-        }
-    }
-
-    /// Whether the queue has confirmed the answer.
-    async fn answer(&self, sequence: u64, answer: AckKind) -> bool {
-        let answered = || async {
-            match self.message(sequence) {
-                Some((message, _)) => message.double_ack_with(answer).await,
-                None => Ok(()),
-            }
-        };
-        match answered.retry(tries()).await {
-            Ok(()) => true,
-            Err(problem) => {
-                tracing::warn!(
-                    "message {sequence} comes again: no answer to {answer:?}: {problem}"
+                tracing::error!(
+                    "{} has no dead letter and comes again: {problem:#}",
+                    place.key
                 );
                 false
             }
         }
     }
+
+    /// Whether the queue has confirmed the answer. Then the message is gone.
+    async fn answer(&self, key: Key, answer: AckKind) -> bool {
+        self.held.is_answered(key);
+        let answered = async {
+            while let Some(message) = self.held.get(key) {
+                match message.double_ack_with(answer).await {
+                    Ok(()) if self.held.let_go(key, &message) => return,
+                    Ok(()) => {}
+                    Err(error) => {
+                        tracing::debug!("{key} is not answered yet: {error}");
+                        sleep(PAUSE).await;
+                    }
+                }
+            }
+        };
+        let is_answered = timeout(ANSWERED, answered).await.is_ok();
+        if !is_answered {
+            tracing::warn!("{key} comes again: NATS does not confirm {answer:?}");
+            self.held.give_up(key);
+        }
+        is_answered
+    }
+}
+
+/// Given back with a delay, twice as long each time.
+fn back(place: &Place) -> AckKind {
+    let (first, longest) = DELAYS;
+    let doubled = 2_u32.saturating_pow(place.deliveries.saturating_sub(1));
+    AckKind::Nak(Some(first.saturating_mul(doubled).min(longest)))
 }
 
 fn tries() -> ConstantBuilder {
-    let (pause, times) = ANSWERS;
-    ConstantBuilder::new()
-        .with_delay(pause)
-        .with_max_times(times)
+    ConstantBuilder::new().with_delay(PAUSE).without_max_times()
 }
 
 fn add(count: &AtomicU64, more: u64) {

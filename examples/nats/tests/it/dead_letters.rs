@@ -46,7 +46,7 @@ async fn letters_say_why_and_come_again_when_they_are_asked_to() {
     until("all have an end", async || nats.status().await == dead).await;
 
     let mut letters = nats.dead().await;
-    letters.sort_by_key(|letter| letter["sequence"].as_u64());
+    letters.sort_by_key(|letter| letter["message"].as_u64());
     let say = |key: &str| -> Vec<String> {
         let words = |letter: &serde_json::Value| match &letter[key] {
             serde_json::Value::String(text) => text.clone(),
@@ -59,7 +59,7 @@ async fn letters_say_why_and_come_again_when_they_are_asked_to() {
         say("source"),
         ["null".to_owned(), at(2), at(3), at(4), at(5)]
     );
-    assert_eq!(say("sequence"), ["1", "3", "4", "5", "6"]);
+    assert_eq!(say("message"), ["1", "3", "4", "5", "6"]);
     assert_eq!(say("deliveries"), ["1"; 5]);
     assert_eq!(say("record"), [large, bad(0), bad(1), bad(2), good(1)]);
     assert_eq!(
@@ -89,6 +89,15 @@ async fn letters_say_why_and_come_again_when_they_are_asked_to() {
     dead.dead = 4;
     until("one is stored", async || nats.status().await == dead).await;
     assert!(store.contains(&cid(&good(1))));
+    // One by one.
+    let letter = nats.dead().await[1]["letter"].to_string();
+    assert_eq!(
+        nats.run(&["dead", "--discard", &letter]).await,
+        "1 are gone\n"
+    );
+    assert_eq!(nats.status().await.dead, 3);
+    let which = nats.output(&["dead", "--discard"]).await;
+    assert_eq!(which.status.code(), Some(2), "they have to be named");
     interrupt(&worker).await;
     let output = soon(worker.wait_with_output()).await.unwrap();
     let counts = String::from_utf8(output.stdout).unwrap();

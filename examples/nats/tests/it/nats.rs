@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use async_nats::jetstream;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::waits::soon;
@@ -108,6 +109,26 @@ impl Nats {
         text.lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
+    }
+
+    /// A message with headers as they are, which no client would send.
+    pub(crate) async fn publish_raw(&self, subject: &str, headers: &[u8], body: &[u8]) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        let mut bytes = b"CONNECT {\"verbose\":false,\"headers\":true}\r\n".to_vec();
+        let (head, all) = (headers.len(), headers.len() + body.len());
+        bytes.extend(format!("HPUB {subject} {head} {all}\r\n").as_bytes());
+        bytes.extend([headers, body, b"\r\nPING\r\n"].concat());
+        stream.write_all(&bytes).await.unwrap();
+        let mut lines = BufReader::new(stream).lines();
+        let is_taken = async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if line == "PONG" {
+                    return;
+                }
+            }
+            panic!("NATS does not take it");
+        };
+        soon(is_taken).await;
     }
 
     pub(crate) async fn context(&self) -> jetstream::Context {

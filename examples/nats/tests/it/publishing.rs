@@ -77,7 +77,7 @@ async fn a_line_that_is_too_long_is_named_and_the_others_are_queued() {
         "2 queued, 0 were there, 1 are too long\n"
     );
     assert!(
-        log.contains("lines:2: 5012 bytes are too long for NATS, which takes 4096"),
+        log.contains("lines:2 is too long for NATS, which takes 4096 bytes here"),
         "{log}"
     );
     assert_eq!(output.status.code(), Some(1));
@@ -93,10 +93,7 @@ async fn what_is_not_there_is_said_at_once() {
             "there is no queue agents: `create` makes it",
         ),
         (&["status"], "there is no queue agents: `create` makes it"),
-        (
-            &["dead"],
-            "there is no stream agents-dead: `create` makes it",
-        ),
+        (&["dead"], "there is no queue agents: `create` makes it"),
         (
             &["--queue", "a.b", "status"],
             "the name of a queue has letters, digits, - and _",
@@ -108,10 +105,49 @@ async fn what_is_not_there_is_said_at_once() {
         assert_eq!(output.status.code(), Some(1));
     }
     nats.run(&["create"]).await;
-    let output = nats.output(&["publish", "nowhere.ndjson"]).await;
+    let there = nats.file("lines", &[good(0)]);
+    let output = nats.output(&["publish", &there, "nowhere.ndjson"]).await;
     assert!(
         String::from_utf8(output.stderr)
             .unwrap()
             .contains("nowhere.ndjson: No such file")
     );
+}
+
+#[tokio::test]
+#[ignore = "needs a NATS server: run `tests/interop/run nats`"]
+async fn sizes_that_are_not_given_stay_as_they_are() {
+    let nats = Nats::start("sizes").await;
+    let said = nats
+        .run(&[
+            "create",
+            "--workers",
+            "8",
+            "--window",
+            "100",
+            "--ack-wait",
+            "7",
+        ])
+        .await;
+    let words = "8 workers may have 100 messages each, for 7 s without a sign of life\n";
+    assert_eq!(said, words);
+    let said = nats.run(&["create", "--window", "512"]).await;
+    assert_eq!(said, words.replace("100", "512"));
+}
+
+#[tokio::test]
+#[ignore = "needs a NATS server: run `tests/interop/run nats`"]
+async fn nobody_has_to_read_what_is_printed() {
+    let nats = Nats::start("closed-pipe").await;
+    nats.run(&["create"]).await;
+    let mut status = nats
+        .command(&["status"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(status.stdout.take());
+    let output = soon(status.wait_with_output()).await.unwrap();
+    assert_eq!(output.status.code(), Some(141));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }

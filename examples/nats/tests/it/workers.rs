@@ -134,7 +134,10 @@ async fn a_record_whose_time_is_up_is_given_back_with_a_delay() {
         counts.starts_with("20 stored (0 were already), 0 dead, "),
         "{counts}"
     );
-    assert!(log.contains("is given back: "), "{log}");
+    assert!(
+        log.contains("are given back, the last one since: "),
+        "{log}"
+    );
 }
 
 #[tokio::test]
@@ -178,7 +181,7 @@ async fn a_worker_that_is_denied_goes_on_once_it_is_let_in() {
         "{counts}"
     );
     assert!(
-        log.contains("is given back: access denied: not today"),
+        log.contains("are given back, the last one since: access denied: not today"),
         "{log}"
     );
 }
@@ -216,7 +219,8 @@ async fn a_queue_that_is_deleted_ends_its_workers_with_words() {
     assert_eq!(within(30, none.wait()).await.unwrap().code(), Some(1));
     nats.run(&["create"]).await;
     for stream in [false, true] {
-        nats.run(&["publish", &nats.file("lines", &lines(1))]).await;
+        let line = [good(usize::from(stream))];
+        nats.run(&["publish", &nats.file("lines", &line)]).await;
         let worker = worker(&nats, &directory, &[]);
         until("it works", async || nats.status().await == NOTHING).await;
         let context = nats.context().await;
@@ -235,4 +239,133 @@ async fn a_queue_that_is_deleted_ends_its_workers_with_words() {
         assert!(log.contains("deleted"), "{log}");
         nats.run(&["create"]).await;
     }
+}
+
+#[tokio::test]
+#[ignore = "needs a NATS server: run `tests/interop/run nats`"]
+async fn a_worker_that_is_told_to_end_with_room_left_gives_back_what_it_has() {
+    let nats = Nats::start("room-left").await;
+    let (directory, store) = Directory::embedded().await;
+    nats.run(&["create", "--window", "1024", "--ack-wait", "3600"])
+        .await;
+    nats.run(&["publish", &nats.file("lines", &lines(400))])
+        .await;
+    store.inject(Fault::stall().on(Method::Push).at(10));
+    let first = worker(&nats, &directory, &["--grace", "0"]);
+    until("it has all in hand, and asks for more", async || {
+        let status = nats.status().await;
+        store.len() == 10 && status.held == 390
+    })
+    .await;
+    let (counts, _) = ended(first).await;
+    assert_eq!(
+        counts,
+        "10 stored (0 were already), 0 dead, 390 given back, 0 unconfirmed\n"
+    );
+    let second = worker(&nats, &directory, &[]);
+    until("another has all of it", async || {
+        nats.status().await == NOTHING
+    })
+    .await;
+    ended(second).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a NATS server: run `tests/interop/run nats`"]
+async fn a_worker_that_is_told_to_end_while_nats_is_away_ends_and_says_what_is_open() {
+    let mut nats = Nats::start("end-while-away").await;
+    let (directory, store) = Directory::embedded().await;
+    nats.run(&["create", "--window", "1024", "--ack-wait", "5"])
+        .await;
+    nats.run(&["publish", &nats.file("lines", &lines(1_000))])
+        .await;
+    store.inject(Fault::stall().on(Method::Push).at(500));
+    let worker = worker(&nats, &directory, &["--grace", "1"]);
+    until("it has half in hand", async || {
+        nats.status().await.held == 500
+    })
+    .await;
+    nats.kill().await;
+    interrupt(&worker).await;
+    let output = within(30, worker.wait_with_output()).await.unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    let counts = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        counts,
+        "500 stored (0 were already), 0 dead, 0 given back, 500 unconfirmed\n"
+    );
+    assert!(log.contains("NATS is away"), "{log}");
+    let words = "NATS does not confirm what has become of the messages";
+    assert!(log.contains(words), "{log}");
+    assert_eq!(output.status.code(), Some(1));
+    nats.restart().await;
+    let again = self::worker(&nats, &directory, &[]);
+    until("all is stored", async || nats.status().await == NOTHING).await;
+    assert_eq!(store.len(), 1_000);
+    ended(again).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a NATS server: run `tests/interop/run nats`"]
+async fn a_queue_that_is_made_again_while_a_worker_has_messages_of_the_old_one_loses_none() {
+    let nats = Nats::start("made-again").await;
+    let (directory, store) = Directory::embedded().await;
+    nats.run(&["create", "--window", "8", "--ack-wait", "10"])
+        .await;
+    nats.run(&["publish", &nats.file("old", &lines(8))]).await;
+    // The window is full, and no request is out that would end with the queue.
+    for number in 0..8 {
+        let time = Duration::from_secs(if number < 4 { 3 } else { 8 });
+        let slow = Fault::delay(time).on(Method::Push);
+        store.inject(slow.of(cid(&good(number))));
+    }
+    let worker = worker(&nats, &directory, &["--calls", "8"]);
+    until("all is in hand", async || nats.status().await.held == 8).await;
+    let context = nats.context().await;
+    context.delete_stream("agents").await.unwrap();
+    nats.run(&["create"]).await;
+    let new: Vec<_> = (100..108).map(good).collect();
+    nats.run(&["publish", &nats.file("new", &new)]).await;
+    until("all is stored", async || {
+        new.iter().all(|line| store.contains(&cid(line)))
+    })
+    .await;
+    until("nothing is left", async || nats.status().await == NOTHING).await;
+    drop(worker);
+}
+
+/// Headers of NATS that its own clients cannot read, or that pretend to be words of the server.
+#[tokio::test]
+#[ignore = "needs a NATS server: run `tests/interop/run nats`"]
+async fn messages_with_hostile_headers_keep_no_others_away() {
+    let nats = Nats::start("hostile").await;
+    let (directory, store) = Directory::embedded().await;
+    nats.run(&["create", "--window", "64", "--ack-wait", "15"])
+        .await;
+    for (number, headers) in [
+        &b"NATS/1.0\r\nX: \xff\xfe\r\n\r\n"[..],
+        b"NATS/1.0 409 Consumer Deleted\r\n\r\n",
+        b"NATS/1.0 408 Request Timeout\r\n\r\n",
+        b"NATS/1.0\r\nnothing\r\n\r\n",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let file: Vec<_> = (0..50).map(|line| good(50 * number + line)).collect();
+        nats.run(&["publish", &nats.file("lines", &file)]).await;
+        nats.publish_raw("agents.records", headers, good(1_000 + number).as_bytes())
+            .await;
+    }
+    let worker = worker(&nats, &directory, &[]);
+    until("all that can be read is stored", async || {
+        (0..200).all(|number| store.contains(&cid(&good(number))))
+    })
+    .await;
+    // That is what is left of the two that nobody can read.
+    until("the others are gone", async || {
+        let status = nats.status().await;
+        status.waiting + status.held <= 2
+    })
+    .await;
+    ended(worker).await;
 }
