@@ -3,7 +3,7 @@
 use std::future::ready;
 
 use agntcy_dir_stream::Error;
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use async_nats::HeaderMap;
 use async_nats::jetstream::Message;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
@@ -109,12 +109,22 @@ pub(crate) async fn list(
     }))
 }
 
+/// Fails unless there were as many as were named.
+fn all_found(which: &[u64], count: u64) -> anyhow::Result<u64> {
+    match which.len() as u64 {
+        0 => Ok(count),
+        named if named == count => Ok(count),
+        named => bail!("of the {named} letters that were named, {count} are there: those are done"),
+    }
+}
+
 /// Puts dead letters into the queue again, and says how many.
 pub(crate) async fn requeue(queue: &Queue, which: Which) -> anyhow::Result<u64> {
+    let named = which.0.clone();
     let mut letters = std::pin::pin!(letters(queue, which).await?);
     let mut count = 0;
     while let Some(letter) = letters.try_next().await? {
-        // When this is stopped before the letter is deleted, the next time finds that it is in the queue.
+        // When this is stopped before the letter is deleted, the next time finds that it is in the queue, for two minutes.
         let id = format!("{}@{}", letter.subject, letter.sequence);
         let mut record = PublishMessage::build()
             .payload(letter.payload)
@@ -127,18 +137,19 @@ pub(crate) async fn requeue(queue: &Queue, which: Which) -> anyhow::Result<u64> 
         delete(queue, letter.sequence).await?;
         count += 1;
     }
-    Ok(count)
+    all_found(&named, count)
 }
 
 /// Deletes dead letters, and says how many.
 pub(crate) async fn discard(queue: &Queue, which: Which) -> anyhow::Result<u64> {
+    let named = which.0.clone();
     let mut letters = std::pin::pin!(letters(queue, which).await?);
     let mut count = 0;
     while let Some(letter) = letters.try_next().await? {
         delete(queue, letter.sequence).await?;
         count += 1;
     }
-    Ok(count)
+    all_found(&named, count)
 }
 
 async fn delete(queue: &Queue, letter: u64) -> anyhow::Result<()> {

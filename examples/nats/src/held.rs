@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use async_nats::jetstream::{AckKind, Message};
 use futures::{StreamExt as _, stream};
 use tokio::sync::OwnedSemaphorePermit;
@@ -114,11 +115,20 @@ impl Held {
         let all: Vec<_> = self.lock().keys().copied().collect();
         let give_back = async |key| {
             if let Some(message) = self.get(key)
-                && message.double_ack_with(AckKind::Nak(None)).await.is_ok()
+                && confirmed(&message, AckKind::Nak(None)).await.is_ok()
             {
                 self.let_go(key, &message);
             }
         };
         stream::iter(all).for_each_concurrent(None, give_back).await;
     }
+}
+
+/// Tells the queue what has become of a message, and waits until it has taken that. A queue that is not there is an error,
+/// which `double_ack_with` does not see.
+pub(crate) async fn confirmed(message: &Message, answer: AckKind) -> anyhow::Result<()> {
+    let reply = message.reply.clone().context("nobody is to be told")?;
+    let client = message.context.client();
+    client.request(reply, answer.into()).await?;
+    Ok(())
 }

@@ -26,8 +26,11 @@ const REQUEST: Duration = Duration::from_secs(2);
 /// How long after that a request is taken for lost: with the NATS server, or with the connection to it.
 const LATE: Duration = Duration::from_secs(1);
 
-/// How many bytes of messages a request has at most. NATS cuts off who has 64 MiB to read.
+/// How many bytes of messages a request has at most, or else one message. NATS cuts off who has 64 MiB to read.
 const BYTES: usize = 16 << 20;
+
+/// What a message takes beside its payload, in bytes.
+const HEAD: usize = 64 << 10;
 
 /// The pause behind a request that failed.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -76,7 +79,7 @@ impl Intake {
             let request = BatchConfig {
                 batch: free.num_permits(),
                 expires: Some(REQUEST),
-                max_bytes: BYTES,
+                max_bytes: BYTES.max(client.max_payload() + HEAD),
                 ..BatchConfig::default()
             };
             let cuts = self.queue.cuts();
@@ -152,7 +155,11 @@ impl Intake {
                 message,
                 context: self.queue.context.clone(),
             });
-            let place = Place::of(&message).context("this is no message of a queue")?;
+            // Anybody may send to anybody.
+            let Ok(place) = Place::of(&message) else {
+                tracing::debug!("this is no message of a queue: {message:?}");
+                continue;
+            };
             let room = free.split(1);
             if self.held.take(place.key, Arc::clone(&message), room) {
                 // When nobody listens any more, it is given back with what else is held.

@@ -126,6 +126,9 @@ struct Work {
     grace: u32,
 }
 
+/// How long NATS may take to answer before it is asked again.
+const ANSWER: Duration = Duration::from_secs(5);
+
 /// How long it is looked at the start whether the directory is there.
 const PROBE: Duration = Duration::from_secs(5);
 
@@ -136,16 +139,23 @@ fn seconds(seconds: NonZero<u32>) -> Duration {
     Duration::from_secs(seconds.get().into())
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| "info,async_nats=warn".into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .init();
-    match run(Arguments::parse()).await {
+    let ended = tokio::runtime::Runtime::new().map_err(anyhow::Error::from);
+    let ended = ended.and_then(|runtime| {
+        let ended = runtime.block_on(run(arguments));
+        // Somebody may still hold the other end of standard input, which is being read.
+        runtime.shutdown_background();
+        ended
+    });
+    match ended {
         Ok(code) => code,
         Err(error) if is_nobody_there(&error) => ExitCode::from(141),
         Err(error) => {
@@ -188,13 +198,16 @@ async fn connect(
             .with_context(|| file.display().to_string())?,
         None => ConnectOptions::new(),
     };
+    // A password has no place in an error.
+    let shown = url.rsplit('@').next().unwrap_or(url);
     let address: ServerAddr = url
         .parse()
-        .with_context(|| format!("{url:?} is no address"))?;
+        .with_context(|| format!("{shown} is no address"))?;
     if let (Some(user), Some(password)) = (address.username(), address.password()) {
         options = options.user_and_password(user.to_owned(), password.to_owned());
     }
     let is_away = AtomicBool::new(false);
+    options = options.request_timeout(Some(ANSWER));
     let connected = options.name("dir-nats").event_callback(move |event| {
         match event {
             Event::Disconnected => {
@@ -210,12 +223,7 @@ async fn connect(
         std::future::ready(())
     });
     let connected = connected.connect(address).await;
-    connected.with_context(|| {
-        format!(
-            "cannot connect to {}",
-            url.rsplit('@').next().unwrap_or(url)
-        )
-    })
+    connected.with_context(|| format!("cannot connect to {shown}"))
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {

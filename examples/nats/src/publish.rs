@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
@@ -18,7 +18,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader
 use tokio::time::timeout;
 
 use crate::dead::SOURCE;
-use crate::queue::Queue;
+use crate::queue::{Queue, SILENCE};
 
 /// How many messages are on their way at once.
 const IN_FLIGHT: usize = 512;
@@ -65,25 +65,25 @@ pub(crate) async fn publish(
 ) -> anyhow::Result<()> {
     // What is not there shows now: not after a minute, and not after half of the files.
     queue.records().await?;
-    let inputs: Vec<Input> = stream::iter(files).then(open).try_collect().await?;
+    for path in files {
+        look_at(path).await?;
+    }
     let most = queue.context.client().max_payload().saturating_sub(NOTES);
-    let sent = stream::iter(inputs)
-        .flat_map(|input| read(input, most))
-        .map(async |line| {
-            let line = line?;
-            let place = format!("{}:{}", line.file, line.number);
-            if line.text.len() > most {
-                tracing::error!("{place} is too long for NATS, which takes {most} bytes here");
-                return Ok(&counts.too_long);
-            }
-            let sent = timeout(PATIENCE, send(queue, &line, &place)).await;
-            let sent = sent.context("NATS does not answer");
-            let published = sent.and_then(|sent| Ok(sent?));
-            match published.with_context(|| format!("{place} is not in the queue"))? {
-                published if published.duplicate => Ok(&counts.were_there),
-                _ => Ok(&counts.queued),
-            }
-        });
+    let inputs = stream::iter(files).then(open);
+    let lines = inputs.map_ok(|input| read(input, most)).try_flatten();
+    let sent = lines.map(async |line| {
+        let line = line?;
+        let place = format!("{}:{}", line.file, line.number);
+        if line.text.len() > most {
+            tracing::error!("{place} is too long for NATS, which takes {most} bytes here");
+            return Ok(&counts.too_long);
+        }
+        let published = send(queue, &line, &place).await;
+        match published.with_context(|| format!("{place} is not in the queue"))? {
+            published if published.duplicate => Ok(&counts.were_there),
+            _ => Ok(&counts.queued),
+        }
+    });
     sent.buffered(IN_FLIGHT)
         .try_for_each(async |count: &AtomicU64| {
             count.fetch_add(1, Ordering::Relaxed);
@@ -92,7 +92,7 @@ pub(crate) async fn publish(
         .await
 }
 
-async fn send(queue: &Queue, line: &Line, place: &str) -> Result<PublishAck, PublishError> {
+async fn send(queue: &Queue, line: &Line, place: &str) -> anyhow::Result<PublishAck> {
     // By where it is from and by content, so that other lines under the same number are other messages.
     let digest = Sha256::new().chain_update(place).chain_update([0]);
     let digest = Bytes::from_owner(digest.chain_update(&line.text).finalize());
@@ -108,12 +108,28 @@ async fn send(queue: &Queue, line: &Line, place: &str) -> Result<PublishAck, Pub
             .await?
             .await
     };
+    let mut last = None;
     let tries = ConstantBuilder::new().with_delay(PAUSE).without_max_times();
-    attempt
+    let tried = attempt
         .retry(tries)
-        .when(|error| error.kind() != PublishErrorKind::MaxPayloadExceeded)
-        .notify(|error, _| tracing::debug!("{error}"))
-        .await
+        .when(|error: &PublishError| error.kind() != PublishErrorKind::MaxPayloadExceeded)
+        .notify(|error, _| last = Some(error.to_string()));
+    match timeout(PATIENCE, tried).await {
+        Ok(published) => Ok(published?),
+        Err(_) => Err(anyhow!(last.unwrap_or_else(|| SILENCE.to_owned()))),
+    }
+}
+
+/// Fails for what is no file.
+async fn look_at(path: &PathBuf) -> anyhow::Result<()> {
+    let name = path.display().to_string();
+    if name != "-" {
+        let file = tokio::fs::metadata(path).await;
+        if file.with_context(|| name.clone())?.is_dir() {
+            bail!("{name} is a folder");
+        }
+    }
+    Ok(())
 }
 
 async fn open(path: &PathBuf) -> anyhow::Result<Input> {
@@ -123,9 +139,6 @@ async fn open(path: &PathBuf) -> anyhow::Result<Input> {
         return Ok(Input { reader, name });
     }
     let file = File::open(path).await.with_context(|| name.clone())?;
-    if file.metadata().await.is_ok_and(|file| file.is_dir()) {
-        bail!("{name} is a folder");
-    }
     Ok(Input {
         reader: Box::new(BufReader::new(file)),
         // As headers may have it.

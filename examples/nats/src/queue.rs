@@ -11,10 +11,17 @@ use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{Config, RetentionPolicy, Stream};
 use async_nats::jetstream::{self, ErrorCode, Message};
+use futures::TryStreamExt as _;
 
 /// What the consumer's metadata call how many workers there may be, and what each of them may have in hand.
 const WORKERS: &str = "workers";
 const WINDOW: &str = "window";
+
+/// What there is to say when NATS says nothing.
+pub(crate) const SILENCE: &str = "NATS does not answer";
+
+/// What a queue's name with this at its end would be: the dead letters of another.
+const DEAD: &str = "-dead";
 
 /// The one consumer: whoever works takes from it.
 const CONSUMER: &str = "workers";
@@ -78,6 +85,9 @@ impl Queue {
         if name.is_empty() || !name.bytes().all(is_plain) {
             bail!("the name of a queue has letters, digits, - and _: {name:?} is none");
         }
+        if name.ends_with(DEAD) {
+            bail!("{name} is the name of dead letters");
+        }
         Ok(Self {
             context,
             name,
@@ -107,7 +117,7 @@ impl Queue {
     }
 
     fn name_of_dead(&self) -> String {
-        format!("{}-dead", self.name)
+        format!("{}{DEAD}", self.name)
     }
 
     /// Makes both streams and the consumer. Those that are there get the sizes that are given, and keep the others.
@@ -117,15 +127,6 @@ impl Queue {
         window: Option<u32>,
         ack_wait: Option<Duration>,
     ) -> anyhow::Result<Sizes> {
-        let before = match self.consumer().await {
-            Ok(consumer) => Sizes::of(&consumer)?,
-            Err(_) => Sizes::DEFAULT,
-        };
-        let sizes = Sizes {
-            workers: workers.unwrap_or(before.workers),
-            window: window.unwrap_or(before.window),
-            ack_wait: ack_wait.unwrap_or(before.ack_wait),
-        };
         let records = Config {
             name: self.name.clone(),
             subjects: vec![self.subject()],
@@ -141,9 +142,25 @@ impl Queue {
         for config in [records, dead] {
             let name = config.name.clone();
             // What is there keeps its replicas and limits.
+            let (subjects, retention) = (config.subjects.clone(), config.retention);
             let made = self.context.get_or_create_stream(config).await;
-            made.with_context(|| format!("cannot make the stream {name}"))?;
+            let made = made.with_context(|| format!("cannot make the stream {name}"))?;
+            let there = &made.cached_info().config;
+            if there.retention != retention || !subjects.iter().all(|s| there.subjects.contains(s))
+            {
+                bail!("there is a stream {name} already, and it is no queue of this program");
+            }
         }
+        let before = match self.records().await?.get_consumer(CONSUMER).await {
+            Ok(consumer) => Sizes::of(&consumer)?,
+            Err(_) if self.has_no_consumer().await? => Sizes::DEFAULT,
+            Err(error) => return Err(anyhow::Error::from_boxed(error).context(SILENCE)),
+        };
+        let sizes = Sizes {
+            workers: workers.unwrap_or(before.workers),
+            window: window.unwrap_or(before.window),
+            ack_wait: ack_wait.unwrap_or(before.ack_wait),
+        };
         let consumer = pull::Config {
             durable_name: Some(CONSUMER.to_owned()),
             ack_policy: AckPolicy::Explicit,
@@ -163,6 +180,16 @@ impl Queue {
             .await;
         made.context("cannot make the consumer")?;
         Ok(sizes)
+    }
+
+    async fn has_no_consumer(&self) -> anyhow::Result<bool> {
+        let mut names = self.records().await?.consumer_names();
+        while let Some(name) = names.try_next().await? {
+            if name == CONSUMER {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     pub(crate) async fn records(&self) -> anyhow::Result<Stream> {
@@ -196,6 +223,7 @@ impl Queue {
     pub(crate) async fn to_work_on(&self) -> anyhow::Result<(PullConsumer, Sizes)> {
         let consumer = self.consumer().await?;
         let sizes = Sizes::of(&consumer)?;
+        self.dead().await?;
         Ok((consumer, sizes))
     }
 

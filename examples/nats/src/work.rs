@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::{Error, ErrorKind, TryPushResult};
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::{AckKind, Message};
 use backon::{ConstantBuilder, Retryable as _};
@@ -16,9 +16,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::dead;
-use crate::held::Held;
+use crate::held::{Held, confirmed};
 use crate::intake::Intake;
-use crate::queue::{Key, Place, Queue};
+use crate::queue::{Key, Place, Queue, SILENCE};
 
 /// The first delay of a message that is given back, and the longest. One that waits counts as held: it takes room of
 /// others.
@@ -83,7 +83,18 @@ pub(crate) async fn work(
         window,
         stop: stop.clone(),
     };
-    let intake = tokio::spawn(intake.run(out));
+    let intake = tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            let ended = intake.run(out).await;
+            if let Err(error) = &ended {
+                tracing::error!("no more messages come: {error:#}");
+                // Nobody may be there any more to answer to.
+                stop.cancel();
+            }
+            ended
+        }
+    });
 
     let records = stream::unfold(messages, async |mut messages| {
         Some((messages.recv().await?, messages))
@@ -122,7 +133,7 @@ pub(crate) async fn work(
     };
     let ended = timeout(CONFIRMED, given_back).await;
     match held.len() {
-        0 => ended.context("NATS does not answer")?,
+        0 => ended.context(SILENCE)?,
         _ => bail!("NATS does not confirm what has become of the messages"),
     }
 }
@@ -163,13 +174,13 @@ impl Worker<'_> {
         };
         let (answer, count) = match self.last_word(fate, &place) {
             Fate::Stored => (AckKind::Ack, &self.counts.stored),
-            Fate::Dead(error) => {
-                tracing::warn!("{key} is dead: {error}");
-                match self.bury(&message, &place, &error).await {
-                    true => (AckKind::Term, &self.counts.dead),
-                    false => (back(&place), &self.counts.given_back),
+            Fate::Dead(error) => match self.bury(&message, &place, &error).await {
+                true => {
+                    tracing::warn!("{key} is dead: {error}");
+                    (AckKind::Term, &self.counts.dead)
                 }
-            }
+                false => (back(&place), &self.counts.given_back),
+            },
             // It is given back with all else when no more messages can come: now it might come to this worker.
             Fate::Again(_) if self.stop.is_cancelled() => return,
             Fate::Again(error) => {
@@ -205,7 +216,7 @@ impl Worker<'_> {
         let (last, count) = &mut *told;
         *count += 1;
         if last.is_none_or(|last| last.elapsed() >= QUIET) {
-            tracing::warn!("{count} messages are given back, the last one since: {error}");
+            tracing::warn!("messages are given back ({count}), the last one since: {error}");
             (*last, *count) = (Some(Instant::now()), 0);
         }
     }
@@ -219,12 +230,13 @@ impl Worker<'_> {
 
     /// Whether the dead letter is there.
     async fn bury(&self, message: &Message, place: &Place, error: &Error) -> bool {
+        let mut last = None;
         let buried = (|| dead::bury(self.queue, message, place, error))
             .retry(tries())
-            .when(|error| error.kind() != PublishErrorKind::MaxPayloadExceeded);
-        let buried = timeout(ANSWERED, buried)
-            .await
-            .context("NATS does not answer");
+            .when(|error| error.kind() != PublishErrorKind::MaxPayloadExceeded)
+            .notify(|error, _| last = Some(error.to_string()));
+        let buried = timeout(ANSWERED, buried).await;
+        let buried = buried.map_err(|_| anyhow!(last.unwrap_or_else(|| SILENCE.to_owned())));
         match buried.and_then(|buried| Ok(buried?)) {
             Ok(()) => true,
             Err(problem) => {
@@ -242,7 +254,7 @@ impl Worker<'_> {
         self.held.is_answered(key);
         let answered = async {
             while let Some(message) = self.held.get(key) {
-                match message.double_ack_with(answer).await {
+                match confirmed(&message, answer).await {
                     Ok(()) if self.held.let_go(key, &message) => return,
                     Ok(()) => {}
                     Err(error) => {

@@ -66,6 +66,15 @@ impl Directory {
                 std::fs::write(folder.join("schema-stall"), "").unwrap();
                 let stalled = folder.join("schema-stalled");
                 until("the server validates", async || stalled.exists()).await;
+                // Another call may have been past that.
+                until("nothing is written", async || {
+                    let index = folder.join("store").join("index.json");
+                    let written = || std::fs::metadata(&index).unwrap().modified().unwrap();
+                    let before = written();
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    written() == before
+                })
+                .await;
                 soon(process.kill()).await.unwrap();
                 std::fs::remove_file(folder.join("schema-stall")).unwrap();
             }

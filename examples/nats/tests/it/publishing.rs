@@ -4,9 +4,10 @@ use std::process::Stdio;
 
 use tokio::io::AsyncWriteExt as _;
 
+use crate::every_record_once::interrupt;
 use crate::nats::{Nats, Status};
 use crate::records::good;
-use crate::waits::{soon, until};
+use crate::waits::{soon, until, within};
 
 #[tokio::test]
 #[ignore = "needs a NATS server: run `tests/interop/run nats`"]
@@ -150,4 +151,67 @@ async fn nobody_has_to_read_what_is_printed() {
     let output = soon(status.wait_with_output()).await.unwrap();
     assert_eq!(output.status.code(), Some(141));
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
+#[tokio::test]
+#[ignore = "needs a NATS server: run `tests/interop/run nats`"]
+async fn who_publishes_from_a_pipe_can_be_ended_while_it_is_open() {
+    let nats = Nats::start("open-pipe").await;
+    nats.run(&["create"]).await;
+    let mut publish = nats
+        .command(&["publish"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = publish.stdin.take().unwrap();
+    let line = good(0) + "\n";
+    soon(input.write_all(line.as_bytes())).await.unwrap();
+    until("it is queued", async || nats.status().await.waiting == 1).await;
+    interrupt(&publish).await;
+    let output = soon(publish.wait_with_output()).await.unwrap();
+    let counts = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(counts, "1 queued, 0 were there, 0 are too long\n");
+    assert_eq!(output.status.code(), Some(1));
+    drop(input);
+}
+
+#[tokio::test]
+#[ignore = "needs a NATS server: run `tests/interop/run nats`"]
+async fn what_nats_says_to_a_line_is_said() {
+    let nats = Nats::start("full").await;
+    nats.run(&["create"]).await;
+    let context = nats.context().await;
+    let mut full = context
+        .get_stream("agents")
+        .await
+        .unwrap()
+        .cached_info()
+        .config
+        .clone();
+    full.max_messages = 1;
+    full.discard = async_nats::jetstream::stream::DiscardPolicy::New;
+    context.update_stream(full).await.unwrap();
+    let file = nats.file("lines", &[good(0), good(1)]);
+    let output = nats.command(&["publish", &file]).output();
+    let output = within(100, output).await.unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        log.contains("lines:2 is not in the queue: ") && log.contains("maximum messages exceeded"),
+        "{log}"
+    );
+    // What is not of this program is left alone.
+    let other = async_nats::jetstream::stream::Config {
+        name: "other".to_owned(),
+        subjects: vec!["other.records".to_owned()],
+        ..Default::default()
+    };
+    context.create_stream(other).await.unwrap();
+    let output = nats.output(&["--queue", "other", "create"]).await;
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        log.contains("there is a stream other already, and it is no queue of this program"),
+        "{log}"
+    );
 }
