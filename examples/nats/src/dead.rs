@@ -1,5 +1,6 @@
 //! Dead letters: messages whose record no later try would store, each with the reason.
 
+use std::collections::BTreeSet;
 use std::future::ready;
 
 use agntcy_dir_stream::Error;
@@ -41,7 +42,7 @@ pub(crate) async fn bury(
     message: &Message,
     place: &Place,
     error: &Error,
-) -> Result<(), PublishError> {
+) -> anyhow::Result<()> {
     let most = queue.context.client().max_payload();
     let free = most.saturating_sub(message.payload.len() + HEADERS);
     let mut letter = PublishMessage::build()
@@ -58,11 +59,15 @@ pub(crate) async fn bury(
         letter = letter.header(SOURCE, in_a_line(source, 256));
     }
     let subject = queue.subject_of_dead(place.key);
-    let published = async { queue.context.send_publish(subject, letter).await?.await };
-    match published.await {
-        Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(()),
-        published => published.map(drop),
+    match queue.send(subject, letter).await {
+        Err(error) if is_there(&error) => Ok(()),
+        sent => sent.map(drop),
     }
+}
+
+fn is_there(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<PublishError>();
+    error.is_some_and(|error| error.kind() == PublishErrorKind::WrongLastSequence)
 }
 
 /// As much of a text as a header may have.
@@ -79,7 +84,7 @@ fn header<'a>(headers: Option<&'a HeaderMap>, name: &str) -> Option<&'a str> {
 }
 
 /// Which letters are meant, by their own numbers: all, if none is named.
-pub(crate) struct Which(pub(crate) Vec<u64>);
+pub(crate) struct Which(pub(crate) BTreeSet<u64>);
 
 impl Which {
     fn has(&self, letter: &StreamMessage) -> bool {
@@ -109,53 +114,48 @@ pub(crate) async fn list(
     }))
 }
 
-/// Fails unless there were as many as were named.
-fn all_found(which: &[u64], count: u64) -> anyhow::Result<u64> {
-    match which.len() as u64 {
-        0 => Ok(count),
-        named if named == count => Ok(count),
-        named => bail!("of the {named} letters that were named, {count} are there: those are done"),
-    }
-}
-
 /// Puts dead letters into the queue again, and says how many.
-pub(crate) async fn requeue(queue: &Queue, which: Which) -> anyhow::Result<u64> {
-    let named = which.0.clone();
-    let mut letters = std::pin::pin!(letters(queue, which).await?);
-    let mut count = 0;
-    while let Some(letter) = letters.try_next().await? {
+pub(crate) async fn requeue(queue: &Queue, which: Which) -> anyhow::Result<usize> {
+    take_away(queue, which, async |letter| {
         // When this is stopped before the letter is deleted, the next time finds that it is in the queue, for two minutes.
         let id = format!("{}@{}", letter.subject, letter.sequence);
         let mut record = PublishMessage::build()
-            .payload(letter.payload)
+            .payload(letter.payload.clone())
             .message_id(id);
         if let Some(source) = header(Some(&letter.headers), SOURCE) {
             record = record.header(SOURCE, source);
         }
-        let sent = queue.context.send_publish(queue.subject(), record).await?;
-        sent.await.context("cannot put a record into the queue")?;
-        delete(queue, letter.sequence).await?;
-        count += 1;
-    }
-    all_found(&named, count)
+        let sent = queue.send(queue.subject(), record).await;
+        sent.map(drop).context("cannot put a record into the queue")
+    })
+    .await
 }
 
 /// Deletes dead letters, and says how many.
-pub(crate) async fn discard(queue: &Queue, which: Which) -> anyhow::Result<u64> {
-    let named = which.0.clone();
+pub(crate) async fn discard(queue: &Queue, which: Which) -> anyhow::Result<usize> {
+    take_away(queue, which, async |_| Ok(())).await
+}
+
+/// Deletes letters, each when `before` is done with it. An error says how many of the named ones are not there.
+async fn take_away(
+    queue: &Queue,
+    which: Which,
+    before: impl AsyncFn(&StreamMessage) -> anyhow::Result<()>,
+) -> anyhow::Result<usize> {
+    let named = which.0.len();
+    let dead = queue.dead().await?;
     let mut letters = std::pin::pin!(letters(queue, which).await?);
     let mut count = 0;
     while let Some(letter) = letters.try_next().await? {
-        delete(queue, letter.sequence).await?;
+        before(&letter).await?;
+        let deleted = dead.delete_message(letter.sequence).await;
+        deleted.with_context(|| format!("cannot delete the dead letter {}", letter.sequence))?;
         count += 1;
     }
-    all_found(&named, count)
-}
-
-async fn delete(queue: &Queue, letter: u64) -> anyhow::Result<()> {
-    let deleted = queue.dead().await?.delete_message(letter).await;
-    deleted.with_context(|| format!("cannot delete the dead letter {letter}"))?;
-    Ok(())
+    if count < named {
+        bail!("of the {named} letters that were named, {count} are there: those are done");
+    }
+    Ok(count)
 }
 
 /// Those that are there now: workers may make more meanwhile.

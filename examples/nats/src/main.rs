@@ -207,8 +207,8 @@ async fn connect(
         options = options.user_and_password(user.to_owned(), password.to_owned());
     }
     let is_away = AtomicBool::new(false);
-    options = options.request_timeout(Some(ANSWER));
-    let connected = options.name("dir-nats").event_callback(move |event| {
+    options = options.name("dir-nats").request_timeout(Some(ANSWER));
+    let connected = options.event_callback(move |event| {
         match event {
             Event::Disconnected => {
                 is_away.store(true, Relaxed);
@@ -259,7 +259,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             requeue,
             discard,
         } => {
-            let which = Which(letters);
+            let which = Which(letters.into_iter().collect());
             if requeue {
                 let count = dead::requeue(&queue, which).await?;
                 say(format_args!("{count} are in the queue again"))?;
@@ -307,7 +307,7 @@ async fn work(queue: Queue, settings: &Work) -> anyhow::Result<()> {
         Some(url) => ClientBuilder::from_env_at(url),
         None => ClientBuilder::from_env(),
     };
-    queue.to_work_on().await?;
+    let work_on = queue.to_work_on().await?;
     // The directory may come later than its workers, or be at another address.
     let probe = builder()?.connect_timeout(PROBE).connect().await;
     if let Err(error) = probe {
@@ -329,6 +329,7 @@ async fn work(queue: Queue, settings: &Work) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let working = work::work(
         Arc::new(queue),
+        work_on,
         &directory,
         &settings,
         Arc::clone(&held),

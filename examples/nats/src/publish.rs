@@ -3,32 +3,20 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
-use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use anyhow::{Context as _, bail};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::publish::PublishAck;
-use backon::{ConstantBuilder, Retryable as _};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 use tokio::fs::File;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
-use tokio::time::timeout;
 
 use crate::dead::SOURCE;
-use crate::queue::{Queue, SILENCE};
+use crate::queue::Queue;
 
 /// How many messages are on their way at once.
 const IN_FLIGHT: usize = 512;
-
-/// How long a line is tried while NATS is away. NATS remembers the IDs of messages for two minutes, so until then a line
-/// whose confirmation was lost is not put there twice.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The pause between two tries.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// How many bytes of NATS's largest message are left for what a worker notes on a dead letter.
 const NOTES: usize = 4 << 10;
@@ -78,7 +66,7 @@ pub(crate) async fn publish(
             tracing::error!("{place} is too long for NATS, which takes {most} bytes here");
             return Ok(&counts.too_long);
         }
-        let published = send(queue, &line, &place).await;
+        let published = queue.send(queue.subject(), message(&line, &place)).await;
         match published.with_context(|| format!("{place} is not in the queue"))? {
             published if published.duplicate => Ok(&counts.were_there),
             _ => Ok(&counts.queued),
@@ -92,32 +80,14 @@ pub(crate) async fn publish(
         .await
 }
 
-async fn send(queue: &Queue, line: &Line, place: &str) -> anyhow::Result<PublishAck> {
+fn message(line: &Line, place: &str) -> PublishMessage {
     // By where it is from and by content, so that other lines under the same number are other messages.
     let digest = Sha256::new().chain_update(place).chain_update([0]);
     let digest = Bytes::from_owner(digest.chain_update(&line.text).finalize());
-    let id = format!("{digest:x}");
-    let attempt = || async {
-        let message = PublishMessage::build()
-            .payload(line.text.clone())
-            .message_id(&id)
-            .header(SOURCE, place);
-        queue
-            .context
-            .send_publish(queue.subject(), message)
-            .await?
-            .await
-    };
-    let mut last = None;
-    let tries = ConstantBuilder::new().with_delay(PAUSE).without_max_times();
-    let tried = attempt
-        .retry(tries)
-        .when(|error: &PublishError| error.kind() != PublishErrorKind::MaxPayloadExceeded)
-        .notify(|error, _| last = Some(error.to_string()));
-    match timeout(PATIENCE, tried).await {
-        Ok(published) => Ok(published?),
-        Err(_) => Err(anyhow!(last.unwrap_or_else(|| SILENCE.to_owned()))),
-    }
+    PublishMessage::build()
+        .payload(line.text.clone())
+        .message_id(format!("{digest:x}"))
+        .header(SOURCE, place)
 }
 
 /// Fails for what is no file.

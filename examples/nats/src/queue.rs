@@ -8,14 +8,23 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
-use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::context::{GetStreamErrorKind, PublishError, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::stream::{Config, RetentionPolicy, Stream};
 use async_nats::jetstream::{self, ErrorCode, Message};
+use backon::{ConstantBuilder, Retryable as _};
 use futures::TryStreamExt as _;
+use tokio::time::timeout;
 
 /// What the consumer's metadata call how many workers there may be, and what each of them may have in hand.
 const WORKERS: &str = "workers";
 const WINDOW: &str = "window";
+
+/// How long NATS is told the same again, until it confirms it, and the pause between two tries. It remembers the IDs of messages
+/// for two minutes, so until then one whose confirmation was lost is not put there twice.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 
 /// What there is to say when NATS says nothing.
 pub(crate) const SILENCE: &str = "NATS does not answer";
@@ -34,7 +43,6 @@ pub(crate) struct Queue {
 }
 
 /// How many workers there may be, and what each of them may have in hand.
-#[derive(Clone, Copy)]
 pub(crate) struct Sizes {
     pub(crate) workers: u32,
     pub(crate) window: u32,
@@ -110,6 +118,33 @@ impl Queue {
             "{}.dead.{}.{}",
             self.name, key.sequence, key.published_nanos
         )
+    }
+
+    /// Puts a message into a stream, and tries for a minute. The error is the last there was, a `PublishError` where NATS
+    /// will not have the message whenever it comes.
+    pub(crate) async fn send(
+        &self,
+        subject: String,
+        message: PublishMessage,
+    ) -> anyhow::Result<PublishAck> {
+        let attempt = || async {
+            let (subject, message) = (subject.clone(), message.clone());
+            self.context.send_publish(subject, message).await?.await
+        };
+        let tries = ConstantBuilder::new().with_delay(PAUSE).without_max_times();
+        let mut last = None;
+        let tried = attempt
+            .retry(tries)
+            .when(|error: &PublishError| {
+                let kind = error.kind();
+                kind != PublishErrorKind::MaxPayloadExceeded
+                    && kind != PublishErrorKind::WrongLastSequence
+            })
+            .notify(|error, _| last = Some(error.to_string()));
+        match timeout(PATIENCE, tried).await {
+            Ok(sent) => Ok(sent?),
+            Err(_) => Err(anyhow!(last.unwrap_or_else(|| SILENCE.to_owned()))),
+        }
     }
 
     pub(crate) fn subject_of_all_dead(&self) -> String {

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::{Error, ErrorKind, TryPushResult};
-use anyhow::{Context as _, anyhow, bail};
-use async_nats::jetstream::context::PublishErrorKind;
+use anyhow::{Context as _, bail};
+use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::{AckKind, Message};
-use backon::{ConstantBuilder, Retryable as _};
 use futures::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
@@ -18,15 +17,11 @@ use tokio_util::sync::CancellationToken;
 use crate::dead;
 use crate::held::{Held, confirmed};
 use crate::intake::Intake;
-use crate::queue::{Key, Place, Queue, SILENCE};
+use crate::queue::{Key, PATIENCE, PAUSE, Place, Queue, SILENCE, Sizes};
 
 /// The first delay of a message that is given back, and the longest. One that waits counts as held: it takes room of
 /// others.
 const DELAYS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-
-/// How long a message is answered again and again, until the queue confirms it, and the pause between two tries.
-const ANSWERED: Duration = Duration::from_secs(60);
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// How long the queue may take to confirm the last answers of a worker that ends.
 const CONFIRMED: Duration = Duration::from_secs(6);
@@ -67,13 +62,13 @@ struct Worker<'a> {
 /// Works until it is told to stop, or the queue is gone. What is in `held` then has no confirmed answer, and comes again.
 pub(crate) async fn work(
     queue: Arc<Queue>,
+    (consumer, sizes): (PullConsumer, Sizes),
     directory: &Client,
     settings: &Settings,
     held: Arc<Held>,
     counts: &Counts,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let (consumer, sizes) = queue.to_work_on().await?;
     let window = usize::try_from(sizes.window)?;
     let (out, messages) = mpsc::unbounded_channel();
     let intake = Intake {
@@ -230,14 +225,7 @@ impl Worker<'_> {
 
     /// Whether the dead letter is there.
     async fn bury(&self, message: &Message, place: &Place, error: &Error) -> bool {
-        let mut last = None;
-        let buried = (|| dead::bury(self.queue, message, place, error))
-            .retry(tries())
-            .when(|error| error.kind() != PublishErrorKind::MaxPayloadExceeded)
-            .notify(|error, _| last = Some(error.to_string()));
-        let buried = timeout(ANSWERED, buried).await;
-        let buried = buried.map_err(|_| anyhow!(last.unwrap_or_else(|| SILENCE.to_owned())));
-        match buried.and_then(|buried| Ok(buried?)) {
+        match dead::bury(self.queue, message, place, error).await {
             Ok(()) => true,
             Err(problem) => {
                 tracing::error!(
@@ -264,7 +252,7 @@ impl Worker<'_> {
                 }
             }
         };
-        let is_answered = timeout(ANSWERED, answered).await.is_ok();
+        let is_answered = timeout(PATIENCE, answered).await.is_ok();
         if !is_answered {
             tracing::warn!("{key} comes again: NATS does not confirm {answer:?}");
             self.held.give_up(key);
@@ -278,10 +266,6 @@ fn back(place: &Place) -> AckKind {
     let (first, longest) = DELAYS;
     let doubled = 2_u32.saturating_pow(place.deliveries.saturating_sub(1));
     AckKind::Nak(Some(first.saturating_mul(doubled).min(longest)))
-}
-
-fn tries() -> ConstantBuilder {
-    ConstantBuilder::new().with_delay(PAUSE).without_max_times()
 }
 
 fn add(count: &AtomicU64, more: u64) {

@@ -101,7 +101,6 @@ impl<E, O: Clone> Window<E, O> {
     /// What comes from now on is sent again, as if nothing had been refused.
     pub(crate) fn try_again(&mut self) {
         self.refused = None;
-        self.cannot_look_up = false;
     }
 
     /// Whether nothing is looked up since the server refused a lookup.

@@ -1,15 +1,13 @@
 //! Dead letters say why, and can be put into the queue again.
 
-use std::process::Stdio;
-
 use agntcy_dir_stream::server::{Fault, Method};
 use agntcy_dir_stream::{Code, Status as GrpcStatus};
 
 use crate::directory::Directory;
-use crate::every_record_once::interrupt;
 use crate::nats::{Nats, Status};
+use crate::processes::{ended, worker};
 use crate::records::{bad, cid, good};
-use crate::waits::{soon, until};
+use crate::waits::until;
 
 #[tokio::test]
 #[ignore = "needs a NATS server: run `tests/interop/run nats`"]
@@ -32,11 +30,7 @@ async fn letters_say_why_and_come_again_when_they_are_asked_to() {
     sent.unwrap().await.unwrap();
     let file = nats.file("lines", &[good(0), bad(0), bad(1), bad(2), good(1)]);
     nats.run(&["publish", &file]).await;
-    let worker = nats
-        .command(&["work", "--server", &directory.url()])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let worker = worker(&nats, &directory, &[]);
     let mut dead = Status {
         waiting: 0,
         held: 0,
@@ -98,9 +92,7 @@ async fn letters_say_why_and_come_again_when_they_are_asked_to() {
     assert_eq!(nats.status().await.dead, 3);
     let which = nats.output(&["dead", "--discard"]).await;
     assert_eq!(which.status.code(), Some(2), "they have to be named");
-    interrupt(&worker).await;
-    let output = soon(worker.wait_with_output()).await.unwrap();
-    let counts = String::from_utf8(output.stdout).unwrap();
+    let (counts, _) = ended(worker).await;
     assert_eq!(
         counts,
         "2 stored (0 were already), 9 dead, 0 given back, 0 unconfirmed\n"
@@ -118,16 +110,9 @@ async fn a_message_beside_which_no_dead_letter_fits_stays_in_the_queue_and_is_to
         .publish("agents.records", "x".repeat(8_192).into())
         .await;
     sent.unwrap().await.unwrap();
-    let worker = nats
-        .command(&["work", "--server", &directory.url()])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let worker = worker(&nats, &directory, &[]);
     until("it has come again", async || nats.status().await.again == 1).await;
-    interrupt(&worker).await;
-    let output = soon(worker.wait_with_output()).await.unwrap();
-    let log = String::from_utf8(output.stderr).unwrap();
+    let (_, log) = ended(worker).await;
     assert!(
         log.contains("message 1 has no dead letter and comes again: max payload size exceeded"),
         "{log}"

@@ -7,10 +7,10 @@ use std::time::Duration;
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{Serving, Store};
 use futures::{StreamExt as _, stream};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::nats::free_port;
+use crate::processes::says;
 use crate::waits::{soon, until};
 
 pub(crate) struct Directory {
@@ -114,16 +114,6 @@ async fn spawn(folder: &std::path::Path, address: &str) -> Child {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-    let listens = async {
-        while let Some(line) = lines.next_line().await.unwrap() {
-            if line.starts_with("listening on ") {
-                return;
-            }
-        }
-        panic!("the directory ended before it listened");
-    };
-    soon(listens).await;
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    says(process.stdout.take().unwrap(), "listening on ").await;
     process
 }

@@ -10,6 +10,7 @@ use tokio::process::Child;
 
 use crate::directory::Directory;
 use crate::nats::{Nats, Status};
+use crate::processes::interrupt;
 use crate::records::{bad, good};
 use crate::waits::{soon, until, within};
 
@@ -134,15 +135,6 @@ async fn through_all_that(mut nats: Nats, mut directory: Directory, count: usize
         let log = std::fs::read_to_string(nats.folder.join(format!("worker-{number}.log")));
         assert!(output.status.success(), "worker {number}: {}", log.unwrap());
     }
-}
-
-/// Ctrl-C.
-pub(crate) async fn interrupt(process: &Child) {
-    let id = process.id().expect("it runs").to_string();
-    let kill = tokio::process::Command::new("kill")
-        .args(["-INT", &id])
-        .status();
-    assert!(soon(kill).await.unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

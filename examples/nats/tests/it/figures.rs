@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use agntcy_dir_stream::server::{Fault, Method};
 
 use crate::directory::Directory;
-use crate::every_record_once::interrupt;
 use crate::nats::{Nats, Status};
+use crate::processes::interrupt;
 use crate::waits::{until, within};
 
 /// A record of 1.5 KB.

@@ -8,6 +8,7 @@ mod directory;
 mod every_record_once;
 mod figures;
 mod nats;
+mod processes;
 mod publishing;
 mod records;
 mod waits;

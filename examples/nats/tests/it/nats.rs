@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use async_nats::jetstream;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use crate::processes::says;
 use crate::waits::soon;
 
 pub(crate) struct Nats {
@@ -119,16 +120,7 @@ impl Nats {
         bytes.extend(format!("HPUB {subject} {head} {all}\r\n").as_bytes());
         bytes.extend([headers, body, b"\r\nPING\r\n"].concat());
         stream.write_all(&bytes).await.unwrap();
-        let mut lines = BufReader::new(stream).lines();
-        let is_taken = async {
-            while let Some(line) = lines.next_line().await.unwrap() {
-                if line == "PONG" {
-                    return;
-                }
-            }
-            panic!("NATS does not take it");
-        };
-        soon(is_taken).await;
+        says(stream, "PONG").await;
     }
 
     pub(crate) async fn context(&self) -> jetstream::Context {
@@ -157,18 +149,7 @@ async fn spawn(folder: &Path, port: u16, configuration: &str) -> Child {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-    let is_ready = async {
-        while let Some(line) = lines.next_line().await.unwrap() {
-            if line.contains("Server is ready") {
-                return;
-            }
-        }
-        panic!("the NATS server ended before it was ready");
-    };
-    soon(is_ready).await;
-    // What it prints later has to go somewhere.
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    says(process.stderr.take().unwrap(), "Server is ready").await;
     process
 }
 

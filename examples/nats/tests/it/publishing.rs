@@ -4,8 +4,8 @@ use std::process::Stdio;
 
 use tokio::io::AsyncWriteExt as _;
 
-use crate::every_record_once::interrupt;
 use crate::nats::{Nats, Status};
+use crate::processes::interrupt;
 use crate::records::good;
 use crate::waits::{soon, until, within};
 
@@ -134,6 +134,10 @@ async fn sizes_that_are_not_given_stay_as_they_are() {
     assert_eq!(said, words);
     let said = nats.run(&["create", "--window", "512"]).await;
     assert_eq!(said, words.replace("100", "512"));
+    let stream = nats.context().await.get_stream("agents").await.unwrap();
+    let consumer = stream.consumer_info("workers").await.unwrap();
+    // What all workers together may have in hand.
+    assert_eq!(consumer.config.max_ack_pending, 8 * 512);
 }
 
 #[tokio::test]

@@ -1,39 +1,19 @@
 //! What a worker does with what it has in hand.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use agntcy_dir_stream::server::{Fault, Method};
 use agntcy_dir_stream::{Code, Status as GrpcStatus};
 use async_nats::jetstream::consumer::PullConsumer;
-use tokio::process::Child;
 
 use crate::directory::Directory;
-use crate::every_record_once::interrupt;
 use crate::nats::{Nats, Status};
+use crate::processes::{ended, interrupt, worker};
 use crate::records::{bad, cid, good};
 use crate::waits::{until, within};
 
 fn lines(count: usize) -> Vec<String> {
     (0..count).map(good).collect()
-}
-
-fn worker(nats: &Nats, directory: &Directory, more: &[&str]) -> Child {
-    nats.command(&["work", "--server", &directory.url()])
-        .args(more)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-/// Tells it to end, and gives what it prints, and what it logs.
-async fn ended(worker: Child) -> (String, String) {
-    interrupt(&worker).await;
-    let output = within(30, worker.wait_with_output()).await.unwrap();
-    let log = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{log}");
-    (String::from_utf8(output.stdout).unwrap(), log)
 }
 
 async fn consumer(nats: &Nats) -> PullConsumer {
@@ -296,7 +276,7 @@ async fn a_worker_that_is_told_to_end_while_nats_is_away_ends_and_says_what_is_o
     assert!(log.contains(words), "{log}");
     assert_eq!(output.status.code(), Some(1));
     nats.restart().await;
-    let again = self::worker(&nats, &directory, &[]);
+    let again = crate::processes::worker(&nats, &directory, &[]);
     until("all is stored", async || nats.status().await == NOTHING).await;
     assert_eq!(store.len(), 1_000);
     ended(again).await;
