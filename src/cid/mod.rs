@@ -20,7 +20,9 @@ use crate::error::Error;
 const CODEC: u64 = 0x01;
 /// The multihash number of SHA2-256.
 const SHA2_256: u64 = 0x12;
-/// The longest text that is looked at, in bytes: more than a digest of 64 bytes takes in base 2.
+/// The longest digest that is kept, in bytes: that of a record's.
+const MAX_DIGEST: usize = 32;
+/// The longest text that is looked at, in bytes: more than the longest takes in base 2.
 /// To decode some bases takes the square of the length.
 const MAX_TEXT: usize = 1024;
 /// How much of a text that is no CID an error shows, in characters.
@@ -29,10 +31,10 @@ const SHOWN: usize = 80;
 /// The content identifier of a record: the SHA2-256 hash of its canonical JSON.
 ///
 /// A record's own is CIDv1 with codec 0x01, printed in base32: `baeareig…`, 59 characters.
-/// Parsing takes any valid CIDv0 or CIDv1 text, in any multibase, with a digest of up to 64
-/// bytes; printing writes CIDv1 in lower-case base32 and CIDv0 in base58. Two CIDs are equal if
-/// version, codec and hash are, however they were written. The order is that of these, and means
-/// nothing.
+/// Parsing takes any valid CIDv0 or CIDv1 text, in any multibase, with a digest of up to 32
+/// bytes, which is what a DIR server's have, and codes of codec and hash below 2^32; printing writes CIDv1 in lower-case
+/// base32 and CIDv0 in base58. Two CIDs are equal if version, codec and hash are, however they were written. The order is
+/// that of these, and means nothing. It takes 44 bytes.
 ///
 /// ```
 /// use agntcy_dir_stream::{Cid, Record};
@@ -44,7 +46,31 @@ const SHOWN: usize = 80;
 /// # Ok::<(), agntcy_dir_stream::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Cid(cid::Cid);
+pub struct Cid {
+    form: Form,
+    /// Behind its end there are zeros.
+    digest: [u8; MAX_DIGEST],
+}
+
+/// All but the digest.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Form {
+    is_v0: bool,
+    /// Of the digest, in bytes.
+    len: u8,
+    codec: u32,
+    hash: u32,
+}
+
+impl Form {
+    /// That of a record's own CID.
+    const OWN: Self = Self {
+        is_v0: false,
+        len: 32,
+        codec: CODEC as u32,
+        hash: SHA2_256 as u32,
+    };
+}
 
 impl Cid {
     /// The CID of canonical JSON.
@@ -56,35 +82,68 @@ impl Cid {
 
     /// The CID of content with this SHA2-256.
     pub(crate) fn from_digest(digest: [u8; 32]) -> Self {
-        let hash = Multihash::wrap(SHA2_256, &digest).expect("32 bytes fit into a multihash");
-        Self(cid::Cid::new_v1(CODEC, hash))
+        Self {
+            form: Form::OWN,
+            digest,
+        }
+    }
+
+    /// One of any form, if there is room for it.
+    fn from_any(cid: &cid::Cid) -> Result<Self, &'static str> {
+        let hash = cid.hash();
+        let (codec, code) = (u32::try_from(cid.codec()), u32::try_from(hash.code()));
+        let (Ok(codec), Ok(code)) = (codec, code) else {
+            return Err("its codec or its hash function has a code beyond 32 bits");
+        };
+        let mut digest = [0; MAX_DIGEST];
+        let Some(place) = digest.get_mut(..hash.digest().len()) else {
+            return Err("its digest is longer than the 32 bytes of a record's");
+        };
+        place.copy_from_slice(hash.digest());
+        let form = Form {
+            is_v0: cid.version() == Version::V0,
+            len: hash.size(),
+            codec,
+            hash: code,
+        };
+        Ok(Self { form, digest })
+    }
+
+    /// As the `cid` crate has it.
+    fn to_any(self) -> cid::Cid {
+        let digest = &self.digest[..usize::from(self.form.len)];
+        let hash = Multihash::wrap(self.form.hash.into(), digest).expect("it is short enough");
+        match self.form.is_v0 {
+            true => cid::Cid::new_v0(hash).expect("it was one"),
+            false => cid::Cid::new_v1(self.form.codec.into(), hash),
+        }
     }
 
     /// Its digest, if it is one as records of DIR have.
     pub(crate) fn own_digest(&self) -> Option<[u8; 32]> {
-        let hash = self.0.hash();
-        let is_own =
-            self.0.version() == Version::V1 && self.0.codec() == CODEC && hash.code() == SHA2_256;
-        hash.digest().try_into().ok().filter(|_| is_own)
+        (self.form == Form::OWN).then_some(self.digest)
     }
 
     /// The first 8 bytes of its digest.
     pub(crate) fn beginning(&self) -> u64 {
-        let digest = self.0.hash().digest();
-        digest
-            .iter()
-            .take(8)
-            .fold(0, |n, byte| n << 8 | u64::from(*byte))
+        let (beginning, _) = self.digest.split_first_chunk().expect("it has 32");
+        u64::from_be_bytes(*beginning)
     }
 
     /// Its text, as [`Display`](fmt::Display) prints it.
     pub(crate) fn text(&self) -> CidText {
-        CidText::of(&self.0)
+        match self.form {
+            Form::OWN => CidText::own(&self.digest),
+            _ => CidText::any(&self.to_any()),
+        }
     }
 
     /// How long that is, in bytes.
     pub(crate) fn text_len(&self) -> usize {
-        text::len(&self.0)
+        match self.form {
+            Form::OWN => text::OWN_LEN,
+            _ => self.text().len(),
+        }
     }
 
     /// Whether `text` is its text, as [`Display`](fmt::Display) prints it. If not, it may still be
@@ -112,11 +171,14 @@ impl FromStr for Cid {
             let message = format!("`{shown}…`, {} bytes long, is not a CID", text.len());
             return Err(Error::invalid(message));
         }
-        parse(text).map(Self).map_err(|error| {
+        let is_none = |error: Box<dyn std::error::Error + Send + Sync>| {
             let shown: String = text.chars().take(SHOWN).collect();
             let more = if shown.len() < text.len() { "…" } else { "" };
             Error::invalid(format!("`{shown}{more}` is not a CID")).with_source(error)
-        })
+        };
+        let cid = parse(text).map_err(|error| is_none(error.into()))?;
+        Self::from_any(&cid)
+            .map_err(|why| Error::invalid(format!("`{cid}` is no record's CID: {why}")))
     }
 }
 

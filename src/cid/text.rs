@@ -7,51 +7,53 @@
 use std::ops::Deref;
 use std::str;
 
-use cid::Version;
-
 use super::{CODEC, SHA2_256};
 
-/// The longest CID in bytes: three numbers of 64 bits, the length of the digest, and 64 bytes of
-/// that; made up to whole groups.
-const MAX_BYTES: usize = (3 * 10 + 1 + 64_usize).next_multiple_of(GROUP);
+/// The text of a record's own CID, in bytes.
+pub(super) const OWN_LEN: usize = 59;
+/// The multibase's letter.
+const LOWER_BASE32: u8 = b'b';
+/// What stands before the digest of a record's CID: version, codec, hash, and length.
+const HEAD: [u8; 4] = [1, CODEC as u8, SHA2_256 as u8, 32];
 /// Base32 makes eight letters of five bytes.
 const GROUP: usize = 5;
-const LETTERS_OF_GROUP: usize = 8;
-/// The longest text: the multibase's letter stands before it.
-const MAX_TEXT: usize = 1 + MAX_BYTES / GROUP * LETTERS_OF_GROUP;
-/// What stands before the digest of a record's CID: version, codec, hash, and length.
-const OWN: [u8; 4] = [1, CODEC as u8, SHA2_256 as u8, 32];
+const LETTERS: usize = 8;
+/// What is coded: the head and the digest, made up to whole groups. The zeros are letters behind the text's end.
+const CODED: usize = (HEAD.len() + 32_usize).next_multiple_of(GROUP);
+/// The letters of these, behind the multibase's.
+const CODED_LETTERS: usize = CODED / GROUP * LETTERS;
 
 /// The text of a CID: CIDv1 in lower-case base32, CIDv0 in base58.
-#[derive(Clone, Copy)]
-pub(crate) struct CidText {
-    text: [u8; MAX_TEXT],
-    len: usize,
+#[derive(Clone, Debug)]
+pub(crate) enum CidText {
+    Own([u8; OWN_LEN]),
+    Any(String),
 }
 
 impl CidText {
-    pub(super) fn of(cid: &cid::Cid) -> Self {
-        let mut text = [0; MAX_TEXT];
-        if cid.version() == Version::V0 {
-            let base58 = cid.to_string();
-            let len = base58.len();
-            text[..len].copy_from_slice(base58.as_bytes());
-            return Self { text, len };
-        }
-        let mut bytes = [0; MAX_BYTES];
-        let written = write(cid, &mut bytes);
-        text[0] = LOWER_BASE32;
-        let (groups, _) = bytes[..written.next_multiple_of(GROUP)].as_chunks();
-        let (places, _) = text[1..].as_chunks_mut();
-        for (place, group) in places.iter_mut().zip(groups) {
+    pub(super) fn own(digest: &[u8; 32]) -> Self {
+        let mut coded = [0; CODED];
+        coded[..HEAD.len()].copy_from_slice(&HEAD);
+        coded[HEAD.len()..][..32].copy_from_slice(digest);
+        let mut letters = [0; CODED_LETTERS];
+        let places = letters.as_chunks_mut().0.iter_mut();
+        for (place, group) in places.zip(coded.as_chunks().0) {
             *place = encode(*group);
         }
-        let len = 1 + (8 * written).div_ceil(5);
-        Self { text, len }
+        let mut text = [LOWER_BASE32; OWN_LEN];
+        text[1..].copy_from_slice(&letters[..OWN_LEN - 1]);
+        Self::Own(text)
+    }
+
+    pub(super) fn any(cid: &cid::Cid) -> Self {
+        Self::Any(cid.to_string())
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.text[..self.len]
+        match self {
+            Self::Own(text) => text,
+            Self::Any(text) => text.as_bytes(),
+        }
     }
 }
 
@@ -63,84 +65,65 @@ impl Deref for CidText {
     }
 }
 
-/// How long the text of a CID is, in bytes.
-pub(super) fn len(cid: &cid::Cid) -> usize {
-    if is_own(cid) {
-        1 + (8 * (OWN.len() + 32)).div_ceil(5)
-    } else {
-        CidText::of(cid).len
-    }
+/// Eight bytes that are all the same, as one word.
+const fn each(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
 }
 
-/// Whether it has the form of a record's own, as nearly all have: then the numbers are known.
-fn is_own(cid: &cid::Cid) -> bool {
-    let hash = cid.hash();
-    let is_v1 = cid.version() == Version::V1 && cid.codec() == CODEC;
-    is_v1 && hash.code() == SHA2_256 && hash.digest().len() == 32
-}
-
-/// The bytes of a CIDv1, and how many there are.
-fn write(cid: &cid::Cid, bytes: &mut [u8; MAX_BYTES]) -> usize {
-    if is_own(cid) {
-        let (head, rest) = bytes.split_at_mut(OWN.len());
-        head.copy_from_slice(&OWN);
-        rest[..32].copy_from_slice(cid.hash().digest());
-        OWN.len() + 32
-    } else {
-        let written = cid.write_bytes(bytes.as_mut_slice());
-        written.expect("it takes the longest")
-    }
-}
-
-/// The multibase's letter.
-const LOWER_BASE32: u8 = b'b';
-const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-/// What is no letter in [`VALUES`].
-const NONE: u8 = 0xff;
-/// The places of the letters.
-const VALUES: [u8; 256] = {
-    let mut values = [NONE; 256];
-    let mut value = 0;
-    while value < 32 {
-        values[LETTERS[value as usize] as usize] = value;
-        value += 1;
-    }
-    values
-};
-
-fn encode([a, b, c, d, e]: [u8; GROUP]) -> [u8; LETTERS_OF_GROUP] {
+/// The letters `a` to `z` and `2` to `7` of five bytes, all eight at once.
+fn encode([a, b, c, d, e]: [u8; GROUP]) -> [u8; LETTERS] {
     let bits = u64::from_be_bytes([0, 0, 0, a, b, c, d, e]);
-    std::array::from_fn(|place| LETTERS[(bits >> (35 - 5 * place) & 31) as usize])
+    // Halves of 20 bits, quarters of 10, and bytes of 5.
+    let bits = (bits & 0xff_fff0_0000) << 12 | bits & 0xf_ffff;
+    let bits = (bits & 0x000f_fc00_000f_fc00) << 6 | bits & 0x0000_03ff_0000_03ff;
+    let values = (bits & 0x03e0_03e0_03e0_03e0) << 3 | bits & 0x001f_001f_001f_001f;
+    // The highest bit of the bytes from 26 on.
+    let is_digit = (values + each(0x80 - 26)) & each(0x80);
+    let shift = (is_digit >> 7) * u64::from(b'a' - (b'2' - 26));
+    (values + each(b'a') - shift).to_be_bytes()
 }
 
-fn decode(letters: [u8; LETTERS_OF_GROUP]) -> Option<[u8; GROUP]> {
-    let values = letters.map(|letter| VALUES[usize::from(letter)]);
-    let bits = values
-        .iter()
-        .fold(0, |bits: u64, value| bits << 5 | u64::from(*value));
+/// The five bytes of eight letters. `None`: they are not all such letters.
+fn decode(letters: [u8; LETTERS]) -> Option<[u8; GROUP]> {
+    const HIGH: u64 = each(0x80);
+    let letters = u64::from_be_bytes(letters);
+    if letters & HIGH != 0 {
+        return None;
+    }
+    // The highest bit of the bytes from this one on.
+    let from = |byte: u8| (letters + each(0x80 - byte)) & HIGH;
+    let is_letter = from(b'a') & !from(b'z' + 1);
+    let is_digit = from(b'2') & !from(b'7' + 1);
+    if is_letter | is_digit != HIGH {
+        return None;
+    }
+    let [letter, digit] = [is_letter >> 7, is_digit >> 7];
+    let bits = letters - letter * u64::from(b'a') - digit * u64::from(b'2' - 26);
+    let bits = (bits >> 3 & 0x03e0_03e0_03e0_03e0) | bits & 0x001f_001f_001f_001f;
+    let bits = (bits >> 6 & 0x000f_fc00_000f_fc00) | bits & 0x0000_03ff_0000_03ff;
+    let bits = (bits >> 12 & 0xff_fff0_0000) | bits & 0xf_ffff;
     let [_, _, _, bytes @ ..] = bits.to_be_bytes();
-    (!values.contains(&NONE)).then_some(bytes)
+    Some(bytes)
 }
 
 /// The digest in the text of a record's own CID. `None`: it is another, of another form, or none.
 pub(super) fn own_digest(text: &str) -> Option<[u8; 32]> {
-    /// The letters of 36 bytes, without the multibase's.
-    const LEN: usize = 58;
-    // Eight whole groups: zeros behind it do not change what is before them.
-    let mut letters = [LETTERS[0]; 8 * LETTERS_OF_GROUP];
-    let own: &[u8; LEN] = text
-        .as_bytes()
-        .strip_prefix(&[LOWER_BASE32])?
-        .try_into()
-        .ok()?;
-    letters[..LEN].copy_from_slice(own);
-    let mut bytes = [0; 8 * GROUP];
-    let (places, _) = bytes.as_chunks_mut();
-    for (place, group) in places.iter_mut().zip(letters.as_chunks().0) {
+    let own: &[u8; OWN_LEN] = text.as_bytes().try_into().ok()?;
+    let [LOWER_BASE32, own @ ..] = own else {
+        return None;
+    };
+    // What stands for zeros, behind the end.
+    let mut letters = [b'a'; CODED_LETTERS];
+    letters[..OWN_LEN - 1].copy_from_slice(own);
+    let mut bytes = [0; CODED];
+    let places = bytes.as_chunks_mut().0.iter_mut();
+    for (place, group) in places.zip(letters.as_chunks().0) {
         *place = decode(*group)?;
     }
     // The last letter has two bits more than the last byte, and they have to be zero.
-    let bytes = bytes.strip_prefix(&OWN)?.strip_suffix(&[0; 4])?;
+    let bytes = bytes
+        .strip_prefix(&HEAD)?
+        .strip_suffix(&[0; CODED - HEAD.len() - 32])?;
     bytes.try_into().ok()
 }
 
@@ -148,6 +131,7 @@ pub(super) fn own_digest(text: &str) -> Option<[u8; 32]> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use cid::Version;
     use cid::multihash::Multihash;
 
     use super::*;
@@ -179,15 +163,67 @@ mod tests {
     #[test]
     fn a_text_is_that_of_the_cid_crate() {
         for inner in cids() {
-            let cid = Cid(inner);
             let text = inner.to_string();
-            assert_eq!(*cid.text(), *text);
-            assert_eq!(cid.to_string(), text);
             assert_eq!(own_digest(&text).is_some(), is_own(&inner));
+            let is_kept = inner.hash().size() <= 32
+                && inner.codec() != u64::MAX
+                && inner.hash().code() != u64::MAX;
+            let Ok(cid) = text.parse::<Cid>() else {
+                assert!(!is_kept, "{text}");
+                continue;
+            };
+            assert!(is_kept, "{text}");
+            assert_eq!(cid.to_any(), inner);
+            assert_eq!(*cid.text(), *text);
+            assert_eq!(cid.text_len(), text.len());
+            assert_eq!(cid.to_string(), text);
             assert!(cid.is_text(text.as_bytes()));
             assert!(!cid.is_text(text.to_uppercase().as_bytes()));
             assert!(!cid.is_text(&text.as_bytes()[1..]));
             assert!(!cid.is_text(b""));
+        }
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_said() {
+        let long = cid::Cid::new_v1(CODEC, Multihash::wrap(SHA2_256, &[7; 33]).unwrap());
+        let error = long.to_string().parse::<Cid>().unwrap_err();
+        let words = format!(
+            "invalid: `{long}` is no record's CID: its digest is longer than the 32 bytes of a record's"
+        );
+        assert_eq!(error.to_string(), words);
+        let odd = cid::Cid::new_v1(1 << 32, Multihash::wrap(SHA2_256, &[7; 32]).unwrap());
+        let error = odd.to_string().parse::<Cid>().unwrap_err();
+        assert!(
+            error.to_string().ends_with("a code beyond 32 bits"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_group_there_and_back_is_as_letter_by_letter() {
+        const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..100_000 {
+            let bytes: [u8; GROUP] = std::array::from_fn(|_| random.u8(..));
+            let bits = bytes
+                .iter()
+                .fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+            let letter = |place: usize| ALPHABET[(bits >> (35 - 5 * place) & 31) as usize];
+            let letters = std::array::from_fn(letter);
+            assert_eq!(encode(bytes), letters);
+            assert_eq!(decode(letters), Some(bytes));
+        }
+        for byte in 0..=u8::MAX {
+            for place in 0..LETTERS {
+                let mut letters = *b"az27az27";
+                letters[place] = byte;
+                assert_eq!(
+                    decode(letters).is_some(),
+                    ALPHABET.contains(&byte),
+                    "{byte}"
+                );
+            }
         }
     }
 
@@ -202,9 +238,10 @@ mod tests {
                 let text = String::from_utf8(text).unwrap();
                 let slow = super::super::parse(&text).ok();
                 let fast = text.parse::<Cid>().ok();
-                assert_eq!(fast.map(|cid| cid.0), slow, "{text}");
+                let kept = slow.filter(|cid| Cid::from_any(cid).is_ok());
+                assert_eq!(fast.map(Cid::to_any), kept, "{text}");
                 let digest = own_digest(&text);
-                let is_own = slow.is_some_and(|cid| is_own(&cid) && *CidText::of(&cid) == *text);
+                let is_own = slow.is_some_and(|cid| is_own(&cid) && cid.to_string() == text);
                 assert_eq!(digest.is_some(), is_own, "{text}");
             }
         }

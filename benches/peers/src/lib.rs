@@ -4,6 +4,7 @@
 
 pub mod child;
 pub mod input;
+pub mod instructions;
 pub mod line;
 pub mod measure;
 pub mod ours;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use peers::peers::Settings;
 use peers::ways::{self, Runner};
-use peers::{child, plot, scenarios, store, table};
+use peers::{child, instructions, plot, scenarios, store, table};
 
 const HELP: &str = "\
 This crate beside its peers, and in the scenarios that it is made for.
@@ -13,6 +13,8 @@ This crate beside its peers, and in the scenarios that it is made for.
   peers        only the peers
   scenarios    only the scenarios
   check        only what is no timing, allocations and memory: to miss an aim is an error
+  instructions what a record takes, by valgrind: 5 % more than instructions.csv has is an error;
+               with --save it is written anew
   plot         draws figures.svg anew from figures.csv, which `--save` has written
 
 Options:
@@ -48,6 +50,13 @@ fn main() -> anyhow::Result<()> {
             child::give_up_after(HANGS);
             scenarios::memory::large(url, count.parse()?)
         }
+        ["bad", url, count] => {
+            child::give_up_after(HANGS);
+            scenarios::bad::push_once(url, count.parse()?)
+        }
+        ["part", part, count] => instructions::part(part, count.parse()?),
+        ["instructions"] => instructions::run(false),
+        ["instructions", "--save"] => instructions::run(true),
         ["check"] => check(),
         ["plot"] => plot::draw_saved(),
         _ => bench(&words),

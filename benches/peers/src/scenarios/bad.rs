@@ -90,6 +90,16 @@ impl Mixed {
     }
 }
 
+/// Pushes so many records, one in ten of them bad.
+pub fn push_once(url: &str, count: usize) -> anyhow::Result<()> {
+    let mixed = Mixed::new()?;
+    super::runtime()?.block_on(async {
+        let client = Client::connect(url).await?;
+        mixed.push(&client, 1, count, 0.1).await?;
+        Ok(())
+    })
+}
+
 pub(super) fn aims(sizes: &Sizes) -> anyhow::Result<Vec<Aim>> {
     super::runtime()?.block_on(async {
         let store = store::start(Duration::ZERO)?;

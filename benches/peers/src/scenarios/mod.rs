@@ -1,6 +1,6 @@
 //! The second part: what this crate is made for, and how far it gets.
 
-mod bad;
+pub mod bad;
 mod latency;
 pub mod memory;
 mod slow;
