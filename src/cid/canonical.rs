@@ -343,31 +343,35 @@ fn escaped(bytes: &[u8], out: &mut impl Sink) {
 /// Whether all bytes stand for themselves, as nearly all text does.
 #[inline]
 fn is_plain(bytes: &[u8]) -> bool {
-    let Some(last) = bytes.last_chunk() else {
-        return bytes.iter().all(|byte| ESCAPES[usize::from(*byte)] == NONE);
-    };
-    // The last chunk overlaps the one before, rather than that a rest is left.
-    let (chunks, _) = bytes.as_chunks();
-    chunks.iter().all(are_plain) && are_plain(last)
+    are_all_plain::<32>(bytes)
+        .or_else(|| are_all_plain::<8>(bytes))
+        .unwrap_or_else(|| bytes.iter().all(|byte| is_plain_byte(*byte)))
 }
 
-/// [`is_plain`] for eight bytes at once, as one word.
+/// [`is_plain`] by chunks of this size. `None`: there is not one.
 #[inline]
-fn are_plain(bytes: &[u8; 8]) -> bool {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    let word = u64::from_ne_bytes(*bytes);
-    // Sets the highest bit of bytes that are below the limit. It borrows from the next byte only
-    // where it has set one, so whether there are any is right.
-    let below = |limit: u8, word: u64| word.wrapping_sub(EACH * u64::from(limit)) & !word;
-    let equal = |byte: u8, word: u64| below(1, word ^ (EACH * u64::from(byte)));
-    // Two that differ in one bit are looked for together.
-    let pair = |one: u8, other: u8| equal(one | other, word | (EACH * u64::from(one ^ other)));
-    let special = below(0x20, word)
-        | pair(b'"', b'&')
-        | pair(b'<', b'>')
-        | equal(b'\\', word)
-        | equal(0xe2, word);
-    special & (EACH << 7) == 0
+fn are_all_plain<const N: usize>(bytes: &[u8]) -> Option<bool> {
+    // The last chunk overlaps the one before, rather than that a rest is left.
+    let last = bytes.last_chunk::<N>()?;
+    let (chunks, _) = bytes.as_chunks::<N>();
+    let are_plain = |chunk: &[u8; N]| {
+        chunk
+            .iter()
+            .fold(true, |are, byte| are & is_plain_byte(*byte))
+    };
+    Some(chunks.iter().all(are_plain) && are_plain(last))
+}
+
+/// Without a table and without branches, so that the compiler looks at many bytes at once.
+#[inline]
+fn is_plain_byte(byte: u8) -> bool {
+    // Pairs that differ in one bit are looked for together.
+    let special = (byte < 0x20)
+        | (byte | (b'"' ^ b'&') == b'"' | b'&')
+        | (byte | (b'<' ^ b'>') == b'<' | b'>')
+        | (byte == b'\\')
+        | (byte == 0xe2);
+    !special
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
