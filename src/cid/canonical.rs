@@ -8,7 +8,12 @@
 use sha2::{Digest as _, Sha256};
 use smallvec::SmallVec;
 
-use crate::record::wire::{self, Entry, Fields, Message, Value, WireError};
+use super::scan;
+use crate::record::wire::{self, Fields, Message, WireError};
+
+/// Text is checked as it is written.
+type Value<'a> = wire::Value<'a, &'a [u8]>;
+type Entry<'a> = wire::Entry<'a, &'a [u8]>;
 
 /// The canonical JSON of an encoded Struct.
 pub(crate) fn json(data: &[u8]) -> Result<String, WireError> {
@@ -17,8 +22,8 @@ pub(crate) fn json(data: &[u8]) -> Result<String, WireError> {
 }
 
 /// The canonical JSON of a value.
-pub(crate) fn text(value: Value<'_>) -> Result<String, WireError> {
-    written(value, Vec::new())
+pub(crate) fn text(value: wire::Value<'_>) -> Result<String, WireError> {
+    written(value.into(), Vec::new())
 }
 
 fn written(value: Value<'_>, mut out: Vec<u8>) -> Result<String, WireError> {
@@ -50,12 +55,37 @@ pub(crate) trait Sink {
     fn push(&mut self, byte: u8) {
         self.write(&[byte]);
     }
+
+    /// Writes a plain text in quotes, and what comes after it. `false`: it is not plain, and nothing is written.
+    fn quoted<const N: usize>(&mut self, text: &[u8], after: &[u8; N]) -> bool;
+}
+
+/// A buffer's part of [`Sink::quoted`].
+#[inline]
+fn fill<const N: usize>(place: &mut [u8], text: &[u8], after: &[u8; N]) -> bool {
+    let (start, place) = place.split_at_mut(1);
+    let (middle, end) = place.split_at_mut(text.len());
+    start[0] = b'"';
+    end[0] = b'"';
+    end[1..].copy_from_slice(after);
+    scan::copy_plain(text, middle)
 }
 
 impl Sink for Vec<u8> {
     #[inline]
     fn write(&mut self, text: &[u8]) {
         self.extend_from_slice(text);
+    }
+
+    #[inline]
+    fn quoted<const N: usize>(&mut self, text: &[u8], after: &[u8; N]) -> bool {
+        let len = self.len();
+        self.resize(len + text.len() + N + 2, 0);
+        let is_plain = fill(&mut self[len..], text, after);
+        if !is_plain {
+            self.truncate(len);
+        }
+        is_plain
     }
 }
 
@@ -64,6 +94,10 @@ struct Nowhere;
 impl Sink for Nowhere {
     #[inline]
     fn write(&mut self, _: &[u8]) {}
+
+    fn quoted<const N: usize>(&mut self, text: &[u8], _: &[u8; N]) -> bool {
+        text.is_ascii()
+    }
 }
 
 /// Hashes the text in chunks of whole blocks, since the pieces that it comes in are shorter.
@@ -117,6 +151,20 @@ impl Sink for Hashing {
             None => self.overflow(text),
         }
     }
+
+    #[inline]
+    fn quoted<const N: usize>(&mut self, text: &[u8], after: &[u8; N]) -> bool {
+        let len = text.len() + N + 2;
+        let Some(place) = self.chunk.get_mut(self.len..self.len + len) else {
+            // As if it were not plain: the rest of a chunk is filled piece by piece.
+            return false;
+        };
+        let is_plain = fill(place, text, after);
+        if is_plain {
+            self.len += len;
+        }
+        is_plain
+    }
 }
 
 /// What is open, the innermost last.
@@ -137,7 +185,7 @@ fn write(mut value: Value<'_>, out: &mut impl Sink) -> Result<(), WireError> {
             Value::Bool(true) => out.write(b"true"),
             Value::Bool(false) => out.write(b"false"),
             Value::Number(value) => number(value, out),
-            Value::String(value) => string(value, out),
+            Value::String(value) => string(value, b"", out)?,
             Value::Struct(message) => {
                 let start = entries.len();
                 wire::entries(message, wire::depth_in(open.len() + 1), &mut entries)?;
@@ -186,8 +234,7 @@ fn next_value<'a>(
                         out.push(b',');
                     }
                     *next += 1;
-                    string(entry.key, out);
-                    out.push(b':');
+                    string(entry.key, b":", out)?;
                     return Ok(Some(std::mem::take(&mut entry.value)));
                 }
                 entries.truncate(*start);
@@ -291,17 +338,25 @@ fn zeros(count: u32, out: &mut impl Sink) {
     }
 }
 
-/// A string as Go's `encoding/json` writes it, with its HTML escapes.
+/// A string as Go's `encoding/json` writes it, with its HTML escapes, and what comes after it.
 #[inline]
-fn string(value: &str, out: &mut impl Sink) {
-    let bytes = value.as_bytes();
-    out.push(b'"');
-    if is_plain(bytes) {
-        out.write(bytes);
-    } else {
-        escaped(bytes, out);
+fn string<const N: usize>(
+    text: &[u8],
+    after: &[u8; N],
+    out: &mut impl Sink,
+) -> Result<(), WireError> {
+    if !out.quoted(text, after) {
+        wire::checked(text)?;
+        out.push(b'"');
+        if scan::may_be_escaped(text) {
+            escaped(text, out);
+        } else {
+            out.write(text);
+        }
+        out.push(b'"');
+        out.write(after);
     }
-    out.push(b'"');
+    Ok(())
 }
 
 /// The content of a string, with what has to be escaped.
@@ -340,47 +395,13 @@ fn escaped(bytes: &[u8], out: &mut impl Sink) {
     out.write(&bytes[written..]);
 }
 
-/// Whether all bytes stand for themselves, as nearly all text does.
-#[inline]
-fn is_plain(bytes: &[u8]) -> bool {
-    are_all_plain::<32>(bytes)
-        .or_else(|| are_all_plain::<8>(bytes))
-        .unwrap_or_else(|| bytes.iter().all(|byte| is_plain_byte(*byte)))
-}
-
-/// [`is_plain`] by chunks of this size. `None`: there is not one.
-#[inline]
-fn are_all_plain<const N: usize>(bytes: &[u8]) -> Option<bool> {
-    // The last chunk overlaps the one before, rather than that a rest is left.
-    let last = bytes.last_chunk::<N>()?;
-    let (chunks, _) = bytes.as_chunks::<N>();
-    let are_plain = |chunk: &[u8; N]| {
-        chunk
-            .iter()
-            .fold(true, |are, byte| are & is_plain_byte(*byte))
-    };
-    Some(chunks.iter().all(are_plain) && are_plain(last))
-}
-
-/// Without a table and without branches, so that the compiler looks at many bytes at once.
-#[inline]
-fn is_plain_byte(byte: u8) -> bool {
-    // Pairs that differ in one bit are looked for together.
-    let special = (byte < 0x20)
-        | (byte | (b'"' ^ b'&') == b'"' | b'&')
-        | (byte | (b'<' ^ b'>') == b'<' | b'>')
-        | (byte == b'\\')
-        | (byte == 0xe2);
-    !special
-}
-
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// A byte that stands for itself.
 const NONE: u8 = 0;
 /// A byte that is written as `\u` and its code.
 const CODE: u8 = 1;
-/// The first byte of U+2028 and U+2029, and of others that stand for themselves.
+/// It may be U+2028 or U+2029.
 const LINE_SEPARATOR: u8 = 2;
 
 /// What becomes of each byte; any other value is the letter after the backslash.
@@ -401,7 +422,7 @@ const ESCAPES: [u8; 256] = {
     escapes[b'<' as usize] = CODE;
     escapes[b'>' as usize] = CODE;
     escapes[b'&' as usize] = CODE;
-    escapes[0xe2] = LINE_SEPARATOR;
+    escapes[scan::SEPARATOR as usize] = LINE_SEPARATOR;
     escapes
 };
 
@@ -452,7 +473,8 @@ mod tests {
                 for after in [0, 1, 7, 8, 9] {
                     let [before, after] = [before, after].map(|len| "~".repeat(len));
                     let mut out = Vec::new();
-                    string(&format!("{before}{char}{after}"), &mut out);
+                    let text = format!("{before}{char}{after}");
+                    string(text.as_bytes(), b"", &mut out).unwrap();
                     let expected = format!("\"{before}{}{after}\"", escape(char));
                     assert_eq!(String::from_utf8(out).unwrap(), expected);
                 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod canonical;
 mod map;
+mod scan;
 mod text;
 
 use std::fmt;

@@ -254,25 +254,61 @@ fn skip_group(input: &mut &[u8], number: u32, start: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn text(bytes: &[u8]) -> Result<&str> {
+/// Text as a reader wants it.
+pub(crate) trait Text<'a>: Copy + AsRef<[u8]> + Ord {
+    fn read(bytes: &'a [u8]) -> Result<Self>;
+}
+
+/// Checked when it is read.
+impl<'a> Text<'a> for &'a str {
+    #[inline]
+    fn read(bytes: &'a [u8]) -> Result<Self> {
+        checked(bytes)
+    }
+}
+
+/// Not checked: whoever looks at all of it anyway does that better at the same time. What has no meaning, since
+/// something else replaces it, is checked here.
+impl<'a> Text<'a> for &'a [u8] {
+    #[inline]
+    fn read(bytes: &'a [u8]) -> Result<Self> {
+        Ok(bytes)
+    }
+}
+
+/// Checks that text is UTF-8.
+pub(crate) fn checked(bytes: &[u8]) -> Result<&str> {
     str::from_utf8(bytes)
         .map_err(|error| WireError::at(&bytes[error.valid_up_to()..], "text that is not UTF-8"))
 }
 
-/// A `google.protobuf.Value`, one level deep.
+/// A `google.protobuf.Value`, one level deep, with text of a type `T`.
 #[derive(Clone, Debug)]
-pub(crate) enum Value<'a> {
+pub(crate) enum Value<'a, T = &'a str> {
     Null,
     Number(f64),
-    String(&'a str),
+    String(T),
     Bool(bool),
     Struct(Message<'a>),
     List(Message<'a>),
 }
 
+impl<'a> From<Value<'a, &'a str>> for Value<'a, &'a [u8]> {
+    fn from(value: Value<'a, &'a str>) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Number(number) => Self::Number(number),
+            Value::String(text) => Self::String(text.as_bytes()),
+            Value::Bool(bool) => Self::Bool(bool),
+            Value::Struct(message) => Self::Struct(message),
+            Value::List(message) => Self::List(message),
+        }
+    }
+}
+
 /// Reads a Value, `depth` messages deep. `None`: it is of no kind, which the wire allows.
 #[inline]
-fn value(message: Message<'_>, depth: usize) -> Result<Option<Value<'_>>> {
+fn value<'a, T: Text<'a>>(message: Message<'a>, depth: usize) -> Result<Option<Value<'a, T>>> {
     check_depth(message.place(), depth)?;
     if let Message {
         first: part,
@@ -287,7 +323,7 @@ fn value(message: Message<'_>, depth: usize) -> Result<Option<Value<'_>>> {
 
 /// Reads a Value of one field, as all encoders write it. `None`: it may be of another form.
 #[inline]
-fn plain_value(part: &[u8]) -> Result<Option<Value<'_>>> {
+fn plain_value<'a, T: Text<'a>>(part: &'a [u8]) -> Result<Option<Value<'a, T>>> {
     Ok(match *part {
         [VARINT_1, 0..0x80] => Some(Value::Null),
         [VARINT_4, bit @ 0..0x80] => Some(Value::Bool(bit != 0)),
@@ -297,7 +333,7 @@ fn plain_value(part: &[u8]) -> Result<Option<Value<'_>>> {
             .map(|bits| Value::Number(f64::from_le_bytes(bits))),
         [tag @ (BYTES_3 | BYTES_5 | BYTES_6), ..] => match short(tag, part) {
             Some((payload, [])) => Some(match tag {
-                BYTES_3 => Value::String(text(payload)?),
+                BYTES_3 => Value::String(T::read(payload)?),
                 BYTES_5 => Value::Struct(Message::new(payload)),
                 _ => Value::List(Message::new(payload)),
             }),
@@ -308,7 +344,8 @@ fn plain_value(part: &[u8]) -> Result<Option<Value<'_>>> {
 }
 
 /// [`value`] in any form.
-fn any_value(message: Message<'_>, depth: usize) -> Result<Option<Value<'_>>> {
+#[cold]
+fn any_value<'a, T: Text<'a>>(message: Message<'a>, depth: usize) -> Result<Option<Value<'a, T>>> {
     let mut value = None;
     let mut fields = message.fields();
     while let Some(field) = fields.next()? {
@@ -316,7 +353,10 @@ fn any_value(message: Message<'_>, depth: usize) -> Result<Option<Value<'_>>> {
         let next = match field {
             Field::Varint(1, _) => Value::Null,
             Field::Fixed64(2, bits) => Value::Number(f64::from_le_bytes(bits)),
-            Field::Bytes(3, bytes) => Value::String(text(bytes)?),
+            Field::Bytes(3, bytes) => {
+                checked(bytes)?;
+                Value::String(T::read(bytes)?)
+            }
             Field::Varint(4, bit) => Value::Bool(bit != 0),
             Field::Bytes(5, part) => {
                 if let Some(Value::Struct(message)) = &mut value {
@@ -344,7 +384,11 @@ fn any_value(message: Message<'_>, depth: usize) -> Result<Option<Value<'_>>> {
 }
 
 /// Reads a Value that JSON can have, `depth` messages deep.
-pub(crate) fn json_value(message: Message<'_>, depth: usize) -> Result<Value<'_>> {
+#[inline]
+pub(crate) fn json_value<'a, T: Text<'a>>(
+    message: Message<'a>,
+    depth: usize,
+) -> Result<Value<'a, T>> {
     let place = message.place();
     match value(message, depth)? {
         Some(Value::Number(number)) if !number.is_finite() => {
@@ -397,35 +441,35 @@ pub(crate) fn next_element<'a>(fields: &mut Fields<'a>) -> Result<Option<Message
     Ok(fields.next_bytes()?.map(Message::new))
 }
 
-/// An entry of a Struct.
+/// An entry of a Struct, with text of a type `T`.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Entry<'a> {
-    pub(crate) key: &'a str,
+pub(crate) struct Entry<'a, T = &'a str> {
+    pub(crate) key: T,
     pub(crate) value: Message<'a>,
 }
 
 /// The next entry of a Struct as the wire has it: a key can come more than once.
 #[inline]
-fn next_entry<'a>(fields: &mut Fields<'a>) -> Result<Option<Entry<'a>>> {
+fn next_entry<'a, T: Text<'a>>(fields: &mut Fields<'a>) -> Result<Option<Entry<'a, T>>> {
     fields.next_bytes()?.map(entry).transpose()
 }
 
 /// A growing list of entries, on the heap or, as long as there are few, on the stack.
-pub(crate) trait Table<'a>: DerefMut<Target = [Entry<'a>]> {
+pub(crate) trait Table<'a, T>: DerefMut<Target = [Entry<'a, T>]> {
     fn capacity(&self) -> usize;
-    fn push(&mut self, entry: Entry<'a>);
+    fn push(&mut self, entry: Entry<'a, T>);
     fn truncate(&mut self, len: usize);
     fn reserve_exact(&mut self, more: usize);
 }
 
 macro_rules! tables {
     ($($type:ty $(, $generic:ident)?;)*) => {$(
-        impl<'a $(, $generic: smallvec::Array<Item = Entry<'a>>)?> Table<'a> for $type {
+        impl<'a, T $(, $generic: smallvec::Array<Item = Entry<'a, T>>)?> Table<'a, T> for $type {
             fn capacity(&self) -> usize {
                 self.capacity()
             }
 
-            fn push(&mut self, entry: Entry<'a>) {
+            fn push(&mut self, entry: Entry<'a, T>) {
                 self.push(entry);
             }
 
@@ -441,7 +485,7 @@ macro_rules! tables {
 }
 
 tables!(
-    Vec<Entry<'a>>;
+    Vec<Entry<'a, T>>;
     SmallVec<A>, A;
 );
 
@@ -452,10 +496,10 @@ tables!(
 /// ones have the same few keys, so those that others replace go before the table grows: it takes at most
 /// 16 bytes for each byte of the message, that of its growing and of the sorting included.
 #[inline]
-pub(crate) fn entries<'a>(
+pub(crate) fn entries<'a, T: Text<'a>>(
     message: Message<'a>,
     depth: usize,
-    table: &mut impl Table<'a>,
+    table: &mut impl Table<'a, T>,
 ) -> Result<()> {
     let start = table.len();
     let mut fields = message.fields();
@@ -485,7 +529,11 @@ pub(crate) fn table<'a>(message: Message<'a>, depth: usize) -> Result<Vec<Entry<
 
 /// Makes room for another entry in a table that is full and long. One that is not grows by itself.
 #[cold]
-fn make_room<'a>(table: &mut impl Table<'a>, start: usize, depth: usize) -> Result<()> {
+fn make_room<'a, T: Text<'a>>(
+    table: &mut impl Table<'a, T>,
+    start: usize,
+    depth: usize,
+) -> Result<()> {
     /// So many are not worth the trouble.
     const FEW: usize = 4096;
     let len = table.len();
@@ -501,12 +549,12 @@ fn make_room<'a>(table: &mut impl Table<'a>, start: usize, depth: usize) -> Resu
 }
 
 #[inline]
-fn entry(part: &[u8]) -> Result<Entry<'_>> {
+fn entry<'a, T: Text<'a>>(part: &'a [u8]) -> Result<Entry<'a, T>> {
     if let Some((key, rest)) = short(BYTES_1, part)
         && let Some((value, [])) = short(BYTES_2, rest)
     {
         return Ok(Entry {
-            key: text(key)?,
+            key: T::read(key)?,
             value: Message::new(value),
         });
     }
@@ -514,15 +562,15 @@ fn entry(part: &[u8]) -> Result<Entry<'_>> {
 }
 
 /// [`entry`] in any form.
-fn any_entry(mut part: &[u8]) -> Result<Entry<'_>> {
+fn any_entry<'a, T: Text<'a>>(mut part: &'a [u8]) -> Result<Entry<'a, T>> {
     let start = part;
     // An empty key points into the message, and not at a literal "": to compare with the address of a literal is slow
     // on some processors.
-    let mut key = text(&start[..0])?;
+    let mut key = &start[..0];
     let mut value: Option<Message<'_>> = None;
     while !part.is_empty() {
         match field(&mut part)? {
-            Field::Bytes(1, bytes) => key = text(bytes)?,
+            Field::Bytes(1, bytes) => key = checked(bytes)?.as_bytes(),
             Field::Bytes(2, bytes) => match &mut value {
                 Some(value) => value.merge(bytes),
                 None => value = Some(Message::new(bytes)),
@@ -532,13 +580,14 @@ fn any_entry(mut part: &[u8]) -> Result<Entry<'_>> {
     }
     // An entry without a value has one of no kind.
     let value = value.unwrap_or_else(|| Message::new(&start[start.len()..]));
+    let key = T::read(key)?;
     Ok(Entry { key, value })
 }
 
 /// Sorts the entries of a Struct by key bytes, each key once, the last of the wire: those come
 /// first, and this is how many they are. Their values are `depth` messages deep.
 #[inline]
-fn sort(entries: &mut [Entry<'_>], depth: usize) -> Result<usize> {
+fn sort<'a, T: Text<'a>>(entries: &mut [Entry<'a, T>], depth: usize) -> Result<usize> {
     if entries.is_sorted_by(|one, next| one.key < next.key) {
         return Ok(entries.len());
     }
@@ -563,7 +612,7 @@ fn sort(entries: &mut [Entry<'_>], depth: usize) -> Result<usize> {
 pub(crate) fn top_level<'a>(data: &'a [u8], key: &str) -> Result<Option<Value<'a>>> {
     let mut found = None;
     let mut fields = Message::new(data).fields();
-    while let Some(entry) = next_entry(&mut fields)? {
+    while let Some(entry) = next_entry::<&str>(&mut fields)? {
         if entry.key == key {
             found = Some(entry.value);
         }
@@ -603,7 +652,7 @@ fn validate(kind: Kind, message: &Message<'_>, depth: usize) -> Result<()> {
             let inner = match (*kind, field(rest)?) {
                 (Kind::Struct, Field::Bytes(1, part)) => (Kind::Entry, part, *depth),
                 (Kind::Entry, Field::Bytes(1, bytes)) | (Kind::Value, Field::Bytes(3, bytes)) => {
-                    text(bytes)?;
+                    checked(bytes)?;
                     continue;
                 }
                 (Kind::Entry, Field::Bytes(2, part)) | (Kind::List, Field::Bytes(1, part)) => {
@@ -654,12 +703,12 @@ mod tests {
         let mut plain = [0; 3];
         for _ in 0..100_000 {
             let bytes = wire(&mut random);
-            let fast = format!("{:?}", value(Message::new(&bytes), 1));
-            let slow = format!("{:?}", any_value(Message::new(&bytes), 1));
+            let fast = format!("{:?}", value::<&str>(Message::new(&bytes), 1));
+            let slow = format!("{:?}", any_value::<&str>(Message::new(&bytes), 1));
             assert_eq!(fast, slow, "{bytes:x?}");
-            plain[0] += usize::from(matches!(plain_value(&bytes), Ok(Some(_))));
+            plain[0] += usize::from(matches!(plain_value::<&str>(&bytes), Ok(Some(_))));
 
-            let (fast, slow) = (entry(&bytes), any_entry(&bytes));
+            let (fast, slow) = (entry::<&str>(&bytes), any_entry::<&str>(&bytes));
             plain[1] += usize::from(fast.is_ok());
             assert_eq!(format!("{fast:?}"), format!("{slow:?}"), "{bytes:x?}");
 
