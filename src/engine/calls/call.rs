@@ -18,7 +18,7 @@ use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
 use tonic::{CancellationHandle, Request, Status, Streaming};
 use tonic_prost::{ProstCodec, ProstDecoder};
 
-use super::queue::{Outgoing, PIECE, Sent};
+use super::queue::{Joined, Outgoing, PIECE, Sent};
 use super::request_body::Compressed;
 use super::response_body;
 use crate::client::{Compression, Link, Way};
@@ -243,20 +243,22 @@ impl<R: Message> Encoder for Messages<R> {
     type Error = Status;
 
     fn encode(&mut self, sent: Sent<R>, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        // A buffer that grows by and by moves all that is in it each time.
+        buf.reserve(sent.chunk);
         let mut encode = |request: R| {
             let room = request.encode(buf);
             room.expect("a buffer that grows has room");
         };
-        match sent {
-            Sent::One(request) => encode(request),
-            Sent::All(requests) => requests.into_iter().for_each(encode),
+        match sent.message {
+            Joined::One(request) => encode(request),
+            Joined::All(requests) => requests.into_iter().for_each(encode),
         }
         Ok(())
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        // It grows to what is needed.
-        BufferSettings::new(8 << 10, CHUNK)
+        // It is made for the first chunk.
+        BufferSettings::new(0, CHUNK)
     }
 }
 

@@ -23,6 +23,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
+use prost::Message;
 
 use super::progress::Moved;
 use crate::stats::Traffic;
@@ -31,6 +32,9 @@ use crate::stats::Traffic;
 /// whole: those of short requests are a little longer than tonic's threshold, and no rest of a few
 /// hundred bytes should cost a turn.
 pub(super) const PIECE: usize = 128 << 10;
+
+/// What gRPC puts before a message: whether it is compressed, and its length in four bytes.
+pub(super) const HEAD: usize = 5;
 
 /// The driver's end of the queue.
 #[derive(Debug)]
@@ -41,7 +45,14 @@ pub(super) struct Outgoing<R> {
 
 /// What leaves as one message.
 #[derive(Debug)]
-pub(super) enum Sent<R> {
+pub(super) struct Sent<R> {
+    pub(super) message: Joined<R>,
+    /// Where a chunk begins: how many bytes it will take. 0 elsewhere.
+    pub(super) chunk: usize,
+}
+
+#[derive(Debug)]
+pub(super) enum Joined<R> {
     /// A request.
     One(R),
     /// The requests of a call, as protobuf merges messages: put one after the other.
@@ -56,6 +67,8 @@ struct Queue<R> {
     finished: bool,
     closed: bool,
     transmitted: usize,
+    /// Whether the next request begins a chunk.
+    begins: bool,
     /// Whether a chunk, or a piece of one, is with the transport.
     piece_is_out: bool,
     /// Whether more of the same chunk is to follow.
@@ -78,6 +91,7 @@ impl<R> Outgoing<R> {
                 finished: false,
                 closed: false,
                 transmitted: 0,
+                begins: true,
                 piece_is_out: false,
                 has_rest: false,
                 ended: false,
@@ -181,6 +195,7 @@ impl<R: Send + 'static> Outgoing<R> {
         };
         let mut queue = lock(&self.queue);
         queue.piece_is_out = true;
+        queue.begins = true;
         queue.has_rest = !rest.is_empty();
         drop(queue);
         Bytes::from_owner(Piece {
@@ -202,21 +217,40 @@ impl<R> Clone for Outgoing<R> {
     }
 }
 
-impl<R> Queue<R> {
+impl<R: Message> Queue<R> {
     /// The next request that may leave.
     fn next(&mut self) -> Option<Sent<R>> {
-        if !self.joins {
-            let request = self.requests.pop_front()?;
-            self.transmitted += 1;
-            return Some(Sent::One(request));
-        }
-        if !self.finished || self.requests.is_empty() {
+        if self.requests.is_empty() || self.joins && !self.finished {
             return None;
         }
-        self.transmitted += self.requests.len();
-        Some(Sent::All(std::mem::take(&mut self.requests)))
+        let chunk = match std::mem::take(&mut self.begins) {
+            true => self.next_chunk(),
+            false => 0,
+        };
+        let message = if self.joins {
+            self.transmitted += self.requests.len();
+            Joined::All(std::mem::take(&mut self.requests))
+        } else {
+            self.transmitted += 1;
+            Joined::One(self.requests.pop_front()?)
+        };
+        Some(Sent { message, chunk })
     }
 
+    /// How many bytes of the queue leave together.
+    fn next_chunk(&self) -> usize {
+        let mut len = 0;
+        for request in &self.requests {
+            if len >= PIECE && !self.joins {
+                break;
+            }
+            len += HEAD + request.encoded_len();
+        }
+        len
+    }
+}
+
+impl<R> Queue<R> {
     /// The transport waits for what comes next.
     fn waits(&mut self, cx: &Context<'_>) {
         match &mut self.transport {
@@ -245,7 +279,7 @@ fn wake<R>(mut queue: MutexGuard<'_, Queue<R>>) {
 #[derive(Debug)]
 pub(super) struct Requests<R>(Arc<Mutex<Queue<R>>>);
 
-impl<R> Stream for Requests<R> {
+impl<R: Message> Stream for Requests<R> {
     type Item = Sent<R>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Sent<R>>> {
@@ -372,9 +406,9 @@ mod tests {
     fn body(outgoing: &Outgoing<Bytes>) -> Pin<Box<impl Body<Data = Bytes, Error = Never>>> {
         let requests = outgoing.requests();
         let frames = requests.map(|sent| {
-            Ok(Frame::data(match sent {
-                Sent::One(bytes) => bytes,
-                Sent::All(all) => all.into_iter().flatten().collect(),
+            Ok(Frame::data(match sent.message {
+                Joined::One(bytes) => bytes,
+                Joined::All(all) => all.into_iter().flatten().collect(),
             }))
         });
         Box::pin(outgoing.gate(StreamBody::new(frames)))

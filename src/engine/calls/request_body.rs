@@ -8,6 +8,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body::{Body, Frame};
 use pin_project::pin_project;
 
+use super::queue::HEAD;
 use crate::client::{Compression, Compressor};
 
 /// The shortest message in bytes that is tried. Below it, less than a tenth of a record goes away,
@@ -18,9 +19,6 @@ const SHORTEST: usize = 256;
 const fn worth(len: usize) -> usize {
     len - len / 8
 }
-
-/// A flag that says whether the message is compressed, and its length in four bytes.
-const HEAD: usize = 5;
 
 /// A request body whose messages are compressed. It has to be inside of the
 /// [gate](super::queue): what it reads it lets go at once.
