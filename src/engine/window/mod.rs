@@ -346,7 +346,7 @@ impl<E, O: Clone> Window<E, O> {
 
     /// Moves an item from one state to another, and from list to list.
     fn set_state(&mut self, index: u64, state: State<O>) {
-        match self.live(index).state {
+        match std::mem::replace(&mut self.live(index).state, state) {
             State::Sent => self.in_flight -= 1,
             State::Suspect => self.suspects.remove(index),
             State::Resting(until) => drop(self.resting.remove(&(until, index))),
@@ -354,7 +354,7 @@ impl<E, O: Clone> Window<E, O> {
             State::Duplicate => self.duplicates.waits_no_more(index),
             State::Waiting | State::LookedUp | State::Settled(_) => {}
         }
-        match state {
+        match self.live(index).state {
             State::Waiting => self.unsent = self.unsent.min(index),
             State::Sent => self.in_flight += 1,
             State::Resting(until) => drop(self.resting.insert((until, index))),
@@ -362,7 +362,6 @@ impl<E, O: Clone> Window<E, O> {
             // `requeue` puts it in its place among the suspects.
             State::Suspect | State::Duplicate | State::LookedUp | State::Settled(_) => {}
         }
-        self.live(index).state = state;
     }
 
     /// Whether an item could be sent now.
@@ -632,8 +631,13 @@ impl<E, O: Clone> Window<E, O> {
             let slot = self.slots.front()?.as_ref()?;
             matches!(slot.state, State::Settled(_)).then_some(self.first)?
         };
-        let place = usize::try_from(index - self.first).ok()?;
-        let slot = self.slots.get_mut(place)?.take()?;
+        let slot = if index == self.first {
+            self.first += 1;
+            self.slots.pop_front()??
+        } else {
+            let place = usize::try_from(index - self.first).ok()?;
+            self.slots.get_mut(place)?.take()?
+        };
         let State::Settled(outcome) = slot.state else {
             unreachable!("only what has a result is ready");
         };
