@@ -20,7 +20,7 @@ const BESIDE_ZERO: f64 = 60.0;
 const APART: f64 = 17.0;
 
 /// Blue, orange and green that are told apart by their lightness, too.
-const COLORS: [&str; 3] = ["#2f6fb5", "#d9822b", "#1d7a4f"];
+const COLORS: [&str; 3] = ["#2f6fb5", "#b8620e", "#1d7a4f"];
 const GRID: &str = "#e3e6ea";
 const GREY: &str = "#6b737c";
 

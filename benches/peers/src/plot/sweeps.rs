@@ -38,7 +38,7 @@ pub(super) const PICTURES: [Picture; 3] = [
     Picture {
         file: "calls.svg",
         sweep: "calls",
-        title: "A server that takes 5 ms for each record of a call",
+        title: "Push to a server that takes 5 ms for each record of a call",
         x: "calls",
         limit: Some(Limit {
             name: "calls ÷ 5 ms",
