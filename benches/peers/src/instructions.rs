@@ -1,5 +1,5 @@
-//! Instructions a record, by callgrind. They repeat to 1 or 2 % where times do not, so the figures that are kept are a guard: a
-//! record must not cost more without somebody noticing.
+//! Instructions a record, by callgrind. They repeat to 1 or 2 % where times do not, so the figures that are kept are a
+//! guard: a record must not cost more without somebody noticing.
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
@@ -30,8 +30,8 @@ const MORE: f64 = 0.05;
 /// How often a case is counted again before that is an error: a thread that wakes at another time can cost as much.
 const AGAIN: usize = 3;
 
-/// How many cases are counted side by side, each with a store of its own, on a core that both have for themselves. There
-/// the two take turns, so how many answers are read at once, and with it the figure, does not depend on the load.
+/// How many cases are counted side by side, each with a store of its own, both on the same core. There the two take
+/// turns, so how many answers are read at once, and with it the figure, depends little on the load.
 const SIDE_BY_SIDE: usize = 2;
 
 /// What of a case is counted: the runtime's work alone, so neither the making of the input nor the start.
