@@ -13,9 +13,11 @@ This crate beside its peers, and in the scenarios that it is made for.
   peers        only the peers
   scenarios    only the scenarios
   check        only what is no timing, allocations and memory: to miss an aim is an error
-  instructions what a record takes, by valgrind: 5 % more than instructions.csv has is an error;
-               with --save it is written anew
-  plot         draws figures.svg anew from figures.csv, which `--save` has written
+  instructions what a record takes, by valgrind: 5 % more than instructions.csv has is an error,
+               if that is of the same compiler; with --save it is written anew
+  sweep        throughput over the round trip, the number of calls and the share of bad records;
+               with --save it is written into sweep.csv, and drawn
+  plot         draws all pictures anew from figures.csv and sweep.csv, which `--save` has written
 
 Options:
   --rounds N   how often each way is measured [default: 5]
@@ -57,6 +59,8 @@ fn main() -> anyhow::Result<()> {
         ["part", part, count] => instructions::part(part, count.parse()?),
         ["instructions"] => instructions::run(false),
         ["instructions", "--save"] => instructions::run(true),
+        ["sweep"] => sweep(false),
+        ["sweep", "--save"] => sweep(true),
         ["check"] => check(),
         ["plot"] => plot::draw_saved(),
         _ => bench(&words),
@@ -68,6 +72,25 @@ fn check() -> anyhow::Result<()> {
     aims.extend(scenarios::memory()?);
     print_aims(&aims);
     ensure!(aims.iter().all(table::Aim::is_met), "an aim was missed");
+    Ok(())
+}
+
+fn sweep(save: bool) -> anyhow::Result<()> {
+    let points = scenarios::sweep()?;
+    let row = |point: &scenarios::Point| {
+        let (sweep, line) = (point.sweep.to_owned(), point.line.clone());
+        vec![
+            sweep,
+            line,
+            point.x.to_string(),
+            format!("{:.0}", point.rate),
+        ]
+    };
+    let rows: Vec<Vec<String>> = points.iter().map(row).collect();
+    table::print(&["sweep", "line", "at", "records a second"], &rows);
+    if save {
+        plot::save_sweep(&points)?;
+    }
     Ok(())
 }
 

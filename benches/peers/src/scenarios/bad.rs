@@ -1,4 +1,4 @@
-//! One record in ten is bad, and a server ends the call at each.
+//! One record in ten is bad, or another share, and a server ends the call at each.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -9,8 +9,9 @@ use anyhow::{bail, ensure};
 use futures::{StreamExt as _, stream};
 use serde_json::Value;
 
-use super::{ONE_WAY, Sizes};
+use super::{ONE_WAY, Point, ROUNDS, Sizes};
 use crate::line::Line;
+use crate::measure::median;
 use crate::table::Aim;
 use crate::{input, ours, store};
 
@@ -49,13 +50,8 @@ impl Mixed {
         })
     }
 
-    async fn push(
-        &self,
-        client: &Client,
-        calls: usize,
-        count: usize,
-        share: f64,
-    ) -> anyhow::Result<Seen> {
+    /// Makes all input of a run: so many records, of which so large a share is bad.
+    fn prepare(&self, count: usize, share: f64) -> anyhow::Result<Prepared> {
         let mut random = fastrand::Rng::with_seed(7);
         let is_bad: Vec<bool> = (0..count).map(|_| random.f64() < share).collect();
         let record = |(number, is_bad): (usize, &bool)| {
@@ -64,7 +60,29 @@ impl Mixed {
         };
         let records = is_bad.iter().enumerate().map(record);
         let records: Vec<Record> = records.collect::<anyhow::Result<_>>()?;
-        let payload = records.iter().map(Record::encoded_len).sum();
+        Ok(Prepared {
+            payload: records.iter().map(Record::encoded_len).sum(),
+            records,
+            is_bad,
+        })
+    }
+}
+
+/// The records of a run, which of them are bad, and their bytes.
+struct Prepared {
+    records: Vec<Record>,
+    is_bad: Vec<bool>,
+    payload: usize,
+}
+
+impl Prepared {
+    async fn push(self, client: &Client, calls: usize) -> anyhow::Result<Seen> {
+        let Self {
+            records,
+            is_bad,
+            payload,
+        } = self;
+        let count = records.len();
         let options = ours::with_calls(Options::new(), calls);
 
         let start = Instant::now();
@@ -92,10 +110,10 @@ impl Mixed {
 
 /// Pushes so many records, one in ten of them bad.
 pub fn push_once(url: &str, count: usize) -> anyhow::Result<()> {
-    let mixed = Mixed::new()?;
+    let prepared = Mixed::new()?.prepare(count, 0.1)?;
     super::runtime()?.block_on(async {
         let client = Client::connect(url).await?;
-        mixed.push(&client, 1, count, 0.1).await?;
+        prepared.push(&client, 1).await?;
         Ok(())
     })
 }
@@ -109,9 +127,12 @@ pub(super) fn aims(sizes: &Sizes) -> anyhow::Result<Vec<Aim>> {
         eprintln!("scenarios: bad records, no delay");
         let near = Client::connect(&store.url).await?;
         for calls in [1, 8] {
-            mixed.push(&near, calls, sizes.bad / 10, 0.0).await?;
-            let clean = mixed.push(&near, calls, sizes.bad, 0.0).await?;
-            let seen = mixed.push(&near, calls, sizes.bad, 0.1).await?;
+            mixed
+                .prepare(sizes.bad / 10, 0.0)?
+                .push(&near, calls)
+                .await?;
+            let clean = mixed.prepare(sizes.bad, 0.0)?.push(&near, calls).await?;
+            let seen = mixed.prepare(sizes.bad, 0.1)?.push(&near, calls).await?;
             let what = format!("10 % bad, no delay, {}: ÷ the rate without", plural(calls));
             let said = format!("{:.0}/s, {:.0}/s", seen.rate, clean.rate);
             aims.push(Aim::at_least(what, 0.5, "", seen.rate / clean.rate).with(said));
@@ -128,7 +149,7 @@ pub(super) fn aims(sizes: &Sizes) -> anyhow::Result<Vec<Aim>> {
         for calls in [1, 8] {
             let count = sizes.bad_far * calls;
             let before = line.sent();
-            let seen = mixed.push(&far, calls, count, 0.1).await?;
+            let seen = mixed.prepare(count, 0.1)?.push(&far, calls).await?;
             let bytes = (line.sent() - before) as f64;
             let one = *one.get_or_insert(seen.rate);
             let said = format!("{} errors in {:.2} s", seen.errors, seen.wall.as_secs_f64());
@@ -150,6 +171,45 @@ pub(super) fn aims(sizes: &Sizes) -> anyhow::Result<Vec<Aim>> {
             aims.push(Aim::at_most(what, 1.0, " of the payload", twice).with(said));
         }
         Ok(aims)
+    })
+}
+
+/// The shares of bad records that the sweep has.
+const SHARES: [f64; 6] = [0.0, 0.001, 0.01, 0.03, 0.1, 0.3];
+
+/// How many bad records a run of the sweep has for each call, where that is not too many in all.
+const ERRORS: f64 = 60.0;
+
+/// How many records it has at most.
+const AT_MOST: f64 = 50_000.0;
+
+pub(super) fn sweep() -> anyhow::Result<Vec<Point>> {
+    super::runtime()?.block_on(async {
+        let store = store::start(Duration::ZERO)?;
+        let line = Line::to(&store.url, ONE_WAY)?;
+        let far = Client::connect(&line.url).await?;
+        let mixed = Mixed::new()?;
+        let mut points = Vec::new();
+        for calls in [1, 8] {
+            let clean = AT_MOST as usize / 10;
+            mixed.prepare(clean, 0.0)?.push(&far, calls).await?;
+            for share in SHARES {
+                eprintln!("sweep: {} % bad, {}", share * 100.0, plural(calls));
+                let count = (ERRORS * calls as f64 / share).min(AT_MOST) as usize;
+                let mut rates = Vec::new();
+                for _ in 0..ROUNDS {
+                    let seen = mixed.prepare(count, share)?.push(&far, calls).await?;
+                    rates.push(seen.rate);
+                }
+                points.push(Point {
+                    sweep: "bad",
+                    line: plural(calls),
+                    x: share * 100.0,
+                    rate: median(rates),
+                });
+            }
+        }
+        Ok(points)
     })
 }
 

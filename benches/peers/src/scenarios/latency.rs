@@ -1,4 +1,4 @@
-//! A round trip of 10 ms, and one call with the default window.
+//! A round trip of 10 ms, and others, and one call with the default window.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use anyhow::ensure;
 use futures::stream;
 use tonic::transport::Channel;
 
-use super::{ONE_WAY, Sizes};
+use super::{ONE_WAY, Point, ROUNDS, Sizes};
 use crate::line::Line;
 use crate::measure::median;
 use crate::table::Aim;
@@ -186,5 +186,47 @@ pub(super) fn aims(sizes: &Sizes) -> anyhow::Result<Vec<Aim>> {
             aims.push(Aim::at_least(what, 0.9, "", with / best).with(said));
         }
         Ok(aims)
+    })
+}
+
+/// The round trips of the sweep, in ms.
+const ROUND_TRIPS: [u32; 6] = [0, 1, 3, 10, 30, 100];
+
+pub(super) fn sweep() -> anyhow::Result<Vec<Point>> {
+    super::runtime()?.block_on(async {
+        let store = store::start(Duration::ZERO)?;
+        let records = input::records()?;
+        let works = [
+            Work::new("push", Operation::Push, 1, records.clone())?,
+            Work::new("pull", Operation::Pull, 1, records.clone())?,
+            Work::new("lookup", Operation::Lookup, 4, records)?,
+        ];
+        let mut points = Vec::new();
+        for milliseconds in ROUND_TRIPS {
+            eprintln!("sweep: a round trip of {milliseconds} ms");
+            let round_trip = Duration::from_millis(milliseconds.into());
+            let line = Line::to(&store.url, round_trip / 2)?;
+            let far = End::at(&line.url).await?;
+            for work in &works {
+                // At least 20 round trips, so that the first and the last do not count much.
+                let count = match milliseconds {
+                    0..30 => 30_000 * work.times,
+                    _ => 20 * Options::DEFAULT_WINDOW,
+                };
+                // Once before, so that all is warm.
+                far.rate(work, count / 10).await?;
+                let mut rates = Vec::new();
+                for _ in 0..ROUNDS {
+                    rates.push(far.rate(work, count).await?);
+                }
+                points.push(Point {
+                    sweep: "latency",
+                    line: work.what.to_owned(),
+                    x: milliseconds.into(),
+                    rate: median(rates),
+                });
+            }
+        }
+        Ok(points)
     })
 }

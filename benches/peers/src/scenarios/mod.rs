@@ -3,7 +3,7 @@
 pub mod bad;
 mod latency;
 pub mod memory;
-mod slow;
+pub mod slow;
 
 use std::time::Duration;
 
@@ -61,6 +61,26 @@ pub fn run(sizes: &Sizes) -> anyhow::Result<Vec<Aim>> {
     aims.extend(memory);
     aims.push(pace);
     Ok(aims)
+}
+
+/// Records a second at one point of a picture.
+pub struct Point {
+    /// Which picture, and which of its lines.
+    pub sweep: &'static str,
+    pub line: String,
+    pub x: f64,
+    pub rate: f64,
+}
+
+/// How often each point is measured; the median counts.
+const ROUNDS: usize = 3;
+
+/// The scenarios with more of what makes them hard, and with less.
+pub fn sweep() -> anyhow::Result<Vec<Point>> {
+    let mut points = latency::sweep()?;
+    points.extend(slow::sweep()?);
+    points.extend(bad::sweep()?);
+    Ok(points)
 }
 
 /// The aims that are not timings, so that a machine with other work reaches them too.

@@ -8,21 +8,20 @@ use anyhow::{Context as _, bail};
 use futures::{StreamExt as _, stream};
 use tokio::time::{Instant, timeout_at};
 
-use super::Sizes;
+use super::{Point, Sizes};
+use crate::child::Server;
 use crate::table::Aim;
 use crate::{input, ours, store};
 
-const TAKES: Duration = Duration::from_millis(5);
+/// What the server takes for each record.
+pub const TAKES: Duration = Duration::from_millis(5);
 
 pub(super) fn aims(sizes: &Sizes) -> anyhow::Result<Vec<Aim>> {
     let store = store::start(TAKES)?;
     let records = input::records()?;
     let rate = |calls: usize| {
         eprintln!("scenarios: a slow server, {calls} calls");
-        super::runtime()?.block_on(async {
-            let client = Client::connect(&store.url).await?;
-            rate(&client, &records, calls, sizes).await
-        })
+        rate(&store, &records, calls, sizes)
     };
     let one = rate(1)?;
     let mut aims = Vec::new();
@@ -35,8 +34,33 @@ pub(super) fn aims(sizes: &Sizes) -> anyhow::Result<Vec<Aim>> {
     Ok(aims)
 }
 
+/// How many calls the sweep has.
+const CALLS: [u32; 7] = [1, 2, 4, 8, 16, 32, 64];
+
+pub(super) fn sweep() -> anyhow::Result<Vec<Point>> {
+    let store = store::start(TAKES)?;
+    let records = input::records()?;
+    let point = |calls: u32| {
+        eprintln!("sweep: a slow server, calls: {calls}");
+        Ok(Point {
+            sweep: "calls",
+            line: "push".to_owned(),
+            x: calls.into(),
+            rate: rate(&store, &records, calls as usize, &super::FULL)?,
+        })
+    };
+    CALLS.into_iter().map(point).collect()
+}
+
+fn rate(store: &Server, records: &[Record], calls: usize, sizes: &Sizes) -> anyhow::Result<f64> {
+    super::runtime()?.block_on(async {
+        let client = Client::connect(&store.url).await?;
+        steady_rate(&client, records, calls, sizes).await
+    })
+}
+
 /// Records a second at a steady pace, from an input without end.
-async fn rate(
+async fn steady_rate(
     client: &Client,
     records: &[Record],
     calls: usize,

@@ -1,35 +1,16 @@
-//! The figures of a run in files beside this package: as they are, and as a plot.
+//! The CPU time of each way as a bar.
 
 use std::fmt::Write as _;
-use std::fs;
 
 use anyhow::Context as _;
 
 use crate::ways::{self, Operation, Way};
-
-const FIGURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/figures.csv");
-const PLOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/figures.svg");
-
-/// The columns of the figures.
-pub const HEAD: &str = "operation,threads,way,cpu_us,wall_us";
 
 /// In pixels: a row, its text, and how wide the texts and the longest bar are.
 const ROW: usize = 22;
 const TEXT: usize = 13;
 const TEXTS: usize = 280;
 const BARS: f64 = 400.0;
-
-/// Keeps the figures of a run, and draws them.
-pub fn save(figures: &str) -> anyhow::Result<()> {
-    fs::write(FIGURES, figures).context(FIGURES)?;
-    draw_saved()
-}
-
-/// Draws the figures that were kept.
-pub fn draw_saved() -> anyhow::Result<()> {
-    let figures = fs::read_to_string(FIGURES).context(FIGURES)?;
-    fs::write(PLOT, draw(&figures)?).context(PLOT)
-}
 
 struct Bar {
     operation: Operation,
@@ -52,7 +33,7 @@ fn bar(line: &str) -> anyhow::Result<Option<Bar>> {
 }
 
 /// The CPU time of each way, an operation below the other, each to its own scale.
-fn draw(figures: &str) -> anyhow::Result<String> {
+pub(super) fn draw(figures: &str) -> anyhow::Result<String> {
     let bars = figures.lines().skip(1).map(bar);
     let bars: Vec<Bar> = bars
         .filter_map(Result::transpose)
