@@ -28,7 +28,7 @@ use super::calls::{Lane, Lanes};
 use super::clock::Clock;
 use super::control::Order;
 use super::log::Log;
-use super::nodes::{Canary, Deletes, Nodes};
+use super::nodes::{Canary, Deletes, Learnt, Nodes};
 use super::remainder::{Leftover, Remainder, Shared};
 use super::window::{Rules, Settled, Unsettled, Window};
 use crate::checkpoint::Run;
@@ -141,6 +141,7 @@ where
             (O::LOST_ANSWER == LostAnswer::LookUp)
                 .then(|| Arc::clone(&client.nodes()[0].methods.apart)),
         ),
+        learnt: Arc::clone(&client.nodes()[0].methods.of::<O>().learnt),
         deletes: None,
         budget: 0,
         gate_opens: None,
@@ -248,6 +249,8 @@ where
     look_up: Option<LookUp<O::Question>>,
     /// An item that has succeeded, to be sent again.
     canary: Canary<O::Request, <O::Question as Question>::Request>,
+    /// How far calls may run ahead, as all adapters of the client have seen it.
+    learnt: Arc<Learnt>,
     /// While calls delete, or are about to: what keeps canaries away, and since when.
     deletes: Option<(Deletes, Instant)>,
     nodes: Nodes,

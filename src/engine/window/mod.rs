@@ -28,6 +28,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use self::depth::Depth;
+pub(crate) use self::depth::Lesson;
 use self::duplicates::Duplicates;
 use self::flight::Flight;
 pub(crate) use self::flight::{End, EndedBy};
@@ -467,6 +468,24 @@ impl<E, O: Clone> Window<E, O> {
         };
         let alone = self.is_alone(index, is_suspect);
         if flight.is_unused() {
+    /// What a call begins with where nothing is known, of so many calls side by side. What was taken so far shows how
+    /// long requests are. `None`: it has begun.
+    pub(crate) fn begins(&self, calls: usize) -> Option<f64> {
+        let request_len = self.bytes / self.held.max(1);
+        (self.sent == 0).then(|| self.depth.unknown(request_len, calls))
+    }
+
+    /// Calls begin with so many requests.
+    pub(crate) fn begin(&mut self, depth: f64) {
+        self.depth.begin(depth);
+    }
+
+    /// What the answers and ends of calls have shown since this was asked last.
+    pub(crate) fn teach(&mut self) -> Option<Lesson> {
+        let is_of_depth = self.rules.acknowledged == Acknowledged::EachItem;
+        is_of_depth.then(|| self.depth.teach()).flatten()
+    }
+
             let size = match flight.is_probe || alone {
                 true => 1,
                 false => self.segments.size(index),
