@@ -135,6 +135,8 @@ pub(crate) struct Window<E, O> {
     /// How many slots are not gaps.
     held: usize,
     bytes: usize,
+    /// What was handed out of late, in bytes, of what had been sent.
+    freed: usize,
     /// No slot below this index is `Waiting`.
     unsent: u64,
     /// Which have a result, in the order in which the results came. Empty where results are handed out in input order.
@@ -183,6 +185,7 @@ impl<E, O: Clone> Window<E, O> {
             first: 0,
             held: 0,
             bytes: 0,
+            freed: 0,
             unsent: 0,
             ready: VecDeque::new(),
             resting: BTreeSet::new(),
@@ -241,6 +244,22 @@ impl<E, O: Clone> Window<E, O> {
         self.has_room()
             && self.held <= self.rules.items / 2
             && self.bytes_to_come() <= self.rules.bytes / 2
+    }
+
+    /// Whether a `chunk` of bytes that had been sent has been handed out since [`begin_chunk`](Self::begin_chunk).
+    pub(crate) fn has_freed(&self, chunk: usize) -> bool {
+        self.freed >= chunk
+    }
+
+    /// What is handed out counts from now on. Returns what it holds, in bytes.
+    pub(crate) fn begin_chunk(&mut self) -> usize {
+        self.freed = 0;
+        self.bytes
+    }
+
+    /// What it holds, in bytes, without the answers that are awaited.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -449,6 +468,24 @@ impl<E, O: Clone> Window<E, O> {
         }
     }
 
+    /// What a call begins with where nothing is known, of so many calls side by side. What was taken so far shows how
+    /// long requests are. `None`: it has begun.
+    pub(crate) fn begins(&self, calls: usize) -> Option<f64> {
+        let request_len = self.bytes / self.held.max(1);
+        (self.sent == 0).then(|| self.depth.unknown(request_len, calls))
+    }
+
+    /// Calls begin with so many requests.
+    pub(crate) fn begin(&mut self, depth: f64) {
+        self.depth.begin(depth);
+    }
+
+    /// What the answers and ends of calls have shown since this was asked last.
+    pub(crate) fn teach(&mut self) -> Option<Lesson> {
+        let is_of_depth = self.rules.acknowledged == Acknowledged::EachItem;
+        is_of_depth.then(|| self.depth.teach()).flatten()
+    }
+
     /// The books of a new call, to send or to look up. A probe carries a single item.
     pub(crate) fn launch(&mut self, is_probe: bool) -> Flight {
         self.calls += 1;
@@ -468,24 +505,6 @@ impl<E, O: Clone> Window<E, O> {
         };
         let alone = self.is_alone(index, is_suspect);
         if flight.is_unused() {
-    /// What a call begins with where nothing is known, of so many calls side by side. What was taken so far shows how
-    /// long requests are. `None`: it has begun.
-    pub(crate) fn begins(&self, calls: usize) -> Option<f64> {
-        let request_len = self.bytes / self.held.max(1);
-        (self.sent == 0).then(|| self.depth.unknown(request_len, calls))
-    }
-
-    /// Calls begin with so many requests.
-    pub(crate) fn begin(&mut self, depth: f64) {
-        self.depth.begin(depth);
-    }
-
-    /// What the answers and ends of calls have shown since this was asked last.
-    pub(crate) fn teach(&mut self) -> Option<Lesson> {
-        let is_of_depth = self.rules.acknowledged == Acknowledged::EachItem;
-        is_of_depth.then(|| self.depth.teach()).flatten()
-    }
-
             let size = match flight.is_probe || alone {
                 true => 1,
                 false => self.segments.size(index),
@@ -669,6 +688,9 @@ impl<E, O: Clone> Window<E, O> {
         }
         self.held -= 1;
         self.bytes -= slot.bytes;
+        if slot.attempts > 0 {
+            self.freed = self.freed.saturating_add(slot.bytes);
+        }
         Some(Settled {
             index,
             duplicate_of: self.leaves(index, &slot.entry),
