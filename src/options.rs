@@ -429,7 +429,7 @@ impl Options {
     ///
     /// It begins with what the adapters of this [`Client`](crate::Client) have seen of the same operation, which is
     /// forgotten within minutes. Where nothing is known, it begins with as many as are 512 KiB over all
-    /// calls, but 64 at least: the whole window of lookups and pulls, and 209 records of 2.5 KB. Until a call ends, it has
+    /// calls, but 64 at least: the whole window of lookups, and 209 records of 2.5 KB. Until a call ends, it has
     /// four times as many after each round trip. What that sends in vain where a bad record is among the first is sent less
     /// in vain later on.
     ///

@@ -7,7 +7,7 @@ use crate::options::Options;
 const START: f64 = 64.0;
 
 /// Where nothing is known, all calls together begin with so many bytes of requests: a bad record among the first may
-/// make all of them vain. They are the whole window of lookups and pulls, and of records of 500 bytes.
+/// make all of them vain. They are the whole window of lookups, and of records of 500 bytes.
 const START_BYTES: usize = 512 << 10;
 
 /// How many requests more a call may have unanswered for each answer, while none has ended. So it has four times as
