@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::engine::window::Lesson;
+use crate::engine::lesson::Lesson;
 
 /// After so long, what was learnt weighs half as much.
 const HALF_LIFE: Duration = Duration::from_secs(60);

@@ -1,5 +1,6 @@
 //! How many requests a call may have unanswered: few where calls keep ending at bad records.
 
+use crate::engine::lesson::Lesson;
 use crate::options::Options;
 
 /// What a call begins with where bad records are to be expected. Also where it begins with more, its first end
@@ -66,14 +67,6 @@ pub(super) struct Depth {
     /// have been.
     evidence: f64,
     taught: u64,
-}
-
-/// What a depth has shown of the server's records.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Lesson {
-    pub(crate) depth: f64,
-    /// How much it is of, in ends of calls.
-    pub(crate) weight: f64,
 }
 
 impl Depth {

@@ -28,7 +28,6 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use self::depth::Depth;
-pub(crate) use self::depth::Lesson;
 use self::duplicates::Duplicates;
 use self::flight::Flight;
 pub(crate) use self::flight::{End, EndedBy};
@@ -37,6 +36,7 @@ use self::segments::Segments;
 use self::slot::{Loss, Slot, State};
 pub(crate) use self::suspects::Evidence;
 use self::suspects::Suspects;
+use super::lesson::Lesson;
 use super::tick::Tick;
 use super::waited::Waited;
 use crate::cid::Cid;
