@@ -305,7 +305,7 @@ where
                 // A server that always has an answer ready must not keep timers from being looked at.
                 return self.give_way(cx);
             }
-            if self.window.has_freed(CHUNK) {
+            if self.takes_input() && self.window.has_freed(CHUNK) {
                 self.fill(cx);
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
