@@ -424,9 +424,14 @@ impl Options {
     ///
     /// What is behind a bad record in its call was sent in vain and is sent again. So the number is
     /// kept such that no more than nine requests are sent in vain for each ten that are answered.
-    /// It begins with 64 and doubles with each round trip until a call ends; where bad records are
-    /// rare, it is at `max`, and where they become rare, it grows back by a tenth in each round
-    /// trip.
+    /// Where bad records are rare, it is at `max`, and where they become rare, it grows back by a
+    /// tenth in each round trip.
+    ///
+    /// It begins with what the adapters of this [`Client`](crate::Client) have seen of the same operation, which is
+    /// forgotten within minutes. Where nothing is known, it begins with as many as are 512 KiB over all
+    /// calls, but 64 at least: the whole window of lookups, and 209 records of 2.5 KB. Until a call ends, it has
+    /// four times as many after each round trip. What that sends in vain where a bad record is among the first is sent less
+    /// in vain later on.
     ///
     /// The same number for both turns this off. If `min` is above `max`, `max` counts. A
     /// delete, which has no answer for each ref, has its own way of halving.

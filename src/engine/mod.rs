@@ -6,6 +6,7 @@ mod calls;
 mod clock;
 mod control;
 mod driver;
+mod lesson;
 mod log;
 mod nodes;
 mod reader;

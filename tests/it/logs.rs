@@ -262,7 +262,12 @@ fn a_server_that_hangs_is_told_of_when_the_first_call_stalls() {
                 sleep(SECOND / 1_000).await;
                 record
             });
-            let results = input.boxed().push_to(&store.client()).finish();
+            // Some wait behind it, so that the adapter is polled when the last that was sent has left.
+            let options = Options::new().in_flight(1, 64);
+            let results = input
+                .boxed()
+                .push_to_with(&store.client(), &options)
+                .finish();
             let stalled = Options::DEFAULT_STALL_AFTER + SECOND;
             timeout(stalled, results).await.unwrap_err();
         });

@@ -7,6 +7,8 @@ mod adapters;
 mod at_fault;
 mod auto_traits;
 #[cfg(feature = "server")]
+mod batches;
+#[cfg(feature = "server")]
 mod call_each;
 #[cfg(feature = "server")]
 mod checkpoints;

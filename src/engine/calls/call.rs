@@ -205,7 +205,7 @@ impl<R, A> Drop for Call<R, A> {
 /// How many bytes of requests leave together, at least, if so many are ready. One chunk is out at a
 /// time, so each costs a turn of the transport's task, and tonic's own 32 KiB are a dozen records:
 /// with four times as much a push takes an eighth less CPU, and with eight times nothing more.
-const CHUNK: usize = PIECE;
+pub(crate) const CHUNK: usize = PIECE;
 
 /// prost's codec, with larger chunks than tonic's.
 struct LargeChunks<R, A>(PhantomData<fn(R) -> A>);

@@ -222,6 +222,11 @@ where
         least
     }
 
+    /// How many there are to be.
+    pub(crate) fn wanted(&self) -> usize {
+        self.limit.calls()
+    }
+
     /// How many of `window` items one lane may have unanswered. Each lane has its share, so that those that are opened
     /// first, or are slow, do not take all.
     pub(crate) fn share(&self, window: usize) -> usize {

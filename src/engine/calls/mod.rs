@@ -9,6 +9,6 @@ mod queue;
 mod request_body;
 mod response_body;
 
-pub(super) use self::call::Event;
+pub(super) use self::call::{CHUNK, Event};
 pub(super) use self::lane::{Lane, Setup};
 pub(super) use self::lanes::Lanes;

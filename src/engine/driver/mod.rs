@@ -24,11 +24,11 @@ use self::pace::Pace;
 use self::receive::keep;
 use self::recess::Recesses;
 use super::adapter::Adapter;
-use super::calls::{Lane, Lanes};
+use super::calls::{CHUNK, Lane, Lanes};
 use super::clock::Clock;
 use super::control::Order;
 use super::log::Log;
-use super::nodes::{Canary, Deletes, Nodes};
+use super::nodes::{Canary, Deletes, Learnt, Nodes};
 use super::remainder::{Leftover, Remainder, Shared};
 use super::window::{Rules, Settled, Unsettled, Window};
 use crate::checkpoint::Run;
@@ -43,7 +43,7 @@ use crate::options::Options;
 use crate::stats::Counters;
 
 /// How many items are taken from an input that is always ready, before the task's other work
-/// gets a turn.
+/// gets a turn. No more than a chunk of long ones.
 const TAKEN_AT_ONCE: usize = 256;
 
 /// How many events of calls and timers are handled before the task's other work gets a turn. Not each event makes a
@@ -141,6 +141,7 @@ where
             (O::LOST_ANSWER == LostAnswer::LookUp)
                 .then(|| Arc::clone(&client.nodes()[0].methods.apart)),
         ),
+        learnt: Arc::clone(&client.nodes()[0].methods.of::<O>().learnt),
         deletes: None,
         budget: 0,
         gate_opens: None,
@@ -248,6 +249,8 @@ where
     look_up: Option<LookUp<O::Question>>,
     /// An item that has succeeded, to be sent again.
     canary: Canary<O::Request, <O::Question as Question>::Request>,
+    /// How far calls may run ahead, as all adapters of the client have seen it.
+    learnt: Arc<Learnt>,
     /// While calls delete, or are about to: what keeps canaries away, and since when.
     deletes: Option<(Deletes, Instant)>,
     nodes: Nodes,
@@ -281,6 +284,9 @@ where
     /// Answers that have come are handled before the input is asked for more, so that new requests leave in batches and
     /// not one for each answer. But calls must not run out of requests, so the input is asked first when half of the
     /// window is free. Answers are also handled before timers: an answer that has come has come in time.
+    ///
+    /// Where records are long, to verify all that has come would keep the line idle. So when a chunk has been handed out,
+    /// as much is taken, and the transport has its turn to send it.
     fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Option<Out<O, T, F>>> {
         self.clock.resume();
         self.note_answered();
@@ -298,6 +304,11 @@ where
             if self.budget == 0 {
                 // A server that always has an answer ready must not keep timers from being looked at.
                 return self.give_way(cx);
+            }
+            if self.takes_input() && self.window.has_freed(CHUNK) {
+                self.fill(cx);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             if !filled && self.window.is_half_empty() {
                 filled = true;
@@ -364,9 +375,10 @@ where
             && self.look_up.is_none()
     }
 
-    /// Takes what the input has and the window has room for, and sends it.
+    /// Takes what the input has and the window has room for, a chunk at most, and sends it.
     fn fill(&mut self, cx: &mut Context<'_>) {
         let mut left = TAKEN_AT_ONCE;
+        let enough = self.window.begin_chunk().saturating_add(CHUNK);
         let mut interrupted = false;
         let now = Instant::now();
         // Timers may not have been looked at for long, if the input and the server are always ready.
@@ -382,7 +394,7 @@ where
             if !self.window.is_empty() && !self.window.is_refusing() && self.nodes.are_shut(cx) {
                 break;
             }
-            if left == 0 {
+            if left == 0 || self.window.bytes() >= enough {
                 interrupted = true;
                 cx.waker().wake_by_ref();
                 break;

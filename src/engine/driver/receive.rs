@@ -344,6 +344,9 @@ where
                 operation.request(input, checked).encoded_len()
             },
         );
+        if let Some(lesson) = self.window.teach() {
+            self.learnt.note(lesson, now);
+        }
         log::call_ended(&mut lane, &ended, report);
         lane.measure(self.nodes.name(origin.route.node), status.as_deref());
         if !was_refusing

@@ -181,6 +181,9 @@ where
             // Earlier by up to a tenth, so that calls are not all replaced at once.
             now.checked_add(age - age.mul_f64(0.1 * fastrand::f64()))
         });
+        if let Some(unknown) = self.window.begins(self.lanes.wanted()) {
+            self.window.begin(self.learnt.depth(unknown, now));
+        }
         let mut setup = self.setup(O::METHOD, route, probe, ages_at);
         if O::ACKNOWLEDGED == Acknowledged::OneItem {
             setup.flight.limit_to_one();

@@ -5,6 +5,7 @@ mod admission;
 mod apart;
 mod canary;
 mod hints;
+mod learnt;
 mod proof;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub(crate) use self::admission::{Cause, Incident, shortest_wait};
 pub(crate) use self::apart::{Apart, Deletes};
 pub(crate) use self::canary::{Canary, Moment, Success};
 use self::hints::Pushback;
+pub(crate) use self::learnt::Learnt;
 pub(crate) use self::proof::Methods;
 use self::proof::Proof;
 use super::server_stream::ServerStream;

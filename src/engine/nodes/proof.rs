@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::apart::Apart;
 use super::canary::Kept;
+use super::learnt::Learnt;
 use crate::cid::Cid;
 use crate::engine::server_stream::ServerStream;
 use crate::engine::tick::Tick;
@@ -37,6 +38,7 @@ pub(crate) struct Method<R, Q> {
     pub(crate) proof: Arc<Proof>,
     pub(crate) canary: Arc<Kept<R, Q>>,
     pub(crate) outage: Arc<Outage>,
+    pub(crate) learnt: Arc<Learnt>,
 }
 
 impl<R, Q> Default for Method<R, Q> {
@@ -45,6 +47,7 @@ impl<R, Q> Default for Method<R, Q> {
             proof: Arc::default(),
             canary: Arc::default(),
             outage: Arc::default(),
+            learnt: Arc::default(),
         }
     }
 }

@@ -36,6 +36,7 @@ use self::segments::Segments;
 use self::slot::{Loss, Slot, State};
 pub(crate) use self::suspects::Evidence;
 use self::suspects::Suspects;
+use super::lesson::Lesson;
 use super::tick::Tick;
 use super::waited::Waited;
 use crate::cid::Cid;
@@ -134,6 +135,8 @@ pub(crate) struct Window<E, O> {
     /// How many slots are not gaps.
     held: usize,
     bytes: usize,
+    /// What was handed out of late, in bytes, of what had been sent.
+    freed: usize,
     /// No slot below this index is `Waiting`.
     unsent: u64,
     /// Which have a result, in the order in which the results came. Empty where results are handed out in input order.
@@ -182,6 +185,7 @@ impl<E, O: Clone> Window<E, O> {
             first: 0,
             held: 0,
             bytes: 0,
+            freed: 0,
             unsent: 0,
             ready: VecDeque::new(),
             resting: BTreeSet::new(),
@@ -240,6 +244,22 @@ impl<E, O: Clone> Window<E, O> {
         self.has_room()
             && self.held <= self.rules.items / 2
             && self.bytes_to_come() <= self.rules.bytes / 2
+    }
+
+    /// Whether a `chunk` of bytes that had been sent has been handed out since [`begin_chunk`](Self::begin_chunk).
+    pub(crate) fn has_freed(&self, chunk: usize) -> bool {
+        self.freed >= chunk
+    }
+
+    /// What is handed out counts from now on. Returns what it holds, in bytes.
+    pub(crate) fn begin_chunk(&mut self) -> usize {
+        self.freed = 0;
+        self.bytes
+    }
+
+    /// What it holds, in bytes, without the answers that are awaited.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -445,6 +465,24 @@ impl<E, O: Clone> Window<E, O> {
             Acknowledged::OneItem => 1,
             Acknowledged::WholeCall | Acknowledged::WholeBatch => usize::MAX,
         }
+    }
+
+    /// What a call begins with where nothing is known, of so many calls side by side. What was taken so far shows how
+    /// long requests are. `None`: it has begun.
+    pub(crate) fn begins(&self, calls: usize) -> Option<f64> {
+        let request_len = self.bytes / self.held.max(1);
+        (self.sent == 0).then(|| self.depth.unknown(request_len, calls))
+    }
+
+    /// Calls begin with so many requests.
+    pub(crate) fn begin(&mut self, depth: f64) {
+        self.depth.begin(depth);
+    }
+
+    /// What the answers and ends of calls have shown since this was asked last.
+    pub(crate) fn teach(&mut self) -> Option<Lesson> {
+        let is_of_depth = self.rules.acknowledged == Acknowledged::EachItem;
+        is_of_depth.then(|| self.depth.teach()).flatten()
     }
 
     /// The books of a new call, to send or to look up. A probe carries a single item.
@@ -654,6 +692,9 @@ impl<E, O: Clone> Window<E, O> {
         }
         self.held -= 1;
         self.bytes -= slot.bytes;
+        if slot.attempts > 0 {
+            self.freed = self.freed.saturating_add(slot.bytes);
+        }
         Some(Settled {
             index,
             duplicate_of: self.leaves(index, &slot.entry),
