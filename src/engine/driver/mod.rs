@@ -279,13 +279,17 @@ where
     O: Operation,
     F: Failure<Input = O::Input, Tag = T>,
 {
+    /// So many bytes are handed out before the transport has its turn. A turn costs as much as two records. Where answers
+    /// are long, requests are short, so there are more of them in a part.
+    const PART: usize = if O::ANSWER_LEN > 0 { 4 * CHUNK } else { CHUNK };
+
     /// Works until the window has a result to hand out, or all is done (`None`).
     ///
     /// Answers that have come are handled before the input is asked for more, so that new requests leave in batches and
     /// not one for each answer. But calls must not run out of requests, so the input is asked first when half of the
     /// window is free. Answers are also handled before timers: an answer that has come has come in time.
     ///
-    /// Where records are long, to verify all that has come would keep the line idle. So when a chunk has been handed out,
+    /// Where records are long, to verify all that has come would keep the line idle. So when a part has been handed out,
     /// as much is taken, and the transport has its turn to send it.
     fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Option<Out<O, T, F>>> {
         self.clock.resume();
@@ -305,10 +309,9 @@ where
                 // A server that always has an answer ready must not keep timers from being looked at.
                 return self.give_way(cx);
             }
-            if self.takes_input() && self.window.has_freed(CHUNK) {
+            if self.takes_input() && self.window.has_freed(Self::PART) {
                 self.fill(cx);
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+                return self.give_way(cx);
             }
             if !filled && self.window.is_half_empty() {
                 filled = true;
