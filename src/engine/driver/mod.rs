@@ -7,6 +7,7 @@ mod recess;
 mod resume;
 mod send;
 mod timers;
+mod verify;
 
 use std::future::poll_fn;
 use std::marker::PhantomData;
@@ -23,6 +24,7 @@ use self::look_up::LookUp;
 use self::pace::Pace;
 use self::receive::keep;
 use self::recess::Recesses;
+use self::verify::Ticket;
 use super::adapter::Adapter;
 use super::calls::{Lane, Lanes};
 use super::clock::Clock;
@@ -30,6 +32,7 @@ use super::control::Order;
 use super::log::Log;
 use super::nodes::{Canary, Deletes, Nodes};
 use super::remainder::{Leftover, Remainder, Shared};
+use super::spread::Spread;
 use super::window::{Rules, Settled, Unsettled, Window};
 use crate::checkpoint::Run;
 use crate::cid::Cid;
@@ -135,6 +138,7 @@ where
         run: None,
         lanes: Lanes::new(options.calls),
         look_up: None,
+        spread: Spread::new(options),
         // All nodes have the same records.
         canary: Canary::new(
             Arc::clone(&client.nodes()[0].methods.of::<O>().canary),
@@ -246,6 +250,8 @@ where
     lanes: Lanes<O::Request, O::Answer>,
     /// The call that looks up what became of items whose answer was lost.
     look_up: Option<LookUp<O::Question>>,
+    /// What waits for the CID of its record, if that is computed elsewhere.
+    spread: Option<Spread<Ticket<O::Answer>>>,
     /// An item that has succeeded, to be sent again.
     canary: Canary<O::Request, <O::Question as Question>::Request>,
     /// While calls delete, or are about to: what keeps canaries away, and since when.
@@ -295,6 +301,12 @@ where
             if let Some(settled) = self.window.pop() {
                 return Poll::Ready(Some(settled));
             }
+            if self.spread.is_some()
+                && let Poll::Ready(goes_on) = self.poll_spread(cx)
+            {
+                filled &= goes_on;
+                continue;
+            }
             if self.budget == 0 {
                 // A server that always has an answer ready must not keep timers from being looked at.
                 return self.give_way(cx);
@@ -319,6 +331,9 @@ where
             }
             if self.is_done() {
                 return Poll::Ready(None);
+            }
+            if self.spread.as_mut().is_some_and(Spread::flush) {
+                continue;
             }
             if self.poll_timers(cx).is_pending() {
                 if !self.shared.control.waits(cx) {
@@ -480,6 +495,24 @@ where
             fate,
         } = item;
         let bytes = self.operation.size(&input);
+        let is_sent = matches!(fate, Fate::Sent);
+        if let Some(spread) = self.spread.as_mut().filter(|_| is_sent) {
+            let record = match cid {
+                None => self.operation.to_hash(&input),
+                Some(_) => None,
+            };
+            // Those that are the same are told apart by their order.
+            if record.is_some() || self.window.has_unchecked() {
+                let checked = None;
+                let entry = Entry::Item {
+                    input,
+                    tag,
+                    checked,
+                };
+                let index = self.window.take_unchecked(entry, bytes);
+                return spread.push(Ticket::Input { index, cid }, record);
+            }
+        }
         let check = || match cid {
             None => self.operation.check(&input),
             Some(cid) => self.operation.check_known(&input, cid),
@@ -571,6 +604,7 @@ where
     /// Leaves what it has for [`Adapter::into_remainder`].
     fn leave(mut self) {
         self.end_calls();
+        self.verify_the_rest();
         self.log.end(self.stopped);
         let next_index = self.next_index();
         let (settled, unsettled) = self.window.dismantle();
