@@ -126,7 +126,12 @@ async fn pulled(options: &Options) -> (Vec<Seen>, Stats) {
                 assert_eq!(cid(&pulled.record), pulled.cid);
                 (pulled.index, pulled.tag, pulled.cid.to_string())
             }
-            Err(failed) => (failed.index, failed.tag, failed.to_string()),
+            Err(failed) => {
+                let words = failed.to_string();
+                // The store takes any other record.
+                let words = words.split(" hashes to ").next().unwrap();
+                (failed.index, failed.tag, words.to_owned())
+            }
         });
     }
     (seen, results.stats())
@@ -151,6 +156,14 @@ fn counts(stats: &Stats) -> [u64; 6] {
         answered_below,
         mismatches,
     ]
+}
+
+#[track_caller]
+fn assert_same(seen: &[Seen], expected: &[Seen], what: &str) {
+    assert_eq!(seen.len(), expected.len(), "{what}");
+    let pairs = seen.iter().zip(expected);
+    let other = pairs.filter(|(seen, expected)| seen != expected).next();
+    assert_eq!(other, None, "{what}");
 }
 
 fn on_threads_of_its_own(options: Options) -> Options {
@@ -190,7 +203,7 @@ async fn results_are_the_same_with_and_without() {
                 if unordered {
                     seen.sort_unstable();
                 }
-                assert_eq!(seen, push, "{what}");
+                assert_same(&seen, &push, &what);
                 assert_eq!(counts(&stats), counts(&push_stats), "{what}");
                 if place == 1 {
                     // The faults are at places that depend on the call.
@@ -200,7 +213,7 @@ async fn results_are_the_same_with_and_without() {
                 if unordered {
                     seen.sort_unstable();
                 }
-                assert_eq!(seen, pull, "{what}");
+                assert_same(&seen, &pull, &what);
                 assert_eq!(counts(&stats), counts(&pull_stats), "{what}");
             }
         }
@@ -214,7 +227,7 @@ async fn it_works_on_a_runtime_of_several_threads() {
     for _ in 0..20 {
         let options = options.clone();
         let seen = tokio::spawn(async move { pushed(&options).await });
-        assert_eq!(seen.await.unwrap().0, expected);
+        assert_same(&seen.await.unwrap().0, &expected, "4 threads");
     }
 }
 

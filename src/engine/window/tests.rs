@@ -177,7 +177,7 @@ fn an_item_is_sent_once_it_is_checked() {
     window.check(1, |_| Ok(()));
     window.check(2, |_| Err(Error::invalid("no record")));
     assert_eq!(window.send(), [1]);
-    assert_eq!((window.unsent(), window.next_index()), (2, 4));
+    assert_eq!((window.unsent(), window.next_index()), (3, 4));
     // One that was given up meanwhile stays that.
     window.fail_all(ErrorKind::Denied, Arc::new(Status::permission_denied("")));
     window.check(3, |_| panic!("it has its result"));
