@@ -256,7 +256,8 @@ pub trait Operation {
     /// [`check_known`](Self::check_known) is called in place of `check`. `check` is called all the same for a record that has
     /// no CID, and may be for others.
     ///
-    /// `None`, which is the default: there is nothing for another thread to do.
+    /// It is asked only where each item has an answer of its own. `None`, which is the default: there is nothing for another
+    /// thread to do.
     fn to_hash(&self, input: &Self::Input) -> Option<Record> {
         let _ = input;
         None

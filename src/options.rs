@@ -151,7 +151,8 @@ impl Options {
     ///
     /// It is for pushes and pulls that [verify](Self::verify), where one core is what limits them: of the CPU that a record
     /// takes, most is for its CID. On a runtime of one thread it helps as well. Results, their order, errors and bounds stay
-    /// what they are: a record that waits for its CID is in the [`window`](Self::window). The other adapters compute no CIDs,
+    /// what they are: a record that waits for its CID is in the [`window`](Self::window). One that is the
+    /// [same](Self::dedup) as another is sent all the same if that one was handed out before its own CID was there. The other adapters compute no CIDs,
     /// and do not look at this option.
     ///
     /// The threads are those that tokio has for what blocks ([`spawn_blocking`](tokio::task::spawn_blocking)).

@@ -301,10 +301,7 @@ where
             if let Some(settled) = self.window.pop() {
                 return Poll::Ready(Some(settled));
             }
-            if self.spread.is_some()
-                && let Poll::Ready(goes_on) = self.poll_spread(cx)
-            {
-                filled &= goes_on;
+            if self.spread.is_some() && self.poll_spread(cx).is_ready() {
                 continue;
             }
             if self.budget == 0 {
@@ -435,6 +432,11 @@ where
                 Poll::Pending => break,
             }
         }
+        self.hand_on(cx, now, interrupted);
+    }
+
+    /// Hands to the calls what has been taken, and gives up what has no time left.
+    fn hand_on(&mut self, cx: &Context<'_>, now: Instant, more_is_ready: bool) {
         self.meter
             .taken_below(self.window.next_index() - self.begins_at());
         if self.canary.is_under_way() && !self.lanes.has_canary() {
@@ -447,11 +449,11 @@ where
         self.window.scout();
         if self.lanes.is_empty() && self.window.has_waiting() && !self.window.has_lost() {
             // Where few calls may be opened, what is known to be sent must not wait for what may be stored.
-            self.send(cx, now, interrupted);
+            self.send(cx, now, more_is_ready);
             self.look_up(cx, now);
         } else {
             self.look_up(cx, now);
-            self.send(cx, now, interrupted);
+            self.send(cx, now, more_is_ready);
         }
         if self.lanes.is_empty() && !self.window.has_waiting() {
             self.deletes = None;
@@ -495,8 +497,9 @@ where
             fate,
         } = item;
         let bytes = self.operation.size(&input);
-        let is_sent = matches!(fate, Fate::Sent);
-        if let Some(spread) = self.spread.as_mut().filter(|_| is_sent) {
+        // A call that is acknowledged as a whole carries what is there at once.
+        let may_wait = matches!(fate, Fate::Sent) && !O::ACKNOWLEDGED.is_whole();
+        if let Some(spread) = self.spread.as_mut().filter(|_| may_wait) {
             let record = match cid {
                 None => self.operation.to_hash(&input),
                 Some(_) => None,

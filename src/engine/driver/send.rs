@@ -247,9 +247,7 @@ where
                 !self.takes_input() && self.look_up.is_none() && !self.window.has_unsent()
             }
             // The server answers when the call is half-closed, so it is as soon as no more items are ready.
-            Acknowledged::WholeCall | Acknowledged::WholeBatch => {
-                !more_is_ready && !self.window.has_unchecked()
-            }
+            Acknowledged::WholeCall | Acknowledged::WholeBatch => !more_is_ready,
         };
         let over = over || self.window.is_refusing();
         let is_wanted = !over || self.window.has_waiting();

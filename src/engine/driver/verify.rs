@@ -3,6 +3,7 @@
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
+use tokio::time::Instant;
 
 use super::{Driver, Entry};
 use crate::cid::Cid;
@@ -25,19 +26,21 @@ where
     O: Operation,
     F: Failure<Input = O::Input, Tag = T>,
 {
-    /// Takes in what has been verified. `false`: items may have to be sent.
-    pub(super) fn poll_spread(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    /// Takes in what has been verified, and sends what is to be sent.
+    pub(super) fn poll_spread(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(spread) = &mut self.spread else {
             return Poll::Pending;
         };
-        let mut goes_on = true;
+        let mut has_inputs = false;
         for (ticket, cid) in ready!(spread.poll(cx)) {
-            goes_on &= matches!(ticket, Ticket::Answer { .. });
-            // An answer had its share when it came.
-            self.budget = self.budget.saturating_sub(usize::from(!goes_on));
+            has_inputs |= matches!(ticket, Ticket::Input { .. });
             self.verified(ticket, cid);
         }
-        Poll::Ready(goes_on)
+        if has_inputs {
+            // The input is asked for more when it would be otherwise.
+            self.hand_on(cx, Instant::now(), false);
+        }
+        Poll::Ready(())
     }
 
     /// Judges in place the answers that wait. What was not sent is as it is without having been checked.
