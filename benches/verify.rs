@@ -17,7 +17,7 @@ use agntcy_dir_stream::prelude::*;
 use bytes::Bytes;
 use futures::future::{Ready, ok};
 use futures::stream;
-use http_body::{Body as _, Frame};
+use http_body::Frame;
 use prost::Message as _;
 use tonic::body::Body;
 

@@ -161,8 +161,8 @@ fn counts(stats: &Stats) -> [u64; 6] {
 #[track_caller]
 fn assert_same(seen: &[Seen], expected: &[Seen], what: &str) {
     assert_eq!(seen.len(), expected.len(), "{what}");
-    let pairs = seen.iter().zip(expected);
-    let other = pairs.filter(|(seen, expected)| seen != expected).next();
+    let mut pairs = seen.iter().zip(expected);
+    let other = pairs.find(|(seen, expected)| seen != expected);
     assert_eq!(other, None, "{what}");
 }
 
