@@ -110,7 +110,7 @@
 //! | several calls side by side, where a record takes the server time | [`Options::calls`] |
 //! | several connections, several nodes of a directory | [`Client::with_connections`], [`Client::with_nodes_of`] |
 //! | how far calls run ahead, and what that does where records are bad | [`Options::window`], [`Options::in_flight`] |
-//! | checking, which is most of the CPU time | [`Options::verify`] |
+//! | checking, which is most of the CPU time, and on how many threads | [`Options::verify`], [`Options::verify_threads`] |
 //!
 //! # Connections
 //!

@@ -8,6 +8,7 @@ use tonic::Status;
 
 use crate::cid::Cid;
 use crate::error::{Error, ErrorKind};
+use crate::record::Record;
 use crate::verdict::Verdict;
 
 /// How the server answers the requests of a call.
@@ -240,7 +241,7 @@ pub trait Operation {
     fn check(&self, input: &Self::Input) -> Result<Self::Checked, Error>;
 
     /// [`check`](Self::check) of an input whose CID is known already, as by
-    /// [`PushItem::skip_if`](crate::PushItem::skip_if).
+    /// [`PushItem::skip_if`](crate::PushItem::skip_if), or from another thread ([`to_hash`](Self::to_hash)).
     ///
     /// # Errors
     ///
@@ -248,6 +249,18 @@ pub trait Operation {
     fn check_known(&self, input: &Self::Input, cid: Cid) -> Result<Self::Checked, Error> {
         let _ = cid;
         self.check(input)
+    }
+
+    /// The record whose CID [`check`](Self::check) computes, where most of the work of `check` is that. With
+    /// [`Options::verify_threads`](crate::Options::verify_threads) another thread computes it, and then
+    /// [`check_known`](Self::check_known) is called in place of `check`. `check` is called all the same for a record that has
+    /// no CID, and may be for others.
+    ///
+    /// It is asked only where each item has an answer of its own. `None`, which is the default: there is nothing for another
+    /// thread to do.
+    fn to_hash(&self, input: &Self::Input) -> Option<Record> {
+        let _ = input;
+        None
     }
 
     /// The request for a checked input. It is made anew for a resend, so it should cost little.
@@ -264,6 +277,32 @@ pub trait Operation {
         checked: &Self::Checked,
         answer: Self::Answer,
     ) -> Result<Self::Output, Error>;
+
+    /// The record whose CID [`accept`](Self::accept) computes, where most of the work of `accept` is that. It is as
+    /// [`to_hash`](Self::to_hash), for answers: [`accept_known`](Self::accept_known) is called in place of `accept`. Until then
+    /// the answer counts in the window with its encoded length.
+    ///
+    /// It is asked only with [`Acknowledged::EachItem`], and not with [`ANSWERS_MAY_FAIL`](Self::ANSWERS_MAY_FAIL).
+    fn to_verify(&self, answer: &Self::Answer) -> Option<Record> {
+        let _ = answer;
+        None
+    }
+
+    /// [`accept`](Self::accept) of an answer whose record, that of [`to_verify`](Self::to_verify), has this CID.
+    ///
+    /// # Errors
+    ///
+    /// As in `accept`.
+    fn accept_known(
+        &self,
+        input: &Self::Input,
+        checked: &Self::Checked,
+        answer: Self::Answer,
+        cid: Cid,
+    ) -> Result<Self::Output, Error> {
+        let _ = cid;
+        self.accept(input, checked, answer)
+    }
 
     /// What the status says that has ended a call, where [`Retry::classify`](crate::Retry::classify) has not been told.
     #[must_use]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::engine::Pool;
 use crate::retry::Retry;
 
 /// How an adapter works: the size of its window, over how many calls, what it checks, how hard it
@@ -22,6 +23,8 @@ pub struct Options {
     pub(crate) window: usize,
     pub(crate) window_bytes: usize,
     pub(crate) verify: bool,
+    pub(crate) verify_threads: usize,
+    pub(crate) verify_pool: Pool,
     pub(crate) retry: Retry,
     pub(crate) stall_after: Option<Duration>,
     pub(crate) max_call_age: Option<Duration>,
@@ -69,6 +72,8 @@ impl Options {
             window: Self::DEFAULT_WINDOW,
             window_bytes: Self::DEFAULT_WINDOW_BYTES,
             verify: true,
+            verify_threads: 0,
+            verify_pool: Pool::TOKIO,
             retry: Retry::new(),
             stall_after: Some(Self::DEFAULT_STALL_AFTER),
             max_call_age: Some(Self::DEFAULT_MAX_CALL_AGE),
@@ -139,6 +144,67 @@ impl Options {
     /// canonical JSON and SHA-256 over the record.
     pub const fn verify(mut self, verify: bool) -> Self {
         self.verify = verify;
+        self
+    }
+
+    /// On how many threads the CIDs of records are computed, beside the task that polls the adapter. Default: 0, in the task.
+    ///
+    /// It is for pushes and pulls that [verify](Self::verify), where one core is what limits them: of the CPU that a record
+    /// takes, most is for its CID. On a runtime of one thread it helps as well. Results, their order, errors and bounds stay
+    /// what they are: a record that waits for its CID is in the [`window`](Self::window). One that is the
+    /// [same](Self::dedup) as another is sent all the same if that one was handed out before its own CID was there. The other adapters compute no CIDs,
+    /// and do not look at this option.
+    ///
+    /// The threads are those that tokio has for what blocks ([`spawn_blocking`](tokio::task::spawn_blocking)).
+    /// [`verify_on`](Self::verify_on) takes others. Each is used as long as there is something to verify. Records go there in
+    /// batches of up to 32, or 64 KiB, and what comes alone and is shorter than 8 KiB is verified in the task, since that takes
+    /// less time than to hand it over. When the adapter is dropped, what is under way ends after the current record, and is
+    /// thrown away.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::prelude::*;
+    /// use futures::{StreamExt, stream};
+    ///
+    /// # #[cfg(feature = "server")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = agntcy_dir_stream::server::Store::new().client();
+    /// let record = |n| Record::from_json(format!(r#"{{"name": "{n}", "schema_version": "1.0.0"}}"#)).unwrap();
+    /// let options = Options::new().verify_threads(2);
+    /// let records = stream::iter((0..100).map(record));
+    /// let pushed = records.push_to_with(&client, &options).map(|pushed| pushed.unwrap().cid);
+    /// let pulled = pushed.pull_from_with(&client, &options);
+    /// assert_eq!(pulled.finish().await.stats.succeeded, 100);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "server")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    pub const fn verify_threads(mut self, threads: usize) -> Self {
+        self.verify_threads = threads;
+        self
+    }
+
+    /// [`verify_threads`](Self::verify_threads) on a pool of yours: `spawn` is given jobs to run, at most `threads` of them
+    /// at a time.
+    ///
+    /// A job runs as long as there is something to verify, and blocks meanwhile. It may run at once, in `spawn` itself: then the
+    /// task does the work. It may begin late, and if it is dropped, another job or the task does its work. But if no job runs
+    /// and one is kept, what waits for it has no result: a push gives up by [`Retry::timeout`], a pull waits on.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::Options;
+    ///
+    /// // `rayon::spawn` in place of `std::thread::spawn`, for example.
+    /// let options = Options::new().verify_on(4, |job| drop(std::thread::spawn(job)));
+    /// # let _ = options;
+    /// ```
+    pub fn verify_on(
+        mut self,
+        threads: usize,
+        spawn: impl Fn(Box<dyn FnOnce() + Send>) + Send + Sync + 'static,
+    ) -> Self {
+        self.verify_threads = threads;
+        self.verify_pool = Pool::new(spawn);
         self
     }
 
@@ -470,6 +536,7 @@ mod tests {
         assert_eq!(Options::DEFAULT_IDLE_CLOSE.as_secs(), 60);
         let defaults = Options::default();
         assert!(defaults.verify && defaults.retry.is_on());
+        assert_eq!(defaults.verify_threads, 0);
         assert!(!defaults.stop_on_error && !defaults.unordered);
         assert_eq!(defaults.calls, 1);
         assert_eq!(defaults.min_in_flight, 1);

@@ -343,6 +343,18 @@ impl<R: ToCid> Operation for Pull<R> {
         Ok(record)
     }
 
+    fn to_verify(&self, record: &Record) -> Option<Record> {
+        self.verify.then(|| record.clone())
+    }
+
+    fn accept_known(&self, item: &R, cid: &Cid, record: Record, own: Cid) -> Result<Record, Error> {
+        if own == *cid {
+            return Ok(record);
+        }
+        // It says what is wrong.
+        self.accept(item, cid, record)
+    }
+
     fn len(record: &Record) -> usize {
         record.encoded_len()
     }

@@ -366,6 +366,10 @@ impl Operation for Push {
         Ok(Some(cid))
     }
 
+    fn to_hash(&self, record: &Record) -> Option<Record> {
+        (self.needs_cid && must_be_sendable(record).is_ok()).then(|| record.clone())
+    }
+
     fn request(&self, record: &Record, _: &Option<Cid>) -> Record {
         record.clone()
     }

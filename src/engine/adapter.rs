@@ -19,7 +19,8 @@ pub(super) const RESULTS_IN_A_ROW: u32 = 128;
 
 /// The stream that `push_to` and the other methods return: one result for each item of the input.
 ///
-/// - It does nothing until it is polled. It spawns no task: the input is polled in place.
+/// - It does nothing until it is polled. It spawns no task: the input is polled in place. (CIDs may be computed on other
+///   threads: [`Options::verify_threads`](crate::Options::verify_threads).)
 /// - It is `Send` if the input and its items are. It borrows what the input borrows. It is `Unpin`,
 ///   whatever the input is.
 /// - [`size_hint`](Stream::size_hint) is what the input promised at the start, less what was handed out.

@@ -115,5 +115,7 @@ mod transports;
 mod typed;
 mod verdicts;
 #[cfg(feature = "server")]
+mod verify_threads;
+#[cfg(feature = "server")]
 mod waits;
 mod wire;

@@ -7,6 +7,7 @@ mod recess;
 mod resume;
 mod send;
 mod timers;
+mod verify;
 
 use std::future::poll_fn;
 use std::marker::PhantomData;
@@ -23,6 +24,7 @@ use self::look_up::LookUp;
 use self::pace::Pace;
 use self::receive::keep;
 use self::recess::Recesses;
+use self::verify::Ticket;
 use super::adapter::Adapter;
 use super::calls::{CHUNK, Lane, Lanes};
 use super::clock::Clock;
@@ -30,6 +32,7 @@ use super::control::Order;
 use super::log::Log;
 use super::nodes::{Canary, Deletes, Learnt, Nodes};
 use super::remainder::{Leftover, Remainder, Shared};
+use super::spread::Spread;
 use super::window::{Rules, Settled, Unsettled, Window};
 use crate::checkpoint::Run;
 use crate::cid::Cid;
@@ -135,6 +138,7 @@ where
         run: None,
         lanes: Lanes::new(options.calls),
         look_up: None,
+        spread: Spread::new(options),
         // All nodes have the same records.
         canary: Canary::new(
             Arc::clone(&client.nodes()[0].methods.of::<O>().canary),
@@ -159,8 +163,8 @@ where
         driver.log.begin(driver.nodes.names());
         driver.nodes.tell_circuits();
         driver.resume();
-        while let Some(settled) = poll_fn(|cx| driver.poll_result(cx)).await {
-            yield driver.hand_out(settled);
+        while let Some(outcome) = poll_fn(|cx| driver.poll_result(cx)).await {
+            yield outcome;
         }
         driver.leave();
     };
@@ -247,6 +251,8 @@ where
     lanes: Lanes<O::Request, O::Answer>,
     /// The call that looks up what became of items whose answer was lost.
     look_up: Option<LookUp<O::Question>>,
+    /// What waits for the CID of its record, if that is computed elsewhere.
+    spread: Option<Spread<Ticket<O::Answer>>>,
     /// An item that has succeeded, to be sent again.
     canary: Canary<O::Request, <O::Question as Question>::Request>,
     /// How far calls may run ahead, as all adapters of the client have seen it.
@@ -291,7 +297,7 @@ where
     ///
     /// Where records are long, to verify all that has come would keep the line idle. So when a part has been handed out,
     /// as much is taken, and the transport has its turn to send it.
-    fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Option<Out<O, T, F>>> {
+    fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome<O, T, F>>> {
         self.clock.resume();
         self.note_answered();
         self.obey();
@@ -303,7 +309,10 @@ where
                 return Poll::Ready(None);
             }
             if let Some(settled) = self.window.pop() {
-                return Poll::Ready(Some(settled));
+                return Poll::Ready(Some(self.hand_out(settled)));
+            }
+            if self.spread.is_some() && self.poll_spread(cx).is_ready() {
+                continue;
             }
             if self.budget == 0 {
                 // A server that always has an answer ready must not keep timers from being looked at.
@@ -333,6 +342,9 @@ where
             }
             if self.is_done() {
                 return Poll::Ready(None);
+            }
+            if self.spread.as_mut().is_some_and(Spread::flush) {
+                continue;
             }
             if self.poll_timers(cx).is_pending() {
                 if !self.shared.control.waits(cx) {
@@ -435,6 +447,11 @@ where
                 Poll::Pending => break,
             }
         }
+        self.hand_on(cx, now, interrupted);
+    }
+
+    /// Hands to the calls what has been taken, and gives up what has no time left.
+    fn hand_on(&mut self, cx: &Context<'_>, now: Instant, more_is_ready: bool) {
         self.meter
             .taken_below(self.window.next_index() - self.begins_at());
         if self.canary.is_under_way() && !self.lanes.has_canary() {
@@ -447,11 +464,11 @@ where
         self.window.scout();
         if self.lanes.is_empty() && self.window.has_waiting() && !self.window.has_lost() {
             // Where few calls may be opened, what is known to be sent must not wait for what may be stored.
-            self.send(cx, now, interrupted);
+            self.send(cx, now, more_is_ready);
             self.look_up(cx, now);
         } else {
             self.look_up(cx, now);
-            self.send(cx, now, interrupted);
+            self.send(cx, now, more_is_ready);
         }
         if self.lanes.is_empty() && !self.window.has_waiting() {
             self.deletes = None;
@@ -495,6 +512,25 @@ where
             fate,
         } = item;
         let bytes = self.operation.size(&input);
+        // A call that is acknowledged as a whole carries what is there at once.
+        let may_wait = matches!(fate, Fate::Sent) && !O::ACKNOWLEDGED.is_whole();
+        if let Some(spread) = self.spread.as_mut().filter(|_| may_wait) {
+            let record = match cid {
+                None => self.operation.to_hash(&input),
+                Some(_) => None,
+            };
+            // Those that are the same are told apart by their order.
+            if record.is_some() || self.window.has_unchecked() {
+                let checked = None;
+                let entry = Entry::Item {
+                    input,
+                    tag,
+                    checked,
+                };
+                let index = self.window.take_unchecked(entry, bytes);
+                return spread.push(Ticket::Input { index, cid }, record);
+            }
+        }
         let check = || match cid {
             None => self.operation.check(&input),
             Some(cid) => self.operation.check_known(&input, cid),
@@ -586,6 +622,7 @@ where
     /// Leaves what it has for [`Adapter::into_remainder`].
     fn leave(mut self) {
         self.end_calls();
+        self.verify_the_rest();
         self.log.end(self.stopped);
         let next_index = self.next_index();
         let (settled, unsettled) = self.window.dismantle();
@@ -645,7 +682,7 @@ where
 /// What the operation makes of an item's outcome.
 fn concluded<O: Operation, T, F: Failure>(mut settled: Out<O, T, F>) -> Out<O, T, F> {
     // What was found before it was sent is no word of the server's.
-    if settled.entry.checked().is_some() {
+    if settled.outcome.is_err() && settled.entry.checked().is_some() {
         settled.outcome = settled.outcome.or_else(O::refused);
     }
     settled

@@ -8,16 +8,17 @@ use prost::Message;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::{Driver, Entry, question, withdraw};
+use super::{Driver, Entry, Ticket, question, withdraw};
 use crate::client::Refusal;
 use crate::engine::calls::{Event, Lane};
 use crate::engine::log;
 use crate::engine::nodes::{Canary, Cause, Moment, Origin, Route, Success};
-use crate::engine::window::{End, Ended, EndedBy, Evidence, Report};
+use crate::engine::window::{End, Ended, EndedBy, Evidence, Judged, Report};
 use crate::error::{Error, ErrorKind};
 use crate::failed::Failure;
 use crate::item::Arrival;
 use crate::operation::{Acknowledged, LostAnswer, Operation, Question};
+use crate::record::Record;
 use crate::verdict::{self, Verdict};
 
 /// How many times in a row a node may fail at items, with no success between, before that counts as an outage though
@@ -70,10 +71,13 @@ where
             Event::Answer(answer) if O::ACKNOWLEDGED == Acknowledged::OneItem => {
                 self.part_of_answer(place, answer)
             }
-            Event::Answer(answer) => self.answer(place, |operation, entry| {
-                let (input, checked) = entry.item();
-                operation.accept(input, checked, answer)
-            }),
+            Event::Answer(answer) => match self.to_verify(&answer) {
+                Some(record) => self.answer_to_verify(place, answer, record),
+                None => self.answer(place, |operation, entry| {
+                    let (input, checked) = entry.item();
+                    Judged::Outcome(operation.accept(input, checked, answer))
+                }),
+            },
             Event::Ended(end) => {
                 if O::ACKNOWLEDGED == Acknowledged::OneItem {
                     self.conclude(place, &end);
@@ -110,7 +114,7 @@ where
             O::MAX_ANSWER_LEN
         );
         let error = Error::new(ErrorKind::Mismatch, words.clone());
-        self.answer(place, |_, _| Err(error));
+        self.answer(place, |_, _| Judged::Outcome(Err(error)));
         let lane = self.lanes.remove(place);
         let end = lane.abandon(EndedBy::Disorder, Status::data_loss(words));
         self.call_ended(lane, end);
@@ -145,15 +149,40 @@ where
             let (input, checked) = entry.item();
             let accept = |answer| operation.accept(input, checked, answer);
             let outputs: Result<Vec<_>, _> = answers.into_iter().map(accept).collect();
-            operation.join(outputs?)
+            Judged::Outcome(outputs.and_then(|outputs| operation.join(outputs)))
         });
+    }
+
+    /// The record of an answer that is to be verified elsewhere.
+    fn to_verify(&self, answer: &O::Answer) -> Option<Record> {
+        // Whether the server has failed must be known at once.
+        if self.spread.is_none() || O::ANSWERS_MAY_FAIL {
+            return None;
+        }
+        self.operation.to_verify(answer)
+    }
+
+    fn answer_to_verify(&mut self, place: usize, answer: O::Answer, record: Record) -> bool {
+        let index = self.lanes.get(place).flight.next();
+        let len = answer.encoded_len();
+        let mut awaited = None;
+        let goes_on = self.answer(place, |_, _| {
+            awaited = Some(answer);
+            Judged::Later(len)
+        });
+        if let Some(spread) = &mut self.spread
+            && let Some((index, answer)) = index.zip(awaited)
+        {
+            spread.push(Ticket::Answer { index, answer }, Some(record));
+        }
+        goes_on
     }
 
     /// The next item of this call has its answer, of which `judge` makes its outcome.
     fn answer(
         &mut self,
         place: usize,
-        judge: impl FnOnce(&O, &Entry<O, T, F::InputError>) -> Result<O::Output, Error>,
+        judge: impl FnOnce(&O, &Entry<O, T, F::InputError>) -> Judged<O::Output>,
     ) -> bool {
         let operation = &self.operation;
         let lane = self.lanes.get(place);
@@ -168,16 +197,16 @@ where
         let next = lane.flight.next();
         let mut failure = None;
         let judge = |entry: &_| {
-            let outcome = judge(operation, entry);
-            if is_first && outcome.is_ok() {
+            let judged = judge(operation, entry);
+            if is_first && !matches!(judged, Judged::Outcome(Err(_))) {
                 keep(canary, operation, entry, left);
             }
-            match outcome {
-                Err(error) if O::ANSWERS_MAY_FAIL && O::may_pass(&error) => {
+            match judged {
+                Judged::Outcome(Err(error)) if O::ANSWERS_MAY_FAIL && O::may_pass(&error) => {
                     failure = Some(error);
-                    None
+                    Judged::Failed
                 }
-                outcome => Some(outcome),
+                judged => judged,
             }
         };
         let report = self.window.answer(&mut lane.flight, judge, |output| {

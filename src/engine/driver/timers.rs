@@ -73,6 +73,7 @@ where
         if self.drains_until.is_some_and(|until| until <= now) && !self.is_done() {
             let last = self.why_no_answer();
             self.end_calls();
+            self.verify_the_rest();
             self.window
                 .fail_unanswered("the adapter was drained", last.as_ref());
             done = true;

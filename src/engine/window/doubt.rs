@@ -160,7 +160,7 @@ impl<E, O: Clone> Window<E, O> {
         let Some(mut scout) = self.scout.take() else {
             return;
         };
-        let next = self.next_index();
+        let next = self.unchecked_from();
         let from = self.scouted.max(self.first);
         if self.can_look_up() && self.refused.is_none() {
             for index in from..next {

@@ -79,13 +79,12 @@ impl Hasher for Beginning {
 }
 
 impl<E, O: Clone> Window<E, O> {
-    /// The item in the window that is the same as this one, whose outcome it will have. `None`: it is tried itself.
-    pub(super) fn same_as(&mut self, entry: &E) -> Option<u64> {
+    /// The item in the window that is the same as this one, which is checked just now, and whose outcome it will have. `None`: it is tried itself.
+    pub(super) fn same_as(&mut self, index: u64, cid: &Cid) -> Option<u64> {
         let cid_of = self.rules.dedup?;
-        let cid = cid_of(entry)?;
-        let next = self.next_index();
-        let tried = *self.duplicates.tried.entry(cid.beginning()).or_insert(next);
-        if tried == next {
+        let tried = self.duplicates.tried.entry(cid.beginning());
+        let tried = *tried.or_insert(index);
+        if tried == index {
             return None;
         }
         let slot = self.slot(tried)?;
@@ -94,15 +93,14 @@ impl<E, O: Clone> Window<E, O> {
         }
         if self.leaves_it_to_the_next(tried) {
             // That says nothing of those that are taken later.
-            self.duplicates.tried.insert(cid.beginning(), next);
+            self.duplicates.tried.insert(cid.beginning(), index);
             return None;
         }
         Some(tried)
     }
 
-    /// The item that was taken last has the outcome of this one, now or later.
-    pub(super) fn follow(&mut self, tried: u64) {
-        let index = self.next_index() - 1;
+    /// An item has the outcome of another, now or later.
+    pub(super) fn follow(&mut self, index: u64, tried: u64) {
         if let State::Settled(outcome) = &self.live(tried).state {
             let outcome = outcome.clone();
             let first = self.duplicates.outcome_of.get(&tried).copied();

@@ -67,7 +67,7 @@ impl<E, O: Clone> Window<E, O> {
             return;
         };
         match slot.state {
-            State::Settled(_) => return,
+            State::Answered | State::Settled(_) => return,
             State::Sent if lost != LostAnswer::AskAgain => {
                 // The server may still carry it out.
                 slot.trouble.get_or_insert_default().may_have_landed = true;
@@ -124,7 +124,7 @@ impl<E, O: Clone> Window<E, O> {
             };
             let may_have_landed = match slot.state {
                 // What is the same as another has that one's outcome.
-                State::Settled(_) | State::Duplicate => continue,
+                State::Answered | State::Settled(_) | State::Duplicate => continue,
                 State::Sent if spare_sent => continue,
                 State::Sent => lost != LostAnswer::AskAgain,
                 _ => slot.may_have_landed(),

@@ -103,6 +103,15 @@ pub(crate) enum Report {
     Broke,
 }
 
+/// What is made of an answer.
+pub(crate) enum Judged<O> {
+    Outcome(Result<O, Error>),
+    /// The server failed at this attempt.
+    Failed,
+    /// It will be judged, and takes so many bytes until its result is handed out.
+    Later(usize),
+}
+
 /// An item with its result, on its way out.
 #[derive(Debug)]
 pub(crate) struct Settled<E, O> {
@@ -156,6 +165,9 @@ pub(crate) struct Window<E, O> {
     /// Items at which the server failed, which may be their own fault.
     suspects: Suspects,
     duplicates: Duplicates,
+    /// How many slots are `Unchecked`, and the first of them. Checked are those behind it in their order.
+    unchecked: usize,
+    first_unchecked: u64,
     /// How many slots are `Sent`.
     in_flight: usize,
     /// How long the next answer will be, in bytes, as far as can be told from those before.
@@ -198,6 +210,8 @@ impl<E, O: Clone> Window<E, O> {
             segments: Segments::new(),
             suspects: Suspects::default(),
             duplicates: Duplicates::default(),
+            unchecked: 0,
+            first_unchecked: 0,
             in_flight: 0,
             answer_len: rules.answer_len,
             cannot_look_up: false,
@@ -321,10 +335,58 @@ impl<E, O: Clone> Window<E, O> {
     /// Takes an item of `bytes` bytes on the wire, to be sent.
     pub(crate) fn take(&mut self, entry: E, bytes: usize) {
         let index = self.next_index();
-        let same = self.same_as(&entry);
-        self.push(entry, bytes);
+        let cid = self.rules.dedup.and_then(|cid_of| cid_of(&entry));
+        let same = cid.and_then(|cid| self.same_as(index, cid));
+        self.push(entry, bytes, State::Waiting);
+        self.is_to_be_sent(index, same);
+    }
+
+    /// Takes an item of `bytes` bytes on the wire that is not checked yet. Those that are taken after it are checked after
+    /// it. Returns its index.
+    pub(crate) fn take_unchecked(&mut self, entry: E, bytes: usize) -> u64 {
+        let index = self.next_index();
+        if self.unchecked == 0 {
+            self.first_unchecked = index;
+        }
+        self.unchecked += 1;
+        self.push(entry, bytes, State::Unchecked);
+        index
+    }
+
+    /// Whether items are not checked yet.
+    pub(crate) fn has_unchecked(&self) -> bool {
+        self.unchecked > 0
+    }
+
+    /// All items below this index are checked.
+    fn unchecked_from(&self) -> u64 {
+        match self.unchecked {
+            0 => self.next_index(),
+            _ => self.first_unchecked,
+        }
+    }
+
+    /// Checks an item. One that `check` refuses fails; the others are to be sent. An item that was given up meanwhile
+    /// has its result.
+    pub(crate) fn check(&mut self, index: u64, check: impl FnOnce(&mut E) -> Result<(), Error>) {
+        let cid_of = self.rules.dedup;
+        let Some(slot) = self.slot(index) else { return };
+        if !matches!(slot.state, State::Unchecked) {
+            return;
+        }
+        if let Err(error) = check(&mut slot.entry) {
+            return self.settle(index, Err(error));
+        }
+        let cid = cid_of.and_then(|cid_of| cid_of(&slot.entry)).copied();
+        let same = cid.and_then(|cid| self.same_as(index, &cid));
+        self.set_state(index, State::Waiting);
+        self.is_to_be_sent(index, same);
+    }
+
+    /// An item has been checked, and is the `same` as one before it.
+    fn is_to_be_sent(&mut self, index: u64, same: Option<u64>) {
         if let Some(tried) = same {
-            self.follow(tried);
+            self.follow(index, tried);
         } else if let Some((kind, status)) = &self.refused {
             let error = Error::from_status(*kind, Arc::clone(status));
             self.settle(index, Err(error));
@@ -336,18 +398,18 @@ impl<E, O: Clone> Window<E, O> {
     /// Takes an item of `bytes` bytes that has its outcome before it is sent. It is held until it is handed out,
     /// so it counts like any other.
     pub(crate) fn take_settled(&mut self, entry: E, bytes: usize, outcome: Result<O, Error>) {
-        self.push(entry, bytes);
+        self.push(entry, bytes, State::Waiting);
         self.settle(self.next_index() - 1, outcome);
     }
 
-    fn push(&mut self, entry: E, bytes: usize) {
+    fn push(&mut self, entry: E, bytes: usize, state: State<O>) {
         self.bytes += bytes;
         self.held += 1;
         self.slots.push_back(Some(Slot {
             entry,
             bytes,
             attempts: 0,
-            state: State::Waiting,
+            state,
             trouble: None,
         }));
     }
@@ -367,12 +429,16 @@ impl<E, O: Clone> Window<E, O> {
     /// Moves an item from one state to another, and from list to list.
     fn set_state(&mut self, index: u64, state: State<O>) {
         match std::mem::replace(&mut self.live(index).state, state) {
+            State::Unchecked => {
+                self.unchecked -= 1;
+                self.first_unchecked = index + 1;
+            }
             State::Sent => self.in_flight -= 1,
             State::Suspect => self.suspects.remove(index),
             State::Resting(until) => drop(self.resting.remove(&(until, index))),
             State::InDoubt(loss) => drop(self.in_doubt.remove(&(loss, index))),
             State::Duplicate => self.duplicates.waits_no_more(index),
-            State::Waiting | State::LookedUp | State::Settled(_) => {}
+            State::Waiting | State::LookedUp | State::Answered | State::Settled(_) => {}
         }
         match self.live(index).state {
             State::Waiting => self.unsent = self.unsent.min(index),
@@ -380,7 +446,8 @@ impl<E, O: Clone> Window<E, O> {
             State::Resting(until) => drop(self.resting.insert((until, index))),
             State::InDoubt(loss) => drop(self.in_doubt.insert((loss, index))),
             // `requeue` puts it in its place among the suspects.
-            State::Suspect | State::Duplicate | State::LookedUp | State::Settled(_) => {}
+            State::Suspect | State::Duplicate | State::LookedUp => {}
+            State::Unchecked | State::Answered | State::Settled(_) => {}
         }
     }
 
@@ -406,7 +473,8 @@ impl<E, O: Clone> Window<E, O> {
 
     /// Whether anything is still to be sent, now or later.
     pub(crate) fn has_unsent(&mut self) -> bool {
-        !self.resting.is_empty()
+        self.unchecked > 0
+            || !self.resting.is_empty()
             || !self.in_doubt.is_empty()
             || !self.suspects.is_empty()
             || self.first_waiting().is_some()
@@ -540,6 +608,8 @@ impl<E, O: Clone> Window<E, O> {
             let place = usize::try_from(self.unsent - self.first).ok()?;
             match self.slots.get(place)? {
                 Some(slot) if matches!(slot.state, State::Waiting) => return Some(self.unsent),
+                // What is behind it is not checked either.
+                Some(slot) if matches!(slot.state, State::Unchecked) => return None,
                 _ => self.unsent += 1,
             }
         }
@@ -590,12 +660,12 @@ impl<E, O: Clone> Window<E, O> {
     }
 
     /// An answer of a call that does the work: `judge` makes its item's outcome of it, and `len` says
-    /// how long that is in bytes. If there is no outcome, [`attempt_failed`](Self::attempt_failed) has to follow.
-    /// `None`: the call has no item that waits for an answer.
+    /// how long that is in bytes. If the attempt failed, [`attempt_failed`](Self::attempt_failed) has to follow, and if it
+    /// is to be judged later, [`judge`](Self::judge). `None`: the call has no item that waits for an answer.
     pub(crate) fn answer(
         &mut self,
         flight: &mut Flight,
-        judge: impl FnOnce(&E) -> Option<Result<O, Error>>,
+        judge: impl FnOnce(&E) -> Judged<O>,
         len: impl FnOnce(&O) -> usize,
     ) -> Option<Report> {
         let index = flight.land()?;
@@ -612,13 +682,20 @@ impl<E, O: Clone> Window<E, O> {
         if !matches!(slot.state, State::Sent) {
             return Some(Report::Alive);
         }
-        let Some(outcome) = judge(&slot.entry) else {
-            return Some(Report::FailedAtItem);
+        let (outcome, len) = match judge(&slot.entry) {
+            Judged::Failed => return Some(Report::FailedAtItem),
+            Judged::Later(len) => (None, Some(len)),
+            Judged::Outcome(outcome) => {
+                let len = outcome.as_ref().ok().map(len);
+                (Some(outcome), len)
+            }
         };
-        let len = outcome.as_ref().ok().map(len);
         slot.bytes += len.unwrap_or(0);
         self.bytes += len.unwrap_or(0);
-        self.settle(index, outcome);
+        match outcome {
+            Some(outcome) => self.settle(index, outcome),
+            None => self.set_state(index, State::Answered),
+        }
         let Some(len) = len else {
             return Some(Report::Alive);
         };
@@ -630,6 +707,14 @@ impl<E, O: Clone> Window<E, O> {
             scout.pushed(self.in_flight);
         }
         Some(self.succeeded(flight.proves()))
+    }
+
+    /// Makes the outcome of an item of its answer, which has come before.
+    pub(crate) fn judge(&mut self, index: u64, judge: impl FnOnce(&E) -> Result<O, Error>) {
+        let slot = self.live(index);
+        debug_assert!(matches!(slot.state, State::Answered));
+        let outcome = judge(&slot.entry);
+        self.settle(index, outcome);
     }
 
     /// The server works: a request has succeeded that was sent at `tick`.

@@ -35,11 +35,15 @@ pub(super) struct Slot<E, O> {
 ///   to be sent again: as Waiting, after a while (Resting), or behind the others (Suspect)
 /// ```
 ///
+/// Where CIDs are computed elsewhere, an item is `Unchecked` before it is `Waiting`, or `Answered` before it is `Settled`.
+///
 /// An item that is expected to be stored goes from `Waiting` to `InDoubt` before it is sent. One that is the same as
 /// another in the window is a `Duplicate` until that one is `Settled`. From each state but
-/// `Settled` an item can be given up: then it is `Settled`, with an error.
+/// `Answered` and `Settled` an item can be given up: then it is `Settled`, with an error.
 #[derive(Debug)]
 pub(super) enum State<O> {
+    /// Taken, and to be sent once it is checked.
+    Unchecked,
     /// To be sent, by this call or the next.
     Waiting,
     /// The server has failed at it. To be sent again, behind the others.
@@ -54,6 +58,8 @@ pub(super) enum State<O> {
     LookedUp,
     /// It is the same as an item before it, and waits for that one's outcome.
     Duplicate,
+    /// It has its answer, which is not judged yet.
+    Answered,
     /// It has its result.
     Settled(Result<O, Error>),
 }

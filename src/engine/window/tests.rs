@@ -109,7 +109,7 @@ impl TestWindow {
     fn answer(&mut self, outcome: Result<&'static str, Error>) -> bool {
         let report = self
             .window
-            .answer(&mut self.flight, |_| Some(outcome), |_| 0);
+            .answer(&mut self.flight, |_| Judged::Outcome(outcome), |_| 0);
         report.is_some()
     }
 
@@ -163,6 +163,88 @@ impl TestWindow {
             .map(|s| (s.index, s.attempts, s.outcome.map_err(|e| e.kind())))
             .collect()
     }
+}
+
+#[test]
+fn an_item_is_sent_once_it_is_checked() {
+    let mut window = retrying(8);
+    window.take(0, 1);
+    for index in 1..4 {
+        assert_eq!(window.take_unchecked(index, 1), index);
+    }
+    assert_eq!(window.send(), [0]);
+    assert!(window.has_unsent() && !window.has_waiting());
+    window.check(1, |_| Ok(()));
+    window.check(2, |_| Err(Error::invalid("no record")));
+    assert_eq!(window.send(), [1]);
+    assert_eq!((window.unsent(), window.next_index()), (3, 4));
+    // One that was given up meanwhile stays that.
+    window.fail_all(ErrorKind::Denied, Arc::new(Status::permission_denied("")));
+    window.check(3, |_| panic!("it has its result"));
+    assert!(!window.has_unsent());
+    let kinds: Vec<_> = window
+        .results()
+        .into_iter()
+        .map(|(_, _, outcome)| outcome)
+        .collect();
+    let unknown = Err(ErrorKind::OutcomeUnknown);
+    assert_eq!(
+        kinds,
+        [
+            unknown,
+            unknown,
+            Err(ErrorKind::Invalid),
+            Err(ErrorKind::Denied)
+        ]
+    );
+}
+
+#[test]
+fn an_item_without_its_check_is_not_decided_upon_but_given_back() {
+    let mut window = with(Rules {
+        skip_stored: true,
+        retries: true,
+        max_attempts: 3,
+        ..PUSH
+    });
+    for index in 0..3 {
+        window.take_unchecked(index, 1);
+    }
+    window.scout();
+    assert_eq!((window.scouted, window.first_unchecked), (0, 0));
+    window.check(0, |_| Ok(()));
+    window.scout();
+    assert_eq!(window.scouted, 1);
+    let (settled, unsettled) = window.window.dismantle();
+    assert!(settled.is_empty());
+    assert!(
+        unsettled
+            .iter()
+            .all(|item| !item.is_in_doubt && item.attempts == 0)
+    );
+    assert_eq!(unsettled.len(), 3);
+}
+
+#[test]
+fn an_answer_that_is_not_judged_yet_has_come_in_time() {
+    let mut window = retrying(8);
+    window.take_all(0..2);
+    window.send();
+    let TestWindow {
+        window: inner,
+        flight,
+    } = &mut window;
+    inner.answer(flight, |_| Judged::Later(70), |_| unreachable!());
+    assert_eq!((window.in_flight(), window.bytes), (1, 72));
+    assert!(window.pop().is_none());
+    window.end(Err(Status::unavailable("")), 2);
+    window.fail_unanswered("no time is left", None);
+    assert!(window.pop().is_none(), "it waits to be judged");
+    window.judge(0, |_| Ok("record"));
+    let results = window.results();
+    assert_eq!(results[0], (0, 1, Ok("record")));
+    assert!(results[1].2.is_err());
+    assert_eq!(window.bytes, 0);
 }
 
 #[test]
@@ -837,7 +919,7 @@ fn answers_count_in_the_windows_bytes_and_the_next_are_expected_to_be_as_long() 
     assert_eq!(window.send().len(), 10, "ten answers of a hundred bytes");
     let answer = |window: &mut TestWindow| {
         let TestWindow { window, flight } = window;
-        window.answer(flight, |_| Some(Ok("record")), |_| 300);
+        window.answer(flight, |_| Judged::Outcome(Ok("record")), |_| 300);
     };
     answer(&mut window);
     assert_eq!(window.results().len(), 1);
