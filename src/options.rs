@@ -147,19 +147,21 @@ impl Options {
         self
     }
 
-    /// On how many threads the CIDs of records are computed, beside the task that polls the adapter. Default: 0, in the task.
+    /// On how many threads the CIDs of records are computed, beside the task that polls the adapter. Default: 0, in the task
+    /// alone.
     ///
     /// It is for pushes and pulls that [verify](Self::verify), where one core is what limits them: of the CPU that a record
-    /// takes, most is for its CID. On a runtime of one thread it helps as well. Results, their order, errors and bounds stay
+    /// takes, most is for its CID. On two cores, one thread is enough. Results, their order, errors and bounds stay
     /// what they are: a record that waits for its CID is in the [`window`](Self::window). One that is the
-    /// [same](Self::dedup) as another is sent all the same if that one was handed out before its own CID was there. The other adapters compute no CIDs,
-    /// and do not look at this option.
+    /// [same](Self::dedup) as another is sent all the same if that one was handed out before its own CID was there. An
+    /// answer counts as a sign that the server works when it comes, and not when it is verified. The other adapters compute
+    /// no CIDs, and do not look at this option.
     ///
     /// The threads are those that tokio has for what blocks ([`spawn_blocking`](tokio::task::spawn_blocking)).
-    /// [`verify_on`](Self::verify_on) takes others. Each is used as long as there is something to verify. Records go there in
-    /// batches of up to 32, or 64 KiB, and what comes alone and is shorter than 8 KiB is verified in the task, since that takes
-    /// less time than to hand it over. When the adapter is dropped, what is under way ends after the current record, and is
-    /// thrown away.
+    /// [`verify_on`](Self::verify_on) takes others. Each is used as long as there is something to verify, and the task
+    /// verifies too when it has nothing else to do. Records go there in batches of up to 16, or 64 KiB, and what comes alone
+    /// and is shorter than 8 KiB is verified in the task, since that takes less time than to hand it over. When the adapter is
+    /// dropped, what is under way ends after the current record, and is thrown away.
     ///
     /// ```
     /// use agntcy_dir_stream::prelude::*;
@@ -187,9 +189,8 @@ impl Options {
     /// [`verify_threads`](Self::verify_threads) on a pool of yours: `spawn` is given jobs to run, at most `threads` of them
     /// at a time.
     ///
-    /// A job runs as long as there is something to verify, and blocks meanwhile. It may run at once, in `spawn` itself: then the
-    /// task does the work. It may begin late, and if it is dropped, another job or the task does its work. But if no job runs
-    /// and one is kept, what waits for it has no result: a push gives up by [`Retry::timeout`], a pull waits on.
+    /// A job runs as long as there is something to verify, and blocks meanwhile. It may run at once, in `spawn` itself: then
+    /// the task does the work. It may begin late, or be kept or dropped: then another job or the task does its work.
     ///
     /// ```
     /// use agntcy_dir_stream::Options;

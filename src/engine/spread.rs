@@ -16,7 +16,7 @@ use crate::options::Options;
 use crate::record::Record;
 
 /// Records are handed over in batches of so many, or so many bytes: to hand one over costs some microseconds.
-const BATCH: usize = 32;
+const BATCH: usize = 16;
 const BATCH_BYTES: usize = 64 << 10;
 
 /// What comes alone and is no longer than this takes less time than to hand it over.
@@ -98,13 +98,15 @@ impl<T> Spread<T> {
         }
     }
 
-    /// Nothing more comes for now. Hands over what there is, if a thread has nothing to do; returns whether it did.
-    pub(super) fn flush(&mut self) -> bool {
-        let wants = !self.tickets.is_empty() && self.out.len() < self.jobs;
-        if wants {
+    /// Nothing more comes for now: hands over what there is, if a thread has nothing to do, or else does the work of a
+    /// batch that no thread has begun, rather than wait for it. Returns whether there was anything to do.
+    pub(super) fn go_on(&mut self) -> bool {
+        if !self.tickets.is_empty() && self.out.len() < self.jobs {
             self.hand_over();
+            return true;
         }
-        wants
+        let work = self.queue.lock().work.pop_front();
+        work.map(Work::run).is_some()
     }
 
     fn hand_over(&mut self) {

@@ -5,22 +5,22 @@ use std::collections::{BTreeSet, VecDeque};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{AlreadyStored, Fault, Method, Store};
-use agntcy_dir_stream::{Adapter, Checkpoint, Code, ErrorKind, ItemResult, Retry, Stats};
+use agntcy_dir_stream::{Adapter, Checkpoint, Code, ErrorKind, ItemResult, Stats};
 use futures::{Stream, StreamExt, stream};
 use proptest::prelude::*;
 use prost::Message as _;
 
-use crate::support::clock::{SECOND, on_paused_clock, soon};
+use crate::support::clock::{on_paused_clock, soon};
 use crate::support::folder::Folder;
 use crate::support::peer::{Peer, PeerCall, scripted};
 use crate::support::polling::{assert_ended, assert_pending, next, poll, ready};
 use crate::support::properties::cases;
-use crate::support::records::{cid, number_of, record};
+use crate::support::records::{cid, record};
 use crate::support::results::kinds;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -232,29 +232,22 @@ async fn it_works_on_a_runtime_of_several_threads() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_push_is_sent_once_its_record_is_verified_and_not_before() {
+async fn the_task_does_what_no_thread_has_begun() {
     let (client, peer) = scripted();
     let jobs = Jobs::default();
-    let input = stream::iter((0..3).map(long)).chain(stream::pending());
+    let input = stream::iter((0..14).map(long)).chain(stream::pending());
     let mut results = pin!(input.push_to_with(&client, &jobs.options(2)));
-    let (waker, wakes) = futures_test::task::new_count_waker();
-    let mut cx = Context::from_waker(&waker);
-
-    assert!(results.as_mut().poll_next(&mut cx).is_pending());
-    assert_eq!(jobs.len(), 1, "what is there goes in one job");
-    assert!(peer.try_call().is_none());
-    assert_eq!(wakes.get(), 0);
+    assert_pending(&mut results);
+    assert_eq!(jobs.len(), 2, "no more than two jobs");
+    assert_eq!(peer.call().store_all(), 14);
+    assert_eq!(ready(&mut results).len(), 14);
+    // They come too late, and change nothing.
     jobs.run();
-    assert_eq!(wakes.get(), 1, "by the job");
-    assert!(results.as_mut().poll_next(&mut cx).is_pending());
-    let mut call = peer.call();
-    assert_eq!(call.store_all(), 3);
-    assert_eq!(ready(&mut results).len(), 3);
-    assert_eq!(jobs.len(), 0);
+    assert_pending(&mut results);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_handed_out_once_it_is_verified_and_not_before() {
+async fn an_answer_that_is_wrong_is_known_by_its_cid() {
     let (client, peer) = scripted();
     let jobs = Jobs::default();
     let cids: Vec<_> = (0..4).map(|number| cid(&long(number))).collect();
@@ -265,12 +258,6 @@ async fn an_answer_is_handed_out_once_it_is_verified_and_not_before() {
     for answer in [long(0), long(7), malformed(), without_data()] {
         call.answer(&answer);
     }
-    let (waker, wakes) = futures_test::task::new_count_waker();
-    let mut cx = Context::from_waker(&waker);
-    assert!(results.as_mut().poll_next(&mut cx).is_pending());
-    assert_eq!((jobs.len(), wakes.get()), (1, 0));
-    jobs.run();
-    assert_eq!(wakes.get(), 1, "by the job");
     let results = ready(&mut results);
     let mismatch = Some(ErrorKind::Mismatch);
     assert_eq!(kinds(&results), [None, mismatch, mismatch, mismatch]);
@@ -319,13 +306,11 @@ async fn no_more_than_a_window_is_taken_and_not_handed_out() {
     let jobs = Jobs::default();
     let options = jobs.options(2).window(20);
     let mut results = pin!(stream::iter((0..).map(count)).push_to_with(&client, &options));
-    assert_pending(&mut results);
-    assert_eq!((taken.get(), jobs.len()), (20, 2), "no more than two jobs");
-    for _ in 0..2 {
-        jobs.run();
+    // A chunk at a time.
+    for _ in 0..3 {
         assert_pending(&mut results);
     }
-    assert_eq!(taken.get(), 20);
+    assert_eq!((taken.get(), jobs.len()), (20, 2), "no more than two jobs");
     let mut call = peer.call();
     assert_eq!(call.store_all(), 20);
     for handed_out in 1..=15 {
@@ -342,9 +327,6 @@ async fn no_more_than_a_window_is_taken_and_not_handed_out() {
     let mut call = peer.call();
     assert_eq!(call.refs().len(), 20);
     (0..20).for_each(|number| call.answer(&long(number)));
-    assert_pending(&mut results);
-    assert_eq!((taken.get(), call.refs().len()), (20, 0));
-    jobs.run();
     for handed_out in 1..=14 {
         next(&mut results).unwrap();
         assert!(taken.get() <= 20 + handed_out);
@@ -371,9 +353,6 @@ async fn what_is_the_same_is_known_in_the_order_of_the_input() {
     let items = [unknown(), long(0).skip_if(|_| false), unknown()];
     let mut results = pin!(stream::iter(items).push_to_with(&client, &jobs.options(2)));
     assert_pending(&mut results);
-    assert!(peer.try_call().is_none(), "the second waits for the first");
-    jobs.run();
-    assert_pending(&mut results);
     assert_eq!(peer.call().store_all(), 1);
     let same: Vec<_> = ready(&mut results)
         .into_iter()
@@ -392,8 +371,6 @@ async fn an_answer_that_is_not_verified_yet_is_that_of_those_that_are_the_same()
     let mut call = peer.call();
     assert_eq!(call.refs().len(), 1);
     call.answer(&long(1));
-    assert_pending(&mut results);
-    jobs.run();
     let results = ready(&mut results);
     assert_eq!(kinds(&results), [Some(ErrorKind::Mismatch); 3]);
     assert_eq!(results[2].as_ref().unwrap_err().duplicate_of, Some(0));
@@ -413,25 +390,7 @@ async fn what_is_stored_is_left_out_all_the_same() {
 }
 
 #[test]
-fn a_push_whose_job_is_kept_gives_up_when_its_time_is_up() {
-    on_paused_clock(async {
-        let (client, peer) = scripted();
-        let jobs = Jobs::default();
-        let retry = Retry::new().timeout(60 * SECOND);
-        let options = jobs.options(1).retry(retry);
-        let mut results = stream::iter((0..3).map(long)).push_to_with(&client, &options);
-        let failed = results.next().await.unwrap().unwrap_err();
-        assert_eq!((failed.index, failed.kind()), (0, ErrorKind::NotSent));
-        // It comes too late, and changes nothing.
-        jobs.run();
-        let rest: Vec<_> = results.collect().await;
-        assert_eq!(kinds(&rest), [Some(ErrorKind::NotSent); 2]);
-        assert!(peer.try_call().is_none());
-    });
-}
-
-#[test]
-fn a_drain_hands_out_what_has_come_and_gives_up_what_was_not_sent() {
+fn a_drain_hands_out_what_has_come() {
     on_paused_clock(async {
         let (client, peer) = scripted();
         let jobs = Jobs::default();
@@ -442,7 +401,6 @@ fn a_drain_hands_out_what_has_come_and_gives_up_what_was_not_sent() {
         assert_eq!(call.refs().len(), 3);
         call.answer(&long(0));
         call.answer(&long(7));
-        assert_pending(&mut pulled);
         pulled.drain(Duration::from_secs(5));
         let results: Vec<_> = pulled.collect().await;
         let unavailable = Some(ErrorKind::Unavailable);
@@ -450,42 +408,24 @@ fn a_drain_hands_out_what_has_come_and_gives_up_what_was_not_sent() {
             kinds(&results),
             [None, Some(ErrorKind::Mismatch), unavailable]
         );
-
-        let mut pushed = stream::iter((0..3).map(long)).push_to_with(&client, &jobs.options(1));
-        assert_pending(&mut pushed);
-        pushed.drain(Duration::from_secs(5));
-        let results: Vec<_> = pushed.collect().await;
-        assert_eq!(kinds(&results), [Some(ErrorKind::NotSent); 3]);
-        jobs.run();
     });
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_its_cid_is_in_the_remainder() {
+async fn answers_that_wait_for_their_cid_are_in_the_remainder_with_their_results() {
     let (client, peer) = scripted();
     let jobs = Jobs::default();
-    let mut pushed = stream::iter((0..20).map(long)).push_to_with(&client, &jobs.options(1));
-    assert_pending(&mut pushed);
-    let left = pushed.into_remainder();
-    let unsent: Vec<_> = left
-        .unsent
-        .iter()
-        .map(|left| (left.index as usize, number_of(&left.input)))
-        .collect();
-    assert_eq!(unsent, (0..20).map(|n| (n, n)).collect::<Vec<_>>());
-    assert!(left.unread.is_empty() && left.unanswered.is_empty() && left.input_ended);
-
-    let refs = stream::iter((0..3).map(|number| cid(&long(number))));
+    let refs = stream::iter((0..30).map(|number| cid(&long(number))));
     let mut pulled = refs.pull_from_with(&client, &jobs.options(1));
     assert_pending(&mut pulled);
     let mut call = peer.call();
-    call.answer(&long(0));
-    call.answer(&long(7));
-    assert_pending(&mut pulled);
+    (0..29).for_each(|number| call.answer(&long(number)));
+    // A batch is verified, and the others wait.
+    assert_eq!(next(&mut pulled).unwrap().index, 0);
     let left = pulled.into_remainder();
-    assert_eq!(kinds(&left.unread), [None, Some(ErrorKind::Mismatch)]);
+    assert_eq!(kinds(&left.unread), [None; 28]);
     let mut rest = left.unsent.iter().chain(&left.unanswered);
-    assert_eq!(rest.next().unwrap().index, 2);
+    assert_eq!(rest.next().unwrap().index, 29);
     assert!(rest.next().is_none());
     jobs.run();
 }

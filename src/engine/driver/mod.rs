@@ -343,7 +343,7 @@ where
             if self.is_done() {
                 return Poll::Ready(None);
             }
-            if self.spread.as_mut().is_some_and(Spread::flush) {
+            if self.spread.as_mut().is_some_and(Spread::go_on) {
                 continue;
             }
             if self.poll_timers(cx).is_pending() {
