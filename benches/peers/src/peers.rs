@@ -298,37 +298,19 @@ impl Peers {
 
     pub fn aims(&self) -> Vec<Aim> {
         use Operation::{Lookup, Pull, Push};
-        use Way::{Go, Ours, OursBare, Raw, Sdk};
+        use Way::{Ours, OursBare, Raw};
         let ratios = [
-            ((Push, 1, OursBare), Raw, 1.15),
-            ((Push, 1, Ours), Sdk, 0.10),
-            ((Push, 1, OursBare), Sdk, 0.10),
-            ((Push, 1, Ours), Go, 0.04),
-            ((Push, 1, OursBare), Go, 0.04),
-            ((Pull, 1, Ours), Sdk, 0.15),
-            ((Pull, 1, OursBare), Raw, 1.15),
-            ((Lookup, 1, Ours), Raw, 1.25),
-            ((Lookup, 1, OursBare), Raw, 1.25),
-            ((Lookup, 2, Ours), Raw, 2.0),
-            ((Lookup, 2, OursBare), Raw, 2.0),
+            ((Push, Ours), 2.5),
+            ((Push, OursBare), 1.05),
+            ((Pull, Ours), 2.5),
+            ((Pull, OursBare), 1.05),
+            ((Lookup, Ours), 1.35),
+            ((Lookup, OursBare), 1.35),
         ];
-        let ratios = ratios.into_iter().map(|(case, to, bound)| {
-            let (operation, threads, way) = case;
-            let peer = match to {
-                Sdk => "the Rust SDK's",
-                Go => "the Go client's",
-                _ => "the limit",
-            };
-            let on = if threads == 1 { "" } else { " on two threads" };
-            let what = format!("{}{on}, {}: CPU ÷ {peer}", operation.name(), verified(way));
-            match self.ratio(case, to) {
-                Ok(ratio) => {
-                    let aim = Aim::at_most(what, bound, "", ratio);
-                    match self.ratio((operation, threads, Raw), to) {
-                        Ok(limit) if to != Raw => aim.with(format!("the limit itself: {limit:.2}")),
-                        _ => aim,
-                    }
-                }
+        let ratios = ratios.into_iter().map(|((operation, way), bound)| {
+            let what = format!("{}, {}: CPU ÷ the limit", operation.name(), verified(way));
+            match self.ratio((operation, 1, way), Raw) {
+                Ok(ratio) => Aim::at_most(what, bound, "", ratio),
                 Err(why) => Aim::unknown(what, format!("≤ {bound}"), why),
             }
         });

@@ -287,7 +287,7 @@ where
 {
     /// So many bytes are handed out before the transport has its turn. A turn costs as much as two records. Where answers
     /// are long, requests are short, so there are more of them in a part.
-    const PART: usize = if O::ANSWER_LEN > 0 { 4 * CHUNK } else { CHUNK };
+    const PART: usize = if O::ANSWER_LEN > 0 { 2 * CHUNK } else { CHUNK };
 
     /// Works until the window has a result to hand out, or all is done (`None`).
     ///
