@@ -267,8 +267,8 @@ impl<'a> Text<'a> for &'a str {
     }
 }
 
-/// Not checked: whoever looks at all of it anyway does that better at the same time. What has no meaning, since
-/// something else replaces it, is checked here.
+/// Not checked: that is left to whoever looks at all of it anyway. Text that something else replaces is checked all the
+/// same, since nobody else looks at it.
 impl<'a> Text<'a> for &'a [u8] {
     #[inline]
     fn read(bytes: &'a [u8]) -> Result<Self> {
