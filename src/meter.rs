@@ -53,7 +53,7 @@ mod on {
     /// The recorder is asked for when an adapter is polled first, and for the counter of an outcome whenever there are
     /// more of it.
     ///
-    /// It costs 780 instructions a record with Prometheus's recorder, which is 2 % of a push (the example `quickstart` under
+    /// It costs 780 instructions a record with Prometheus's recorder, which is 3 % of a push (the example `quickstart` under
     /// `valgrind --tool=callgrind`, with the recorder and without the feature, November 2026).
     pub fn describe_metrics() {
         describe_counter!(

@@ -172,14 +172,16 @@ impl FromStr for Cid {
             let message = format!("`{shown}…`, {} bytes long, is not a CID", text.len());
             return Err(Error::invalid(message));
         }
-        let is_none = |error: Box<dyn std::error::Error + Send + Sync>| {
+        let shown = || {
             let shown: String = text.chars().take(SHOWN).collect();
             let more = if shown.len() < text.len() { "…" } else { "" };
-            Error::invalid(format!("`{shown}{more}` is not a CID")).with_source(error)
+            shown + more
         };
-        let cid = parse(text).map_err(|error| is_none(error.into()))?;
+        let cid = parse(text).map_err(|error| {
+            Error::invalid(format!("`{}` is not a CID", shown())).with_source(error)
+        })?;
         Self::from_any(&cid)
-            .map_err(|why| Error::invalid(format!("`{cid}` is no record's CID: {why}")))
+            .map_err(|why| Error::invalid(format!("`{}` is no record's CID: {why}", shown())))
     }
 }
 

@@ -33,10 +33,16 @@ impl Learnt {
     /// time.
     pub(crate) fn depth(&self, unknown: f64, now: Instant) -> f64 {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match faded(*known, now) {
-            None => unknown,
-            Some(known) => between(unknown, known.depth, known.weight / (known.weight + 1.0)),
-        }
+        let Some(Lesson { depth, weight }) = faded(*known, now) else {
+            return unknown;
+        };
+        let way = match depth < unknown {
+            // One bad record among the first shows little.
+            true => weight / (weight + 1.0),
+            // A round trip is saved only by all of it.
+            false => weight.min(1.0),
+        };
+        between(unknown, depth, way)
     }
 }
 
@@ -101,7 +107,11 @@ mod tests {
             weight: 16.0,
         };
         learnt.note(lesson, now);
-        assert!(learnt.depth(100.0, now) > 700.0);
+        let soon = now + Duration::from_secs(120);
+        assert_eq!(
+            [now, soon].map(|at| learnt.depth(100.0, at).round()),
+            [1024.0; 2]
+        );
         let later = now + Duration::from_secs(3_600);
         assert!(learnt.depth(100.0, later) < 101.0);
     }
