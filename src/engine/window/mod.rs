@@ -458,7 +458,7 @@ impl<E, O: Clone> Window<E, O> {
 
     /// Whether an item waits at which the server has not failed before.
     pub(crate) fn has_fresh(&mut self) -> bool {
-        self.first_waiting().is_some()
+        self.unchecked > 0 || self.first_waiting().is_some()
     }
 
     /// How many items have been sent and have no answer.
@@ -492,6 +492,7 @@ impl<E, O: Clone> Window<E, O> {
             && !self.suspects.is_empty()
             && self.suspects.first_ready(false, self.sent).is_none()
             && self.first_waiting().is_none()
+            && self.unchecked == 0
     }
 
     /// The next item to be sent, and whether the server has failed at it before. Where there is no room
@@ -509,7 +510,9 @@ impl<E, O: Clone> Window<E, O> {
         match (suspect, fresh) {
             (Some(suspect), _) => Some((suspect, true)),
             (None, Some(fresh)) => Some((fresh, false)),
-            (None, None) if self.in_flight == 0 => Some((self.suspects.first()?, true)),
+            (None, None) if self.in_flight == 0 && self.unchecked == 0 => {
+                Some((self.suspects.first()?, true))
+            }
             (None, None) => None,
         }
     }
