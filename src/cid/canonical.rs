@@ -9,41 +9,53 @@ use sha2::{Digest as _, Sha256};
 use smallvec::SmallVec;
 
 use super::scan;
-use crate::record::wire::{self, Fields, Message, WireError};
+use crate::record::wire::{self, Entry, Fields, Message, Text, Value, WireError};
 
-/// Text is checked as it is written.
-type Value<'a> = wire::Value<'a, &'a [u8]>;
-type Entry<'a> = wire::Entry<'a, &'a [u8]>;
+/// Text that is checked as it is written.
+type Unchecked<'a> = &'a [u8];
 
 /// The canonical JSON of an encoded Struct.
 pub(crate) fn json(data: &[u8]) -> Result<String, WireError> {
-    let out = Vec::with_capacity(data.len() + data.len() / 8 + 16);
-    written(document(data), out)
+    let mut out = Vec::with_capacity(data.len() + data.len() / 8 + 16);
+    write_document(data, &mut out)?;
+    Ok(text_of(out))
 }
 
 /// The canonical JSON of a value.
-pub(crate) fn text(value: wire::Value<'_>) -> Result<String, WireError> {
-    written(value.into(), Vec::new())
+pub(crate) fn text(value: Value<'_>) -> Result<String, WireError> {
+    let mut out = Vec::new();
+    write(value, &mut out)?;
+    Ok(text_of(out))
 }
 
-fn written(value: Value<'_>, mut out: Vec<u8>) -> Result<String, WireError> {
-    write(value, &mut out)?;
-    Ok(String::from_utf8(out).expect("made of UTF-8 strings and ASCII"))
+fn text_of(out: Vec<u8>) -> String {
+    String::from_utf8(out).expect("made of UTF-8 strings and ASCII")
 }
 
 /// The SHA2-256 of the canonical JSON of an encoded Struct, without the text.
 pub(crate) fn digest(data: &[u8]) -> Result<[u8; 32], WireError> {
     let mut out = Hashing::new();
-    write(document(data), &mut out)?;
+    write_document(data, &mut out)?;
     Ok(out.digest())
 }
 
 /// Checks that an encoded Struct has canonical JSON.
 pub(crate) fn check(data: &[u8]) -> Result<(), WireError> {
-    write(document(data), &mut Nowhere)
+    write_document(data, &mut Nowhere)
 }
 
-fn document(data: &[u8]) -> Value<'_> {
+fn write_document(data: &[u8], out: &mut impl Sink) -> Result<(), WireError> {
+    write::<Unchecked<'_>>(document(data), out).map_err(|error| first_fault(data, error))
+}
+
+/// Of several faults, the one that a reader meets first who checks text as it is read.
+#[cold]
+fn first_fault(data: &[u8], found: WireError) -> WireError {
+    let read = write::<&str>(document(data), &mut Nowhere);
+    read.err().unwrap_or(found)
+}
+
+fn document<'a, T>(data: &'a [u8]) -> Value<'a, T> {
     Value::Struct(Message::new(data))
 }
 
@@ -173,11 +185,11 @@ impl Sink for Hashing {
 /// entries.
 type Stack<'a> = SmallVec<[Open<'a>; 16]>;
 /// The entries of all open structs, the innermost last.
-type Entries<'a> = SmallVec<[Entry<'a>; 64]>;
+type Entries<'a, T> = SmallVec<[Entry<'a, T>; 64]>;
 
 /// Writes the canonical JSON of a value.
-fn write(mut value: Value<'_>, out: &mut impl Sink) -> Result<(), WireError> {
-    let mut entries = Entries::new();
+fn write<'a, T: Text<'a>>(mut value: Value<'a, T>, out: &mut impl Sink) -> Result<(), WireError> {
+    let mut entries = Entries::<T>::new();
     let mut open = Stack::new();
     loop {
         match value {
@@ -185,7 +197,7 @@ fn write(mut value: Value<'_>, out: &mut impl Sink) -> Result<(), WireError> {
             Value::Bool(true) => out.write(b"true"),
             Value::Bool(false) => out.write(b"false"),
             Value::Number(value) => number(value, out),
-            Value::String(value) => string(value, b"", out)?,
+            Value::String(value) => string(value.as_ref(), b"", out)?,
             Value::Struct(message) => {
                 let start = entries.len();
                 wire::entries(message, wire::depth_in(open.len() + 1), &mut entries)?;
@@ -221,9 +233,9 @@ enum Open<'a> {
 }
 
 /// Writes what stands before the next value, closing what is at its end. `None`: all is closed.
-fn next_value<'a>(
+fn next_value<'a, T: Text<'a>>(
     open: &mut Stack<'a>,
-    entries: &mut Entries<'a>,
+    entries: &mut Entries<'a, T>,
     out: &mut impl Sink,
 ) -> Result<Option<Message<'a>>, WireError> {
     while let Some(innermost) = open.last_mut() {
@@ -234,7 +246,7 @@ fn next_value<'a>(
                         out.push(b',');
                     }
                     *next += 1;
-                    string(entry.key, b":", out)?;
+                    string(entry.key.as_ref(), b":", out)?;
                     return Ok(Some(std::mem::take(&mut entry.value)));
                 }
                 entries.truncate(*start);
@@ -446,6 +458,38 @@ mod tests {
                 let text = json(data).unwrap();
                 assert_eq!(digest(data).unwrap(), *Sha256::digest(&text), "{len}");
                 check(data).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn of_several_faults_the_one_is_told_that_a_reader_meets_first() {
+        let entry = |key: &[u8], value: &[u8]| {
+            let len = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
+            let key = [&[0x0a, len(key)], key].concat();
+            let value = [&[0x12, len(value)], value].concat();
+            [&[0x0a, len(&key) + len(&value)], &key[..], &value[..]].concat()
+        };
+        let null = b"\x08\x00";
+        let cases = [
+            // A key is read before all values.
+            ([entry(b"a", b"\x1a\x01\xff"), entry(b"b\xff", null)], 15),
+            ([entry(b"\xff", null), entry(b"\xff", null)], 4),
+            ([entry(b"\xff", null), b"\x0a\x09\x0a".to_vec()], 4),
+            (
+                [entry(b"a", b"\x1a\x01\xff"), entry(b"b", b"\x1a\x01\xfe")],
+                9,
+            ),
+        ];
+        for (entries, offset) in cases {
+            let data = entries.concat();
+            for error in [
+                check(&data).unwrap_err(),
+                json(&data).unwrap_err(),
+                digest(&data).unwrap_err(),
+            ] {
+                let what = (error.what, error.offset_in(&data));
+                assert_eq!(what, ("text that is not UTF-8", offset), "{data:x?}");
             }
         }
     }

@@ -107,7 +107,7 @@ impl<'a> Fields<'a> {
 
     /// The payload of the next field that is `1: bytes`, which is all that a Struct and a
     /// ListValue have.
-    #[inline]
+    #[inline(always)]
     fn next_bytes(&mut self) -> Result<Option<&'a [u8]>> {
         if let Some((payload, rest)) = short(BYTES_1, self.0.first) {
             self.0.first = rest;
@@ -291,19 +291,6 @@ pub(crate) enum Value<'a, T = &'a str> {
     Bool(bool),
     Struct(Message<'a>),
     List(Message<'a>),
-}
-
-impl<'a> From<Value<'a, &'a str>> for Value<'a, &'a [u8]> {
-    fn from(value: Value<'a, &'a str>) -> Self {
-        match value {
-            Value::Null => Self::Null,
-            Value::Number(number) => Self::Number(number),
-            Value::String(text) => Self::String(text.as_bytes()),
-            Value::Bool(bool) => Self::Bool(bool),
-            Value::Struct(message) => Self::Struct(message),
-            Value::List(message) => Self::List(message),
-        }
-    }
 }
 
 /// Reads a Value, `depth` messages deep. `None`: it is of no kind, which the wire allows.

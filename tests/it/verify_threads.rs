@@ -11,6 +11,7 @@ use std::time::Duration;
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{AlreadyStored, Fault, Method, Store};
 use agntcy_dir_stream::{Adapter, Checkpoint, Code, ErrorKind, ItemResult, Stats};
+use futures::channel::mpsc;
 use futures::{Stream, StreamExt, stream};
 use proptest::prelude::*;
 use prost::Message as _;
@@ -524,6 +525,38 @@ async fn jobs_run_at_the_same_time_and_no_more_than_allowed() {
     assert_eq!(soon(results.finish()).await.stats.succeeded, 500);
     // One that has done its work may still be on its way out.
     assert!((2..=4).contains(&most.load(Ordering::SeqCst)));
+}
+
+/// How many pushes are tried without a wait, where the server fails at each, and there is always another item.
+fn tried_at_once(options: &Options) -> usize {
+    let mut tried = 0;
+    on_paused_clock(async {
+        let (client, peer) = scripted();
+        let (items, input) = mpsc::unbounded();
+        let mut results = pin!(input.push_to_with(&client, options));
+        items.unbounded_send(long(0)).unwrap();
+        for number in 1..40 {
+            assert_pending(&mut results);
+            while let Some(mut call) = peer.try_call() {
+                if call.path.ends_with("/Lookup") {
+                    call.find_nothing();
+                } else if !call.records().is_empty() {
+                    tried += 1;
+                    call.end(Code::Internal, "cannot");
+                    // It comes with the end of the call.
+                    items.unbounded_send(long(number)).unwrap();
+                }
+            }
+        }
+    });
+    tried
+}
+
+#[test]
+fn an_item_that_is_not_checked_yet_is_another_to_try() {
+    let with = tried_at_once(&in_place(Options::new()));
+    assert_eq!(with, tried_at_once(&Options::new()));
+    assert!(with > 30, "{with}");
 }
 
 #[derive(Clone, Copy, Debug)]

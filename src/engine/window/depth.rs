@@ -148,9 +148,13 @@ impl Depth {
         self.evidence = 0.0;
         self.taught = self.answers;
         let is_free = self.min < self.max;
-        let depth = match self.depth < self.max {
-            true => self.depth,
-            false => self.depth.max(LARGE),
+        let depth = if self.depth >= self.max {
+            self.depth.max(LARGE)
+        } else if self.max < LARGE && self.depth > self.max / 2.0 {
+            // That shows what the caller has set, and not what the server's records are like.
+            return None;
+        } else {
+            self.depth
         };
         (is_free && weight > 0.0).then_some(Lesson { depth, weight })
     }
@@ -271,8 +275,12 @@ mod tests {
         assert_eq!((lesson.weight, lesson.depth), (2.0, LARGE), "a full window");
         assert!(depth.teach().is_none());
         depth.ended(63);
-        let lesson = depth.teach().expect("a call has ended");
-        assert_eq!((lesson.weight, lesson.depth), (1.0, depth.depth));
+        assert!(depth.teach().is_none(), "it is the bound that shows");
+        while depth.depth > 50.0 {
+            depth.ended(63);
+        }
+        let lesson = depth.teach().expect("calls have ended");
+        assert_eq!(lesson.depth, depth.depth);
         let mut fixed = Depth::new(8, 8);
         fixed.ended(7);
         assert!(fixed.teach().is_none());
