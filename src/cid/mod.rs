@@ -35,7 +35,7 @@ const SHOWN: usize = 80;
 /// Parsing takes any valid CIDv0 or CIDv1 text, in any multibase, with a digest of up to 32
 /// bytes, which is what a DIR server's have, and codes of codec and hash below 2^32; printing writes CIDv1 in lower-case
 /// base32 and CIDv0 in base58. Two CIDs are equal if version, codec and hash are, however they were written. The order is
-/// that of these, and means nothing. It takes 44 bytes.
+/// that of these, and means nothing. It takes 44 bytes. No record's own is a CIDv0, so to look one up finds nothing.
 ///
 /// ```
 /// use agntcy_dir_stream::{Cid, Record};

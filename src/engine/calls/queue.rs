@@ -47,7 +47,7 @@ pub(super) struct Outgoing<R> {
 #[derive(Debug)]
 pub(super) struct Sent<R> {
     pub(super) message: Joined<R>,
-    /// Where a chunk begins: how many bytes it will take. 0 elsewhere.
+    /// Where a chunk begins: how much room to make for it, in bytes. 0 elsewhere.
     pub(super) chunk: usize,
 }
 
@@ -224,7 +224,7 @@ impl<R: Message> Queue<R> {
             return None;
         }
         let chunk = match std::mem::take(&mut self.begins) {
-            true => self.next_chunk(),
+            true => self.room_for_chunk(),
             false => 0,
         };
         let message = if self.joins {
@@ -237,8 +237,9 @@ impl<R: Message> Queue<R> {
         Some(Sent { message, chunk })
     }
 
-    /// How many bytes of the queue leave together.
-    fn next_chunk(&self) -> usize {
+    /// The bytes of what leaves together. The first time twice as many, up to those of a full chunk: the next ones may be
+    /// longer, and a buffer that grows is copied.
+    fn room_for_chunk(&self) -> usize {
         let mut len = 0;
         for request in &self.requests {
             if len >= PIECE && !self.joins {
@@ -246,7 +247,10 @@ impl<R: Message> Queue<R> {
             }
             len += HEAD + request.encoded_len();
         }
-        len
+        match self.transmitted {
+            0 => len.max(PIECE.min(2 * len)),
+            _ => len,
+        }
     }
 }
 

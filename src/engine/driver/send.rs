@@ -17,6 +17,9 @@ use crate::failed::Failure;
 use crate::item::Arrival;
 use crate::operation::{Acknowledged, Operation};
 
+/// Room for so many requests is made at once, if there may be as many.
+const RESERVED: usize = 32;
+
 /// How often a delete looks whether a canary that is in flight has its answer.
 const CANARY_TIME: Duration = Duration::from_millis(5);
 
@@ -135,6 +138,7 @@ where
                 lane.flight.carry_canary();
                 lane.batch.push_back(canary);
             }
+            lane.batch.reserve(items.min(RESERVED));
             for _ in 0..items {
                 let Some(entry) = self.window.send_next(&mut lane.flight) else {
                     break;

@@ -11,6 +11,9 @@ use crate::engine::tick::Tick;
 /// Stands for the [canary](crate::engine::nodes::Canary) among the items of a call: it is no item of the window.
 const CANARY: u64 = u64::MAX;
 
+/// Room for so many is made at once.
+const FEW: usize = 32;
+
 /// Made by [`Window::launch`](super::Window::launch), filled by the window, and given back
 /// to it when the call has ended.
 #[derive(Debug)]
@@ -75,7 +78,7 @@ impl Flight {
             number,
             limit: if is_probe { 1 } else { usize::MAX },
             is_probe,
-            items: VecDeque::new(),
+            items: VecDeque::with_capacity(FEW),
             answered: 0,
             proves: Tick::NEVER,
             left: None,
