@@ -1,12 +1,12 @@
-//! Pulls and pushes that verify, with `Options::verify_threads`: how long a record takes, and how many times as fast that is as
-//! without.
+//! Pulls and pushes that verify, with `Options::verify_threads`: how long a record takes, and how many times as fast
+//! that is as without.
 //!
 //! ```text
 //! cargo bench --bench verify
 //! ```
 //!
-//! The server is in the task: it counts requests, and has its answers ready. All ways are taken in turn, on one thread besides
-//! those that verify, and the best of many short rounds counts.
+//! The server is in the task: it counts requests, and has its answers ready. All ways are taken in turn, on one thread
+//! besides those that verify, and the best of many short rounds counts.
 
 use std::convert::Infallible;
 use std::pin::Pin;

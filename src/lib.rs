@@ -124,8 +124,9 @@
 //!
 //! # Seen from outside
 //!
-//! [`Handle`] has the counts of an adapter, and the last fault in words. With the feature `metrics`, the recorder of the
-//! `metrics` crate is told as well: `describe_metrics` has the table. `examples/service.rs` shows both to Prometheus.
+//! [`Handle`] has the counts of an adapter, and the last fault in words. With the feature `metrics`, the recorder of
+//! the `metrics` crate is told as well: `describe_metrics` has the table. `examples/service.rs` shows both to
+//! Prometheus.
 //!
 #![doc = include_str!("logs.md")]
 //!

@@ -43,18 +43,17 @@ mod on {
     /// | `dir_stream.circuit.open` | gauge | 1 or 0 | `server.address`, `server.port` | whether the [circuit](crate::CircuitBreaker) is open |
     /// | `dir_stream.tokens` | counter | tokens | `source`: `value`, `file` or `function` | [tokens](crate::Token) that came, but for those that are still shown |
     ///
-    /// `operation` is `push`, `pull`, `lookup`, `exists` or `delete`. The names that begin with `rpc` and `server` are those of
-    /// OpenTelemetry's conventions; a call here is a stream of many records. Queue and flight times are samples: those of one record at a
-    /// time, for each adapter and each call, as TCP measures its round trip. The flight of a delete, whose call is
-    /// acknowledged as a whole, is that of its call.
+    /// `operation` is `push`, `pull`, `lookup`, `exists` or `delete`. The names that begin with `rpc` and `server` are
+    /// those of OpenTelemetry's conventions; a call here is a stream of many records. Queue and flight times are
+    /// samples: those of one record at a time, for each adapter and each call, as TCP measures its round trip. The
+    /// flight of a delete, whose call is acknowledged as a whole, is that of its call.
     ///
-    /// Counts are told when an adapter is polled, in batches: one that is not polled any more is behind until it is dropped.
-    /// Two clients for one address share its labels.
-    /// The recorder is asked for when an adapter is polled first, and for the counter of an outcome whenever there are
-    /// more of it.
+    /// Counts are told when an adapter is polled, in batches: one that is not polled any more is behind until it is
+    /// dropped. Two clients for one address share its labels. The recorder is asked for when an adapter is polled
+    /// first, and for the counter of an outcome whenever there are more of it.
     ///
-    /// It costs 780 instructions a record with Prometheus's recorder, which is 3 % of a push (the example `quickstart` under
-    /// `valgrind --tool=callgrind`, with the recorder and without the feature, November 2026).
+    /// It costs 780 instructions a record with Prometheus's recorder, which is 3 % of a push (the example `quickstart`
+    /// under `valgrind --tool=callgrind`, with the recorder and without the feature, November 2026).
     pub fn describe_metrics() {
         describe_counter!(
             "dir_stream.records",

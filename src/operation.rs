@@ -184,8 +184,8 @@ impl<O, T> Done<O, T> {
 /// - **The task.** `check`, `request` and `accept` are called between polls, so they must not block. If one panics, the
 ///   panic passes through the poll, and the adapter must not be polled again.
 ///
-/// What a status means is for [`verdict`](Self::verdict) to say: by default it is read as a DIR server means it, which is
-/// close to gRPC's own definitions.
+/// What a status means is for [`verdict`](Self::verdict) to say: by default it is read as a DIR server means it, which
+/// is close to gRPC's own definitions.
 pub trait Operation {
     /// What logs, metrics and errors call it: one word, such as `push`.
     const NAME: &'static str;
@@ -206,8 +206,8 @@ pub trait Operation {
     /// before that. It is so for [`LostAnswer::AskAgain`], if it is not said, and has no meaning with
     /// [`LostAnswer::SendAgain`].
     const MAY_REPEAT: bool = matches!(Self::LOST_ANSWER, LostAnswer::AskAgain);
-    /// Whether an answer may say that the server failed at this attempt: then [`may_pass`](Self::may_pass) is asked. What has
-    /// succeeded is not sent once more to tell an outage then, since nobody would read the answer.
+    /// Whether an answer may say that the server failed at this attempt: then [`may_pass`](Self::may_pass) is asked.
+    /// What has succeeded is not sent once more to tell an outage then, since nobody would read the answer.
     const ANSWERS_MAY_FAIL: bool = false;
     /// Whether requests delete records of the directory, those of [`cid`](Self::cid). Such requests are sent for each
     /// item, also for one that is the same as another.
@@ -253,11 +253,11 @@ pub trait Operation {
 
     /// The record whose CID [`check`](Self::check) computes, where most of the work of `check` is that. With
     /// [`Options::verify_threads`](crate::Options::verify_threads) another thread computes it, and then
-    /// [`check_known`](Self::check_known) is called in place of `check`. `check` is called all the same for a record that has
-    /// no CID, and may be for others.
+    /// [`check_known`](Self::check_known) is called in place of `check`. `check` is called all the same for a record
+    /// that has no CID, and for one whose job the pool has dropped.
     ///
-    /// It is asked only where each item has an answer of its own. `None`, which is the default: there is nothing for another
-    /// thread to do.
+    /// It is asked only where each item has an answer of its own. `None`, which is the default: there is nothing for
+    /// another thread to do.
     fn to_hash(&self, input: &Self::Input) -> Option<Record> {
         let _ = input;
         None
@@ -279,10 +279,11 @@ pub trait Operation {
     ) -> Result<Self::Output, Error>;
 
     /// The record whose CID [`accept`](Self::accept) computes, where most of the work of `accept` is that. It is as
-    /// [`to_hash`](Self::to_hash), for answers: [`accept_known`](Self::accept_known) is called in place of `accept`. Until then
-    /// the answer counts in the window with its encoded length.
+    /// [`to_hash`](Self::to_hash), for answers: [`accept_known`](Self::accept_known) is called in place of `accept`.
+    /// Until then the answer counts in the window with its encoded length, and the server as one that works.
     ///
     /// It is asked only with [`Acknowledged::EachItem`], and not with [`ANSWERS_MAY_FAIL`](Self::ANSWERS_MAY_FAIL).
+    /// `None`, which is the default: `accept` is called at once.
     fn to_verify(&self, answer: &Self::Answer) -> Option<Record> {
         let _ = answer;
         None

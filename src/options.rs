@@ -147,23 +147,23 @@ impl Options {
         self
     }
 
-    /// On how many threads the CIDs of records are computed, beside the task that polls the adapter. Default: 0, in the task
-    /// alone.
+    /// On how many threads the CIDs of records are computed, beside the task that polls the adapter. Default: 0, in the
+    /// task alone.
     ///
-    /// It is for pushes and pulls that [verify](Self::verify), and helps where another core is idle: of the CPU that a record
-    /// takes, most is for its CID. Beside a server that takes no CPU of this machine, one thread makes records of 1.7 KB 1.7
-    /// times as fast (`cargo bench --bench verify`, two cores), and takes 5 to 15 % more CPU. On two cores with the server on
-    /// the same machine, a push is no faster, and may be slower.
+    /// It is for pushes and pulls that [verify](Self::verify), and helps where another core is idle: of the CPU that a
+    /// record takes, most is for its CID. Beside a server that takes no CPU of this machine, one thread makes records
+    /// of 1.7 KB 1.7 times as fast (`cargo bench --bench verify`, two cores), and takes 5 to 15 % more CPU. On two
+    /// cores with the server on the same machine, a push is no faster, and may be slower.
     ///
     /// Results, their order, errors and bounds stay what they are: a record that waits for its CID is in the
-    /// [`window`](Self::window). A [duplicate](Self::dedup) whose CID is not known yet when the result of the first one is handed
-    /// out is sent, too. The other adapters compute no CIDs, and do not look at this option.
+    /// [`window`](Self::window). A [duplicate](Self::dedup) whose CID is not known yet when the result of the first one
+    /// is handed out is sent, too. The other adapters compute no CIDs, and do not look at this option.
     ///
     /// The threads are those that tokio has for what blocks ([`spawn_blocking`](tokio::task::spawn_blocking)).
     /// [`verify_on`](Self::verify_on) takes others. Each is used as long as there is something to verify, and the task
-    /// verifies too when it has nothing else to do. Records go there in batches of up to 16, or 64 KiB, and what comes alone
-    /// and is shorter than 8 KiB is verified in the task, since that takes less time than to hand it over. When the adapter is
-    /// dropped, what is under way ends after the current record, and is thrown away.
+    /// verifies too when it has nothing else to do. Records go there in batches of 16, or fewer once they have 64 KiB.
+    /// What comes alone and is shorter than 8 KiB is verified in the task, since that takes less time than to hand it
+    /// over. When the adapter is dropped, what is under way ends after the current record, and is thrown away.
     ///
     /// ```
     /// use agntcy_dir_stream::prelude::*;
@@ -188,12 +188,12 @@ impl Options {
         self
     }
 
-    /// [`verify_threads`](Self::verify_threads) on a pool of yours: `spawn` is given jobs to run, at most `threads` of them
-    /// at a time.
+    /// [`verify_threads`](Self::verify_threads) on a pool of yours: `spawn` is given jobs to run, at most `threads` of
+    /// them at a time.
     ///
-    /// A job runs as long as there is something to verify, and blocks meanwhile; an adapter may start hundreds, one after the
-    /// other. It may run at once, in `spawn` itself: then the task does the work. It may begin late, or be kept or dropped:
-    /// then another job or the task does its work. With 0 threads, `spawn` is not called.
+    /// A job runs as long as there is something to verify, and blocks meanwhile; an adapter may start hundreds, one
+    /// after the other. It may run at once, in `spawn` itself: then the task does the work. It may begin late, or be
+    /// kept or dropped: then another job or the task does its work. With 0 threads, `spawn` is not called.
     ///
     /// ```
     /// use agntcy_dir_stream::Options;
@@ -302,18 +302,18 @@ impl Options {
         self
     }
 
-    /// Whether an adapter that has given up goes on with what comes later. Off by default: then all that the input still
-    /// has fails at once, which is right where the input ends, and can be read again.
+    /// Whether an adapter that has given up goes on with what comes later. Off by default: then all that the input
+    /// still has fails at once, which is right where the input ends, and can be read again.
     ///
     /// It is for inputs without an end, such as the messages of a queue. An adapter gives up when the server
-    /// [denies](crate::ErrorKind::Denied) it or does not have its [method](crate::ErrorKind::Unsupported), and when it was
-    /// away for [too long](crate::CircuitBreaker::give_up_after). What is in the window fails then, and what comes within
-    /// the next wait of [`Retry::backoff`](crate::Retry::backoff), which grows as long as nothing is answered. Then the
-    /// next item is sent again. [`Client::pusher`](crate::Client::pusher) has it always on.
+    /// [denies](crate::ErrorKind::Denied) it or does not have its [method](crate::ErrorKind::Unsupported), and when it
+    /// was away for [too long](crate::CircuitBreaker::give_up_after). What is in the window fails then, and what comes
+    /// within the next wait of [`Retry::backoff`](crate::Retry::backoff), which grows as long as nothing is answered.
+    /// Then the next item is sent again. [`Client::pusher`](crate::Client::pusher) has it always on.
     ///
-    /// In that wait the input is read as fast as it gives, whatever the [`rate`](Self::rate), and each item fails. So what
-    /// is given back to a queue should be given back with a delay. A [`Checkpoint`](crate::Checkpoint) stays before the
-    /// first item that failed so.
+    /// In that wait the input is read as fast as it gives, whatever the [`rate`](Self::rate), and each item fails. So
+    /// what is given back to a queue should be given back with a delay. A [`Checkpoint`](crate::Checkpoint) stays
+    /// before the first item that failed so.
     pub const fn keep_trying(mut self, keep: bool) -> Self {
         self.keep_trying = keep;
         self
@@ -322,22 +322,22 @@ impl Options {
     /// Yield results as they come, in place of input order. Off by default; each result still has
     /// its index.
     ///
-    /// Then an item that waits for its next try, or is in a slower one of several
-    /// [`calls`](Self::calls), holds up nobody, until the adapter is eight windows ahead of it; with a
-    /// [`Checkpoint`](crate::Checkpoint), one window. The results of a delete, and of one call that runs without faults, come in order all the same.
+    /// Then an item that waits for its next try, or is in a slower one of several [`calls`](Self::calls), holds up
+    /// nobody, until the adapter is eight windows ahead of it; with a [`Checkpoint`](crate::Checkpoint), one window.
+    /// The results of a delete, and of one call that runs without faults, come in order all the same.
     pub const fn unordered(mut self, unordered: bool) -> Self {
         self.unordered = unordered;
         self
     }
 
-    /// Whether [`Stats::answered_below`](crate::Stats::answered_below), where a later run resumes, goes past
-    /// the errors of a fallible input (`try_push_to` and the like). Off by default: the input may give the item the next
-    /// time, and a later run that begins behind it would leave it out. Turn it on where the error stays
-    /// the same, as with a line that is no record.
+    /// Whether [`Stats::answered_below`](crate::Stats::answered_below), where a later run resumes, goes past the errors
+    /// of a fallible input (`try_push_to` and the like). Off by default: the input may give the item the next time, and
+    /// a later run that begins behind it would leave it out. Turn it on where the error stays the same, as with a line
+    /// that is no record.
     ///
-    /// It is for all errors of the input, or none. Of a mirror, whose input fails for good where a record is missing and for
-    /// now where its server is away, no setting is right: have the first stage's missing records left out before the second
-    /// (`filter`), and leave this off.
+    /// It is for all errors of the input, or none. Of a mirror, whose input fails for good where a record is missing
+    /// and for now where its server is away, no setting is right: have the first stage's missing records left out
+    /// before the second (`filter`), and leave this off.
     pub const fn resume_past_input_errors(mut self, past: bool) -> Self {
         self.resume_past_input_errors = past;
         self
@@ -348,33 +348,33 @@ impl Options {
     ///
     /// Two items of a push, pull or lookup are the same if their CIDs are. A push knows them where it verifies
     /// ([`verify`](Self::verify)). The result says which item it is the same as: `duplicate_of`, in
-    /// [`Pushed`](crate::Pushed), [`Pulled`](crate::Pulled), [`Found`](crate::Found) and [`Failed`](crate::Failed). If that
-    /// one was given up without an answer, the next is tried in its place. What is further apart than the
-    /// window is sent again, and so is what is deleted.
+    /// [`Pushed`](crate::Pushed), [`Pulled`](crate::Pulled), [`Found`](crate::Found) and [`Failed`](crate::Failed). If
+    /// that one was given up without an answer, the next is tried in its place. What is further apart than the window
+    /// is sent again, and so is what is deleted.
     ///
-    /// Without it, a record that comes twice in a row ends a call on a server that refuses stored records. With it, an item
-    /// costs 250 instructions more (a hash table of the window's CIDs; by callgrind, November 2026), of some 6,300 for a lookup
-    /// and 29,000 for a push.
+    /// Without it, a record that comes twice in a row ends a call on a server that refuses stored records. With it, an
+    /// item costs 250 instructions more (a hash table of the window's CIDs; by callgrind, November 2026), of some 6,300
+    /// for a lookup and 29,000 for a push.
     pub const fn dedup(mut self, dedup: bool) -> Self {
         self.dedup = dedup;
         self
     }
 
-    /// Whether a push leaves out what is stored already, as most is when the same sources are imported every night. Off by
-    /// default.
+    /// Whether a push leaves out what is stored already, as most is when the same sources are imported every night. Off
+    /// by default.
     ///
     /// Such a record is not sent. Its result is a success that is marked as
     /// [`already_stored`](crate::Pushed::already_stored).
     ///
-    /// To find that out, records are looked up before they are pushed. A lookup ends its call at the first record that is
-    /// missing, so it shows a whole run of stored records at once, but only one missing record. So the adapter measures
-    /// how many records its lookups find, how long they take, and how long a push takes, and looks up
-    /// where that saves time. Elsewhere it pushes, and tries a lookup now and then. So some stored records may be pushed,
+    /// To find that out, records are looked up before they are pushed. A lookup ends its call at the first record that
+    /// is missing, so it shows a whole run of stored records at once, but only one missing record. So the adapter
+    /// measures how many records its lookups find, how long they take, and how long a push takes, and looks up where
+    /// that saves time. Elsewhere it pushes, and tries a lookup now and then. So some stored records may be pushed,
     /// which does no harm.
     ///
-    /// Over a long line (a round trip of more than some ten pushes) it finds few, and where stored and new records come in
-    /// runs as long as that, it can take half as long again. Lookups that fail, or take longer than a second, are tried less
-    /// and less.
+    /// Over a long line (a round trip of more than some ten pushes) it finds few, and where stored and new records come
+    /// in runs as long as that, it can take half as long again. Lookups that fail, or take longer than a second, are
+    /// tried less and less.
     ///
     /// It needs the CID of each record, also where [`verify`](Self::verify) is off. It is about pushes alone.
     ///
@@ -444,8 +444,8 @@ impl Options {
         self
     }
 
-    /// How long [`Client::follow`](crate::Client::follow) trusts in events alone, until it lists again what is there. Default:
-    /// 5 minutes. It counts from the beginning of the last list; a list that takes long makes it longer.
+    /// How long [`Client::follow`](crate::Client::follow) trusts in events alone, until it lists again what is there.
+    /// Default: 5 minutes. It counts from the beginning of the last list; a list that takes long makes it longer.
     ///
     /// A server can lose events without anybody's notice, so this is how long the view may be wrong then.
     ///
@@ -459,15 +459,16 @@ impl Options {
         self
     }
 
-    /// How many items a second are taken from the input at most, as a directory may ask of its guests. Default: no limit.
+    /// How many items a second are taken from the input at most, as a directory may ask of its guests. Default: no
+    /// limit.
     ///
-    /// They are spaced out evenly; of a rate above 100, some are taken together, ten milliseconds' worth at most. A pause is not made up
-    /// for. The end of the input is seen when the next item might be taken. What is sent again does not count. It is for
-    /// this adapter alone; the rate of calls, which a server may limit itself, is that of all adapters of a client
-    /// ([`Client::with_call_rate`](crate::Client::with_call_rate)).
+    /// They are spaced out evenly; of a rate above 100, some are taken together, ten milliseconds' worth at most. A
+    /// pause is not made up for. The end of the input is seen when the next item might be taken. What is sent again
+    /// does not count. It is for this adapter alone; the rate of calls, which a server may limit itself, is that of all
+    /// adapters of a client ([`Client::with_call_rate`](crate::Client::with_call_rate)).
     ///
-    /// A delete half-closes its call as soon as no more items are ready, so those that are taken together have a call of
-    /// their own.
+    /// A delete half-closes its call as soon as no more items are ready, so those that are taken together have a call
+    /// of their own.
     ///
     /// ```
     /// use agntcy_dir_stream::Options;
@@ -498,10 +499,10 @@ impl Options {
     /// tenth in each round trip.
     ///
     /// It begins with what the adapters of this [`Client`](crate::Client) have seen of the same operation, which is
-    /// forgotten within minutes. Where nothing is known, it begins with as many as are 512 KiB over all
-    /// calls, but 64 at least: the whole window of lookups, and 209 records of 2.5 KB. Until a call ends, it has
-    /// four times as many after each round trip. What that sends in vain where a bad record is among the first is sent less
-    /// in vain later on.
+    /// forgotten within minutes. Where nothing is known, it begins with as many as are 512 KiB over all calls, but 64
+    /// at least: the whole window of lookups, and 209 records of 2.5 KB. Until a call ends, it has four times as many
+    /// after each round trip. If a bad record is among the first, what was sent in vain behind it is made up for: less
+    /// is sent in vain later on.
     ///
     /// The same number for both turns this off. If `min` is above `max`, `max` counts. A
     /// delete, which has no answer for each ref, has its own way of halving.

@@ -48,7 +48,7 @@ fn write_document(data: &[u8], out: &mut impl Sink) -> Result<(), WireError> {
     write::<Unchecked<'_>>(document(data), out).map_err(|error| first_fault(data, error))
 }
 
-/// Of several faults, the one that a reader meets first who checks text as it is read.
+/// If there are several faults, the one that is met first when text is checked as it is read.
 #[cold]
 fn first_fault(data: &[u8], found: WireError) -> WireError {
     let read = write::<&str>(document(data), &mut Nowhere);
@@ -68,7 +68,8 @@ pub(crate) trait Sink {
         self.write(&[byte]);
     }
 
-    /// Writes a plain text in quotes, and what comes after it. `false`: it is not plain, and nothing is written.
+    /// Writes text in quotes, and `after` behind it, if the text needs no escape. `false`: nothing is written, since it
+    /// may need one, or since there is no room for it.
     fn quoted<const N: usize>(&mut self, text: &[u8], after: &[u8; N]) -> bool;
 }
 

@@ -5,8 +5,8 @@ use std::ops::Bound;
 
 use super::Cid;
 
-/// A map of CIDs. One of DIR's own takes its digest: some 56 bytes with the tree around it, a third less than with all of a
-/// `Cid`. A tree grows node by node, so there is no moment in which all is there twice.
+/// A map of CIDs. One of DIR's own takes its digest: some 56 bytes with the tree around it, a quarter less than with
+/// all of a `Cid`. A tree grows node by node, so there is no moment in which all is there twice.
 #[derive(Clone, Debug)]
 pub(crate) struct CidMap<V> {
     own: BTreeMap<[u8; 32], V>,

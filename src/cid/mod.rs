@@ -21,9 +21,9 @@ use crate::error::Error;
 const CODEC: u64 = 0x01;
 /// The multihash number of SHA2-256.
 const SHA2_256: u64 = 0x12;
-/// The longest digest that is kept, in bytes: that of a record's.
+/// The longest digest that is kept, in bytes: that of a record's CID.
 const MAX_DIGEST: usize = 32;
-/// The longest text that is looked at, in bytes: more than the longest takes in base 2.
+/// The longest text that is looked at, in bytes: more than the longest CID takes in base 2.
 /// To decode some bases takes the square of the length.
 const MAX_TEXT: usize = 1024;
 /// How much of a text that is no CID an error shows, in characters.
@@ -31,11 +31,11 @@ const SHOWN: usize = 80;
 
 /// The content identifier of a record: the SHA2-256 hash of its canonical JSON.
 ///
-/// A record's own is CIDv1 with codec 0x01, printed in base32: `baeareig…`, 59 characters.
-/// Parsing takes any valid CIDv0 or CIDv1 text, in any multibase, with a digest of up to 32
-/// bytes, which is what a DIR server's have, and codes of codec and hash below 2^32; printing writes CIDv1 in lower-case
-/// base32 and CIDv0 in base58. Two CIDs are equal if version, codec and hash are, however they were written. The order is
-/// that of these, and means nothing. It takes 44 bytes. No record's own is a CIDv0, so to look one up finds nothing.
+/// A record's own is CIDv1 with codec 0x01, printed in base32: `baeareig…`, 59 characters. Parsing takes any valid
+/// CIDv0 or CIDv1 text, in any multibase, with a digest of up to 32 bytes, which is what a DIR server's have, and codes
+/// of codec and hash below 2^32; printing writes CIDv1 in lower-case base32 and CIDv0 in base58. Two CIDs are equal if
+/// version, codec and hash are, however they were written. The order is that of these, and means nothing. It takes 44
+/// bytes. No record's own is a CIDv0, so to look one up finds nothing.
 ///
 /// ```
 /// use agntcy_dir_stream::{Cid, Record};

@@ -1,7 +1,7 @@
 //! Looks at a text before it is written: eight bytes at a time, since nearly all text is short, and plain.
 
-/// Whether all of `text` stands for itself: ASCII, without a control character and without `"&<>\`. It nearly always does, so
-/// it is copied on the way, into `to`, which has the same length.
+/// Whether all of `text` stands for itself: ASCII, without a control character and without `"&<>\`. It nearly always
+/// does, so it is copied on the way, into `to`, which has the same length.
 #[inline]
 pub(super) fn copy_plain(text: &[u8], to: &mut [u8]) -> bool {
     let mut scan = Scan::new();

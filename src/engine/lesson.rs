@@ -5,6 +5,6 @@
 pub(crate) struct Lesson {
     /// How many requests a call may have unanswered.
     pub(crate) depth: f64,
-    /// How much it is of, in ends of calls.
+    /// How much evidence there is, in ends of calls.
     pub(crate) weight: f64,
 }

@@ -181,8 +181,8 @@ impl Work {
     }
 }
 
-/// The batches that no job has begun. A job takes one after the other, so one that begins late, or never, holds up nothing
-/// as long as there is another.
+/// The batches that no job has begun. A job takes one after the other, so one that begins late, or never, holds up
+/// nothing as long as there is another.
 #[derive(Default)]
 struct Queue(Mutex<State>);
 
@@ -257,5 +257,36 @@ impl Drop for Worker {
         drop(state);
         // Whoever waits for it is woken.
         drop(lost);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// Longer than a batch may be.
+    fn long() -> Record {
+        let text = "x".repeat(BATCH_BYTES);
+        Record::from_json(format!(r#"{{"name":"{text}"}}"#)).unwrap()
+    }
+
+    #[test]
+    fn what_no_thread_has_begun_is_over_when_the_adapter_is_dropped() {
+        let jobs = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&jobs);
+        let options = Options::new().verify_on(1, move |job| kept.lock().unwrap().push(job));
+        let mut spread = Spread::new(&options).unwrap();
+        for number in 0..3 {
+            spread.push(number, Some(long()));
+        }
+        let queue = Arc::clone(&spread.queue);
+        assert_eq!(queue.lock().work.len(), 3);
+        assert_eq!(jobs.lock().unwrap().len(), 1);
+        drop(spread);
+        assert!(queue.lock().work.is_empty());
+        jobs.lock().unwrap().drain(..).for_each(|job| job());
+        assert_eq!(queue.lock().jobs, 0);
     }
 }

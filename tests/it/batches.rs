@@ -49,7 +49,6 @@ async fn looked_up(client: &Client, store: &Store, missing: Option<usize>) -> (f
         .await
         .stats;
     assert_eq!(stats.succeeded + stats.failed, BATCH as u64);
-    println!("{missing:?}: {} round trips, {stats}", trips(began));
     (trips(began), stats)
 }
 

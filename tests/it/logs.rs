@@ -262,7 +262,7 @@ fn a_server_that_hangs_is_told_of_when_the_first_call_stalls() {
                 sleep(SECOND / 1_000).await;
                 record
             });
-            // Some wait behind it, so that the adapter is polled when the last that was sent has left.
+            // With 64 in flight some items wait, so the adapter is polled, and sees that the last request has left.
             let options = Options::new().in_flight(1, 64);
             let results = input
                 .boxed()

@@ -153,7 +153,7 @@ impl Case {
 
     /// Instructions by what was counted. Of bad records, a push with one in ten was.
     fn figure(self, counted: &Figures) -> anyhow::Result<f64> {
-        let of = |case: Self| counted.get(&case.name()).context("it was counted");
+        let of = |case: Self| counted.get(&case.name()).context("a case was not counted");
         let of_itself = *of(self)?;
         Ok(match self {
             Self::Error => 10.0 * (of_itself - of(Self::Way(Operation::Push, Way::Ours))?),
@@ -356,7 +356,8 @@ fn count_again(core: usize, kept: &Kept, counted: &mut Figures) -> anyhow::Resul
     Ok(())
 }
 
-/// The instructions of a child, without those of SHA-256: valgrind knows no CPU's own.
+/// The instructions of a child, without those of SHA-256: valgrind does not know those that the CPU has for it, so it
+/// would count a slower way.
 fn count_child(name: &str, arguments: &[&str]) -> anyhow::Result<f64> {
     let name = name.replace(' ', "-");
     let out = std::env::temp_dir().join(format!("callgrind.{}.{name}", std::process::id()));

@@ -130,10 +130,10 @@ where
         self.lanes.clear();
     }
 
-    /// Closes the lanes that have carried nothing and that the transport has not started: another call is wanted more, or
-    /// none is. Where other lanes run on the connection, they are half-closed and end as soon as they are started. Where
-    /// none does, they wait for a connection, and are dropped. (If they wait for calls of other adapters, the server
-    /// sees an empty call that is reset.)
+    /// Closes the lanes that have carried nothing and that the transport has not started: another call is wanted more,
+    /// or none is. Where other lanes run on the connection, they are half-closed and end as soon as they are started.
+    /// Where none does, they wait for a connection, and are dropped. (If they wait for calls of other adapters, the
+    /// server sees an empty call that is reset.)
     pub(crate) fn close_unstarted(&mut self, cx: &Context<'_>, waited: Waited) {
         if !self.is_starting {
             return;
@@ -159,8 +159,8 @@ where
         self.limit.opens_at()
     }
 
-    /// How many calls a connection carries. A call beyond what the server allows waits in the transport until another has
-    /// ended, so there is at most one that the transport has not started.
+    /// How many calls a connection carries. A call beyond what the server allows waits in the transport until another
+    /// has ended, so there is at most one that the transport has not started.
     pub(crate) fn load(&self, route: Route) -> Load {
         let opens = |lane: &Lane<R, A>| !lane.was_started() && !lane.is_finished();
         let is_starting = self
@@ -222,8 +222,8 @@ where
         least
     }
 
-    /// How many there are to be.
-    pub(crate) fn wanted(&self) -> usize {
+    /// How many may be open now.
+    pub(crate) fn allowed(&self) -> usize {
         self.limit.calls()
     }
 
@@ -239,8 +239,8 @@ where
         window.div_ceil(lanes)
     }
 
-    /// Whether there will be more lanes in a moment. Where there is a connection, a lane starts without a round trip. So
-    /// only few items are handed out until then.
+    /// Whether there will be more lanes in a moment. Where there is a connection, a lane starts without a round trip.
+    /// So only few items are handed out until then.
     pub(crate) fn is_growing(&self) -> bool {
         let are_more = self.lanes.len() < self.limit.calls();
         let opens = |lane: &Lane<R, A>| {

@@ -67,7 +67,7 @@ struct Queue<R> {
     finished: bool,
     closed: bool,
     transmitted: usize,
-    /// Whether the next request begins a chunk.
+    /// Whether the next request is the first of a chunk.
     begins: bool,
     /// Whether a chunk, or a piece of one, is with the transport.
     piece_is_out: bool,
@@ -237,8 +237,8 @@ impl<R: Message> Queue<R> {
         Some(Sent { message, chunk })
     }
 
-    /// The bytes of what leaves together. The first time twice as many, up to those of a full chunk: the next ones may be
-    /// longer, and a buffer that grows is copied.
+    /// The bytes of what leaves together. The first time twice as many, up to those of a full chunk: the next ones may
+    /// be longer, and a buffer that grows is copied.
     fn room_for_chunk(&self) -> usize {
         let mut len = 0;
         for request in &self.requests {

@@ -46,12 +46,15 @@ use crate::options::Options;
 use crate::stats::Counters;
 
 /// How many items are taken from an input that is always ready, before the task's other work
-/// gets a turn. No more than a chunk of long ones.
+/// gets a turn. If they are long, a chunk of bytes at most.
 const TAKEN_AT_ONCE: usize = 256;
 
 /// How many events of calls and timers are handled before the task's other work gets a turn. Not each event makes a
 /// result: an answer to an item that was given up makes none.
 const EVENTS_AT_ONCE: usize = 1024;
+
+/// A batch of records that the task verifies takes as long as so many events.
+const EVENTS_OF_BATCH: usize = 16;
 
 type Outcome<O, T, F> = Result<<O as Operation>::Success<T>, F>;
 
@@ -285,8 +288,8 @@ where
     O: Operation,
     F: Failure<Input = O::Input, Tag = T>,
 {
-    /// So many bytes are handed out before the transport has its turn. A turn costs as much as two records. Where answers
-    /// are long, requests are short, so there are more of them in a part.
+    /// After so many bytes of results the transport has its turn. A turn costs as much as two records. Where answers
+    /// are long, requests are short, so a larger part does not keep the line idle.
     const PART: usize = if O::ANSWER_LEN > 0 { 2 * CHUNK } else { CHUNK };
 
     /// Works until the window has a result to hand out, or all is done (`None`).
@@ -295,8 +298,8 @@ where
     /// not one for each answer. But calls must not run out of requests, so the input is asked first when half of the
     /// window is free. Answers are also handled before timers: an answer that has come has come in time.
     ///
-    /// Where records are long, to verify all that has come would keep the line idle. So when a part has been handed out,
-    /// as much is taken, and the transport has its turn to send it.
+    /// Where records are long, to verify all that has come would keep the line idle. So when a part has been handed
+    /// out, the input is asked for more, and the transport has its turn to send it.
     fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome<O, T, F>>> {
         self.clock.resume();
         self.note_answered();
@@ -344,6 +347,7 @@ where
                 return Poll::Ready(None);
             }
             if self.spread.as_mut().is_some_and(Spread::go_on) {
+                self.budget = self.budget.saturating_sub(EVENTS_OF_BATCH);
                 continue;
             }
             if self.poll_timers(cx).is_pending() {

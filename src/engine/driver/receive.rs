@@ -122,8 +122,8 @@ where
     }
 
     /// Drops the calls that carry one request, if its items were taken back before it left: to these methods, a call
-    /// without a request is an error. And those whose one item was given up while its answers came: what else comes is for
-    /// nobody. (A call without any answer is left to stall, so that a server that is silent shows.)
+    /// without a request is an error. And those whose one item was given up while its answers came: what else comes is
+    /// for nobody. (A call without any answer is left to stall, so that a server that is silent shows.)
     pub(super) fn drop_given_up(&mut self) {
         if !O::ACKNOWLEDGED.is_one_request() {
             return;
@@ -175,6 +175,7 @@ where
         {
             spread.push(Ticket::Answer { index, answer }, Some(record));
         }
+        self.budget = self.budget.saturating_sub(len / BYTES_OF_EVENT);
         goes_on
     }
 
@@ -430,8 +431,8 @@ where
         self.lanes.refused(now, |times| retry.wait_after(times));
     }
 
-    /// The server has failed at an item. Other items show whether that is an outage. As long as there is one to try, one
-    /// in flight, or the canary, nothing waits and the breaker does not count the failure.
+    /// The server has failed at an item. Other items show whether that is an outage. As long as there is one to try,
+    /// one in flight, or the canary, nothing waits and the breaker does not count the failure.
     fn failed_at_item(&mut self, now: Instant, status: Option<Arc<Status>>, origin: Origin) {
         let may_ask = self.may_ask();
         if may_ask {
@@ -469,8 +470,8 @@ where
     }
 }
 
-/// Whether an item that has succeeded may be sent again to tell whether the server works. An answer that may say that the
-/// server failed would have to be judged, and nobody does.
+/// Whether an item that has succeeded may be sent again to tell whether the server works. An answer that may say that
+/// the server failed would have to be judged, and nobody does.
 pub(super) const fn may_repeat<O: Operation>() -> bool {
     O::MAY_REPEAT && !O::ANSWERS_MAY_FAIL
 }

@@ -13,12 +13,10 @@ use crate::engine::calls::{Lane, Setup};
 use crate::engine::log::call_span;
 use crate::engine::nodes::{Load, Route};
 use crate::engine::waited::Waited;
+use crate::engine::window::flight::FEW;
 use crate::failed::Failure;
 use crate::item::Arrival;
 use crate::operation::{Acknowledged, Operation};
-
-/// Room for so many requests is made at once, if there may be as many.
-const RESERVED: usize = 32;
 
 /// How often a delete looks whether a canary that is in flight has its answer.
 const CANARY_TIME: Duration = Duration::from_millis(5);
@@ -138,7 +136,7 @@ where
                 lane.flight.carry_canary();
                 lane.batch.push_back(canary);
             }
-            lane.batch.reserve(items.min(RESERVED));
+            lane.batch.reserve(items.min(FEW));
             for _ in 0..items {
                 let Some(entry) = self.window.send_next(&mut lane.flight) else {
                     break;
@@ -185,7 +183,7 @@ where
             // Earlier by up to a tenth, so that calls are not all replaced at once.
             now.checked_add(age - age.mul_f64(0.1 * fastrand::f64()))
         });
-        if let Some(unknown) = self.window.begins(self.lanes.wanted()) {
+        if let Some(unknown) = self.window.begins(self.lanes.allowed()) {
             self.window.begin(self.learnt.depth(unknown, now));
         }
         let mut setup = self.setup(O::METHOD, route, probe, ages_at);

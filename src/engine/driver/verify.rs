@@ -43,7 +43,8 @@ where
         Poll::Ready(())
     }
 
-    /// Judges in place the answers that wait. What was not sent is as it is without having been checked.
+    /// Judges the answers that wait, in the task. Inputs that wait were not sent: they stay unchecked, and are given
+    /// back or given up.
     pub(super) fn verify_the_rest(&mut self) {
         let Some(spread) = &mut self.spread else {
             return;

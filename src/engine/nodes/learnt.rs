@@ -10,7 +10,7 @@ use crate::engine::lesson::Lesson;
 /// After so long, what was learnt weighs half as much.
 const HALF_LIFE: Duration = Duration::from_secs(60);
 
-/// What it weighs at most, in ends of calls: so soon it learns that things have changed, and so soon it forgets.
+/// What it weighs at most, in ends of calls. So a few calls are enough to change it.
 const MOST: f64 = 8.0;
 
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ fn faded(known: Option<(Lesson, Instant)>, now: Instant) -> Option<Lesson> {
     (weight > f64::MIN_POSITIVE).then_some(Lesson { weight, ..lesson })
 }
 
-/// So far on the way from one depth to another, as ratios go.
+/// A depth between two, `way` of the way from the first to the second, on a logarithmic scale.
 fn between(from: f64, to: f64, way: f64) -> f64 {
     from * (to / from).powf(way)
 }

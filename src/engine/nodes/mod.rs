@@ -144,8 +144,8 @@ impl Nodes {
         }
     }
 
-    /// When the latest item was sent that has succeeded on any node, for whichever adapter of the client. Nodes for which
-    /// that ends an outage recover.
+    /// When the latest item was sent that has succeeded on any node, for whichever adapter of the client. Nodes for
+    /// which that ends an outage recover.
     pub(crate) fn learn(&mut self) -> Tick {
         let nodes = self.nodes.iter_mut();
         nodes

@@ -3,8 +3,8 @@
 use crate::engine::lesson::Lesson;
 use crate::options::Options;
 
-/// What a call begins with where bad records are to be expected. Also where it begins with more, its first end
-/// takes it back to that, and to what it has been answered.
+/// What a call begins with where bad records are to be expected. One that begins with more goes back, when the first
+/// call ends, to this and the number of its answers.
 const START: f64 = 64.0;
 
 /// Where nothing is known, all calls together begin with so many bytes of requests: a bad record among the first may
@@ -63,8 +63,8 @@ pub(super) struct Depth {
     /// How many answers there were since the last end of a call, and between the two before.
     answers: u64,
     before: u64,
-    /// What has not been [taught](Self::teach): how much, but for the answers since the last end, and how many of those
-    /// have been.
+    /// What was seen since [`teach`](Self::teach) was asked last, in ends of calls, without the answers since the last
+    /// end; and how many of these answers were taught.
     evidence: f64,
     taught: u64,
 }

@@ -9,8 +9,8 @@ use super::slot::State;
 use crate::cid::Cid;
 use crate::error::Error;
 
-/// Which items of the window are the same. Those that are make a group, by the index of its first. One of them is tried, and
-/// the others wait for its outcome.
+/// Which items of the window are the same. Those that are make a group, by the index of its first. One of them is
+/// tried, and the others wait for its outcome.
 #[derive(Debug, Default)]
 pub(super) struct Duplicates {
     /// The item of each content whose outcome others have, by the beginning of its CID.
@@ -79,7 +79,8 @@ impl Hasher for Beginning {
 }
 
 impl<E, O: Clone> Window<E, O> {
-    /// The item in the window that is the same as this one, which is checked just now, and whose outcome it will have. `None`: it is tried itself.
+    /// The item in the window that is the same as this one, which is being checked and will have its outcome. `None`:
+    /// this one is tried itself.
     pub(super) fn same_as(&mut self, index: u64, cid: &Cid) -> Option<u64> {
         let cid_of = self.rules.dedup?;
         let tried = self.duplicates.tried.entry(cid.beginning());

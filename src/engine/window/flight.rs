@@ -11,8 +11,8 @@ use crate::engine::tick::Tick;
 /// Stands for the [canary](crate::engine::nodes::Canary) among the items of a call: it is no item of the window.
 const CANARY: u64 = u64::MAX;
 
-/// Room for so many is made at once.
-const FEW: usize = 32;
+/// Room for so many is made at once, since to grow to it takes several steps.
+pub(crate) const FEW: usize = 32;
 
 /// Made by [`Window::launch`](super::Window::launch), filled by the window, and given back
 /// to it when the call has ended.

@@ -108,7 +108,8 @@ pub(crate) enum Judged<O> {
     Outcome(Result<O, Error>),
     /// The server failed at this attempt.
     Failed,
-    /// It will be judged, and takes so many bytes until its result is handed out.
+    /// It will be judged, and takes so many bytes until its result is handed out. Until then it is a success, since the
+    /// server has answered.
     Later(usize),
 }
 
@@ -144,7 +145,8 @@ pub(crate) struct Window<E, O> {
     /// How many slots are not gaps.
     held: usize,
     bytes: usize,
-    /// What was handed out of late, in bytes, of what had been sent.
+    /// How many bytes the items and results had that were handed out since [`begin_chunk`](Self::begin_chunk), of those
+    /// that had been sent.
     freed: usize,
     /// No slot below this index is `Waiting`.
     unsent: u64,
@@ -165,7 +167,7 @@ pub(crate) struct Window<E, O> {
     /// Items at which the server failed, which may be their own fault.
     suspects: Suspects,
     duplicates: Duplicates,
-    /// How many slots are `Unchecked`, and the first of them. Checked are those behind it in their order.
+    /// How many slots are `Unchecked`. All below `first_unchecked` are checked, since they are checked in their order.
     unchecked: usize,
     first_unchecked: u64,
     /// How many slots are `Sent`.
@@ -341,8 +343,8 @@ impl<E, O: Clone> Window<E, O> {
         self.is_to_be_sent(index, same);
     }
 
-    /// Takes an item of `bytes` bytes on the wire that is not checked yet. Those that are taken after it are checked after
-    /// it. Returns its index.
+    /// Takes an item of `bytes` bytes on the wire that is not checked yet. Those that are taken after it are checked
+    /// after it. Returns its index.
     pub(crate) fn take_unchecked(&mut self, entry: E, bytes: usize) -> u64 {
         let index = self.next_index();
         if self.unchecked == 0 {
@@ -383,7 +385,7 @@ impl<E, O: Clone> Window<E, O> {
         self.is_to_be_sent(index, same);
     }
 
-    /// An item has been checked, and is the `same` as one before it.
+    /// An item has been checked. `same` is the item before it that is the same.
     fn is_to_be_sent(&mut self, index: u64, same: Option<u64>) {
         if let Some(tried) = same {
             self.follow(index, tried);
@@ -662,9 +664,9 @@ impl<E, O: Clone> Window<E, O> {
         !self.slot(index).is_some_and(waits)
     }
 
-    /// An answer of a call that does the work: `judge` makes its item's outcome of it, and `len` says
-    /// how long that is in bytes. If the attempt failed, [`attempt_failed`](Self::attempt_failed) has to follow, and if it
-    /// is to be judged later, [`judge`](Self::judge). `None`: the call has no item that waits for an answer.
+    /// An answer of a call that does the work: `judge` makes its item's outcome of it, and `len` says how long that is
+    /// in bytes. If the attempt failed, [`attempt_failed`](Self::attempt_failed) has to follow, and if it is to be
+    /// judged later, [`judge`](Self::judge). `None`: the call has no item that waits for an answer.
     pub(crate) fn answer(
         &mut self,
         flight: &mut Flight,

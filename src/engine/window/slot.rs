@@ -35,7 +35,8 @@ pub(super) struct Slot<E, O> {
 ///   to be sent again: as Waiting, after a while (Resting), or behind the others (Suspect)
 /// ```
 ///
-/// Where CIDs are computed elsewhere, an item is `Unchecked` before it is `Waiting`, or `Answered` before it is `Settled`.
+/// Where CIDs are computed elsewhere, an item is `Unchecked` before it is `Waiting`, or `Answered` before it is
+/// `Settled`.
 ///
 /// An item that is expected to be stored goes from `Waiting` to `InDoubt` before it is sent. One that is the same as
 /// another in the window is a `Duplicate` until that one is `Settled`. From each state but
