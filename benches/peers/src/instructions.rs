@@ -207,7 +207,9 @@ impl Kept {
             if let Some(compiler) = line.strip_prefix("# ") {
                 kept.compiler = Some(compiler.to_owned());
             } else {
-                let (name, figure) = line.split_once(',').context("a name and a figure")?;
+                let (name, figure) = line
+                    .split_once(',')
+                    .context("a line without a name and a figure")?;
                 let figure = figure.parse().with_context(|| line.to_owned())?;
                 kept.figures.insert(name.to_owned(), figure);
             }
@@ -396,7 +398,7 @@ fn own(profile: &str, is_meant: impl Fn(&str) -> bool) -> anyhow::Result<f64> {
             let cost = line
                 .split_whitespace()
                 .nth(1)
-                .context("a line with a cost")?;
+                .context("a line without a cost")?;
             if counts && !std::mem::take(&mut is_call) {
                 sum += cost.parse::<f64>()?;
             }

@@ -23,7 +23,7 @@ Options:
   --rounds N   how often each way is measured [default: 5]
   --records N  with how many records [default: 50000]
   --quick      each path once, in seconds: the figures mean nothing then
-  --save       writes the times of the peers into figures.csv, and draws figures.svg from them
+  --save       writes the times of the peers into figures.csv, and draws all pictures anew
   --help       this text
 ";
 
