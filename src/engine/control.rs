@@ -1,15 +1,21 @@
 //! What an adapter is told from outside, and what it shows there.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError, atomic::Ordering};
+#[cfg(not(all(test, model)))]
+use std::sync::{Mutex, atomic::AtomicBool};
 use std::task::Context;
 use std::time::Duration;
 
+#[cfg(not(all(test, model)))]
 use futures_util::task::AtomicWaker;
+#[cfg(all(test, model))]
+use loom::sync::{Mutex, atomic::AtomicBool};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+#[cfg(all(test, model))]
+use self::model::AtomicWaker;
 use crate::later::later;
 use crate::stats::Counters;
 
@@ -116,3 +122,6 @@ impl fmt::Debug for Control {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, model))]
+mod model;

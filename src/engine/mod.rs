@@ -8,6 +8,8 @@ mod control;
 mod driver;
 mod lesson;
 mod log;
+#[cfg(all(test, model))]
+mod model;
 mod nodes;
 mod reader;
 mod remainder;

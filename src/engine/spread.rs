@@ -5,9 +5,13 @@ use std::fmt;
 use std::future::Future as _;
 use std::iter::repeat;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+#[cfg(not(all(test, model)))]
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 
+#[cfg(all(test, model))]
+use loom::sync::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -259,6 +263,9 @@ impl Drop for Worker {
         drop(lost);
     }
 }
+
+#[cfg(all(test, model))]
+mod model;
 
 #[cfg(test)]
 mod tests {

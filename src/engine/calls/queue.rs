@@ -16,12 +16,16 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+#[cfg(not(all(test, model)))]
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use futures_core::Stream;
 use http_body::{Body, Frame, SizeHint};
+#[cfg(all(test, model))]
+use loom::sync::{Mutex, MutexGuard};
 use pin_project::pin_project;
 use prost::Message;
 
@@ -395,6 +399,9 @@ impl<R> Drop for Out<R> {
         wake(queue);
     }
 }
+
+#[cfg(all(test, model))]
+mod model;
 
 #[cfg(test)]
 mod tests {
