@@ -39,6 +39,7 @@ mod faults;
 mod follow;
 #[cfg(feature = "server")]
 mod github_actions;
+mod guarantees;
 #[cfg(feature = "server")]
 mod handles;
 mod hostile_servers;
