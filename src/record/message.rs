@@ -4,9 +4,11 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::encoding::{DecodeContext, WireType, bytes as field, skip_field};
 use prost::{DecodeError, Message};
 
-use super::Record;
+use super::{Record, wire};
 
 const DATA: u32 = 1;
+/// Data that are malformed whatever comes behind them: a field without a number.
+const MALFORMED: &[u8] = &[0];
 
 impl Message for Record {
     fn encode_raw(&self, buf: &mut impl BufMut) {
@@ -28,9 +30,14 @@ impl Message for Record {
         }
         let mut part = Bytes::new();
         field::merge(wire_type, &mut part, buf, ctx)?;
-        self.data = Some(match self.data.take() {
+        let before = self.data.take().filter(|before| !before.is_empty());
+        // What comes in parts is put together, and each part is a message by itself: what ends within a field must not
+        // go on in the next. Nearly every record is one part, with nothing behind it.
+        let may_have_others = before.is_some() || buf.has_remaining();
+        self.data = Some(match before {
+            _ if may_have_others && !wire::is_whole(&part) => Bytes::from_static(MALFORMED),
             // A message field given twice is merged, which is what its encodings in a row say.
-            Some(before) if !before.is_empty() => {
+            Some(before) => {
                 // Appended in place from the second part on: a message may be made of nothing
                 // but parts.
                 let mut both = before
@@ -39,7 +46,7 @@ impl Message for Record {
                 both.extend_from_slice(&part);
                 both.freeze()
             }
-            _ => part,
+            None => part,
         });
         Ok(())
     }

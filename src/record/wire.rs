@@ -122,6 +122,18 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// Whether these bytes are fields to their end, whatever is in them.
+pub(crate) fn is_whole(part: &[u8]) -> bool {
+    let mut fields = Message::new(part).fields();
+    loop {
+        match fields.next() {
+            Ok(Some(_)) => {}
+            Ok(None) => return true,
+            Err(_) => return false,
+        }
+    }
+}
+
 /// The tags of the fields that nearly all messages consist of, `<type>_<number>`.
 const VARINT_1: u8 = 1 << 3;
 const FIXED64_2: u8 = 2 << 3 | 1;

@@ -371,6 +371,32 @@ fn what_comes_twice_merges_as_protobuf_says() {
     assert_eq!(record.to_json().unwrap(), r#"{"a":2}"#);
 }
 
+/// A server refuses a message of which one part ends within a field, though the next begins with the rest.
+#[test]
+fn each_part_of_a_record_is_a_message_by_itself() {
+    let record: Record = r#"{"a": {"x": 1}, "b": [1, "c"]}"#.parse().unwrap();
+    let data = record.data().unwrap();
+    let first_entry = 2 + usize::from(data[1]);
+    let message = |parts: &[&[u8]]| {
+        let part = |part: &&[u8]| [&[0x0a, u8::try_from(part.len()).unwrap()], *part].concat();
+        parts.iter().flat_map(part).collect::<Vec<u8>>()
+    };
+    for at in 0..=data.len() {
+        let (one, other) = data.split_at(at);
+        for parts in [vec![one, other], vec![&[], one, other], vec![one, &[], other, &[]]] {
+            let checked = Record::from_wire(message(&parts));
+            let unchecked = Record::decode(message(&parts).as_slice()).unwrap();
+            if [0, first_entry, data.len()].contains(&at) {
+                assert_eq!(checked.unwrap().cid().unwrap(), record.cid().unwrap(), "at {at}");
+                assert_eq!(unchecked, record, "at {at}");
+            } else {
+                assert!(invalid(checked).ends_with("of the data"), "at {at}");
+                invalid(unchecked.cid());
+            }
+        }
+    }
+}
+
 #[test]
 fn a_message_of_a_million_parts_is_read_in_time() {
     // An unknown field in each, so that there is nothing but the parts. To copy what came before

@@ -1,0 +1,41 @@
+//! Streams that are polled without end.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::{Stream, StreamExt as _};
+use tokio::time::Instant;
+
+/// Fails if the stream is polled too often while no time passes.
+pub(crate) struct NoSpin<S> {
+    pub(crate) stream: S,
+    now: Instant,
+    polls: u32,
+}
+
+/// More than a case of some dozens of items and answers has any use for.
+const MOST: u32 = 20_000;
+
+impl<S> NoSpin<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        Self {
+            stream,
+            now: Instant::now(),
+            polls: 0,
+        }
+    }
+}
+
+impl<S: Stream + Unpin> Stream for NoSpin<S> {
+    type Item = S::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        let now = Instant::now();
+        if now > self.now {
+            (self.now, self.polls) = (now, 0);
+        }
+        self.polls += 1;
+        assert!(self.polls < MOST, "it is polled without end");
+        self.stream.poll_next_unpin(cx)
+    }
+}
