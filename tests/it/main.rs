@@ -19,6 +19,8 @@ mod compression;
 mod conformance;
 #[cfg(feature = "server")]
 mod connect;
+#[cfg(feature = "server")]
+mod connectors;
 #[cfg(all(feature = "cli", feature = "server"))]
 mod dirstream;
 #[cfg(feature = "server")]
