@@ -326,3 +326,34 @@ async fn a_connection_that_is_served_is_left_when_nobody_needs_it() {
     in_a_week(serving).await.unwrap();
     assert!(began.elapsed() >= idle, "{:?}", began.elapsed());
 }
+
+/// A call and a lookup wait for the same connection, which counts as late. Once it is there, the call is to make room for
+/// the item that has one attempt left and goes alone.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waited_for_its_connection_makes_room_for_an_item_that_goes_alone() {
+    let pipes = Pipes::default();
+    let client = {
+        let pipes = pipes.clone();
+        Client::builder(URL).connector(move |server| {
+            let pipes = pipes.clone();
+            async move {
+                if pipes.connections() > 0 {
+                    tokio::time::sleep(3 * SECOND).await;
+                }
+                pipes.connect(server)
+            }
+        })
+    };
+    let client = client.connect_lazy().unwrap();
+    let push = Fault::stall().on(Method::Push);
+    pipes.store.inject(push.in_call(0).at(1));
+    let options = Options::new()
+        .window(4)
+        .in_flight(2, 2)
+        .stall_after(Some(10 * SECOND))
+        .retry(Retry::new().max_attempts(2));
+    let began = Instant::now();
+    let summary = in_a_week(records(8).push_to_with(&client, &options).finish()).await;
+    assert_eq!(summary.stats.succeeded, 8, "{summary}");
+    assert!(began.elapsed() < 30 * SECOND, "{:?}", began.elapsed());
+}
