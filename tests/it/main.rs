@@ -59,6 +59,8 @@ mod mirror;
 #[cfg(feature = "server")]
 mod misses;
 mod must_not_compile;
+#[cfg(feature = "server")]
+mod network;
 mod operations;
 mod options;
 #[cfg(feature = "server")]
