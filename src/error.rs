@@ -442,7 +442,11 @@ impl StdError for Error {
             Cause::None => None,
             // `Display` has said what the status says; what is behind it is still to tell.
             Cause::Status(status) => behind(status),
-            Cause::Other(source) => Some(source.as_ref()),
+            // What is shared by several errors is behind an `Arc`, as which nobody would look for it.
+            Cause::Other(source) => Some(match source.downcast_ref::<Source>() {
+                Some(shared) => shared.as_ref(),
+                None => source.as_ref(),
+            }),
         }
     }
 }

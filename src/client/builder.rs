@@ -1,6 +1,8 @@
 //! How a client is set up.
 
 use std::fmt;
+use std::future::Future;
+use std::io;
 #[cfg(feature = "tls")]
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,10 +11,14 @@ use std::time::Duration;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
+use tonic::codegen::Service;
 
 use super::connection::{CONNECT_TIMEOUT, Connection, OUTSIDE};
+use super::connector::Connector;
 use super::link::Link;
 use super::node::Node;
 use super::origin::origin;
@@ -24,6 +30,7 @@ use super::spiffe::Spiffe;
 use super::tls::{Https, Identity, Roots, Tls, server_name};
 use super::token::Token;
 use super::tokens::Tokens;
+use super::transport::BoxError;
 use super::{Client, Compression};
 use crate::breaker::CircuitBreaker;
 use crate::error::{Error, ErrorKind};
@@ -94,6 +101,8 @@ pub struct ClientBuilder {
     breaker: Option<CircuitBreaker>,
     compression: Option<Compression>,
     connect_timeout: Duration,
+    /// In place of TCP.
+    connector: Option<Connector>,
 }
 
 impl ClientBuilder {
@@ -112,6 +121,7 @@ impl ClientBuilder {
             breaker: None,
             compression: None,
             connect_timeout: CONNECT_TIMEOUT,
+            connector: None,
         }
     }
 
@@ -291,7 +301,56 @@ impl ClientBuilder {
         self
     }
 
-    /// How long a connection may take to be made: TCP, TLS, and the server's HTTP/2 settings; and how long
+    /// Makes connections by this function, in place of TCP: over Unix sockets, through a proxy, over vsock or a simulated
+    /// network. It is given the URL's host and port, such as `dir.example.org:8888`, with the scheme's port if the URL has
+    /// none, and called for each connection, in the runtime that the connection is for.
+    ///
+    /// With `https`, TLS goes over what it gives. [`connect_timeout`](Self::connect_timeout) is for all of it; when that
+    /// is up, the function's future is dropped. Its error is the
+    /// [source](std::error::Error::source) of [`Unavailable`](ErrorKind::Unavailable), which names the URL. Where it uses
+    /// TCP, it has to set `TCP_NODELAY` itself: else small messages wait for each other.
+    ///
+    /// ```
+    /// # #[cfg(all(unix, feature = "server"))]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use agntcy_dir_stream::Client;
+    /// use agntcy_dir_stream::server::Store;
+    /// use tokio::net::{UnixListener, UnixStream};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("connector-{}.sock", std::process::id()));
+    /// # let _ = std::fs::remove_file(&path);
+    /// let listener = UnixListener::bind(&path)?;
+    /// # let file = path.clone();
+    /// tokio::spawn(async move {
+    ///     let store = Store::new();
+    ///     while let Ok((socket, _)) = listener.accept().await {
+    ///         tokio::spawn(store.serve(socket));
+    ///     }
+    /// });
+    ///
+    /// let client = Client::builder("http://localhost")
+    ///     .connector(move |_| UnixStream::connect(path.clone()))
+    ///     .connect()
+    ///     .await?;
+    /// client.push(r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?).await?;
+    /// # std::fs::remove_file(&file)?;
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(all(unix, feature = "server")))]
+    /// # fn main() {}
+    /// ```
+    pub fn connector<F, Fut, IO>(mut self, connect: F) -> Self
+    where
+        F: Fn(String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = io::Result<IO>> + Send + 'static,
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.connector = Some(Connector::of(connect));
+        self
+    }
+
+    /// How long a connection may take to be made: TCP or a [`connector`](Self::connector), TLS, and the server's HTTP/2 settings; and how long
     /// [`connect`](Self::connect) waits for a token. Default: 20 seconds.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
@@ -390,20 +449,36 @@ impl ClientBuilder {
     }
 
     fn connection(&self, origin: Uri) -> Connection {
+        if let Some(connector) = &self.connector {
+            return self.connection_by(connector.clone(), origin);
+        }
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(TCP_KEEPALIVE));
         // For all addresses of a host together, so that one that does not answer leaves time for others.
         tcp.set_connect_timeout(Some(self.connect_timeout));
+        // It would not take `https`.
+        tcp.enforce_http(false);
+        self.connection_by(tcp, origin)
+    }
+
+    fn connection_by<C, IO>(&self, connector: C, origin: Uri) -> Connection
+    where
+        C: Service<Uri, Response = TokioIo<IO>, Error: Into<BoxError>, Future: Send + 'static>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let is_plain = origin.scheme() != Some(&Scheme::HTTPS);
         let connection = match is_plain {
-            true => Connection::new(origin, tcp).plain(),
+            true => Connection::new(origin, connector).plain(),
             #[cfg(feature = "tls")]
             false => {
-                // It would not take the scheme.
-                tcp.enforce_http(false);
                 let tls = Arc::new(self.tls.clone());
-                Connection::new(origin, Https { tcp, tls })
+                let inner = connector;
+                Connection::new(origin, Https { inner, tls })
             }
             #[cfg(not(feature = "tls"))]
             false => unreachable!("the URL was refused"),
@@ -476,6 +551,7 @@ impl fmt::Debug for ClientBuilder {
             .field("breaker", &self.breaker)
             .field("compression", &self.compression)
             .field("connect_timeout", &self.connect_timeout)
+            .field("connector", &self.connector)
             .finish_non_exhaustive()
     }
 }

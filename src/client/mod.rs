@@ -3,6 +3,7 @@
 mod builder;
 mod compression;
 mod connection;
+mod connector;
 mod env;
 mod files;
 mod greeting;

@@ -11,6 +11,14 @@ pub(super) const FRESH: Duration = Duration::from_millis(100);
 /// How often a token may be renewed at once that the server has accepted just before.
 const PACE: Duration = Duration::from_secs(1);
 
+/// How long after it came a token may be refused for that to count as said of a new one. A call that is refused later has
+/// waited for its connection, or was held up on its way, and its token may have expired until the server saw it.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
+
+/// After so many tokens in a row that were refused late, and none that was accepted, the server is slow and does not know
+/// the caller.
+const MOST_LATE: u32 = 5;
+
 /// A token as a call shows it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ShownToken {
@@ -20,6 +28,7 @@ pub(super) struct ShownToken {
     pub(super) is_second: bool,
     /// Whether it had just come.
     pub(super) is_fresh: bool,
+    pub(super) came: Instant,
 }
 
 /// What becomes of a call whose token was refused.
@@ -34,18 +43,21 @@ pub(crate) enum Refusal {
 }
 
 /// What a node has said of the tokens that were shown to one of its methods, by all adapters of a client.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Renewal {
     /// The latest that was accepted; 0 if none was.
     accepted: u64,
     /// The last that was renewed though it was fresh and had been accepted, and when.
     renewed: Option<(u64, Instant)>,
+    /// The last that was refused late, and how many were since one was accepted.
+    late: (u64, u32),
 }
 
 impl Renewal {
     /// A call was accepted that has shown the token of this number.
     pub(super) fn accepted(&mut self, number: u64) {
         self.accepted = self.accepted.max(number);
+        self.late.1 = 0;
     }
 
     /// A call was refused that has shown this token.
@@ -68,9 +80,21 @@ impl Renewal {
             }
             ShownToken {
                 is_second: true, ..
-            } => Refusal::Final,
+            } if !self.may_have_expired(token, now) => Refusal::Final,
             _ => Refusal::Again,
         }
+    }
+
+    /// Whether it may have expired on its way. That takes a while, so the server is not asked without a wait.
+    fn may_have_expired(&mut self, token: ShownToken, now: Instant) -> bool {
+        if now < token.came + ON_ITS_WAY {
+            return false;
+        }
+        // Calls side by side are refused together.
+        if self.late.0 < token.number {
+            self.late = (token.number, self.late.1 + 1);
+        }
+        self.late.1 < MOST_LATE
     }
 }
 
@@ -83,6 +107,7 @@ mod tests {
             number,
             is_second,
             is_fresh,
+            came: Instant::now(),
         }
     }
 
@@ -99,6 +124,25 @@ mod tests {
         let (mut renewal, now) = (Renewal::default(), Instant::now());
         assert_eq!(renewal.refused(token(2, true, false), now), Refusal::Again);
         assert_eq!(renewal.refused(token(3, true, true), now), Refusal::Final);
+    }
+
+    /// It may have expired while the network held it.
+    #[test]
+    fn a_second_one_that_is_refused_late_is_renewed_and_only_several_in_a_row_are_final() {
+        let (mut renewal, now) = (Renewal::default(), Instant::now());
+        let late = now + 2 * ON_ITS_WAY;
+        for number in 2..6 {
+            // By two calls.
+            for _ in 0..2 {
+                let refusal = renewal.refused(token(number, true, true), late);
+                assert_eq!(refusal, Refusal::Again);
+            }
+        }
+        let mut known = renewal;
+        assert_eq!(renewal.refused(token(6, true, true), late), Refusal::Final);
+        known.accepted(1);
+        assert_eq!(known.refused(token(6, true, true), late), Refusal::Again);
+        assert_eq!(known.refused(token(7, true, true), now), Refusal::Final);
     }
 
     #[test]

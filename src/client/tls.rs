@@ -7,10 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::Uri;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
@@ -257,25 +255,29 @@ fn is_of_client_certificate(alert: AlertDescription) -> bool {
     )
 }
 
-/// Connects over TCP, and then over TLS.
+/// Connects by `inner`, and then speaks TLS over that.
 #[derive(Clone)]
-pub(super) struct Https {
-    pub(super) tcp: HttpConnector,
+pub(super) struct Https<C> {
+    pub(super) inner: C,
     pub(super) tls: Arc<Tls>,
 }
 
-impl Service<Uri> for Https {
-    type Response = TokioIo<Secured>;
+impl<C, IO> Service<Uri> for Https<C>
+where
+    C: Service<Uri, Response = TokioIo<IO>, Error: Into<BoxError>, Future: Send + 'static>,
+    IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    type Response = TokioIo<Secured<IO>>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.tcp.poll_ready(cx).map_err(Into::into)
+        self.inner.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, origin: Uri) -> Self::Future {
         let tls = Arc::clone(&self.tls);
-        let connecting = self.tcp.call(origin.clone());
+        let connecting = self.inner.call(origin.clone());
         Box::pin(async move {
             // First, so that a file that cannot be read is named whether or not the server is there.
             let config = tls.load().await?;
@@ -283,8 +285,8 @@ impl Service<Uri> for Https {
                 Some(name) => name.clone(),
                 None => server_name(origin.host().unwrap_or_default())?,
             };
-            let tcp = connecting.await?.into_inner();
-            let connected = TlsConnector::from(config).connect(name, tcp).await;
+            let io = connecting.await.map_err(Into::into)?.into_inner();
+            let connected = TlsConnector::from(config).connect(name, io).await;
             let io = connected.map_err(|error| match error.kind() {
                 io::ErrorKind::UnexpectedEof => {
                     TlsError::new("the server closed the connection during the TLS handshake")
@@ -312,12 +314,12 @@ pub(super) fn server_name(name: &str) -> Result<ServerName<'static>, TlsError> {
 }
 
 /// A TLS connection. Where a server looks at the client's certificate only afterwards, as in TLS 1.3, reading fails.
-pub(super) struct Secured {
-    io: TlsStream<TcpStream>,
+pub(super) struct Secured<IO> {
+    io: TlsStream<IO>,
     tls: Arc<Tls>,
 }
 
-impl AsyncRead for Secured {
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Secured<IO> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -328,7 +330,7 @@ impl AsyncRead for Secured {
     }
 }
 
-impl AsyncWrite for Secured {
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Secured<IO> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -53,7 +53,8 @@ pub(super) fn words(error: BoxError) -> Result<(String, Option<BoxError>), BoxEr
         let io = error.downcast::<io::Error>()?;
         match is_of_tls(&io) {
             true => io.into_inner().unwrap_or_else(|| "".into()).downcast(),
-            false => Err(io.into()),
+            // Not `into`, which would put the box into another: nobody would find the `io::Error` in there.
+            false => Err(io as BoxError),
         }
     });
     ours.map(|ours| (ours.words, ours.cause))

@@ -32,7 +32,8 @@ const LONGEST: u64 = 64 << 10;
 /// **A token that is refused** (gRPC `Unauthenticated`, HTTP 401) is dropped, and the source is asked once more. The
 /// call is opened again with what it gives; that counts as no attempt, not with [`Retry::off`](crate::Retry::off) either,
 /// and nothing waits. If a token that came because another was refused is refused at once, too, the remaining items of that
-/// adapter are [`Denied`](crate::ErrorKind::Denied). A plain value cannot be asked for again. A file that still has the
+/// adapter are [`Denied`](crate::ErrorKind::Denied). One that is refused later than a second after it came may have expired
+/// on its way, and only the fifth of those in a row denies. A plain value cannot be asked for again. A file that still has the
 /// refused token is read for five seconds more, as who writes it may be a little late.
 ///
 /// Calls that need a token at the same time ask once, and share what comes (those of one tokio runtime). While they wait,

@@ -73,6 +73,7 @@ impl Shown {
             number: self.number,
             is_second: self.is_second,
             is_fresh: self.came.elapsed() < FRESH,
+            came: self.came,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -78,22 +79,38 @@ pub(super) async fn serve(
             request.extensions_mut().insert(Arc::clone(call));
             request.extensions_mut().insert(Arc::clone(&live));
         }
-        let refusal = identity::refusal(shared.authorize.as_deref(), request.headers())
-            .or_else(|| encoding::refusal(request.headers()))
-            .or_else(|| live.admit().err());
-        let mut service = service.clone();
-        if let Some(call) = &call {
-            if let Some(status) = &refusal {
-                // No handler will.
-                call.end(End::Status(status.code()));
-            } else if compresses && call.method == Method::Pull {
-                service = encoding::answer(service);
+        let late = call
+            .as_ref()
+            .and_then(|call| shared.faults.fire_on_open(call.method, call.number));
+        let refuse = {
+            let (shared, live, call) = (Arc::clone(&shared), Arc::clone(&live), call.clone());
+            move |headers: &HeaderMap| {
+                let refusal = identity::refusal(shared.authorize.as_deref(), headers)
+                    .or_else(|| encoding::refusal(headers))
+                    .or_else(|| live.admit().err());
+                if let (Some(status), Some(call)) = (&refusal, &call) {
+                    // No handler will.
+                    call.end(End::Status(status.code()));
+                }
+                refusal
             }
+        };
+        let at_once = late.is_none().then(|| refuse(request.headers()));
+        let mut service = service.clone();
+        let method = call.map(|call| call.method);
+        if compresses && method == Some(Method::Pull) {
+            service = encoding::answer(service);
         }
         let request = request.map(|body| RequestBody::new(body, &live));
         let unary = unary.clone();
-        let method = call.map(|call| call.method);
         async move {
+            let refusal = match at_once {
+                Some(refusal) => refusal,
+                None => {
+                    sleep(late.unwrap_or_default()).await;
+                    refuse(request.headers())
+                }
+            };
             let response = match refusal {
                 Some(status) => status.into_http(),
                 None => unary.call(method, request, service).await,

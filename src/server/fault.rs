@@ -45,6 +45,7 @@ pub(super) enum What {
     Cut,
     CutAfter,
     NoConnection,
+    LateCall(Duration),
     End,
     Wrong,
     GoAway,
@@ -89,6 +90,13 @@ impl Fault {
     /// nothing but [`times`](Self::times) applies.
     pub fn no_connection() -> Self {
         Self::new(What::NoConnection)
+    }
+
+    /// A call reaches the store late by this much, as where a network holds it back: its token is looked at only then, and
+    /// may have expired. Of the methods that say when, [`on`](Self::on), [`in_call`](Self::in_call) and
+    /// [`times`](Self::times) apply.
+    pub fn late_call(by: Duration) -> Self {
+        Self::new(What::LateCall(by))
     }
 
     /// The call ends OK, in place of this request's answer and all after it.
@@ -157,10 +165,13 @@ impl Fault {
         self.record.is_some() || matches!(self.what, What::CutAfter | What::Wrong | What::Spare)
     }
 
+    fn is_in(&self, method: Method, call: u64) -> bool {
+        self.method.is_none_or(|only| only == method) && self.call.is_none_or(|only| only == call)
+    }
+
     fn fits(&self, method: Method, call: u64, request: u64, is_for: impl Fn(&Cid) -> bool) -> bool {
-        !matches!(self.what, What::NoConnection)
-            && self.method.is_none_or(|only| only == method)
-            && self.call.is_none_or(|only| only == call)
+        !matches!(self.what, What::NoConnection | What::LateCall(_))
+            && self.is_in(method, call)
             && self.at.is_none_or(|only| only == request)
             && self.record.as_ref().is_none_or(is_for)
     }
@@ -208,6 +219,16 @@ impl Faults {
     pub(super) fn fire_on_connect(&self) -> bool {
         let fits = |fault: &Fault| matches!(fault.what, What::NoConnection);
         self.take(fits).is_some()
+    }
+
+    /// How late a call is that was just opened.
+    pub(super) fn fire_on_open(&self, method: Method, call: u64) -> Option<Duration> {
+        let fits =
+            |fault: &Fault| matches!(fault.what, What::LateCall(_)) && fault.is_in(method, call);
+        match self.take(fits)? {
+            What::LateCall(by) => Some(by),
+            _ => None,
+        }
     }
 
     fn take(&self, fits: impl Fn(&Fault) -> bool) -> Option<What> {

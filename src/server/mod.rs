@@ -15,7 +15,7 @@
 //! Use it to try things out, as the peer in your tests, and with [`Fault`]s on demand for what
 //! should not happen but does. [`Store::client`] is a client over memory, with no port at all;
 //! [`Store::listen`] is a server that any DIR client can talk to, as is
-//! `cargo run --release --features server --example store`.
+//! `cargo run --release --features server --example store`; and [`Store::serve`] serves what carries bytes otherwise.
 //!
 //! What clients can take of it is bounded, beside the records that they store: half-sent messages,
 //! answers not taken, resets, idle connections ([`Builder`]).

@@ -219,7 +219,9 @@ impl<Q: prost::Message> Requests<Q> {
             Some(What::Status(status)) => return Err(status),
             Some(What::Cut) => self.cut().await,
             Some(What::CutAfter) => changes.cut_after = true,
-            Some(What::NoConnection) => unreachable!("that happens before there is a request"),
+            Some(What::NoConnection | What::LateCall(_)) => {
+                unreachable!("that happens before there is a request")
+            }
             Some(What::End) => return Ok(None),
             Some(What::Wrong) => changes.wrong = true,
             Some(What::GoAway) => self.service.connection.go_away(),

@@ -5,10 +5,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::ToSocketAddrs;
+use tokio::sync::watch;
 
 use super::budget::Budget;
 use super::call::{Call, Hook, Log};
+use super::connection;
 use super::content::Content;
 use super::events::Events;
 use super::fault::{Fault, Faults};
@@ -284,6 +287,45 @@ impl Store {
     /// Those of binding the address.
     pub async fn listen(&self, address: impl ToSocketAddrs) -> io::Result<Serving> {
         listen::listen(&self.inner, address).await
+    }
+
+    /// Serves one connection over what is handed over, to its end: a Unix socket, a simulated network, a pipe. It has to be
+    /// polled in a tokio runtime; calls run in tasks of their own. Dropped, it breaks the connection.
+    ///
+    /// It is as one over a port: a client that says nothing is left after 10 seconds, one that is gone is found out by
+    /// pings, and one that is idle is told to go ([`Builder::idle_timeout`]). [`Builder::max_connections`] is not looked
+    /// at. Why it ended is not told; [`calls`](Self::calls) says how its calls have ended.
+    ///
+    /// ```
+    /// use agntcy_dir_stream::Client;
+    /// use agntcy_dir_stream::server::Store;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::new();
+    /// let served = store.clone();
+    /// let client = Client::builder("http://pipe")
+    ///     .connector(move |_| {
+    ///         let (near, far) = tokio::io::duplex(1 << 16);
+    ///         tokio::spawn(served.serve(far));
+    ///         async { Ok(near) }
+    ///     })
+    ///     .connect()
+    ///     .await?;
+    /// client.push(r#"{"name": "a", "schema_version": "1.0.0"}"#.parse()?).await?;
+    /// assert_eq!(store.len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn serve<IO>(&self, io: IO) -> impl Future<Output = ()> + Send + use<IO>
+    where
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let store = Arc::clone(&self.inner);
+        let idle = Some(store.idle_timeout);
+        // Nobody stops it: it is dropped.
+        let (_, never) = watch::channel(false);
+        connection::serve(store, io, never, idle)
     }
 
     /// How many records there are.

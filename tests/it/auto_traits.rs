@@ -4,10 +4,10 @@ use std::rc::Rc;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::{
-    BoxAdapter, Change, Checkpoint, CircuitBreaker, Compression, Deleted, DeletedReferrers, Error,
-    ErrorKind, EventFilter, Failed, FirstFailure, Found, Handle, Heard, Leftover, Publication,
-    Published, Pulled, PulledReferrers, Pushed, PushedReferrer, Remainder, Retry, Signed, Signing,
-    Source, Stats, Summary, Unpublished, Verdict,
+    BoxAdapter, Change, Checkpoint, CircuitBreaker, ClientBuilder, Compression, Deleted,
+    DeletedReferrers, Error, ErrorKind, EventFilter, Failed, FirstFailure, Found, Handle, Heard,
+    Leftover, Publication, Published, Pulled, PulledReferrers, Pushed, PushedReferrer, Remainder,
+    Retry, Signed, Signing, Source, Stats, Summary, Unpublished, Verdict,
 };
 use futures::stream::FusedStream;
 use futures::{Stream, StreamExt, stream};
@@ -16,6 +16,7 @@ use static_assertions::{assert_impl_all, assert_not_impl_any};
 use crate::support::peer::scripted;
 
 assert_impl_all!(Client: Send, Sync, Unpin, Clone, std::fmt::Debug);
+assert_impl_all!(ClientBuilder: Send, Sync, Unpin, Clone, std::fmt::Debug);
 assert_impl_all!(Record: Send, Sync, Unpin, Clone, std::fmt::Debug);
 assert_impl_all!(Cid: Send, Sync, Unpin, Copy, Ord, std::hash::Hash);
 assert_impl_all!(Error: Send, Sync, Unpin, std::error::Error);
@@ -118,6 +119,12 @@ fn the_futures_of_the_client_are_send() {
     is_send(&client.lookup(String::new()));
     is_send(&client.delete(String::new()));
     is_send(&Client::connect("http://127.0.0.1:1"));
+}
+
+/// A connection outlives the store's handle that serves it, in a task.
+#[cfg(feature = "server")]
+fn _served(store: &agntcy_dir_stream::server::Store) {
+    tokio::spawn(store.serve(tokio::io::empty()));
 }
 
 /// An adapter over borrowed records can be spawned with them, behind a reference to the client.

@@ -19,6 +19,8 @@ mod compression;
 mod conformance;
 #[cfg(feature = "server")]
 mod connect;
+#[cfg(feature = "server")]
+mod connectors;
 #[cfg(all(feature = "cli", feature = "server"))]
 mod dirstream;
 #[cfg(feature = "server")]
@@ -58,6 +60,8 @@ mod mirror;
 #[cfg(feature = "server")]
 mod misses;
 mod must_not_compile;
+#[cfg(feature = "server")]
+mod network;
 mod operations;
 mod options;
 #[cfg(feature = "server")]

@@ -715,3 +715,35 @@ fn a_token_shows_in_no_debug() {
     assert!(!shown.contains("SECRET"), "{shown}");
     assert!(shown.contains(folder) && shown.contains("x-key"), "{shown}");
 }
+
+/// A network that holds a call back may hold it for longer than its token lives, even one that has just come because
+/// another was refused.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_expires_on_its_way_is_renewed() {
+    let issuer = Issuer::new(2 * SECOND);
+    let store = issuer.store();
+    let client = client(&store, issuer.token());
+    in_a_week(client.push(record(0))).await.unwrap();
+    sleep(10 * SECOND).await;
+    // The call behind the one that is refused for an old token.
+    store.inject(Fault::late_call(3 * SECOND).on(Method::Push).in_call(2));
+    let began = Instant::now();
+    in_a_week(client.push(record(1))).await.unwrap();
+    assert!(began.elapsed() >= 3 * SECOND, "{:?}", began.elapsed());
+    assert_eq!(issuer.asked(), 3);
+    assert_eq!(store.pending_faults().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_known_is_denied_however_late_the_server_says_so() {
+    for late in [Duration::ZERO, 3 * SECOND, 50 * SECOND] {
+        let issuer = Issuer::new(Duration::ZERO);
+        let store = issuer.store();
+        let client = client(&store, issuer.token());
+        store.inject(Fault::late_call(late).times(u64::MAX));
+        let error = in_a_week(client.push(record(0))).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+        let calls = store.calls().len();
+        assert!(calls <= 7, "{calls} calls, each {late:?} late");
+    }
+}

@@ -288,9 +288,10 @@ where
 
     pub(crate) fn mark_delayed(&mut self, cx: &Context<'_>, waited: Waited) {
         for lane in &mut self.lanes {
-            // Of a single lane nobody has asked that.
             if lane.late_at().is_some_and(|at| at <= waited) && !lane.is_started(cx) {
                 lane.mark_delayed();
+                // Of a single lane nobody has asked that. Now somebody has to, or it would count as delayed for ever.
+                self.is_starting = true;
             }
         }
     }

@@ -1,0 +1,88 @@
+//! Records that are deleted: what is acknowledged is gone, and what was never sent is there.
+
+use std::sync::{Arc, Mutex};
+
+use agntcy_dir_stream::ErrorKind;
+use agntcy_dir_stream::prelude::*;
+use agntcy_dir_stream::server::Store;
+use futures::{StreamExt as _, stream};
+
+use super::hosts::{CLIENT, Network};
+use super::seeds::each_seed;
+use super::settings::Settings;
+use super::trace::Digest;
+use crate::support::records::{cid, record};
+
+#[test]
+fn each_delete_has_a_true_result() {
+    each_seed("delete", 40, run);
+}
+
+pub(super) fn run(seed: u64) -> Digest {
+    // What is lost otherwise would look deleted.
+    let settings = Settings {
+        forgets: false,
+        ..Settings::draw(seed)
+    };
+    let network = Network::new(settings, Store::builder());
+    let settings = Arc::clone(&network.settings);
+    for number in 0..settings.items {
+        network.store.insert(record(number)).unwrap();
+    }
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let job = {
+        let (network, seen) = (network.clone(), Arc::clone(&seen));
+        async move {
+            let settings = &network.settings;
+            let client = network.client(CLIENT, |builder| builder);
+            let pause = settings.pause;
+            let refs = stream::iter(0..settings.items).then(|number| async move {
+                tokio::time::sleep(pause).await;
+                cid(&record(number))
+            });
+            let mut results = Box::pin(refs).delete_from_with(&client, &settings.options);
+            while let Some(result) = results.next().await {
+                let result = match result {
+                    Ok(deleted) => (deleted.index, Ok(deleted.cid)),
+                    Err(failed) => (failed.index, Err((failed.kind(), failed.to_string()))),
+                };
+                network.trace.note(format_args!("{result:?}"));
+                if let (index, Ok(cid)) = &result {
+                    // Nobody pushes it again.
+                    assert!(!network.store.contains(cid), "{index} was acknowledged");
+                }
+                seen.lock().unwrap().push(result);
+            }
+        }
+    };
+    let digest = network.run([(CLIENT, Box::pin(job))]);
+
+    let mut seen = seen.lock().unwrap();
+    if !settings.unordered {
+        assert!(seen.is_sorted_by_key(|(index, _)| *index), "input order");
+    }
+    seen.sort_by_key(|(index, _)| *index);
+    assert_eq!(seen.len(), settings.items, "one result for each");
+    for (number, (index, result)) in seen.iter().enumerate() {
+        assert_eq!(*index, number as u64);
+        let cid = cid(&record(number));
+        let is_there = network.store.contains(&cid);
+        match result {
+            Ok(deleted) => {
+                assert_eq!(*deleted, cid);
+                assert!(!is_there, "{number} was acknowledged");
+            }
+            Err((kind, words)) => {
+                assert!(!settings.is_patient, "{number} was given up: {words}");
+                match kind {
+                    ErrorKind::NotSent | ErrorKind::Unavailable | ErrorKind::CircuitOpen => {
+                        assert!(is_there, "{number} is gone: {words}");
+                    }
+                    ErrorKind::OutcomeUnknown => {}
+                    _ => panic!("{number}: {words}"),
+                }
+            }
+        }
+    }
+    digest
+}

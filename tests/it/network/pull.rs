@@ -1,0 +1,80 @@
+//! Records that are pulled: what comes is what was asked for, and what is there comes.
+
+use std::sync::{Arc, Mutex};
+
+use agntcy_dir_stream::ErrorKind;
+use agntcy_dir_stream::prelude::*;
+use agntcy_dir_stream::server::Store;
+use futures::{StreamExt as _, stream};
+
+use super::hosts::{CLIENT, Network};
+use super::seeds::each_seed;
+use super::settings::Settings;
+use super::trace::Digest;
+use crate::support::records::{cid, record};
+
+#[test]
+fn each_pull_has_a_true_result() {
+    each_seed("pull", 40, run);
+}
+
+fn is_missing(number: usize) -> bool {
+    number % 11 == 5
+}
+
+pub(super) fn run(seed: u64) -> Digest {
+    let network = Network::new(Settings::draw(seed), Store::builder());
+    let settings = Arc::clone(&network.settings);
+    for number in (0..settings.items).filter(|number| !is_missing(*number)) {
+        network.store.insert(record(number)).unwrap();
+    }
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let job = {
+        let (network, seen) = (network.clone(), Arc::clone(&seen));
+        async move {
+            let settings = &network.settings;
+            let client = network.client(CLIENT, |builder| builder);
+            let pause = settings.pause;
+            let refs = stream::iter(0..settings.items).then(|number| async move {
+                tokio::time::sleep(pause).await;
+                cid(&record(number))
+            });
+            let mut results = Box::pin(refs).pull_from_with(&client, &settings.options);
+            while let Some(result) = results.next().await {
+                let result = match result {
+                    Ok(pulled) => (pulled.index, Ok(pulled.record)),
+                    Err(failed) => (failed.index, Err((failed.kind(), failed.to_string()))),
+                };
+                let shown = result.1.as_ref().map(cid);
+                network.trace.note(format_args!("{}: {shown:?}", result.0));
+                seen.lock().unwrap().push(result);
+            }
+        }
+    };
+    let digest = network.run([(CLIENT, Box::pin(job))]);
+
+    let mut seen = seen.lock().unwrap();
+    if !settings.unordered {
+        assert!(seen.is_sorted_by_key(|(index, _)| *index), "input order");
+    }
+    seen.sort_by_key(|(index, _)| *index);
+    assert_eq!(seen.len(), settings.items, "one result for each");
+    for (number, (index, result)) in seen.iter().enumerate() {
+        assert_eq!(*index, number as u64);
+        match result {
+            Ok(pulled) => assert_eq!(*pulled, record(number)),
+            Err((ErrorKind::NotFound, _)) => {
+                assert!(is_missing(number) || settings.forgets, "{number} is there");
+            }
+            Err((kind, words)) => {
+                assert!(!settings.is_patient, "{number} was given up: {words}");
+                let is_true = matches!(
+                    kind,
+                    ErrorKind::NotSent | ErrorKind::Unavailable | ErrorKind::CircuitOpen
+                );
+                assert!(is_true, "{number}: {words}");
+            }
+        }
+    }
+    digest
+}
