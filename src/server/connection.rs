@@ -91,7 +91,7 @@ pub(super) async fn serve(
             let path = request.uri().path();
             opened
                 .misuse
-                .refused_since(&format!("there is no method {path}"));
+                .refused_for(&format!("there is no method {path}"));
         }
         let mut service = service.clone();
         if let Some(call) = &call {

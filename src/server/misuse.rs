@@ -32,11 +32,11 @@ impl Misuse {
 
     /// A call is refused for what the client sent, and not for what it asked.
     pub(super) fn refused(&self, status: &Status) {
-        self.refused_since(status.message());
+        self.refused_for(status.message());
     }
 
     /// The same, in words that may be the client's own.
-    pub(super) fn refused_since(&self, why: &str) {
+    pub(super) fn refused_for(&self, why: &str) {
         if !self.is_told.swap(true, Ordering::Relaxed) {
             let (why, _) = split_behind(why, WORDS);
             let why = Escaped(why);

@@ -1,5 +1,5 @@
-//! Clients that break the rules of HTTP/2 and gRPC against the embedded store: it lives, what they take of it is bounded,
-//! and the log says who it was.
+//! Clients that break the rules of HTTP/2 and gRPC: the embedded store lives, what they take of it is bounded, and the
+//! log says who it was.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
