@@ -259,8 +259,10 @@ fn without_end(answer: Bytes) -> Body {
     body(answers)
 }
 
-/// What a server does with each call.
-const WAYS: [(&str, fn(http::Request<Body>) -> Body); 7] = [
+/// What a server does with a call.
+type Respond = fn(http::Request<Body>) -> Body;
+
+const WAYS: [(&str, Respond); 7] = [
     ("empty answers without end", |_| without_end(Bytes::new())),
     ("answers without end that cannot be read", |_| {
         without_end(Bytes::from_static(&[0xff; 8]))
