@@ -53,6 +53,9 @@ const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("agntcy-dir-stream/", env!("CARGO_PKG_VERSION")));
 
 /// Where no connection can be made.
+/// The server closes what it has accepted, or its settings make no sense.
+const ENDED_AT_ONCE: &str = "the connection ended as soon as it was made";
+
 pub(super) const OUTSIDE: &str = "this is outside of any tokio runtime";
 
 /// Makes a connection, in this time at most.
@@ -257,7 +260,12 @@ impl Transport for Connection {
                 // It comes back if it was not sent: the connection has closed just now.
                 match error.take_message() {
                     Some(unsent) if !is_second => request = unsent,
-                    _ => return Err(error.into_error().into()),
+                    // The transport's own words would be that it was canceled.
+                    Some(_) => {
+                        let unreachable = Unreachable::new(&this.origin, ENDED_AT_ONCE);
+                        return Err(ConnectError(unreachable.into()).into());
+                    }
+                    None => return Err(error.into_error().into()),
                 }
                 is_second = true;
             }
@@ -305,6 +313,7 @@ impl Connection {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use futures::StreamExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -431,6 +440,49 @@ mod tests {
         );
         assert!(waits.await.is_err());
         assert!(way.waits_for().is_none());
+    }
+
+    /// How many connections a pull makes within a minute to a server that does this with each.
+    async fn connections_in_a_minute<F>(
+        serve: impl Fn(DuplexStream) -> F + Clone + Send + Sync + 'static,
+    ) -> (usize, String)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let made = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&made);
+        let closing = to(move |pipe| {
+            count.fetch_add(1, Ordering::Relaxed);
+            serve(pipe)
+        });
+        let start = Instant::now();
+        let options = Options::new().retry(Retry::new().timeout(Duration::from_secs(60)));
+        let words = failure(Client::over(Arc::new(closing)), options, false).await;
+        let took = start.elapsed().as_secs();
+        assert!((60..=61).contains(&took), "{took} s: {words}");
+        (made.load(Ordering::Relaxed), words)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_closes_each_connection_costs_few_of_them() {
+        let (made, words) = connections_in_a_minute(|_| async {}).await;
+        assert!((5..=30).contains(&made), "{made}: {words}");
+        assert!(words.contains("before it said anything"), "{words}");
+
+        let (made, words) = connections_in_a_minute(|mut pipe| async move {
+            pipe.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        })
+        .await;
+        assert!((5..=30).contains(&made), "{made}: {words}");
+        assert!(words.contains(ENDED_AT_ONCE), "{words}");
+
+        let (made, words) = connections_in_a_minute(|pipe| async move {
+            let mut connection = h2::server::handshake(pipe).await.unwrap();
+            connection.accept().await;
+        })
+        .await;
+        assert!((5..=30).contains(&made), "{made}: {words}");
+        assert!(words.contains("connection"), "{words}");
     }
 
     #[tokio::test]

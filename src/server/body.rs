@@ -73,6 +73,7 @@ impl Body for RequestBody {
                 }
                 ready!(rest.as_mut().poll(cx));
                 let status = Status::deadline_exceeded("the rest of a message did not come");
+                this.live.refused(&status);
                 return Poll::Ready(Some(Err(status.into())));
             };
             *this.is_waiting = false;
@@ -90,7 +91,10 @@ impl Body for RequestBody {
                 return Poll::Ready(this.messages.is_half().then(|| Err(cut_off())));
             };
             match frame?.into_data() {
-                Ok(data) => this.messages.add(data)?,
+                Ok(data) => {
+                    let added = this.messages.add(data);
+                    added.inspect_err(|status| this.live.refused(status))?;
+                }
                 Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
             }
         }
@@ -144,6 +148,7 @@ impl Body for AnswerBody {
             Ok(data) => Ok(Frame::data(data)),
             Err(status) => {
                 *this.is_over = true;
+                this.live.refused(&status);
                 if let Some(call) = this.live.logged() {
                     call.end(End::Status(status.code()));
                 }

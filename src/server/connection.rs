@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,13 +57,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 pub(super) async fn serve(
     store: Arc<Inner>,
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    peer: Option<SocketAddr>,
     mut stop: watch::Receiver<bool>,
     idle: Option<Duration>,
 ) {
     if store.faults.fire_on_connect() {
         return;
     }
-    let control = Arc::new(Control::default());
+    let control = Arc::new(Control::of(peer));
     let pace = Arc::new(Pace::default());
     let log = Arc::clone(&store.log);
     let budget = Arc::clone(&store.budget);
@@ -79,15 +81,25 @@ pub(super) async fn serve(
             request.extensions_mut().insert(Arc::clone(call));
             request.extensions_mut().insert(Arc::clone(&live));
         }
+        if call.is_none() {
+            let path = request.uri().path();
+            opened
+                .misuse
+                .refused_for(&format!("there is no method {path}"));
+        }
         let late = call
             .as_ref()
             .and_then(|call| shared.faults.fire_on_open(call.method, call.number));
         let refuse = {
             let (shared, live, call) = (Arc::clone(&shared), Arc::clone(&live), call.clone());
             move |headers: &HeaderMap| {
-                let refusal = identity::refusal(shared.authorize.as_deref(), headers)
-                    .or_else(|| encoding::refusal(headers))
-                    .or_else(|| live.admit().err());
+                let misuse = || {
+                    let status = encoding::refusal(headers).or_else(|| live.admit().err())?;
+                    live.refused(&status);
+                    Some(status)
+                };
+                let refusal =
+                    identity::refusal(shared.authorize.as_deref(), headers).or_else(misuse);
                 if let (Some(status), Some(call)) = (&refusal, &call) {
                     // No handler will.
                     call.end(End::Status(status.code()));
@@ -146,7 +158,12 @@ pub(super) async fn serve(
             // The connection first: a cut comes after what could be written before it.
             biased;
             // An error here is a client that is gone or speaks something else.
-            _ = served => return,
+            end = served => {
+                if let Err(error) = end {
+                    control.misuse.ended(&error);
+                }
+                return;
+            }
             () = control.was_cut() => return,
             () = control.was_told_to_go() => connection.as_mut().graceful_shutdown(),
             () = stopped(&mut stop), if !stopping => {
@@ -156,7 +173,10 @@ pub(super) async fn serve(
                 control.stop();
                 idling.set(control.idle(Some(GOING)));
             }
-            () = silent.as_mut() => return,
+            () = silent.as_mut() => {
+                control.misuse.cut("nothing of HTTP/2 has come");
+                return;
+            }
             () = idling.as_mut() => {
                 if going {
                     return;

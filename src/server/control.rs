@@ -1,11 +1,14 @@
-//! What a call can do to its connection, and the connection's count of its calls.
+//! What a call can do to its connection, the connection's count of its calls, and what is told of it.
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::timeout;
+
+use super::misuse::Misuse;
 
 /// What a call can do to its connection.
 #[derive(Default)]
@@ -17,9 +20,18 @@ pub(super) struct Control {
     calls: AtomicUsize,
     /// A call was opened or has ended.
     changed: Notify,
+    pub(super) misuse: Misuse,
 }
 
 impl Control {
+    /// Of a connection that comes from there, unless it is in memory.
+    pub(super) fn of(peer: Option<SocketAddr>) -> Self {
+        Self {
+            misuse: Misuse::of(peer),
+            ..Self::default()
+        }
+    }
+
     /// Breaks it, once what was handed to it before has been written.
     pub(super) fn cut(&self) {
         self.cut.notify_one();

@@ -79,7 +79,7 @@ async fn accept(store: Arc<Inner>, listener: TcpListener, mut stop: watch::Recei
             Some(_) = connections.join_next() => continue,
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        let Ok((socket, _)) = accepted else {
+        let Ok((socket, peer)) = accepted else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
@@ -87,7 +87,13 @@ async fn accept(store: Arc<Inner>, listener: TcpListener, mut stop: watch::Recei
         if socket.set_nodelay(true).is_ok() {
             let store = Arc::clone(&store);
             let idle = Some(store.idle_timeout);
-            connections.spawn(connection::serve(store, socket, stop.clone(), idle));
+            connections.spawn(connection::serve(
+                store,
+                socket,
+                Some(peer),
+                stop.clone(),
+                idle,
+            ));
         }
     }
     drop(listener);

@@ -45,6 +45,11 @@ impl Live {
         self.call.as_ref()
     }
 
+    /// The call is refused for what its client sent.
+    pub(super) fn refused(&self, status: &Status) {
+        self.connection.misuse.refused(status);
+    }
+
     /// Whether there is room for the call as such.
     pub(super) fn admit(&self) -> Result<(), Status> {
         self.itself.set(CALL)

@@ -46,7 +46,8 @@ impl tonic::codegen::Service<Uri> for Pipes {
         // It takes nothing of the system, so it may be idle for ever. And a test's paused clock may
         // run ahead of a ping.
         let idle = None;
-        tokio::spawn(connection::serve(Arc::clone(&self.0), theirs, never, idle));
+        let store = Arc::clone(&self.0);
+        tokio::spawn(connection::serve(store, theirs, None, never, idle));
         ready(Ok(TokioIo::new(ours)))
     }
 }

@@ -46,7 +46,7 @@
 // The files stand in layers; each uses only those above it.
 //
 // 1. pattern, search (what a record is found by), content, publications, events, call (the log), fault, budget, gate,
-//    encoding, identity, control
+//    encoding, identity, misuse, control
 // 2. inner: what all connections of a store share
 // 3. answers, referrers, routing: what the store says to each request
 // 4. live, messages, body: a call that runs, and what comes and goes in it
@@ -74,6 +74,7 @@ mod listings;
 mod live;
 mod memory;
 mod messages;
+mod misuse;
 mod pattern;
 mod publications;
 mod referrers;

@@ -200,11 +200,18 @@ impl<Q: prost::Message> Requests<Q> {
                 return Err(Status::cancelled("the client has reset the call"));
             }
             Ok(None) => return Ok(None),
-            Err(status) => return Err(as_go_says_it(status)),
+            Err(status) => {
+                let status = as_go_says_it(status);
+                if !self.handling.0.was_reset() {
+                    self.live.refused(&status);
+                }
+                return Err(status);
+            }
         };
         if self.is_compressed {
             // It shows its length only now.
-            self.live.unpacked(request.encoded_len())?;
+            let unpacked = self.live.unpacked(request.encoded_len());
+            unpacked.inspect_err(|status| self.live.refused(status))?;
         }
         let place = self.handling.0.request();
         Ok(Some((request, place)))

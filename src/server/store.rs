@@ -325,7 +325,7 @@ impl Store {
         let idle = Some(store.idle_timeout);
         // Nobody stops it: it is dropped.
         let (_, never) = watch::channel(false);
-        connection::serve(store, io, never, idle)
+        connection::serve(store, io, None, never, idle)
     }
 
     /// How many records there are.

@@ -22,7 +22,7 @@ const IDLE: Duration = Duration::from_secs(15 * 60);
 fn pipe(store: &Store) -> (DuplexStream, JoinHandle<()>) {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
     let (stop, never) = watch::channel(false);
-    let served = serve(Arc::clone(&store.inner), theirs, never, Some(IDLE));
+    let served = serve(Arc::clone(&store.inner), theirs, None, never, Some(IDLE));
     let served = tokio::spawn(async move {
         served.await;
         drop(stop);

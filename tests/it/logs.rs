@@ -1,9 +1,9 @@
 //! What the log is told: little while all is well, and at once when it is not.
 
 use std::fmt::Debug;
-use std::io::{self, Write};
+use std::io;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, LazyLock, Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
@@ -16,45 +16,16 @@ use tracing::field::{Field, Visit};
 use tracing::instrument::WithSubscriber as _;
 use tracing::{Dispatch, Event, Level, Subscriber};
 use tracing_subscriber::Layer;
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
 use crate::support::clock::{SECOND, in_a_week, on_paused_clock};
 use crate::support::ends::{Ended, ended};
 use crate::support::folder::Folder;
+use crate::support::log_lines::{interest_all_threads, log};
 use crate::support::polling::assert_pending;
 use crate::support::properties::cases;
 use crate::support::records::{cids, nameless, record, records};
 use crate::support::sockets::free_address;
-
-/// Lines of a log.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-/// With a single subscriber, `tracing` asks that of the thread that meets a line of code first whether the line is of
-/// interest. In the thread of another test there is none.
-static OTHERS: LazyLock<[Dispatch; 2]> =
-    LazyLock::new(|| [(); 2].map(|()| Dispatch::new(tracing_subscriber::registry())));
 
 /// What this crate tells the log up to this level, while `what` runs under a paused clock.
 fn told<F: Future>(level: Level, what: F) -> Vec<String> {
@@ -62,21 +33,9 @@ fn told<F: Future>(level: Level, what: F) -> Vec<String> {
 }
 
 fn told_and_output<F: Future>(level: Level, what: F) -> (Vec<String>, F::Output) {
-    LazyLock::force(&OTHERS);
-    let lines = Lines::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(lines.clone())
-        .with_max_level(level)
-        .with_span_events(FmtSpan::CLOSE)
-        .without_time()
-        .with_ansi(false)
-        .finish();
+    let (subscriber, lines) = log(level);
     let output = on_paused_clock(async { in_a_week(what).with_subscriber(subscriber).await });
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    let ours = text
-        .lines()
-        .filter(|line| line.contains("agntcy_dir_stream"));
-    (ours.map(|line| line.trim().to_owned()).collect(), output)
+    (lines.ours(), output)
 }
 
 /// The lines with these words.
@@ -570,7 +529,7 @@ impl<S: Subscriber> Layer<S> for ActsAt {
 
 /// A subscriber that acts at a line, and what it is to do.
 fn subscriber_at(words: &'static str) -> (Dispatch, Arc<Mutex<Option<Act>>>) {
-    LazyLock::force(&OTHERS);
+    interest_all_threads();
     let act = Arc::default();
     let layer = ActsAt {
         words,

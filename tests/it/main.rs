@@ -100,6 +100,8 @@ mod statuses;
 #[cfg(feature = "server")]
 mod store;
 #[cfg(feature = "server")]
+mod store_attacks;
+#[cfg(feature = "server")]
 mod store_events;
 #[cfg(feature = "server")]
 mod store_limits;

@@ -1,23 +1,19 @@
 //! What a client that means harm, or is broken, can take of the embedded store: no more than it
 //! allows, and others are served.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use agntcy_dir_stream::server::{Call, Method, Serving, Store};
+use agntcy_dir_stream::server::{Method, Serving, Store};
 use agntcy_dir_stream::{Client, MAX_RECORD_LEN};
 use bytes::Bytes;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use prost::Message;
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 
 use crate::support::clock::soon;
 use crate::support::http2::{raw_connection, raw_request};
-use crate::support::messages::{LOOKUP, RecordRef, framed};
+use crate::support::messages::{RecordRef, framed};
 use crate::support::records::{record, sized};
 use crate::support::stores::{ended_calls, listen, serve};
 
@@ -28,62 +24,6 @@ async fn assert_serves(serving: &Serving) {
     let client = soon(Client::connect(serving.url())).await.unwrap();
     let pushed = soon(client.push(record(1))).await.unwrap();
     soon(client.lookup(&pushed.cid)).await.unwrap();
-}
-
-/// A frame of HTTP/2: its type, its flags and its stream.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
-}
-
-const HEADERS: u8 = 1;
-const RESET: u8 = 3;
-const SETTINGS: u8 = 4;
-const END_HEADERS: u8 = 4;
-
-/// The headers of a lookup, in HPACK without an index.
-fn lookup_headers() -> Vec<u8> {
-    const METHOD_SCHEME_AND_PATH: [u8; 3] = [0x83, 0x86, 0x04];
-    const CONTENT_TYPE: [u8; 2] = [0x0f, 0x10];
-    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
-    [
-        METHOD_SCHEME_AND_PATH.to_vec(),
-        text(LOOKUP),
-        CONTENT_TYPE.to_vec(),
-        text("application/grpc"),
-    ]
-    .concat()
-}
-
-#[tokio::test]
-async fn each_call_that_is_reset_at_once_ends() {
-    const CALLS: usize = 20_000;
-    let ended = Arc::new((AtomicUsize::new(0), Notify::new()));
-    let count = Arc::clone(&ended);
-    let count = move |_: &Call| {
-        count.0.fetch_add(1, Ordering::AcqRel);
-        count.1.notify_one();
-    };
-    let store = Store::builder().on_call_end(count).build();
-    let serving = listen(&store).await;
-    let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    sent.extend(frame(SETTINGS, 0, 0, &[]));
-    let headers = lookup_headers();
-    for call in 0..CALLS {
-        let stream = 2 * u32::try_from(call).unwrap() + 1;
-        sent.extend(frame(HEADERS, END_HEADERS, stream, &headers));
-        sent.extend(frame(RESET, 0, stream, &8_u32.to_be_bytes()));
-    }
-    // It never reads, which is no excuse either.
-    let mut socket = TcpStream::connect(serving.address()).await.unwrap();
-    soon(socket.write_all(&sent)).await.unwrap();
-    while ended.0.load(Ordering::Acquire) < CALLS {
-        soon(ended.1.notified()).await;
-    }
-    assert_serves(&serving).await;
 }
 
 const ROOM: usize = 32 * MIB;

@@ -7,11 +7,14 @@ pub(crate) mod ends;
 pub(crate) mod folder;
 #[cfg(feature = "server")]
 pub(crate) mod foreign;
+pub(crate) mod frames;
 pub(crate) mod http2;
 #[cfg(feature = "server")]
 pub(crate) mod jobs;
 #[cfg(feature = "server")]
 pub(crate) mod listening;
+#[cfg(feature = "server")]
+pub(crate) mod log_lines;
 pub(crate) mod messages;
 pub(crate) mod peer;
 pub(crate) mod polling;

@@ -32,6 +32,15 @@ pub(crate) fn causes<'a>(error: &'a Error) -> impl Iterator<Item = &'a (dyn StdE
     std::iter::successors(error.source(), |cause| (*cause).source())
 }
 
+/// The words of a failure with those of its causes, as error reporters print them.
+pub(crate) fn whole_words<I, T>(failed: Failed<I, T>) -> String {
+    let mut words = failed.error.to_string();
+    for cause in causes(&failed.error) {
+        words.push_str(&format!(": {cause}"));
+    }
+    words
+}
+
 /// What became of an item: its index, its tag, and its success or the error with the number of attempts.
 pub(crate) type Seen<S> = (u64, usize, Result<S, (ErrorKind, u32)>);
 
