@@ -304,7 +304,7 @@ struct Lists {
     /// When the next one is due. `None`: when it is known that somebody listens.
     due: Option<Instant>,
     began: Instant,
-    /// How long the last one took.
+    /// How long the last one took that was whole.
     took: Duration,
     /// How many have failed in a row.
     failed: u32,
@@ -375,7 +375,7 @@ impl Lists {
 
     fn failed(&mut self, now: Instant, wait: impl Fn(u32) -> Duration) {
         self.failed += 1;
-        self.took = now.saturating_duration_since(self.began);
+        // How long it took says nothing of a list: it may have waited for a server that was away.
         let rests = later(now, wait(self.failed).max(SOON));
         self.rests = Some(rests);
         self.due = None;

@@ -383,11 +383,19 @@ fn each_part_of_a_record_is_a_message_by_itself() {
     };
     for at in 0..=data.len() {
         let (one, other) = data.split_at(at);
-        for parts in [vec![one, other], vec![&[], one, other], vec![one, &[], other, &[]]] {
+        for parts in [
+            vec![one, other],
+            vec![&[], one, other],
+            vec![one, &[], other, &[]],
+        ] {
             let checked = Record::from_wire(message(&parts));
             let unchecked = Record::decode(message(&parts).as_slice()).unwrap();
             if [0, first_entry, data.len()].contains(&at) {
-                assert_eq!(checked.unwrap().cid().unwrap(), record.cid().unwrap(), "at {at}");
+                assert_eq!(
+                    checked.unwrap().cid().unwrap(),
+                    record.cid().unwrap(),
+                    "at {at}"
+                );
                 assert_eq!(unchecked, record, "at {at}");
             } else {
                 assert!(invalid(checked).ends_with("of the data"), "at {at}");

@@ -194,9 +194,13 @@ where
         any_new
     }
 
-    /// The lane to carry the next item; with `unused`, one that has carried nothing. A lane that the transport has not
-    /// started is passed over while there are others, since it may have to wait.
-    pub(crate) fn least_loaded(&self, unused: bool) -> Option<LeastLoaded> {
+    /// The lane to carry the next item, of those on nodes that `may_have` it; with `unused`, one that has carried nothing. A
+    /// lane that the transport has not started is passed over while there are others, since it may have to wait.
+    pub(crate) fn least_loaded(
+        &self,
+        unused: bool,
+        may_have: impl Fn(usize) -> bool,
+    ) -> Option<LeastLoaded> {
         let any_started = self.lanes.iter().any(Lane::was_started);
         let mut least: Option<LeastLoaded> = None;
         for (place, lane) in self.lanes.iter().enumerate() {
@@ -204,6 +208,7 @@ where
                 || lane.flight.is_full()
                 || any_started && !lane.was_started()
                 || unused && !lane.flight.is_unused()
+                || !may_have(lane.route.node)
             {
                 continue;
             }

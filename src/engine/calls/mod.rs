@@ -11,4 +11,4 @@ mod response_body;
 
 pub(super) use self::call::{CHUNK, Event};
 pub(super) use self::lane::{Lane, Setup};
-pub(super) use self::lanes::Lanes;
+pub(super) use self::lanes::{Lanes, LeastLoaded};

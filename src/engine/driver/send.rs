@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Driver;
 use super::look_up::LookUp;
 use crate::breaker::Probe;
-use crate::engine::calls::{Lane, Setup};
+use crate::engine::calls::{Lane, LeastLoaded, Setup};
 use crate::engine::log::call_span;
 use crate::engine::nodes::{Load, Route};
 use crate::engine::waited::Waited;
@@ -104,11 +104,11 @@ where
                 return;
             }
             let alone = self.window.wants_to_be_alone();
-            let mut least = self.lanes.least_loaded(alone);
+            let mut least = self.least_loaded(alone, now);
             if may_open && least.is_none_or(|least| least.load > 0) {
                 may_open = self.open_lane(cx, now);
                 if may_open {
-                    least = self.lanes.least_loaded(alone);
+                    least = self.least_loaded(alone, now);
                 }
             }
             let Some(least) = least else {
@@ -150,6 +150,25 @@ where
                 lane.batch.push_back(self.operation.request(input, checked));
             }
         }
+    }
+
+    /// The lane to carry the next item. Where answers may say that the server failed, the call goes on behind them. So it
+    /// waits as long as another call would.
+    fn least_loaded(&mut self, alone: bool, now: Instant) -> Option<LeastLoaded> {
+        let nodes = &self.nodes;
+        let held_until = |node| nodes.held_until(node, now).filter(|_| O::ANSWERS_MAY_FAIL);
+        let least = self
+            .lanes
+            .least_loaded(alone, |node| held_until(node).is_none());
+        if O::ANSWERS_MAY_FAIL {
+            let held = self
+                .lanes
+                .iter()
+                .filter_map(|lane| held_until(lane.route.node));
+            let opens = held.min();
+            self.note_gate(opens);
+        }
+        least
     }
 
     /// The canary, if this lane is to carry it before the next item.
@@ -257,11 +276,15 @@ where
         let over = over || self.window.is_refusing();
         let is_wanted = !over || self.window.has_waiting();
         let waited = self.clock.waited();
-        if !is_wanted {
+        // While more may come, a lane that waits for its connection stays: nobody else would hear that there is none.
+        let waits = |lane: &Lane<_, _>| lane.flight.is_unused() && !lane.was_started();
+        let ends = !self.takes_input() && !self.window.has_unsent() || self.window.is_refusing();
+        if !is_wanted && ends {
             self.lanes.close_unstarted(cx, waited);
         }
         for lane in self.lanes.iter_mut() {
-            if over && !(is_wanted && lane.flight.is_unused()) || lane.flight.is_full() {
+            let stays = is_wanted && lane.flight.is_unused() || !ends && waits(lane);
+            if over && !stays || lane.flight.is_full() {
                 lane.close(waited);
             }
         }

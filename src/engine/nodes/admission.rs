@@ -130,6 +130,11 @@ impl Admission {
             && self.breaker.may_permit(now)
     }
 
+    /// Until when nothing is to be sent again here, if the server has failed.
+    pub(crate) fn held_until(&self, now: Instant) -> Option<Instant> {
+        self.hold.filter(|hold| *hold > now)
+    }
+
     /// Whether the server is believed to be away, so that no more is taken from the input than a probe needs. The task
     /// is woken when it is there again. A server that can be reached and fails is not away: it may fail at the items
     /// that were taken, and not at those to come.

@@ -126,6 +126,11 @@ impl Nodes {
         &mut self.nodes[node].admission
     }
 
+    /// Until when nothing is to be sent again to a node, if its server has failed.
+    pub(crate) fn held_until(&self, node: usize, now: Instant) -> Option<Instant> {
+        self.nodes[node].admission.held_until(now)
+    }
+
     /// What a node is called in logs.
     pub(crate) fn name(&self, node: usize) -> &str {
         self.nodes[node].admission.breaker().node()

@@ -27,9 +27,8 @@ const PORT: u16 = 8888;
 /// How much time passes on each host before another has its turn.
 const TICK: Duration = Duration::from_millis(20);
 
-/// How long a run may go on once all is well again. What is followed is listed again after three times as long as the last
-/// list took, which may have lasted as long as the trouble.
-const SETTLES_WITHIN: Duration = Duration::from_secs(90);
+/// How long a run may go on once all is well again.
+const SETTLES_WITHIN: Duration = Duration::from_secs(60);
 
 /// What a host does.
 pub(super) type Job = Pin<Box<dyn Future<Output = ()>>>;

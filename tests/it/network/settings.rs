@@ -74,18 +74,13 @@ impl Settings {
     }
 
     /// How many connections may be begun in an outage that is so long. Waits are no shorter than they should be, and each
-    /// connection may be told of the outage by itself, up to as many times as open the breaker. Beside a node that works,
-    /// a call may be opened for each item that comes, and be dropped before it is told.
+    /// connection may be told of the outage by itself, up to as many times as open the breaker.
     pub(super) fn most_dials(&self, outage: Duration) -> usize {
         let doublings = (outage.as_secs_f64() / BACKOFF.0.as_secs_f64() + 1.0)
             .log2()
             .ceil();
         let longest = outage.as_secs_f64() / BACKOFF.1.as_secs_f64();
-        let beside = match self.nodes {
-            1 => 0.0,
-            _ => outage.as_secs_f64() / self.pause.as_secs_f64(),
-        };
-        (doublings + longest + beside) as usize + 3 * self.connections + 1
+        (doublings + longest) as usize + 3 * self.connections + 1
     }
 
     /// How many calls the store may see: a refused item ends its call, trouble ends some, and behind that things are looked
