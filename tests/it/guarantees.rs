@@ -60,6 +60,15 @@ fn rows(page: &str) -> Vec<Row<'_>> {
     rows.collect()
 }
 
+/// Whether the script has this target with so many runs.
+fn is_fuzzed(script: &str, name: &str, runs: &str) -> bool {
+    let runs = runs.replace(',', "");
+    let mut lines = script.lines().map(|line| line.trim().trim_matches('"'));
+    lines.any(|line| {
+        line.split(' ').next() == Some(name) && line.split(' ').next_back() == Some(&runs)
+    })
+}
+
 #[test]
 fn each_promise_of_the_readme_is_on_the_page() {
     let readme = read(file("README.md"));
@@ -88,10 +97,10 @@ fn each_test_of_the_page_is_there() {
         let source = file("tests").join(path);
         if kind == "fuzz" {
             // The package has no fuzz targets.
+            let runs = file("fuzz/run");
             assert!(
-                source.exists() || !file("fuzz").exists(),
-                "{name}: {}",
-                source.display()
+                !runs.exists() || is_fuzzed(&read(runs), name, cases),
+                "{name}, {cases} runs"
             );
             continue;
         }
@@ -104,12 +113,15 @@ fn each_test_of_the_page_is_there() {
             attribute.contains("#[test]") || attribute.contains("#[tokio::test"),
             "{name} in {path} is no test"
         );
-        if kind == "property" {
-            let number = cases.replace(',', "_");
-            assert!(
-                text.contains(&format!("cases({number})")),
-                "{name} in {path} has other than {cases} cases"
-            );
-        }
+        let number = cases.replace(',', "_");
+        let expected = match kind {
+            "property" => format!("cases({number})"),
+            "seed" => format!(", {number}, run)"),
+            _ => continue,
+        };
+        assert!(
+            text.contains(&expected),
+            "{name} in {path} has other than {cases} cases"
+        );
     }
 }
