@@ -3,15 +3,13 @@
 use std::collections::HashSet;
 use std::future::{pending, ready};
 use std::io;
-use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{Fault, Method, Store};
 use agntcy_dir_stream::{ClientBuilder, ErrorKind, Retry, Token};
-use futures::{StreamExt as _, stream};
+use futures::StreamExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -358,36 +356,4 @@ async fn a_call_that_waited_for_its_connection_makes_room_for_an_item_that_goes_
     let summary = in_a_week(records(8).push_to_with(&client, &options).finish()).await;
     assert_eq!(summary.stats.succeeded, 8, "{summary}");
     assert!(began.elapsed() < 30 * SECOND, "{:?}", began.elapsed());
-}
-
-/// Two items come at once, so that a call for the second is opened on the node that is down.
-#[tokio::test(start_paused = true)]
-async fn a_node_that_is_down_beside_one_that_works_is_tried_with_waits() {
-    let pipes = Pipes::default();
-    let dials = Arc::new(AtomicUsize::new(0));
-    let down = {
-        let dials = Arc::clone(&dials);
-        Client::builder("http://down.example.org:8888").connector(move |_| {
-            dials.fetch_add(1, Ordering::Relaxed);
-            ready(Err::<DuplexStream, _>(
-                io::ErrorKind::ConnectionRefused.into(),
-            ))
-        })
-    };
-    let works = pipes.client().connect_lazy().unwrap();
-    let client = works.with_nodes_of(down.connect_lazy().unwrap());
-    let store = &pipes.store;
-    let cids = stream::iter(0..120).then(async |number| {
-        if number % 2 == 0 {
-            tokio::time::sleep(SECOND).await;
-        }
-        store.insert(record(number)).unwrap()
-    });
-    let options = Options::new().calls(2);
-    let cids = pin!(cids);
-    let deleting = cids.delete_from_with(&client, &options).finish();
-    let summary = in_a_week(deleting).await;
-    assert_eq!(summary.stats.succeeded, 120, "{summary}");
-    let dials = dials.load(Ordering::Relaxed);
-    assert!((2..=15).contains(&dials), "{dials} connections in a minute");
 }

@@ -15,7 +15,7 @@ use crate::support::records::{cid, record};
 
 #[test]
 fn each_delete_has_a_true_result() {
-    each_seed("delete", 40, run);
+    each_seed("delete", &[2185], 40, run);
 }
 
 pub(super) fn run(seed: u64) -> Digest {

@@ -15,7 +15,7 @@ use crate::support::records::{cid, record};
 
 #[test]
 fn each_pull_has_a_true_result() {
-    each_seed("pull", 40, run);
+    each_seed("pull", &[], 40, run);
 }
 
 fn is_missing(number: usize) -> bool {

@@ -15,7 +15,7 @@ use crate::support::records::{cid, nameless, record};
 
 #[test]
 fn each_push_has_a_true_result() {
-    each_seed("push", 40, run);
+    each_seed("push", &[], 40, run);
 }
 
 fn is_bad(number: usize) -> bool {

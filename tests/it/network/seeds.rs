@@ -2,15 +2,19 @@
 
 use super::trace::Digest;
 
-/// Runs this job once for each seed: so many, or as `NETWORK_SEEDS` or `NETWORK_SEED` say.
-pub(super) fn each_seed(job: &'static str, usual: u64, run: impl Fn(u64) -> Digest) {
+/// Runs this job once for each seed: so many, or as `NETWORK_SEEDS` or `NETWORK_SEED` say; and those with which a fault was
+/// found.
+pub(super) fn each_seed(job: &'static str, found: &[u64], usual: u64, run: impl Fn(u64) -> Digest) {
     let number = |name| {
         let value = std::env::var(name).ok()?;
         Some(value.parse::<u64>().expect("a number of seeds, or a seed"))
     };
-    let seeds = match number("NETWORK_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("NETWORK_SEEDS").unwrap_or(usual),
+    let seeds: Vec<u64> = match number("NETWORK_SEED") {
+        Some(seed) => vec![seed],
+        None => {
+            let seeds = 0..number("NETWORK_SEEDS").unwrap_or(usual);
+            found.iter().copied().chain(seeds).collect()
+        }
     };
     if is_repeated() {
         // With `RUST_LOG`, what the crate says of it.
