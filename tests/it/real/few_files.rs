@@ -14,7 +14,7 @@ fn allow(process: &Child, files: u64) {
     prlimit(id, Resource::Nofile, limit).unwrap();
 }
 
-/// Its server is restarted while it may open nothing: it can neither connect, nor read its token, nor write its checkpoint.
+/// Its server is restarted while it may open nothing: it can neither connect, nor read its token, nor open a file.
 #[tokio::test]
 #[ignore = "needs the real server: run `tests/interop/run server`"]
 async fn a_tool_that_may_open_no_file_for_a_while_loses_nothing() {

@@ -45,7 +45,7 @@ async fn push(
     handle.stats()
 }
 
-/// Pulls what is there, again and again, until a second after the fault.
+/// Pulls what is there, over and over, until the fault is over.
 async fn pull(client: &Client, options: &Options, meanwhile: &Meanwhile) -> Stats {
     let refs = stream::iter(0..)
         .take_while(|_| std::future::ready(!meanwhile.is_over.load(Ordering::Relaxed)))
