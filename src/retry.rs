@@ -51,8 +51,9 @@ type Classify = dyn Fn(&Status) -> Verdict + Send + Sync;
 ///   such a push for at most 5 seconds. A delete asks for nothing again.
 /// - Where nothing has succeeded yet, nothing tells. Then an item gets its error when the server has failed
 ///   at it for two minutes. The last refs of a delete, when all others are deleted, wait as long.
-/// - A server that takes what it has and fails at all else, as one that cannot write may do, cannot be
-///   told from bad records: those records get their errors.
+/// - A server that takes what it has and fails at all else cannot be told from bad records: those records get
+///   their errors. But where it says that it cannot write ("no space left on device", "read-only file
+///   system", and the like), only a record that it stores after that counts, and there is no two minutes' limit.
 ///
 /// # Waits
 ///

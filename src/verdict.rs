@@ -13,12 +13,13 @@ use crate::error::ErrorKind;
 ///
 /// | the call ended with | verdict |
 /// |---|---|
-/// | `InvalidArgument`, `NotFound`, `FailedPrecondition`, `OutOfRange` | [`Record`](Self::Record) |
+/// | `InvalidArgument`, `NotFound`, `FailedPrecondition`, `OutOfRange`, but for what is below | [`Record`](Self::Record) |
 /// | `ResourceExhausted` "received message larger than max", or the same "after decompression" | [`Record`](Self::Record) |
 /// | `Internal` "failed to validate record: …" that ends in "schema_version field is missing", or goes on with "no schema found for version" or "failed to marshal record to JSON" | [`Record`](Self::Record) |
 /// | the same that ends in "HTTP 4xx", as the schema service answered: 404 for a version that it does not serve. Not 401, 403, 407, 408, 421, 425 and 429 | [`Record`](Self::Record) |
 /// | `Internal` "failed to pull record: failed to unmarshal record for CID …": what is stored cannot be decoded | [`Record`](Self::Record) |
 /// | an answer that cannot be read | [`Record`](Self::Record) |
+/// | `NotFound` "failed to pull record: record blob not found for CID …" that does not end in "not found": the record is there, and could not be read | [`Attempt`](Self::Attempt) |
 /// | `Internal`, `Unknown`, `DataLoss`, `AlreadyExists` in any other words of the server's own, such as "failed to validate record: … HTTP 503" | [`Attempt`](Self::Attempt) |
 /// | `Unavailable`, `ResourceExhausted`, `DeadlineExceeded`, `Aborted`, `Cancelled` | [`Transient`](Self::Transient) |
 /// | whatever the transport made up: a reset, GOAWAY, too many pings, no connection, a status too long for the header list | [`Transient`](Self::Transient) |
@@ -84,6 +85,7 @@ impl Verdict {
             | Code::Cancelled
             | Code::Aborted => Self::Transient,
             _ if is_unreadable(status) || is_for_good(status) => Self::Record,
+            Code::NotFound if could_not_look(status) => Self::Attempt,
             Code::Internal | Code::Unknown | Code::DataLoss | Code::AlreadyExists => Self::Attempt,
             _ => Self::Record,
         }
@@ -198,6 +200,31 @@ pub(crate) fn is_already_stored(status: &Status) -> bool {
         || status.code() == Code::Internal && status.message().ends_with("already exists")
 }
 
+/// A DIR server that has found a record, and could not read it, says so with `NotFound`, whatever the reason is. Only the
+/// reason tells.
+fn could_not_look(status: &Status) -> bool {
+    let words = status.message();
+    words.starts_with("failed to pull record: record blob not found for CID ")
+        && !words.ends_with(": not found")
+}
+
+/// A DIR server over a local folder, whose system does not let it write: nothing that it stores meanwhile can succeed, while
+/// it still says "already exists" to what it has. Words of the system are at the end, where no record has any.
+pub(crate) fn cannot_write(status: &Status) -> bool {
+    const WHY: [&str; 6] = [
+        ": no space left on device",
+        ": disk quota exceeded",
+        ": read-only file system",
+        ": too many open files",
+        ": too many open files in system",
+        ": input/output error",
+    ];
+    let words = status.message();
+    status.code() == Code::Internal
+        && words.starts_with("failed to push record to store: ")
+        && WHY.iter().any(|why| words.ends_with(why))
+}
+
 /// What a gRPC server says of a message that it found too long. Such a server drops the answers of
 /// the records before it, so the first unanswered record need not be the one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,6 +260,7 @@ pub(crate) fn kind_of_record(status: &Status) -> ErrorKind {
     match status.code() {
         _ if is_unreadable(status) => ErrorKind::Mismatch,
         _ if is_for_good(status) => ErrorKind::Rejected,
+        Code::NotFound if could_not_look(status) => ErrorKind::ServerFailed,
         Code::NotFound => ErrorKind::NotFound,
         Code::Internal | Code::Unknown | Code::DataLoss | Code::AlreadyExists => {
             ErrorKind::ServerFailed
@@ -410,6 +438,72 @@ mod tests {
         assert_ne!(oversize(&Status::resource_exhausted(words)), None);
         let repeated = Status::invalid_argument(format!("record validation failed: [{words}]"));
         assert_eq!(oversize(&repeated), None);
+    }
+
+    #[test]
+    fn a_record_that_could_not_be_read_is_not_missing() {
+        let not_found = |end: &str| {
+            Status::not_found(format!(
+                "failed to pull record: record blob not found for CID \
+                 baeareihdr6t7s6sr2q4zo456sza66eewqc7huzatyfgvoupaqyjw23ilvi: {end}"
+            ))
+        };
+        for end in [
+            "open /store/blobs/sha256/a: too many open files",
+            "open /store/blobs/sha256/a: input/output error",
+            "Get \"http://10.0.0.1:5000/v2/dir/blobs/sha256:a\": dial tcp 10.0.0.1:5000: connect: connection refused",
+            "GET \"http://10.0.0.1:5000/v2/dir/blobs/sha256:a\": response status code 503: Service Unavailable",
+        ] {
+            let status = not_found(end);
+            assert_eq!(Verdict::of(&status), Verdict::Attempt, "{end}");
+            assert_eq!(kind_of_record(&status), ErrorKind::ServerFailed, "{end}");
+        }
+        for status in [
+            not_found("sha256:a: application/json: not found"),
+            Status::not_found("failed to pull record: record not found: baea"),
+            Status::not_found("no such record"),
+        ] {
+            assert_eq!(Verdict::of(&status), Verdict::Record, "{status}");
+            assert_eq!(kind_of_record(&status), ErrorKind::NotFound, "{status}");
+        }
+    }
+
+    #[test]
+    fn only_the_words_of_the_system_say_that_a_server_cannot_write() {
+        let pushed = |end: &str| {
+            Status::internal(format!(
+                "failed to push record to store: rpc error: code = Internal desc = failed to push \
+                 record bytes: failed to ingest: copy failed: write /store/ingest/a: {end}"
+            ))
+        };
+        for end in [
+            "no space left on device",
+            "disk quota exceeded",
+            "read-only file system",
+            "too many open files",
+            "too many open files in system",
+            "input/output error",
+        ] {
+            let status = pushed(end);
+            assert!(cannot_write(&status), "{end}");
+            // Nothing says yet whether a smaller one would be written.
+            assert_eq!(Verdict::of(&status), Verdict::Attempt, "{end}");
+            assert_eq!(kind_of_record(&status), ErrorKind::ServerFailed, "{end}");
+        }
+        let refused = format!(
+            "record validation failed: [{}]",
+            pushed("no space left on device")
+        );
+        for status in [
+            pushed("application/json: already exists"),
+            pushed("connect: connection refused"),
+            // A validator may repeat what a record says.
+            Status::internal("failed to validate record: no space left on device"),
+            Status::invalid_argument(refused),
+            Status::unavailable(pushed("no space left on device").message()),
+        ] {
+            assert!(!cannot_write(&status), "{status}");
+        }
     }
 
     #[test]

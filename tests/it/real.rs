@@ -1,6 +1,17 @@
 //! The real server under faults: killed and started again, closing its connections after seconds,
-//! without its schema service, with records that it cannot take or cannot give back.
-//! `tests/interop/run server` builds it and runs these.
+//! without its schema service, with records that it cannot take or cannot give back; and what is in
+//! the files below. `tests/interop/run server` builds it and runs these.
+
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod few_files;
+#[cfg(target_os = "linux")]
+mod frozen;
+#[cfg(target_os = "linux")]
+mod full_disk;
+#[cfg(target_os = "linux")]
+mod registry;
+#[cfg(target_os = "linux")]
+mod stepped_clock;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -28,9 +39,14 @@ struct Server {
 
 impl Server {
     async fn start(name: &str, more: &'static [&'static str]) -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let folder = folder(name);
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
+        Self::start_in(folder, more).await
+    }
+
+    /// On a folder that is there.
+    async fn start_in(folder: PathBuf, more: &'static [&'static str]) -> Self {
         let address = free_address();
         let process = spawn(&folder, &address, more).await;
         Self {
@@ -50,6 +66,11 @@ impl Server {
     /// Kills it with SIGKILL, and waits until it is gone.
     async fn kill(&mut self) {
         soon(self.process.kill()).await.unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    fn signal(&self, signal: rustix::process::Signal) {
+        send_signal(&self.process, signal);
     }
 
     async fn restart(&mut self) {
@@ -72,6 +93,18 @@ impl Server {
         };
         soon(is_marked).await;
     }
+}
+
+/// Where a server of this name has its data.
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+#[cfg(target_os = "linux")]
+fn send_signal(process: &Child, signal: rustix::process::Signal) {
+    let id = i32::try_from(process.id().expect("it runs")).unwrap();
+    let id = rustix::process::Pid::from_raw(id).unwrap();
+    rustix::process::kill_process(id, signal).unwrap();
 }
 
 async fn spawn(folder: &Path, address: &str, more: &[&str]) -> Child {

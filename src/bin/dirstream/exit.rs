@@ -50,6 +50,9 @@ pub(crate) fn because_of(error: &anyhow::Error) {
         }
         words.push_str(&cause);
     }
+    if cfg!(unix) && words.contains("(os error 24)") {
+        words.push_str("; `ulimit -n` says how many files it may open");
+    }
     say!("dirstream: {words}");
 }
 

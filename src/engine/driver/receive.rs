@@ -434,7 +434,8 @@ where
     /// The server has failed at an item. Other items show whether that is an outage. As long as there is one to try,
     /// one in flight, or the canary, nothing waits and the breaker does not count the failure.
     fn failed_at_item(&mut self, now: Instant, status: Option<Arc<Status>>, origin: Origin) {
-        let may_ask = self.may_ask();
+        // A server that cannot write may do all the same with what it has.
+        let may_ask = self.may_ask() && !status.as_deref().is_some_and(verdict::cannot_write);
         if may_ask {
             self.canary.item_failed();
         }

@@ -215,6 +215,9 @@ impl<E, O: Clone> Window<E, O> {
                 scout.refused();
             }
         }
+        if verdict::cannot_write(status) {
+            evidence = self.suspects.of_writes(evidence);
+        }
         let max_attempts = self.rules.max_attempts;
         let last = self.live(at.index).last_failure();
         let (failure, blame) = Suspects::failed(last, evidence);

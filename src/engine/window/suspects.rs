@@ -54,6 +54,8 @@ pub(crate) struct Evidence {
 pub(super) struct Suspects {
     /// When the latest item was sent that has succeeded on any node.
     proved: Tick,
+    /// The same of what was not there before, by this adapter.
+    wrote: Tick,
     /// Those that wait for their next try, in the order in which they failed.
     queue: VecDeque<Suspect>,
 }
@@ -71,6 +73,22 @@ impl Suspects {
     /// An item has succeeded that was sent at `tick`.
     pub(super) fn success(&mut self, tick: Tick) {
         self.proved = self.proved.max(tick);
+    }
+
+    /// An item of this adapter has succeeded that was sent at `tick`, and that it was stored before is not known.
+    pub(super) fn wrote(&mut self, tick: Tick) {
+        self.wrote = self.wrote.max(tick);
+    }
+
+    /// What is known where the server cannot write. That it does its work at what it has, such as the canary, says
+    /// nothing of that.
+    pub(super) fn of_writes(&self, evidence: Evidence) -> Evidence {
+        Evidence {
+            // As in any outage, no item gets its error for the time that it takes.
+            tells: true,
+            proved: self.wrote,
+            ..evidence
+        }
     }
 
     #[cfg(test)]

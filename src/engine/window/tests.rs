@@ -891,6 +891,47 @@ fn an_answer_of_the_canary_proves_the_fault_of_what_fails_behind_it() {
 }
 
 #[test]
+fn only_what_is_written_proves_the_fault_of_what_cannot_be_written() {
+    let full = || {
+        let words =
+            "failed to push record to store: write /store/ingest/a: no space left on device";
+        Err(Status::internal(words))
+    };
+    let mut window = retrying(8);
+    window.take_all(0..2);
+    window.send();
+    window.answer_ok();
+    window.end(full(), 2);
+    window.nothing_is_there();
+    for _ in 0..9 {
+        window.wake(later(9).unwrap());
+        window.flight.carry_canary();
+        assert_eq!(window.send(), [1], "it is sent behind the canary");
+        window.answer_ok();
+        window.end(full(), 2);
+        window.nothing_is_there();
+    }
+    assert_eq!(
+        window.results(),
+        [(0, 1, Ok("stored"))],
+        "it may be written yet"
+    );
+    for index in 2..4 {
+        window.take(index, 1);
+        assert_eq!(window.send(), [index]);
+        window.answer_ok();
+        window.end(Ok(()), 1);
+        window.wake(later(9).unwrap());
+        assert_eq!(window.send(), [1]);
+        window.end(full(), 1);
+        window.nothing_is_there();
+    }
+    let results = window.results();
+    let last = (1, 12, Err(ErrorKind::ServerFailed));
+    assert_eq!(results[0], last, "three of its tries count, as ever");
+}
+
+#[test]
 fn a_canary_that_fails_is_an_outage_and_nobodys_fault() {
     let mut window = retrying(8);
     window.take(0, 1);

@@ -29,6 +29,7 @@ import (
 
 type options struct {
 	scratch, address       string
+	registry               string
 	age, grace             time.Duration
 	mode, audience, socket string
 }
@@ -37,6 +38,7 @@ func main() {
 	var set options
 	flag.StringVar(&set.scratch, "scratch", "", "keep all data in this `folder` (default: a temporary one, removed at the end)")
 	flag.StringVar(&set.address, "listen", "", "gRPC `address` to listen on (default: a free port)")
+	flag.StringVar(&set.registry, "registry", "", "store in the OCI registry at this `address` (default: in the scratch folder)")
 	flag.DurationVar(&set.age, "age", 0, "close a connection of this age, give or take a tenth (default: the server's)")
 	flag.DurationVar(&set.grace, "grace", 0, "let calls run on for so long when it is closed (default: the server's)")
 	flag.StringVar(&set.mode, "authn", "", "ask callers for an identity of SPIFFE: x509 or jwt (default: for none)")
@@ -79,12 +81,16 @@ func run(set options) error {
 		return err
 	}
 	_, routingPort, _ := net.SplitHostPort(routing)
+	local, registry := filepath.Join(scratch, "store"), "127.0.0.1:5000"
+	if set.registry != "" {
+		local, registry = "", set.registry
+	}
 	for key, value := range map[string]string{
 		"LISTEN_ADDRESS":                 address,
 		"OASF_API_VALIDATION_SCHEMA_URL": "http://" + schemas.Addr().String(),
 		"STORE_PROVIDER":                 "oci",
-		"STORE_OCI_LOCAL_DIR":            filepath.Join(scratch, "store"),
-		"STORE_OCI_REGISTRY_ADDRESS":     "127.0.0.1:5000",
+		"STORE_OCI_LOCAL_DIR":            local,
+		"STORE_OCI_REGISTRY_ADDRESS":     registry,
 		"STORE_OCI_AUTH_CONFIG_INSECURE": "true",
 		"STORE_VERIFICATION_ENABLED":     "false",
 		"ROUTING_LISTEN_ADDRESS":         "/ip4/127.0.0.1/tcp/" + routingPort,
