@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use agntcy_dir_stream::ErrorKind;
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::Store;
-use futures::{StreamExt as _, stream};
+use futures::StreamExt as _;
 
 use super::hosts::{CLIENT, Network};
+use super::results::{items, one_for_each};
 use super::seeds::each_seed;
 use super::settings::Settings;
 use super::trace::Digest;
@@ -35,12 +36,8 @@ pub(super) fn run(seed: u64) -> Digest {
         async move {
             let settings = &network.settings;
             let client = network.client(CLIENT, |builder| builder);
-            let pause = settings.pause;
-            let refs = stream::iter(0..settings.items).then(|number| async move {
-                tokio::time::sleep(pause).await;
-                cid(&record(number))
-            });
-            let mut results = Box::pin(refs).delete_from_with(&client, &settings.options);
+            let refs = items(settings, |number| cid(&record(number)));
+            let mut results = refs.delete_from_with(&client, &settings.options);
             while let Some(result) = results.next().await {
                 let result = match result {
                     Ok(deleted) => (deleted.index, Ok(deleted.cid)),
@@ -57,14 +54,8 @@ pub(super) fn run(seed: u64) -> Digest {
     };
     let digest = network.run([(CLIENT, Box::pin(job))]);
 
-    let mut seen = seen.lock().unwrap();
-    if !settings.unordered {
-        assert!(seen.is_sorted_by_key(|(index, _)| *index), "input order");
-    }
-    seen.sort_by_key(|(index, _)| *index);
-    assert_eq!(seen.len(), settings.items, "one result for each");
-    for (number, (index, result)) in seen.iter().enumerate() {
-        assert_eq!(*index, number as u64);
+    let results = one_for_each(&seen, &settings);
+    for (number, result) in results.iter().enumerate() {
         let cid = cid(&record(number));
         let is_there = network.store.contains(&cid);
         match result {

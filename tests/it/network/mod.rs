@@ -10,6 +10,7 @@ mod hosts;
 mod outages;
 mod pull;
 mod push;
+mod results;
 mod seeds;
 mod settings;
 mod tokens;

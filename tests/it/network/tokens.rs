@@ -7,10 +7,11 @@ use std::time::Duration;
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::Store;
 use agntcy_dir_stream::{ErrorKind, Token};
-use futures::{StreamExt as _, stream};
+use futures::StreamExt as _;
 use tokio::time::sleep;
 
 use super::hosts::{CLIENT, Network};
+use super::results::{items, one_for_each};
 use super::seeds::each_seed;
 use super::settings::Settings;
 use super::trace::Digest;
@@ -79,12 +80,8 @@ pub(super) fn run(seed: u64) -> Digest {
             let asked = issuer.clone();
             let token = Token::from_fn(move || asked.clone().token());
             let client = network.client(CLIENT, |builder| builder.token_without_tls(token.clone()));
-            let pause = settings.pause;
-            let items = stream::iter(0..settings.items).then(|number| async move {
-                sleep(pause).await;
-                record(number)
-            });
-            let mut results = Box::pin(items).push_to_with(&client, &settings.options);
+            let items = items(settings, record);
+            let mut results = items.push_to_with(&client, &settings.options);
             while let Some(result) = results.next().await {
                 let result = match result {
                     Ok(pushed) => (pushed.index, Ok(pushed.cid)),
@@ -97,10 +94,8 @@ pub(super) fn run(seed: u64) -> Digest {
     };
     let digest = network.run([(CLIENT, Box::pin(job))]);
 
-    let mut seen = seen.lock().unwrap();
-    seen.sort_by_key(|(index, _)| *index);
-    assert_eq!(seen.len(), settings.items, "one result for each");
-    for (number, (_, result)) in seen.iter().enumerate() {
+    let results = one_for_each(&seen, &settings);
+    for (number, result) in results.iter().enumerate() {
         let cid = cid(&record(number));
         match result {
             Ok(_) => assert!(network.has_arrived(&cid), "{number} was acknowledged"),
