@@ -350,8 +350,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How long a connection may take to be made: TCP or a [`connector`](Self::connector), TLS, and the server's HTTP/2 settings; and how long
-    /// [`connect`](Self::connect) waits for a token. Default: 20 seconds.
+    /// How long a connection may take to be made: TCP or a [`connector`](Self::connector), TLS, and the server's HTTP/2
+    /// settings; and how long [`connect`](Self::connect) waits for a token. Default: 20 seconds.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self

@@ -52,10 +52,10 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("agntcy-dir-stream/", env!("CARGO_PKG_VERSION")));
 
-/// Where no connection can be made.
 /// The server closes what it has accepted, or its settings make no sense.
 const ENDED_AT_ONCE: &str = "the connection ended as soon as it was made";
 
+/// Where no connection can be made.
 pub(super) const OUTSIDE: &str = "this is outside of any tokio runtime";
 
 /// Makes a connection, in this time at most.

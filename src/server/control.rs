@@ -24,7 +24,7 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// Of a connection that comes from there, unless it is in memory.
+    /// Of a connection that comes from there, if that is an address.
     pub(super) fn of(peer: Option<SocketAddr>) -> Self {
         Self {
             misuse: Misuse::of(peer),

@@ -19,7 +19,7 @@ const WORDS: usize = 200;
 /// The misuse of one connection.
 #[derive(Default)]
 pub(super) struct Misuse {
-    /// From where it came, unless it is in memory.
+    /// From where it came, if it has an address.
     peer: Option<SocketAddr>,
     is_told: AtomicBool,
 }
