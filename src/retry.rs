@@ -53,7 +53,8 @@ type Classify = dyn Fn(&Status) -> Verdict + Send + Sync;
 ///   at it for two minutes. The last refs of a delete, when all others are deleted, wait as long.
 /// - A server that takes what it has and fails at all else cannot be told from bad records: those records get
 ///   their errors. But where it says that it cannot write ("no space left on device", "read-only file
-///   system", and the like), only a record that it stores after that counts, and there is no two minutes' limit.
+///   system", and the like), only a record that it stores after that counts against them. Else they are sent again
+///   with the waits of an outage, until the timeout, or until the circuit breaker gives up.
 ///
 /// # Waits
 ///

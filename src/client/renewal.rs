@@ -85,7 +85,7 @@ impl Renewal {
         }
     }
 
-    /// Whether it may have expired on its way. That takes a while, so the server is not asked without a wait.
+    /// Whether it may have expired on its way. A late refusal has itself taken a second, so no other wait is needed.
     fn may_have_expired(&mut self, token: ShownToken, now: Instant) -> bool {
         if now < token.came + ON_ITS_WAY {
             return false;

@@ -157,7 +157,7 @@ pub(super) async fn serve(
         tokio::select! {
             // The connection first: a cut comes after what could be written before it.
             biased;
-            // An error here is a client that is gone or speaks something else.
+            // An error is a client that is gone, or one that breaks the rules, which the log is told of.
             end = served => {
                 if let Err(error) = end {
                     control.misuse.ended(&error);

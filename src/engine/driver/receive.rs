@@ -228,8 +228,9 @@ where
             }
             Some(Report::Works(tick)) => {
                 node.note_success(tick);
-                if is_canary {
-                    self.canary.succeeded();
+                match is_canary {
+                    true => self.canary.succeeded(),
+                    false => node.note_written(tick),
                 }
             }
             Some(_) => node.note_alive(),
@@ -336,6 +337,7 @@ where
             now: Instant::now(),
             tells,
             proved: node.learn(),
+            wrote: node.latest_written(),
             failures: node.failures(),
         }
     }

@@ -152,8 +152,8 @@ where
         }
     }
 
-    /// The lane to carry the next item. Where answers may say that the server failed, the call goes on behind them. So it
-    /// waits as long as another call would.
+    /// The lane to carry the next item. Where an answer may say that the server failed, the call is not ended by that, so
+    /// nothing would slow it down. So the next item waits as long as a new call would.
     fn least_loaded(&mut self, alone: bool, now: Instant) -> Option<LeastLoaded> {
         let nodes = &self.nodes;
         let held_until = |node| nodes.held_until(node, now).filter(|_| O::ANSWERS_MAY_FAIL);

@@ -157,6 +157,16 @@ impl Admission {
         self.note_alive();
     }
 
+    /// An item has succeeded here that was sent at `tick`, and it was not the canary.
+    pub(crate) fn note_written(&self, tick: Tick) {
+        self.proof.wrote(tick);
+    }
+
+    /// When the latest of these was sent, by whichever adapter of the client.
+    pub(crate) fn latest_written(&self) -> Tick {
+        self.proof.latest_written()
+    }
+
     /// When the latest item was sent that has succeeded here, for whichever adapter of the client. If that was since
     /// the server last failed, the node recovers.
     pub(crate) fn learn(&mut self) -> Tick {

@@ -33,7 +33,7 @@ use crate::later::later;
 use crate::operation::Operation;
 use crate::outage::Outage;
 use crate::retry::Retry;
-use crate::verdict::Verdict;
+use crate::verdict::{self, Verdict};
 
 /// How many items a node may fail at in a row before it is asked for one that has succeeded.
 const IN_DOUBT: u32 = 2;
@@ -265,7 +265,10 @@ impl Nodes {
         failure: Option<(Verdict, &Arc<Status>)>,
     ) -> impl Fn(u32) -> Option<Instant> + use<'_> {
         let word = failure.and_then(|(_, status)| hints::of(status));
-        let is_at_item = failure.is_some_and(|(verdict, _)| verdict == Verdict::Attempt);
+        // What cannot be written waits as long as in an outage, whatever else succeeds.
+        let is_at_item = failure.is_some_and(|(verdict, status)| {
+            verdict == Verdict::Attempt && !verdict::cannot_write(status)
+        });
         move |tries| match word {
             Some(Pushback::Never) => None,
             Some(Pushback::After(wait)) => Some(later(now, wait)),

@@ -17,18 +17,44 @@ use crate::outage::Outage;
 
 /// When the latest request has left that has succeeded.
 #[derive(Debug, Default)]
-pub(crate) struct Proof(AtomicU64);
+pub(crate) struct Proof {
+    latest: Latest,
+    /// The same, without what was known to be stored and sent again for that.
+    wrote: Latest,
+}
 
-impl Proof {
-    /// A request has succeeded that left at `tick`.
-    pub(crate) fn succeeded(&self, tick: Tick) {
-        if self.latest() < tick {
+#[derive(Debug, Default)]
+struct Latest(AtomicU64);
+
+impl Latest {
+    fn note(&self, tick: Tick) {
+        if self.get() < tick {
             self.0.fetch_max(tick.number(), Ordering::AcqRel);
         }
     }
 
-    pub(crate) fn latest(&self) -> Tick {
+    fn get(&self) -> Tick {
         Tick::of_number(self.0.load(Ordering::Acquire))
+    }
+}
+
+impl Proof {
+    /// A request has succeeded that left at `tick`.
+    pub(crate) fn succeeded(&self, tick: Tick) {
+        self.latest.note(tick);
+    }
+
+    /// So has one of an item, and not of the canary.
+    pub(crate) fn wrote(&self, tick: Tick) {
+        self.wrote.note(tick);
+    }
+
+    pub(crate) fn latest(&self) -> Tick {
+        self.latest.get()
+    }
+
+    pub(crate) fn latest_written(&self) -> Tick {
+        self.wrote.get()
     }
 }
 

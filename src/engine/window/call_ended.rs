@@ -215,7 +215,8 @@ impl<E, O: Clone> Window<E, O> {
                 scout.refused();
             }
         }
-        if verdict::cannot_write(status) {
+        let cannot_write = verdict::cannot_write(status);
+        if cannot_write {
             evidence = self.suspects.of_writes(evidence);
         }
         let max_attempts = self.rules.max_attempts;
@@ -227,7 +228,8 @@ impl<E, O: Clone> Window<E, O> {
         trouble.named = true;
         trouble.alone = false;
         trouble.last = Some(Arc::clone(status));
-        trouble.rest = wait(trouble.tries);
+        trouble.unwritten += u32::from(cannot_write && blame == Blame::Open);
+        trouble.rest = wait(trouble.tries + trouble.unwritten);
         trouble.exhausted =
             trouble.rest.is_none() || trouble.tries >= max_attempts || blame == Blame::Last;
         let exhausted = trouble.exhausted;

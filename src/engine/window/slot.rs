@@ -96,6 +96,8 @@ pub(super) struct Trouble {
     /// How many faults count against it. A broken call counts against the item that the server was at, and not against
     /// those behind it.
     pub(super) tries: u32,
+    /// How many do not, since the server could not write: each wait is longer.
+    pub(super) unwritten: u32,
     /// How many faults met it while it was looked up.
     pub(super) lookups: u32,
     /// Where its answer was lost, until it was looked up.

@@ -46,6 +46,8 @@ pub(crate) struct Evidence {
     pub(crate) tells: bool,
     /// When the latest item was sent that has succeeded there.
     pub(crate) proved: Tick,
+    /// The same of what was not known to be stored.
+    pub(crate) wrote: Tick,
     /// How many times in a row it has failed at an item before, with no such success between.
     pub(crate) failures: u32,
 }
@@ -54,7 +56,8 @@ pub(crate) struct Evidence {
 pub(super) struct Suspects {
     /// When the latest item was sent that has succeeded on any node.
     proved: Tick,
-    /// The same of what was not there before, by this adapter.
+    /// When the latest item of this adapter was sent that the server has stored: not one that it called already stored, and not
+    /// the canary.
     wrote: Tick,
     /// Those that wait for their next try, in the order in which they failed.
     queue: VecDeque<Suspect>,
@@ -75,7 +78,7 @@ impl Suspects {
         self.proved = self.proved.max(tick);
     }
 
-    /// An item of this adapter has succeeded that was sent at `tick`, and that it was stored before is not known.
+    /// The server has stored an item of this adapter that was sent at `tick`.
     pub(super) fn wrote(&mut self, tick: Tick) {
         self.wrote = self.wrote.max(tick);
     }
@@ -86,7 +89,7 @@ impl Suspects {
         Evidence {
             // As in any outage, no item gets its error for the time that it takes.
             tells: true,
-            proved: self.wrote,
+            proved: self.wrote.max(evidence.wrote),
             ..evidence
         }
     }
@@ -151,6 +154,7 @@ mod tests {
             now: *START + Duration::from_secs(seconds),
             tells: false,
             proved,
+            wrote: Tick::NEVER,
             failures: 0,
         }
     }
@@ -209,5 +213,23 @@ mod tests {
         assert_eq!(suspects.first_ready(false, 0), Some(7));
         suspects.remove(7);
         assert!(suspects.is_empty());
+    }
+
+    #[test]
+    fn where_the_server_cannot_write_only_what_was_written_counts_by_whichever_adapter() {
+        let mut suspects = Suspects::default();
+        let (first, _) = Suspects::failed(None, suspects.of_writes(after(0, NOTHING)));
+        let judged = |suspects: &Suspects, evidence| {
+            Suspects::failed(Some(first), suspects.of_writes(evidence)).1
+        };
+        // What is stored already succeeds all the same.
+        assert_eq!(judged(&suspects, after(1_000, Tick::now())), Blame::Open);
+        let written = Evidence {
+            wrote: Tick::now(),
+            ..after(1, NOTHING)
+        };
+        assert_eq!(judged(&suspects, written), Blame::Try);
+        suspects.wrote(Tick::now());
+        assert_eq!(judged(&suspects, after(1, NOTHING)), Blame::Try);
     }
 }

@@ -152,6 +152,7 @@ impl TestWindow {
             now: *NOW,
             tells: false,
             proved: self.suspects.proved(),
+            wrote: Tick::NEVER,
             failures: 0,
         }
     }
@@ -904,7 +905,7 @@ fn only_what_is_written_proves_the_fault_of_what_cannot_be_written() {
     window.end(full(), 2);
     window.nothing_is_there();
     for _ in 0..9 {
-        window.wake(later(9).unwrap());
+        window.wake(later(20).unwrap());
         window.flight.carry_canary();
         assert_eq!(window.send(), [1], "it is sent behind the canary");
         window.answer_ok();
@@ -921,7 +922,7 @@ fn only_what_is_written_proves_the_fault_of_what_cannot_be_written() {
         assert_eq!(window.send(), [index]);
         window.answer_ok();
         window.end(Ok(()), 1);
-        window.wake(later(9).unwrap());
+        window.wake(later(20).unwrap());
         assert_eq!(window.send(), [1]);
         window.end(full(), 1);
         window.nothing_is_there();
