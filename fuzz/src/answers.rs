@@ -13,12 +13,14 @@ use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
 use tokio::time::{Instant, timeout};
 
-use self::play::{Server, Service};
+use self::play::Server;
 use self::script::Script;
+use crate::MOST_POLLS;
 use crate::known::KNOWN;
 use crate::memory::bounded;
-use crate::spin::NoSpin;
+use crate::service::Service;
 use crate::support::clock::{in_a_week, on_paused_clock};
+use crate::support::no_spin::NoSpin;
 
 #[derive(Arbitrary, Clone, Copy, Debug, PartialEq)]
 enum Operation {
@@ -103,7 +105,7 @@ async fn play(case: &Case) {
         Operation::Listen => return listen(&client, &server, &options).await,
         _ => {}
     }
-    let mut results = NoSpin::new(results(case, &client, &options));
+    let mut results = NoSpin::new(results(case, &client, &options), MOST_POLLS);
     let mut seen = Vec::new();
     while let Some(result) = in_a_week(results.next()).await {
         seen.push(result);
@@ -124,7 +126,10 @@ async fn play(case: &Case) {
 /// The records of a search are all there, each once, or it ends with an error.
 async fn search(client: &Client, server: &Arc<Server>, options: &Options) {
     let began = Instant::now();
-    let mut found = NoSpin::new(client.search_with(Query::new().name("agent*"), options));
+    let mut found = NoSpin::new(
+        client.search_with(Query::new().name("agent*"), options),
+        MOST_POLLS,
+    );
     let mut cids = std::collections::HashSet::new();
     let mut failed = None;
     while let Some(result) = in_a_week(found.next()).await {
@@ -142,7 +147,7 @@ async fn search(client: &Client, server: &Arc<Server>, options: &Options) {
 /// It has no end but a refusal.
 async fn listen(client: &Client, server: &Arc<Server>, options: &Options) {
     let began = Instant::now();
-    let mut heard = NoSpin::new(client.listen_with(EventFilter::new(), options));
+    let mut heard = NoSpin::new(client.listen_with(EventFilter::new(), options), MOST_POLLS);
     let mut count = 0;
     let _ = timeout(LISTENS, async {
         let mut has_failed = false;

@@ -12,8 +12,9 @@ use agntcy_dir_stream::{CircuitBreaker, Record};
 use arbitrary::{Result, Unstructured};
 
 use self::case::{Case, Operation};
-use self::server::{Server, Service};
+use self::server::Server;
 use crate::known::KNOWN;
+use crate::service::Service;
 use crate::support::clock::on_paused_clock;
 
 /// Runs a case that these bytes choose.

@@ -4,7 +4,6 @@
 //! service that does what the case says, under a paused clock.
 
 use std::collections::{HashSet, VecDeque};
-use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,10 +20,12 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tonic::body::Body;
 
+use crate::support::call_count::{Bounds, CallCount};
 use crate::support::clock::{SECOND, on_paused_clock};
 use crate::support::messages::{
     DELETE, LOOKUP, PULL, PUSH, RecordRef, framed, take_message, trailers,
 };
+use crate::support::no_spin::NoSpin;
 use crate::support::properties::cases;
 use crate::support::records::{cid, number_with_cid, record};
 use crate::support::reply::{Replied, Reply, reply};
@@ -439,61 +440,27 @@ struct State {
     taken: HashSet<usize>,
     /// The numbers of those whose delete was acknowledged.
     acknowledged: HashSet<usize>,
-    began: Instant,
-    calls: u32,
+    calls: CallCount,
     /// Calls that the client has let go of before their end.
     resets: u32,
-    /// The calls since the last time that anything came of one, and when that was.
-    idle_calls: u32,
-    progress: Instant,
 }
 
 impl State {
-    fn progress(&mut self) {
-        self.idle_calls = 0;
-        self.progress = Instant::now();
-    }
-
-    /// A call is opened. Where it comes to nothing there is a wait before the next; the calls of all
-    /// lanes are tried together, with one that looks up.
+    /// A call is opened. The calls of all lanes are tried together, with one that looks up.
     fn opened(&mut self, case: &Case) {
-        let together = case.lanes as u32 + 1;
-        let wait = case.retry.waits.0.max(case.opens_after).min(SECOND);
-        // Where none is wanted there is one of a millisecond, which doubles up to 128.
-        let (doubled, wait) = match case.retry.waits.0.is_zero() {
-            true => (8, Duration::from_millis(100)),
-            false => (0, wait),
-        };
-        let in_time = |since: Instant| {
-            let waits = since.elapsed().as_millis() / wait.as_millis();
-            together.saturating_mul(3 + doubled + u32::try_from(waits).unwrap_or(u32::MAX))
-        };
-        self.calls += 1;
-        self.idle_calls += 1;
-        let most = in_time(self.progress);
-        assert!(
-            self.idle_calls <= most,
-            "{} calls in {:?} of which nothing came: {most} is the limit",
-            self.idle_calls,
-            self.progress.elapsed(),
-        );
-        // Each try of each item may take a call, another to look it up, and one to see whether it is
-        // the item's own fault.
-        let of_tries = 3 * (case.items as u32 + 1) * (case.retry.tries + 2);
-        let most = of_tries.saturating_add(in_time(self.began));
-        assert!(
-            self.calls <= most,
-            "{} calls in {:?}: {most} is the limit",
-            self.calls,
-            self.began.elapsed(),
-        );
+        self.calls.opened(&Bounds {
+            together: case.lanes as u32 + 1,
+            first_wait: case.retry.waits.0,
+            opens_after: case.opens_after,
+            items: case.items,
+            tries: case.retry.tries,
+        });
     }
 }
 
 impl Server {
     fn new(case: &Case, method: &'static str) -> Self {
         let is_there = method != PUSH;
-        let now = Instant::now();
         Self {
             inner: Arc::new(Inner {
                 case: case.clone(),
@@ -503,11 +470,8 @@ impl Server {
                     stored: (0..case.items).filter(|_| is_there).collect(),
                     taken: HashSet::new(),
                     acknowledged: HashSet::new(),
-                    began: now,
-                    calls: 0,
+                    calls: CallCount::new(),
                     resets: 0,
-                    idle_calls: 0,
-                    progress: now,
                 }),
             }),
         }
@@ -531,7 +495,7 @@ impl tower::Service<http::Request<Body>> for Server {
         let behaviour = {
             let case = &self.inner.case;
             let mut state = self.state();
-            let number = state.calls as usize;
+            let number = state.calls.get() as usize;
             state.opened(case);
             case.behaviour(number)
         };
@@ -704,7 +668,7 @@ impl Call {
         let number = number_with_cid(&cid);
         self.taken.push_back(number);
         let mut state = self.server.state();
-        state.progress();
+        state.calls.progress();
         if self.is_of_items {
             state.taken.insert(number);
         }
@@ -751,34 +715,13 @@ impl Call {
     }
 
     fn send_message(&mut self, message: &[u8]) {
-        self.server.state().progress();
+        self.server.state().calls.progress();
         self.reply.send(Ok(Frame::data(framed(message))));
     }
 
     fn end(&mut self, code: Code) {
         self.reply
             .send(Ok(Frame::trailers(trailers(code, "fault"))));
-    }
-}
-
-/// Fails if the stream is polled 10,000 times while no time passes.
-struct NoSpin<S> {
-    stream: S,
-    now: Instant,
-    polls: u32,
-}
-
-impl<S: Stream + Unpin> Stream for NoSpin<S> {
-    type Item = S::Item;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
-        let now = Instant::now();
-        if now > self.now {
-            (self.now, self.polls) = (now, 0);
-        }
-        self.polls += 1;
-        assert!(self.polls < 10_000, "it is polled without end");
-        self.stream.poll_next_unpin(cx)
     }
 }
 
@@ -792,14 +735,10 @@ async fn run<S, I>(
     let case = &server.inner.case;
     let began = Instant::now();
     let mut last = began;
-    let results = NoSpin {
-        stream: results,
-        now: Instant::now(),
-        polls: 0,
-    };
+    let results = NoSpin::new(results, 10_000);
     let mut count = 0;
     let seen = read_all(results, tag, async |_| {
-        server.state().progress();
+        server.state().calls.progress();
         count += 1;
         if count % 3 == 0 && !case.pauses.1.is_zero() {
             sleep(case.pauses.1).await;
@@ -807,7 +746,7 @@ async fn run<S, I>(
         last = Instant::now();
     });
     let mut seen = seen.await;
-    let calls = server.state().calls;
+    let calls = server.state().calls.get();
     let end = last.elapsed();
     assert!(end <= END + TICKS, "the end took {end:?}");
     let ticks = TICKS * (1 + seen.len() as u32 + calls);

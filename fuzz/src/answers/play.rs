@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use agntcy_dir_stream::{Cid, Record, Referrer};
@@ -18,6 +17,7 @@ use tonic::body::Body;
 
 use super::script::{Call, Head, Script, Step, Trailers};
 use crate::known::KNOWN;
+use crate::service::Serve;
 use crate::support::messages::{RecordMeta, RecordRef, framed, grpc_response, take_message};
 use crate::support::reply::{Replied, Reply, reply};
 
@@ -56,28 +56,10 @@ impl Server {
     }
 }
 
-/// What a client is made of: a clone for each call.
-#[derive(Clone)]
-pub(super) struct Service(Arc<Server>);
-
-impl Service {
-    pub(super) fn over(server: &Arc<Server>) -> Self {
-        Self(Arc::clone(server))
-    }
-}
-
-impl tower::Service<http::Request<Body>> for Service {
-    type Response = http::Response<Body>;
-    type Error = io::Error;
-    type Future = Replied;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Replied {
+impl Serve for Server {
+    fn call(self: &Arc<Self>, request: http::Request<Body>) -> Replied {
         let call = {
-            let mut calls = self.0.calls();
+            let mut calls = self.calls();
             calls.count += 1;
             calls.to_come.pop_front()
         };

@@ -12,8 +12,9 @@ use tokio::time::{Instant, sleep};
 
 use super::oracle::{self, Seen};
 use super::server::Server;
-use crate::spin::NoSpin;
+use crate::MOST_POLLS;
 use crate::support::clock::in_a_week;
+use crate::support::no_spin::NoSpin;
 
 type Input<I> = BoxStream<'static, (I, usize)>;
 type Outcome<S, I> = Result<S, Failed<I, usize>>;
@@ -97,7 +98,7 @@ pub(super) async fn consume<S, I: 'static>(
                 return consumer.is_over().await;
             }
             _ => {
-                let next = in_a_week(NoSpin::new(&mut results).next()).await;
+                let next = in_a_week(NoSpin::new(&mut results, MOST_POLLS).next()).await;
                 match next {
                     Some(result) => consumer.see(result),
                     None => break,
@@ -116,7 +117,7 @@ pub(super) async fn consume<S, I: 'static>(
         );
     }
     let took = began.elapsed();
-    let ticks = TICKS * (1 + consumer.seen.len() as u32 + server.state().calls());
+    let ticks = TICKS * (1 + consumer.seen.len() as u32 + server.state().calls.get());
     let most = server.case.longest() + END + ticks + slept;
     assert!(took <= most, "it took {took:?}, {most:?} is the limit");
     assert!(
@@ -141,7 +142,7 @@ pub(super) async fn consume<S, I: 'static>(
 
 impl<S, I> Consumer<'_, S, I> {
     fn see(&mut self, result: Outcome<S, I>) {
-        self.server.state().progress();
+        self.server.state().calls.progress();
         let seen = self.read(result);
         oracle::check(self.server, &seen);
         let last = self.seen.last();

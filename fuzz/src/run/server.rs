@@ -4,7 +4,6 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use agntcy_dir_stream::{Code, Record};
@@ -12,12 +11,13 @@ use bytes::{Bytes, BytesMut};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use prost::Message as _;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tonic::body::Body;
 
 use super::case::{Case, Operation};
 use crate::known::{KNOWN, Known, MOST_ITEMS};
-use crate::support::clock::SECOND;
+use crate::service::Serve;
+use crate::support::call_count::{Bounds, CallCount};
 use crate::support::messages::{
     DELETE, LOOKUP, PULL, PUSH, RecordRef, framed, take_message, trailers,
 };
@@ -44,10 +44,7 @@ pub(super) struct State {
     pub(super) is_odd: bool,
     /// Nobody reads any more, so nothing may come.
     pub(super) is_over: bool,
-    began: Instant,
-    calls: u32,
-    idle_calls: u32,
-    progress: Instant,
+    pub(super) calls: CallCount,
 }
 
 impl State {
@@ -56,55 +53,22 @@ impl State {
         self.choices.pop_front().unwrap_or(0)
     }
 
-    pub(super) fn progress(&mut self) {
-        self.idle_calls = 0;
-        self.progress = Instant::now();
-    }
-
-    pub(super) fn calls(&self) -> u32 {
-        self.calls
-    }
-
-    /// A call is opened. Where it comes to nothing there is a wait before the next. The calls of all lanes are tried
-    /// together, with one that looks up, and one that looks up what need not be sent.
+    /// A call is opened. The calls of all lanes are tried together, with one that looks up, and one that looks up what
+    /// need not be sent.
     fn opened(&mut self, case: &Case) {
         assert!(!self.is_over, "a call is opened, and nobody reads");
-        let together = case.lanes as u32 + 2;
-        let wait = case.waits.0.max(case.opens_after).min(SECOND);
-        // Where none is wanted there is one of a millisecond, which doubles up to 128.
-        let (doubled, wait) = match case.waits.0.is_zero() {
-            true => (8, Duration::from_millis(100)),
-            false => (0, wait),
-        };
-        let in_time = |since: Instant| {
-            let waits = since.elapsed().as_millis() / wait.as_millis();
-            together.saturating_mul(3 + doubled + u32::try_from(waits).unwrap_or(u32::MAX))
-        };
-        self.calls += 1;
-        self.idle_calls += 1;
-        let most = in_time(self.progress);
-        assert!(
-            self.idle_calls <= most,
-            "{} calls in {:?} of which nothing came: {most} is the limit",
-            self.idle_calls,
-            self.progress.elapsed(),
-        );
-        // Each try of each item may take a call, another to look it up, and one to see whether it is the item's own
-        // fault.
-        let of_tries = 3 * (case.numbers.len() as u32 + 1) * (case.tries + 2);
-        let most = of_tries.saturating_add(in_time(self.began));
-        assert!(
-            self.calls <= most,
-            "{} calls in {:?}: {most} is the limit",
-            self.calls,
-            self.began.elapsed()
-        );
+        self.calls.opened(&Bounds {
+            together: case.lanes as u32 + 2,
+            first_wait: case.waits.0,
+            opens_after: case.opens_after,
+            items: case.numbers.len(),
+            tries: case.tries,
+        });
     }
 }
 
 impl Server {
     pub(super) fn new(case: &Arc<Case>, choices: Vec<u8>) -> Arc<Self> {
-        let now = Instant::now();
         Arc::new(Self {
             case: Arc::clone(case),
             method: match case.operation {
@@ -123,10 +87,7 @@ impl Server {
                 codes: Vec::new(),
                 is_odd: false,
                 is_over: false,
-                began: now,
-                calls: 0,
-                idle_calls: 0,
-                progress: now,
+                calls: CallCount::new(),
             }),
         })
     }
@@ -136,26 +97,9 @@ impl Server {
     }
 }
 
-#[derive(Clone)]
-pub(super) struct Service(Arc<Server>);
-
-impl Service {
-    pub(super) fn over(server: &Arc<Server>) -> Self {
-        Self(Arc::clone(server))
-    }
-}
-
-impl tower::Service<http::Request<Body>> for Service {
-    type Response = http::Response<Body>;
-    type Error = io::Error;
-    type Future = Replied;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Replied {
-        let server = Arc::clone(&self.0);
+impl Serve for Server {
+    fn call(self: &Arc<Self>, request: http::Request<Body>) -> Replied {
+        let server = Arc::clone(self);
         server
             .state
             .lock()
@@ -363,7 +307,7 @@ impl Call {
         let number = number_with_cid(&cid);
         self.taken.push_back(number);
         let mut state = self.server.state();
-        state.progress();
+        state.calls.progress();
         if self.is_of_items {
             state.taken.insert(number);
         }
@@ -425,7 +369,7 @@ impl Call {
     }
 
     fn send_message(&mut self, message: &[u8]) {
-        self.server.state().progress();
+        self.server.state().calls.progress();
         self.reply.send(Ok(Frame::data(framed(message))));
     }
 

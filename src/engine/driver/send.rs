@@ -155,19 +155,15 @@ where
     /// The lane to carry the next item. Where an answer may say that the server failed, the call is not ended by that, so
     /// nothing would slow it down. So the next item waits as long as a new call would.
     fn least_loaded(&mut self, alone: bool, now: Instant) -> Option<LeastLoaded> {
-        let nodes = &self.nodes;
-        let held_until = |node| nodes.held_until(node, now).filter(|_| O::ANSWERS_MAY_FAIL);
-        let least = self
-            .lanes
-            .least_loaded(alone, |node| held_until(node).is_none());
-        if O::ANSWERS_MAY_FAIL {
-            let held = self
-                .lanes
-                .iter()
-                .filter_map(|lane| held_until(lane.route.node));
-            let opens = held.min();
-            self.note_gate(opens);
+        if !O::ANSWERS_MAY_FAIL {
+            return self.lanes.least_loaded(alone, |_| true);
         }
+        let (nodes, lanes) = (&self.nodes, &self.lanes);
+        let held_until = |node| nodes.held_until(node, now);
+        let least = lanes.least_loaded(alone, |node| held_until(node).is_none());
+        let held = lanes.iter().filter_map(|lane| held_until(lane.route.node));
+        let opens = held.min();
+        self.note_gate(opens);
         least
     }
 

@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex};
 use agntcy_dir_stream::ErrorKind;
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::Store;
-use futures::StreamExt as _;
 
 use super::hosts::{CLIENT, Network};
-use super::results::{items, one_for_each};
+use super::results::{items, note_all, one_for_each};
 use super::seeds::each_seed;
 use super::settings::Settings;
 use super::trace::Digest;
@@ -37,19 +36,14 @@ pub(super) fn run(seed: u64) -> Digest {
             let settings = &network.settings;
             let client = network.client(CLIENT, |builder| builder);
             let refs = items(settings, |number| cid(&record(number)));
-            let mut results = refs.delete_from_with(&client, &settings.options);
-            while let Some(result) = results.next().await {
-                let result = match result {
-                    Ok(deleted) => (deleted.index, Ok(deleted.cid)),
-                    Err(failed) => (failed.index, Err((failed.kind(), failed.to_string()))),
-                };
-                network.trace.note(format_args!("{result:?}"));
-                if let (index, Ok(cid)) = &result {
-                    // Nobody pushes it again.
-                    assert!(!network.store.contains(cid), "{index} was acknowledged");
-                }
-                seen.lock().unwrap().push(result);
-            }
+            let results = refs.delete_from_with(&client, &settings.options);
+            note_all(results, &network, &seen, |deleted| {
+                // Nobody pushes it again.
+                let is_there = network.store.contains(&deleted.cid);
+                assert!(!is_there, "{} was acknowledged", deleted.index);
+                (deleted.index, deleted.cid)
+            })
+            .await;
         }
     };
     let digest = network.run([(CLIENT, Box::pin(job))]);

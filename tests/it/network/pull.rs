@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex};
 use agntcy_dir_stream::ErrorKind;
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::Store;
-use futures::StreamExt as _;
 
 use super::hosts::{CLIENT, Network};
-use super::results::{items, one_for_each};
+use super::results::{items, note_all, one_for_each};
 use super::seeds::each_seed;
 use super::settings::Settings;
 use super::trace::Digest;
@@ -36,16 +35,11 @@ pub(super) fn run(seed: u64) -> Digest {
             let settings = &network.settings;
             let client = network.client(CLIENT, |builder| builder);
             let refs = items(settings, |number| cid(&record(number)));
-            let mut results = refs.pull_from_with(&client, &settings.options);
-            while let Some(result) = results.next().await {
-                let result = match result {
-                    Ok(pulled) => (pulled.index, Ok(pulled.record)),
-                    Err(failed) => (failed.index, Err((failed.kind(), failed.to_string()))),
-                };
-                let shown = result.1.as_ref().map(cid);
-                network.trace.note(format_args!("{}: {shown:?}", result.0));
-                seen.lock().unwrap().push(result);
-            }
+            let results = refs.pull_from_with(&client, &settings.options);
+            note_all(results, &network, &seen, |pulled| {
+                (pulled.index, pulled.record)
+            })
+            .await;
         }
     };
     let digest = network.run([(CLIENT, Box::pin(job))]);

@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex};
 use agntcy_dir_stream::ErrorKind;
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::Store;
-use futures::StreamExt as _;
 
 use super::hosts::{CLIENT, Network};
-use super::results::{items, one_for_each};
+use super::results::{items, note_all, one_for_each};
 use super::seeds::each_seed;
 use super::settings::Settings;
 use super::trace::Digest;
@@ -41,15 +40,11 @@ pub(super) fn run(seed: u64) -> Digest {
             let client = network.client(CLIENT, |builder| builder);
             let items = items(settings, item);
             let options = settings.options.clone().skip_stored(settings.seed % 3 == 0);
-            let mut results = items.push_to_with(&client, &options);
-            while let Some(result) = results.next().await {
-                let result = match result {
-                    Ok(pushed) => (pushed.index, Ok(pushed.cid)),
-                    Err(failed) => (failed.index, Err((failed.kind(), failed.to_string()))),
-                };
-                network.trace.note(format_args!("{result:?}"));
-                seen.lock().unwrap().push(result);
-            }
+            let results = items.push_to_with(&client, &options);
+            note_all(results, &network, &seen, |pushed| {
+                (pushed.index, pushed.cid)
+            })
+            .await;
         }
     };
     let digest = network.run([(CLIENT, Box::pin(job))]);

@@ -7,11 +7,10 @@ use std::time::Duration;
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::Store;
 use agntcy_dir_stream::{ErrorKind, Token};
-use futures::StreamExt as _;
 use tokio::time::sleep;
 
 use super::hosts::{CLIENT, Network};
-use super::results::{items, one_for_each};
+use super::results::{items, note_all, one_for_each};
 use super::seeds::each_seed;
 use super::settings::Settings;
 use super::trace::Digest;
@@ -81,15 +80,11 @@ pub(super) fn run(seed: u64) -> Digest {
             let token = Token::from_fn(move || asked.clone().token());
             let client = network.client(CLIENT, |builder| builder.token_without_tls(token.clone()));
             let items = items(settings, record);
-            let mut results = items.push_to_with(&client, &settings.options);
-            while let Some(result) = results.next().await {
-                let result = match result {
-                    Ok(pushed) => (pushed.index, Ok(pushed.cid)),
-                    Err(failed) => (failed.index, Err((failed.kind(), failed.to_string()))),
-                };
-                network.trace.note(format_args!("{result:?}"));
-                seen.lock().unwrap().push(result);
-            }
+            let results = items.push_to_with(&client, &settings.options);
+            note_all(results, &network, &seen, |pushed| {
+                (pushed.index, pushed.cid)
+            })
+            .await;
         }
     };
     let digest = network.run([(CLIENT, Box::pin(job))]);

@@ -1,5 +1,6 @@
 //! What the tests share, one idea a file.
 
+pub(crate) mod call_count;
 pub(crate) mod clock;
 #[cfg(feature = "server")]
 pub(crate) mod ends;
@@ -16,6 +17,7 @@ pub(crate) mod listening;
 #[cfg(feature = "server")]
 pub(crate) mod log_lines;
 pub(crate) mod messages;
+pub(crate) mod no_spin;
 pub(crate) mod peer;
 pub(crate) mod polling;
 pub(crate) mod properties;

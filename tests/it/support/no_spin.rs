@@ -6,20 +6,19 @@ use std::task::{Context, Poll};
 use futures::{Stream, StreamExt as _};
 use tokio::time::Instant;
 
-/// Fails if the stream is polled too often while no time passes.
+/// Fails if the stream is polled so often while no time passes.
 pub(crate) struct NoSpin<S> {
-    pub(crate) stream: S,
+    stream: S,
+    most: u32,
     now: Instant,
     polls: u32,
 }
 
-/// More than a case of some dozens of items and answers has any use for.
-const MOST: u32 = 20_000;
-
 impl<S> NoSpin<S> {
-    pub(crate) fn new(stream: S) -> Self {
+    pub(crate) fn new(stream: S, most: u32) -> Self {
         Self {
             stream,
+            most,
             now: Instant::now(),
             polls: 0,
         }
@@ -35,7 +34,7 @@ impl<S: Stream + Unpin> Stream for NoSpin<S> {
             (self.now, self.polls) = (now, 0);
         }
         self.polls += 1;
-        assert!(self.polls < MOST, "it is polled without end");
+        assert!(self.polls < self.most, "it is polled without end");
         self.stream.poll_next_unpin(cx)
     }
 }
