@@ -256,19 +256,3 @@ impl Running {
         self.log.changed.notify_waiters();
     }
 }
-
-/// Held by a call's handler: one that is dropped before it has said how the call ended was
-/// cancelled.
-pub(super) struct Handling(pub(super) Arc<Running>);
-
-impl Handling {
-    pub(super) fn end(&self, end: End) {
-        self.0.end(end);
-    }
-}
-
-impl Drop for Handling {
-    fn drop(&mut self) {
-        self.0.end(End::Cancelled);
-    }
-}

@@ -70,10 +70,10 @@ where
                 false => answer,
             };
             if changes.spare {
-                requests.handling.0.answer();
+                requests.call.answer();
                 yield Ok(answer.clone());
             }
-            requests.handling.0.answer();
+            requests.call.answer();
             yield Ok(answer);
             place += 1;
         };

@@ -1,4 +1,5 @@
-//! A call that runs: one of its connection's, with what it holds of the store's memory.
+//! A call that runs: one of its connection's, with what it holds of the store's memory. One that is gone before it was
+//! said how it ended was cancelled.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use bytes::Bytes;
 use tonic::Status;
 
 use super::budget::{Budget, Share};
-use super::call::Running;
+use super::call::{End, Running};
 use super::control::Control;
 
 /// What a call takes by itself, in bytes: its task, its stream, and the buffers that tonic gives it.
@@ -88,6 +89,9 @@ fn raise(share: &Share, len: usize) -> Result<(), Status> {
 
 impl Drop for Live {
     fn drop(&mut self) {
+        if let Some(call) = &self.call {
+            call.end(End::Cancelled);
+        }
         self.connection.ended();
     }
 }

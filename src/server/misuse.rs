@@ -1,5 +1,5 @@
-//! What the log is told of clients that break the rules: of each connection that a call was refused, once, and that it
-//! was cut. However much a client does, it is no more than two lines.
+//! What the log is told of clients that break the rules: of each connection that a call was refused, once, and how it
+//! ended, if that was not in peace. However much a client does, it is no more than two lines.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -47,17 +47,22 @@ impl Misuse {
 
     /// The connection is cut.
     pub(super) fn cut(&self, why: &str) {
-        let (why, _) = split_behind(why, WORDS);
-        let why = Escaped(why);
-        warn!(target: LOG, peer = %Peer(self.peer), %why, "the store cuts a connection");
+        self.warn("the store cuts a connection", why);
     }
 
-    /// The connection has ended so. A client that is gone is none that breaks the rules.
+    /// The connection has ended so: the client broke a rule, or says that the store did. A client that is gone is neither.
     pub(super) fn ended(&self, error: &hyper::Error) {
         let first: &(dyn StdError + 'static) = error;
         if !chain(Some(first)).any(|cause| cause.is::<std::io::Error>()) {
-            self.cut(&in_a_line(first));
+            let why = in_a_line(first);
+            self.warn("a connection of the store ends with an error", &why);
         }
+    }
+
+    fn warn(&self, what: &str, why: &str) {
+        let (why, _) = split_behind(why, WORDS);
+        let why = Escaped(why);
+        warn!(target: LOG, peer = %Peer(self.peer), %why, "{what}");
     }
 }
 

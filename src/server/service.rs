@@ -7,7 +7,7 @@ use futures_core::Stream;
 use tokio::task::yield_now;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::call::{End, Handling, Running};
+use super::call::{End, Running};
 use super::control::Control;
 use super::encoding;
 use super::fault::What;
@@ -159,7 +159,7 @@ pub(super) type Answers<A> = Pin<Box<dyn Stream<Item = Result<A, Status>> + Send
 /// A call's requests, with what the log and the faults have to do with each.
 pub(super) struct Requests<Q> {
     requests: Streaming<Q>,
-    pub(super) handling: Handling,
+    pub(super) call: Arc<Running>,
     pub(super) live: Arc<Live>,
     is_compressed: bool,
     pub(super) service: Service,
@@ -184,7 +184,7 @@ impl<Q: prost::Message> Requests<Q> {
         let call = request.extensions().get::<Arc<Running>>();
         let live = request.extensions().get::<Arc<Live>>();
         Self {
-            handling: Handling(Arc::clone(call.expect("the connection logs each call"))),
+            call: Arc::clone(call.expect("the connection logs each call")),
             live: Arc::clone(live.expect("the connection counts each call")),
             is_compressed: encoding::is_compressed(request.metadata()),
             requests: request.into_inner(),
@@ -196,13 +196,13 @@ impl<Q: prost::Message> Requests<Q> {
     pub(super) async fn read(&mut self) -> Result<Option<(Q, u64)>, Status> {
         let request = match self.requests.message().await {
             Ok(Some(request)) => request,
-            Ok(None) if self.handling.0.was_reset() => {
+            Ok(None) if self.call.was_reset() => {
                 return Err(Status::cancelled("the client has reset the call"));
             }
             Ok(None) => return Ok(None),
             Err(status) => {
                 let status = as_go_says_it(status);
-                if !self.handling.0.was_reset() {
+                if !self.call.was_reset() {
                     self.live.refused(&status);
                 }
                 return Err(status);
@@ -213,7 +213,7 @@ impl<Q: prost::Message> Requests<Q> {
             let unpacked = self.live.unpacked(request.encoded_len());
             unpacked.inspect_err(|status| self.live.refused(status))?;
         }
-        let place = self.handling.0.request();
+        let place = self.call.request();
         Ok(Some((request, place)))
     }
 
@@ -240,14 +240,14 @@ impl<Q: prost::Message> Requests<Q> {
 
     /// The fault that happens in a listing at this place, whatever its next answer is.
     pub(super) fn fault_before(&self, place: u64) -> Option<What> {
-        let call = &self.handling.0;
+        let call = &self.call;
         let faults = &self.service.store.faults;
         faults.fire_before(call.method, call.number, place)
     }
 
     /// The fault that happens to this answer of a listing.
     pub(super) fn fault_at(&self, place: u64, answer: &impl For) -> Option<What> {
-        let call = &self.handling.0;
+        let call = &self.call;
         let faults = &self.service.store.faults;
         faults.fire(call.method, call.number, place, |cid| answer.is_for(cid))
     }
@@ -260,8 +260,8 @@ impl<Q: prost::Message> Requests<Q> {
     }
 
     pub(super) fn end(&self, status: Option<&Status>) {
-        self.handling.end(match status {
-            _ if self.handling.0.was_reset() => End::Cancelled,
+        self.call.end(match status {
+            _ if self.call.was_reset() => End::Cancelled,
             None => End::Ok,
             Some(status) => End::Status(status.code()),
         });
@@ -274,7 +274,7 @@ impl<Q: For + prost::Message> Requests<Q> {
         let Some((request, place)) = self.read().await? else {
             return Ok(None);
         };
-        let call = &self.handling.0;
+        let call = &self.call;
         let faults = &self.service.store.faults;
         let fault = faults.fire(call.method, call.number, place, |cid| request.is_for(cid));
         let changes = self.meet(fault).await?;
@@ -356,10 +356,10 @@ where
             for answer in replies {
                 let answer = if task.changes.wrong { answer.wrong(&store) } else { answer };
                 if task.changes.spare {
-                    requests.handling.0.answer();
+                    requests.call.answer();
                     yield Ok(answer.clone());
                 }
-                requests.handling.0.answer();
+                requests.call.answer();
                 yield Ok(answer);
             }
             if let Some(end) = end {
@@ -472,7 +472,7 @@ impl StoreService for Service {
             }
         };
         if result.is_ok() {
-            requests.handling.0.answer();
+            requests.call.answer();
         }
         requests.end(result.as_ref().err());
         result.map(Response::new)

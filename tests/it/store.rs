@@ -210,6 +210,18 @@ async fn the_log_tells_how_calls_ended() {
     drop(send);
 }
 
+/// No handler has seen it.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_before_it_arrives_was_cancelled() {
+    let store = Store::new();
+    let client = store.client();
+    store.inject(Fault::late_call(Duration::from_secs(3_600)));
+    let seen = store.wait_for(|calls| calls.len() == 1);
+    soon(select(Box::pin(client.push(record(1))), Box::pin(seen))).await;
+    let calls = soon(ended_calls(&store)).await;
+    assert_eq!((calls[0].requests, calls[0].end), (0, Some(End::Cancelled)));
+}
+
 #[tokio::test]
 async fn faults_happen_where_they_were_asked_for() {
     let store = Store::new();

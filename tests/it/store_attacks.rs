@@ -169,7 +169,7 @@ fn assert_cut(what: &str, sent: &[u8]) {
         wire.is_cut().await;
         from = wire.address;
     });
-    assert_told(what, &cost, "WARN", &from, "the store cuts a connection");
+    assert_told(what, &cost, "WARN", &from, "connection error detected");
     assert!(cost.bytes < MIB, "{what}: {} bytes", cost.bytes);
 }
 
@@ -257,6 +257,21 @@ fn a_frame_that_breaks_the_rules_has_its_connection_cut() {
     ] {
         assert_cut(what, &[PREFACE, &settings(&[]), &broken].concat());
     }
+}
+
+/// That may be the store's own fault, and is worth a line.
+#[test]
+fn a_client_that_goes_for_an_error_is_told_as_such() {
+    const ENHANCE_YOUR_CALM: u8 = 11;
+    let goodbye = frame(GOAWAY, 0, 0, &[0, 0, 0, 0, 0, 0, 0, ENHANCE_YOUR_CALM]);
+    let mut from = String::new();
+    let cost = attack(Store::builder(), async |address| {
+        let mut wire = Wire::greeted(address).await;
+        wire.send(goodbye).await;
+        wire.is_cut().await;
+        from = wire.address;
+    });
+    assert_told("goodbye", &cost, "WARN", &from, "connection error received");
 }
 
 /// A call of one of the store's methods, with these bytes as its requests, is refused in these words.
