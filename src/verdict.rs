@@ -208,8 +208,8 @@ fn could_not_look(status: &Status) -> bool {
         && !words.ends_with(": not found")
 }
 
-/// A DIR server over a local folder, whose system does not let it write: other records may fail for the same reason, while it
-/// still says "already exists" to what it has. Words of the system are at the end, where no record has any.
+/// A DIR server over a local folder, whose system does not let it write: other records, or referrers, may fail for the same
+/// reason, while it still says "already exists" to what it has. Words of the system are at the end, where no record has any.
 pub(crate) fn cannot_write(status: &Status) -> bool {
     const WHY: [&str; 5] = [
         ": no space left on device",
@@ -218,9 +218,13 @@ pub(crate) fn cannot_write(status: &Status) -> bool {
         ": too many open files",
         ": too many open files in system",
     ];
+    const WHAT: [&str; 2] = [
+        "failed to push record to store: ",
+        "failed to push referrer for record ",
+    ];
     let words = status.message();
     status.code() == Code::Internal
-        && words.starts_with("failed to push record to store: ")
+        && WHAT.iter().any(|what| words.starts_with(what))
         && WHY.iter().any(|why| words.ends_with(why))
 }
 
@@ -488,6 +492,8 @@ mod tests {
             assert_eq!(Verdict::of(&status), Verdict::Attempt, "{end}");
             assert_eq!(kind_of_record(&status), ErrorKind::ServerFailed, "{end}");
         }
+        let referrer = "failed to push referrer for record baea: failed to push referrer blob: sync /store: no space left on device";
+        assert!(cannot_write(&Status::internal(referrer)));
         let refused = format!(
             "record validation failed: [{}]",
             pushed("no space left on device")

@@ -145,6 +145,10 @@ impl Seen for Shared {
         self.view().begin_list(Instant::now());
     }
 
+    fn is_asked_for(&mut self) {
+        self.view().is_asked_for(Instant::now());
+    }
+
     fn listed(&mut self, cid: Cid) -> Listed<Change> {
         self.view().listed(cid)
     }
@@ -258,7 +262,7 @@ fn changes(
                     listed = None;
                     let mut view = shared.view();
                     let change = view.end_list(true);
-                    is_confirmed = lists.end(now, view.is_overruled());
+                    is_confirmed = lists.end(now, view.asked(), view.is_overruled());
                     change
                 }
             };
@@ -359,9 +363,11 @@ impl Lists {
     }
 
     /// It was whole. Returns whether it can be relied on.
-    fn end(&mut self, now: Instant, is_overruled: bool) -> bool {
+    fn end(&mut self, now: Instant, asked: Option<Instant>, is_overruled: bool) -> bool {
         self.failed = 0;
         self.rests = None;
+        // It may have waited for a server that was away, which says nothing of a list.
+        self.began = asked.unwrap_or(self.began);
         self.took = now.saturating_duration_since(self.began);
         let due = self.due.take();
         if let Some(due) = due {
@@ -375,7 +381,6 @@ impl Lists {
 
     fn failed(&mut self, now: Instant, wait: impl Fn(u32) -> Duration) {
         self.failed += 1;
-        // How long it took says nothing of a list: it may have waited for a server that was away.
         let rests = later(now, wait(self.failed).max(SOON));
         self.rests = Some(rests);
         self.due = None;

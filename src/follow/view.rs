@@ -29,6 +29,8 @@ pub(super) struct View {
     /// What went by events lately, or since the list has begun.
     went: Lately,
     is_listing: bool,
+    /// When a server was last asked for a list.
+    asked: Option<Instant>,
     /// What came shortly before the list, or since: it is there, whether the list has it or not.
     kept: HashSet<Cid>,
     /// Of what came before the list, what it has not had so far.
@@ -84,6 +86,15 @@ impl View {
         self.overruled.clear();
         self.kept = self.came.iter().copied().collect();
         self.unlisted.clone_from(&self.kept);
+    }
+
+    /// A server is asked for it.
+    pub(super) fn is_asked_for(&mut self, now: Instant) {
+        self.asked = Some(now);
+    }
+
+    pub(super) fn asked(&self) -> Option<Instant> {
+        self.asked
     }
 
     /// The list has this record.

@@ -120,6 +120,7 @@ struct Listen;
 impl ServerStream for Listen {
     const NAME: &'static str = "listen";
     const METHOD: &'static str = "/agntcy.dir.events.v1.EventService/Listen";
+    // The labels of a record, which may be most of it. Of an honest server's, each is longer than it is in memory.
     const MAX_ANSWER_LEN: usize = 4 << 20;
     const IS_SILENT: bool = true;
     type Request = ListenRequest;

@@ -182,6 +182,8 @@ impl<R: ToReferrers> Operation for DeleteReferrers<R> {
     const METHOD: &'static str = "/agntcy.dir.store.v1.StoreService/DeleteReferrer";
     const ACKNOWLEDGED: Acknowledged = Acknowledged::EachItem;
     const LOST_ANSWER: LostAnswer = LostAnswer::SendAgain;
+    // 17,000 CIDs. An empty one takes two bytes, and 32 of memory.
+    const MAX_ANSWER_LEN: usize = 1 << 20;
 
     type Input = R;
     type Checked = ReferrersOf;

@@ -340,6 +340,7 @@ impl<S: Seen> Search<S> {
         self.broke = poll_fn(|cx| self.reader.poll_open(cx, &request))
             .await
             .err();
+        self.seen.is_asked_for();
         Ok(())
     }
 

@@ -10,6 +10,9 @@ pub(crate) trait Seen {
     /// A list begins.
     fn begin_list(&mut self);
 
+    /// Its call is opened: the list has waited until a server could be asked.
+    fn is_asked_for(&mut self) {}
+
     /// The list has this record.
     fn listed(&mut self, cid: Cid) -> Listed<Self::Told>;
 }

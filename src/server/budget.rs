@@ -1,4 +1,4 @@
-//! The memory that the calls of a store may take, over all its connections.
+//! Memory that something of a store may take, such as its calls, over all its connections.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,13 +9,16 @@ use tonic::Status;
 pub(super) struct Budget {
     max: usize,
     taken: AtomicUsize,
+    /// What is said when more is wanted.
+    refusal: &'static str,
 }
 
 impl Budget {
-    pub(super) fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize, refusal: &'static str) -> Self {
         Self {
             max,
             taken: AtomicUsize::new(0),
+            refusal,
         }
     }
 
@@ -31,9 +34,7 @@ impl Budget {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, room)
         {
             Ok(_) => Ok(()),
-            Err(_) => Err(Status::resource_exhausted(
-                "the store holds too many messages that are half received or not taken: try again later",
-            )),
+            Err(_) => Err(Status::resource_exhausted(self.refusal)),
         }
     }
 

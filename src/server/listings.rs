@@ -6,9 +6,11 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tonic::Status;
 
+use super::budget::Share;
 use super::inner::Inner;
 use super::service::{Answer, Answers, For, Requests, another_cid};
 use crate::cid::Cid;
@@ -124,7 +126,7 @@ pub(super) fn search_records(
         let answer = SearchRecordsResponse {
             record: Some(record),
         };
-        let len = prost::Message::encoded_len(&answer);
+        let len = answer.encoded_len();
         Some(match len > MAX_RECORD_LEN {
             true => Err(Status::resource_exhausted(format!(
                 "trying to send message larger than max ({len} vs. {MAX_RECORD_LEN})"
@@ -139,15 +141,29 @@ pub(super) fn search_records(
 struct Listening {
     events: mpsc::Receiver<Arc<Event>>,
     store: Arc<Inner>,
+    /// For what it has asked for.
+    _room: Share,
 }
 
 impl Listening {
-    fn new(store: &Arc<Inner>, asked: ListenRequest) -> Self {
+    fn new(store: &Arc<Inner>, asked: ListenRequest, room: Share) -> Result<Self, Status> {
+        room.set(unpacked_len(&asked))?;
         let events = store.events.listen(asked);
         store.log.change();
         let store = Arc::clone(store);
-        Self { events, store }
+        Ok(Self {
+            events,
+            store,
+            _room: room,
+        })
     }
+}
+
+/// What a request takes in memory, in bytes: an empty filter takes two on the wire.
+fn unpacked_len(asked: &ListenRequest) -> usize {
+    let texts = asked.label_filters.capacity() + asked.cid_filters.capacity();
+    let types = asked.event_types.capacity();
+    texts * size_of::<String>() + types * size_of::<i32>() + asked.encoded_len()
 }
 
 impl Drop for Listening {
@@ -163,7 +179,8 @@ pub(super) fn listen(
     requests: &Requests<ListenRequest>,
     asked: ListenRequest,
 ) -> Result<Answers<ListenResponse>, Status> {
-    let mut listening = Listening::new(&requests.service.store, asked);
+    let room = requests.live.room();
+    let mut listening = Listening::new(&requests.service.store, asked, room)?;
     let connection = Arc::clone(&requests.service.connection);
     Ok(Box::pin(async_stream::stream! {
         let mut stopped = pin!(connection.stopped());

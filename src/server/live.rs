@@ -10,6 +10,10 @@ use super::budget::{Budget, Share};
 use super::call::{End, Running};
 use super::control::Control;
 
+/// What is said when the calls of a store would take more memory than they may.
+pub(super) const REFUSAL: &str =
+    "the store holds too many messages that are half received or not taken: try again later";
+
 /// What a call takes by itself, in bytes: its task, its stream, and the buffers that tonic gives it.
 const CALL: usize = 16 << 10;
 

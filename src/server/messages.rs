@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     fn messages(max: usize) -> (Arc<Budget>, Messages) {
-        let budget = Arc::new(Budget::new(max));
+        let budget = Arc::new(Budget::new(max, "no room"));
         let live = Arc::new(Live::new(&Arc::new(Control::default()), &budget, None));
         let messages = Messages::new(&live);
         (budget, messages)

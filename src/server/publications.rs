@@ -1,16 +1,33 @@
 //! What is to be published, and what is.
+//!
+//! What waits may take a bounded amount of memory, and of what is done the latest are told.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use prost::Message as _;
+use tonic::Status;
+
+use super::budget::{Budget, Share};
 use crate::cid::Cid;
+use crate::proto::core::RecordRef;
 use crate::proto::routing::publish_request::Request;
 use crate::proto::routing::{GetPublicationResponse, PublicationStatus};
+use crate::proto::search::RecordQuery;
 
-#[derive(Default)]
+/// How many that are done can be asked for; older ones are forgotten.
+const DONE: usize = 10_000;
+
+/// What those that wait may take in memory, in bytes.
+const WAITING: usize = 64 << 20;
+
+/// What a publication takes beside what it asks for, in bytes.
+const PUBLICATION: usize = 512;
+
 pub(super) struct Publications {
     tables: Mutex<Tables>,
+    budget: Arc<Budget>,
 }
 
 #[derive(Default)]
@@ -19,13 +36,38 @@ struct Tables {
     all: HashMap<String, Publication>,
     /// The IDs of those that wait, in the order they came.
     waiting: VecDeque<String>,
+    /// Of those that do not, in the order in which they were done.
+    done: VecDeque<String>,
     published: HashSet<Cid>,
 }
 
 struct Publication {
-    asked: Option<Request>,
+    /// What it asks for, with the memory that it takes. `None`: it is done.
+    waits: Option<(Option<Request>, Share)>,
     /// What is told of it.
     told: GetPublicationResponse,
+}
+
+/// What a request takes in memory, in bytes: an empty reference takes two on the wire.
+fn unpacked_len(asked: &Request) -> usize {
+    match asked {
+        Request::RecordRefs(asked) => {
+            asked.refs.capacity() * size_of::<RecordRef>() + asked.encoded_len()
+        }
+        Request::Queries(asked) => {
+            asked.queries.capacity() * size_of::<RecordQuery>() + asked.encoded_len()
+        }
+    }
+}
+
+impl Default for Publications {
+    fn default() -> Self {
+        let refusal = "the store has too many publications that wait: try again later";
+        Self {
+            tables: Mutex::default(),
+            budget: Arc::new(Budget::new(WAITING, refusal)),
+        }
+    }
 }
 
 impl Publications {
@@ -34,7 +76,9 @@ impl Publications {
     }
 
     /// Has it wait, and gives its ID.
-    pub(super) fn queue(&self, asked: Option<Request>) -> String {
+    pub(super) fn queue(&self, asked: Option<Request>) -> Result<String, Status> {
+        let room = Share::of(&self.budget);
+        room.set(PUBLICATION + asked.as_ref().map_or(0, unpacked_len))?;
         let id = new_id();
         let now = now();
         let told = GetPublicationResponse {
@@ -44,9 +88,10 @@ impl Publications {
             last_update_time: now,
         };
         let mut tables = self.tables();
-        tables.all.insert(id.clone(), Publication { asked, told });
+        let waits = Some((asked, room));
+        tables.all.insert(id.clone(), Publication { waits, told });
         tables.waiting.push_back(id.clone());
-        id
+        Ok(id)
     }
 
     pub(super) fn get(&self, id: &str) -> Option<GetPublicationResponse> {
@@ -64,11 +109,13 @@ impl Publications {
         let Tables {
             all,
             waiting,
+            done,
             published,
         } = &mut *tables;
         for id in waiting.drain(..) {
             let publication = all.get_mut(&id).expect("what waits is there");
-            let (found, are_all) = find(publication.asked.take());
+            let asked = publication.waits.take().and_then(|(asked, _)| asked);
+            let (found, are_all) = find(asked);
             published.extend(found);
             let status = match are_all {
                 true => PublicationStatus::Completed,
@@ -76,6 +123,12 @@ impl Publications {
             };
             publication.told.set_status(status);
             publication.told.last_update_time = now();
+            done.push_back(id);
+            if done.len() > DONE
+                && let Some(oldest) = done.pop_front()
+            {
+                all.remove(&oldest);
+            }
         }
     }
 

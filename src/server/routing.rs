@@ -19,7 +19,7 @@ impl Inner {
     /// Takes whatever it is: what is wrong with it shows only when the worker runs, and to nobody.
     pub(super) fn publish(&self, request: PublishRequest) -> Result<()> {
         can_be_answered(&request)?;
-        self.publications.queue(request.request);
+        self.publications.queue(request.request)?;
         Ok(())
     }
 
@@ -44,7 +44,7 @@ impl Inner {
         match refused {
             Some(words) => Err(Status::invalid_argument(words)),
             None => Ok(CreatePublicationResponse {
-                publication_id: self.publications.queue(request.request),
+                publication_id: self.publications.queue(request.request)?,
             }),
         }
     }

@@ -18,6 +18,7 @@ use super::fault::{Fault, Faults};
 use super::identity::Authorize;
 use super::inner::{AlreadyStored, Inner, Validate, Validation};
 use super::listen::{self, Serving};
+use super::live;
 use super::memory;
 use super::publications::Publications;
 use crate::cid::Cid;
@@ -157,8 +158,8 @@ impl Builder {
 
     /// How much memory all calls may take together, in bytes: each for itself 16 KiB, for the largest
     /// message it has sent, for what is there of the one that it sends (with room for as much again while
-    /// it grows), twice for a compressed one that is longer than 16 KiB, and for the answers that its
-    /// client has not taken. What a message only announces takes nothing. A call that would take more
+    /// it grows), twice for a compressed one that is longer than 16 KiB, for what it listens to, and for the
+    /// answers that its client has not taken. What a message only announces takes nothing. A call that would take more
     /// ends with `ResourceExhausted`, and may be tried again later. Default: 256 MiB.
     ///
     /// It is for clients that are broken, and not a share for each: one that takes no answers, or sends
@@ -241,7 +242,10 @@ impl Builder {
                 max_calls: self.max_calls.unwrap_or(MAX_CALLS),
                 max_connections: self.max_connections.unwrap_or(MAX_CONNECTIONS),
                 idle_timeout: self.idle_timeout.unwrap_or(IDLE_TIMEOUT),
-                budget: Arc::new(Budget::new(self.max_buffered.unwrap_or(MAX_BUFFERED))),
+                budget: Arc::new(Budget::new(
+                    self.max_buffered.unwrap_or(MAX_BUFFERED),
+                    live::REFUSAL,
+                )),
                 compresses: self.compresses,
                 round_trip: self.round_trip,
             }),
@@ -400,6 +404,9 @@ impl Store {
     ///
     /// One is completed if all its records are there, and failed if one is not; those that are there are published
     /// all the same.
+    ///
+    /// Those that wait take 64 MiB of memory at most: what is asked for beyond that is refused with `ResourceExhausted`. Of
+    /// those that are done, the last 10,000 can be asked for.
     pub fn run_publications(&self) {
         self.inner.run_publications();
     }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{Fault, Method, Store};
-use agntcy_dir_stream::{Change, Code, ErrorKind, FollowResult, Retry, Source, Status};
+use agntcy_dir_stream::{
+    Change, CircuitBreaker, Code, ErrorKind, FollowResult, Retry, Source, Status,
+};
 use bytes::Bytes;
 use futures::stream::{self, FusedStream};
 use futures::{FutureExt, StreamExt};
@@ -491,6 +493,32 @@ async fn a_gap_does_not_take_the_rest_of_a_list() {
     let lists = calls_of(&store, Method::SearchCids);
     // 20 s of work, and 40 of rest.
     assert!(lists.len() < 20, "{} lists in ten minutes", lists.len());
+}
+
+/// How long a list waits for a server that is away does not count as its work, when it is whole in the end, either.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_waited_for_its_server_does_not_put_off_the_next() {
+    let (store, _) = store_with(5);
+    let breaker = CircuitBreaker::off();
+    let mut changes = store.client().with_breaker(breaker).follow(Query::new());
+    init(&mut changes).await;
+    assert_eq!(until_quiet(&mut changes, 60 * SECOND).await, []);
+    // Beyond the list that is due after five minutes.
+    store.inject(Fault::no_connection().times(30));
+    store.inject(Fault::cut().on(Method::Listen));
+    store.insert(record(100)).unwrap();
+    let began = Instant::now();
+    while !store.pending_faults().is_empty() {
+        assert_eq!(until_quiet(&mut changes, SECOND).await, []);
+    }
+    let away = began.elapsed();
+    assert!(away > 360 * SECOND, "{away:?}");
+    let lists = || calls_of(&store, Method::SearchCids).len();
+    let before = lists();
+    until_quiet(&mut changes, 60 * SECOND).await;
+    // The one that waited, and one behind the call that broke.
+    let lists = lists() - before;
+    assert!(lists >= 2, "{lists} lists");
 }
 
 /// A list whose records are known already gives the task's other work its turn.

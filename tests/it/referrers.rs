@@ -166,6 +166,48 @@ async fn a_store_behind_the_server_that_is_away_loses_no_referrer() {
     assert_eq!(results.stats().calls, 1, "the call went on");
 }
 
+/// It still says of what is stored that it is, which shows nothing of what has to be written.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_cannot_write_fails_no_referrer() {
+    let answer = |end: &str| PushedReferrer {
+        error: Some(format!(
+            "failed to push referrer for record x: write a: {end}"
+        )),
+        ..PushedReferrer::default()
+    };
+    let (client, peer) = scripted();
+    let (referrers, input) = mpsc::unbounded();
+    let mut results = input.push_referrers_to_with(&client, &Options::new().unordered(true));
+    referrers.unbounded_send(key(missing(), 0)).unwrap();
+    let mut call = next_call(&mut results, &peer).await;
+    let new = call.messages().remove(0);
+    call.answer(&answer("no space left on device"));
+    let mut tries = 1;
+    for number in 1..300 {
+        referrers.unbounded_send(key(missing(), number)).unwrap();
+        loop {
+            if let Poll::Ready(result) = poll(&mut results) {
+                assert!(result.unwrap().unwrap().already_stored);
+                continue;
+            }
+            let sent = call.messages();
+            if sent.is_empty() {
+                break;
+            }
+            for message in sent {
+                let is_new = message == new;
+                tries += usize::from(is_new);
+                call.answer(&answer(match is_new {
+                    true => "no space left on device",
+                    false => "already exists",
+                }));
+            }
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    assert!((10..100).contains(&tries), "{tries} tries");
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_ref_has_the_list_of_its_referrers() {
     let (store, cids) = store_with(2);

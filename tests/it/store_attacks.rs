@@ -259,6 +259,38 @@ fn a_frame_that_breaks_the_rules_has_its_connection_cut() {
     }
 }
 
+/// In memory an empty text takes 24 bytes, on the wire two. What is to be published, or listened to, is kept.
+#[test]
+fn requests_that_are_kept_take_a_bounded_amount_of_memory() {
+    let empty = |field: u8| [field << 3 | 2, 0].repeat(MIB as usize / 2);
+    let refs = empty(1);
+    let mut in_refs = vec![1 << 3 | 2];
+    prost::encoding::encode_varint(refs.len() as u64, &mut in_refs);
+    in_refs.extend(refs);
+    for (method, request) in [
+        ("routing.v1.PublicationService/CreatePublication", &in_refs),
+        ("routing.v1.RoutingService/Publish", &in_refs),
+        ("events.v1.EventService/Listen", &empty(2)),
+        ("events.v1.EventService/Listen", &empty(3)),
+    ] {
+        let builder = Store::builder().max_buffered(64 << 20);
+        let cost = attack(builder, async |address| {
+            let headers = call_headers(&format!("/agntcy.dir.{method}"));
+            let mut wire = Wire::greeted(address).await;
+            for stream in (1..60).step_by(2) {
+                wire.call(stream, &headers).await;
+                for part in framed(request).chunks(16 << 10) {
+                    wire.send(frame(DATA, 0, stream, part)).await;
+                }
+                wire.send(frame(DATA, END_STREAM, stream, &[])).await;
+            }
+            // That is refused: 12 MB each are more than there may be.
+            assert!(!wire.is_over(59).await, "{method}");
+        });
+        assert!(cost.bytes < 128 * MIB, "{method}: {} bytes", cost.bytes);
+    }
+}
+
 /// That may be the store's own fault, and is worth a line.
 #[test]
 fn a_client_that_goes_for_an_error_is_told_as_such() {

@@ -193,7 +193,8 @@ where
             lane.accepted();
         }
         let is_first = may_repeat::<O>() && is_first;
-        let is_canary = is_first && lane.flight.is_at_canary();
+        let is_canary = lane.flight.is_at_canary();
+        let mut was_there = false;
         let (canary, budget, left) = (&mut self.canary, &mut self.budget, lane.left);
         let next = lane.flight.next();
         let mut failure = None;
@@ -212,6 +213,7 @@ where
         };
         let report = self.window.answer(&mut lane.flight, judge, |output| {
             let len = O::len(output);
+            was_there = O::is_already_stored(output);
             *budget = budget.saturating_sub(len / BYTES_OF_EVENT);
             len
         });
@@ -228,9 +230,10 @@ where
             }
             Some(Report::Works(tick)) => {
                 node.note_success(tick);
-                match is_canary {
-                    true => self.canary.succeeded(),
-                    false => node.note_written(tick),
+                if is_canary {
+                    self.canary.succeeded();
+                } else if !was_there {
+                    node.note_written(tick);
                 }
             }
             Some(_) => node.note_alive(),

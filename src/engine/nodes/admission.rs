@@ -157,7 +157,7 @@ impl Admission {
         self.note_alive();
     }
 
-    /// An item has succeeded here that was sent at `tick`, and it was not the canary.
+    /// An item has succeeded here that was sent at `tick`: not one that was there already, and not the canary.
     pub(crate) fn note_written(&self, tick: Tick) {
         self.proof.wrote(tick);
     }

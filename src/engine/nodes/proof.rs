@@ -19,7 +19,7 @@ use crate::outage::Outage;
 #[derive(Debug, Default)]
 pub(crate) struct Proof {
     latest: Latest,
-    /// The same, without what was known to be stored and sent again for that.
+    /// The same, without what was there already.
     wrote: Latest,
 }
 
@@ -44,7 +44,7 @@ impl Proof {
         self.latest.note(tick);
     }
 
-    /// So has one of an item, and not of the canary.
+    /// So has one of an item that was not there already.
     pub(crate) fn wrote(&self, tick: Tick) {
         self.wrote.note(tick);
     }

@@ -217,7 +217,7 @@ impl<E, O: Clone> Window<E, O> {
         }
         let cannot_write = verdict::cannot_write(status);
         if cannot_write {
-            evidence = self.suspects.of_writes(evidence);
+            evidence = evidence.of_writes();
         }
         let max_attempts = self.rules.max_attempts;
         let last = self.live(at.index).last_failure();

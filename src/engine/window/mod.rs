@@ -711,7 +711,6 @@ impl<E, O: Clone> Window<E, O> {
         if let Some(scout) = &mut self.scout {
             scout.pushed(self.in_flight);
         }
-        self.suspects.wrote(flight.proves());
         Some(self.succeeded(flight.proves()))
     }
 

@@ -46,19 +46,29 @@ pub(crate) struct Evidence {
     pub(crate) tells: bool,
     /// When the latest item was sent that has succeeded there.
     pub(crate) proved: Tick,
-    /// The same of what was not known to be stored.
+    /// The same of one that was not there already.
     pub(crate) wrote: Tick,
     /// How many times in a row it has failed at an item before, with no such success between.
     pub(crate) failures: u32,
+}
+
+impl Evidence {
+    /// What is known where the server cannot write. That it does its work at what it has, such as the canary, says
+    /// nothing of that.
+    pub(super) fn of_writes(self) -> Self {
+        Self {
+            // As in any outage, no item gets its error for the time that it takes.
+            tells: true,
+            proved: self.wrote,
+            ..self
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
     /// When the latest item was sent that has succeeded on any node.
     proved: Tick,
-    /// When the latest item of this adapter was sent that the server has stored: not one that it called already stored, and not
-    /// the canary.
-    wrote: Tick,
     /// Those that wait for their next try, in the order in which they failed.
     queue: VecDeque<Suspect>,
 }
@@ -76,22 +86,6 @@ impl Suspects {
     /// An item has succeeded that was sent at `tick`.
     pub(super) fn success(&mut self, tick: Tick) {
         self.proved = self.proved.max(tick);
-    }
-
-    /// The server has stored an item of this adapter that was sent at `tick`.
-    pub(super) fn wrote(&mut self, tick: Tick) {
-        self.wrote = self.wrote.max(tick);
-    }
-
-    /// What is known where the server cannot write. That it does its work at what it has, such as the canary, says
-    /// nothing of that.
-    pub(super) fn of_writes(&self, evidence: Evidence) -> Evidence {
-        Evidence {
-            // As in any outage, no item gets its error for the time that it takes.
-            tells: true,
-            proved: self.wrote.max(evidence.wrote),
-            ..evidence
-        }
     }
 
     #[cfg(test)]
@@ -216,20 +210,15 @@ mod tests {
     }
 
     #[test]
-    fn where_the_server_cannot_write_only_what_was_written_counts_by_whichever_adapter() {
-        let mut suspects = Suspects::default();
-        let (first, _) = Suspects::failed(None, suspects.of_writes(after(0, NOTHING)));
-        let judged = |suspects: &Suspects, evidence| {
-            Suspects::failed(Some(first), suspects.of_writes(evidence)).1
-        };
+    fn where_the_server_cannot_write_only_what_was_written_counts() {
+        let (first, _) = Suspects::failed(None, after(0, NOTHING).of_writes());
+        let judged = |evidence: Evidence| Suspects::failed(Some(first), evidence.of_writes()).1;
         // What is stored already succeeds all the same.
-        assert_eq!(judged(&suspects, after(1_000, Tick::now())), Blame::Open);
+        assert_eq!(judged(after(1_000, Tick::now())), Blame::Open);
         let written = Evidence {
             wrote: Tick::now(),
             ..after(1, NOTHING)
         };
-        assert_eq!(judged(&suspects, written), Blame::Try);
-        suspects.wrote(Tick::now());
-        assert_eq!(judged(&suspects, after(1, NOTHING)), Blame::Try);
+        assert_eq!(judged(written), Blame::Try);
     }
 }

@@ -28,6 +28,8 @@ fn request_len(item: &u64) -> usize {
 struct TestWindow {
     window: Window<u64, &'static str>,
     flight: Flight,
+    /// When the latest item was sent that was stored, and was not the canary.
+    wrote: Tick,
 }
 
 impl std::ops::Deref for TestWindow {
@@ -66,7 +68,11 @@ const PUSH: Rules = Rules {
 fn with(rules: Rules) -> TestWindow {
     let mut window = Window::new(rules);
     let flight = window.launch(false);
-    TestWindow { window, flight }
+    TestWindow {
+        window,
+        flight,
+        wrote: Tick::NEVER,
+    }
 }
 
 fn window(items: usize) -> TestWindow {
@@ -102,7 +108,7 @@ impl TestWindow {
 
     /// Sends all that may be sent now.
     fn send(&mut self) -> Vec<u64> {
-        let Self { window, flight } = self;
+        let Self { window, flight, .. } = self;
         std::iter::from_fn(|| window.send_next(flight).copied()).collect()
     }
 
@@ -114,7 +120,11 @@ impl TestWindow {
     }
 
     fn answer_ok(&mut self) {
+        let is_canary = self.flight.is_at_canary();
         assert!(self.answer(Ok("stored")), "nothing awaits an answer");
+        if !is_canary {
+            self.wrote = self.flight.proves();
+        }
     }
 
     fn end(&mut self, status: Result<(), Status>, taken: usize) -> Report {
@@ -124,7 +134,7 @@ impl TestWindow {
     /// Ends the call, and has the next one ready.
     fn end_after(&mut self, status: Result<(), Status>, taken: usize, answers: usize) -> Report {
         let ended = self.ended(status, taken, answers == 1);
-        let Self { window, flight } = self;
+        let Self { window, flight, .. } = self;
         let done = |_: &u64| Ok("acknowledged");
         let report = window.call_ended(flight, &ended, later, done, request_len);
         self.flight = self.window.launch(false);
@@ -152,7 +162,7 @@ impl TestWindow {
             now: *NOW,
             tells: false,
             proved: self.suspects.proved(),
-            wrote: Tick::NEVER,
+            wrote: self.wrote,
             failures: 0,
         }
     }
@@ -234,6 +244,7 @@ fn an_answer_that_is_not_judged_yet_has_come_in_time() {
     let TestWindow {
         window: inner,
         flight,
+        ..
     } = &mut window;
     inner.answer(flight, |_| Judged::Later(70), |_| unreachable!());
     assert_eq!((window.in_flight(), window.bytes), (1, 72));
@@ -960,7 +971,7 @@ fn answers_count_in_the_windows_bytes_and_the_next_are_expected_to_be_as_long() 
     }
     assert_eq!(window.send().len(), 10, "ten answers of a hundred bytes");
     let answer = |window: &mut TestWindow| {
-        let TestWindow { window, flight } = window;
+        let TestWindow { window, flight, .. } = window;
         window.answer(flight, |_| Judged::Outcome(Ok("record")), |_| 300);
     };
     answer(&mut window);
@@ -1072,7 +1083,7 @@ fn an_answer_of_a_lookup_says_nothing_of_how_long_calls_live() {
     window.take_all(0..200);
     let depth = window.depth();
     for _ in 0..depth {
-        let TestWindow { window, flight } = &mut window;
+        let TestWindow { window, flight, .. } = &mut window;
         window.send_next(flight);
     }
     window.end(Err(Status::unavailable("gone")), depth);
@@ -1151,6 +1162,7 @@ fn what_the_transport_has_not_taken_is_withdrawn() {
     let TestWindow {
         window: inner,
         flight,
+        ..
     } = &mut window;
     inner.withdraw(flight, 2);
     window.fail_unanswered("enough", None);

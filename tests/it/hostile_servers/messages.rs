@@ -1,7 +1,9 @@
 //! Messages that say they are long, that are compressed without need, and that unpack to more than anybody has.
 
-use agntcy_dir_stream::ErrorKind;
+use std::pin::pin;
+
 use agntcy_dir_stream::prelude::*;
+use agntcy_dir_stream::{ErrorKind, EventFilter, Heard};
 use futures::StreamExt as _;
 
 use super::attacker::{Cost, Wire, attacked, hasty};
@@ -92,6 +94,58 @@ fn a_message_in_an_encoding_that_was_not_asked_for_is_no_answer() {
             assert!(failure.contains(words), "{what}: {failure}");
         }
     }
+}
+
+/// A message whose parts are all empty, which take 12 to 16 times as much in memory as on the wire, is the answer to
+/// each call of this job.
+fn answered_with_empty_parts<T>(
+    len: usize,
+    field: u8,
+    is_in_field: bool,
+    job: impl AsyncFnOnce(Client) -> T,
+) -> (Cost, T) {
+    let mut message = [field << 3 | 2, 0].repeat(len / 2);
+    if is_in_field {
+        let mut head = vec![1 << 3 | 2];
+        prost::encoding::encode_varint(message.len() as u64, &mut head);
+        message.splice(..0, head);
+    }
+    let answer = says(0, message.len().try_into().unwrap(), &message);
+    let attack = async move |mut wire: Wire| {
+        let call = wire.answered_call().await?;
+        for part in answer.chunks(16 << 10) {
+            wire.send(frame(DATA, 0, call, part)).await?;
+        }
+        wire.hold().await
+    };
+    attacked(attack, job)
+}
+
+#[test]
+fn a_delete_that_names_nothing_a_million_times_fails() {
+    for (len, words) in [(1_000_000, "no CID"), (4_000_000, "too large")] {
+        let (cost, failure) = answered_with_empty_parts(len, 1, false, async |client| {
+            let mut results = pin!(cids(1).delete_referrers_from_with(&client, &hasty()));
+            results.next().await.unwrap().unwrap_err().to_string()
+        });
+        assert!(cost.bytes < 46 << 20, "{len}: {cost:?}");
+        assert!(failure.contains(words), "{len}: {failure}");
+    }
+}
+
+/// As long as the labels of a record may be.
+#[test]
+fn an_event_of_two_million_labels_takes_no_more_than_they_do() {
+    let (cost, labels) = answered_with_empty_parts(4_000_000, 5, true, async |client| {
+        let mut heard = pin!(client.listen_with(EventFilter::new(), &hasty()));
+        loop {
+            if let Heard::Event(event) = heard.next().await.unwrap().unwrap() {
+                return event.labels.len();
+            }
+        }
+    });
+    assert_eq!(labels, 2_000_000);
+    assert!(cost.bytes < 100 << 20, "{cost:?}");
 }
 
 /// A megabyte of gzip that opens to a gigabyte: the same block over and over.
