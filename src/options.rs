@@ -539,7 +539,15 @@ mod tests {
         assert_eq!(Options::DEFAULT_STALL_AFTER.as_secs(), 60);
         assert_eq!(Options::DEFAULT_MAX_CALL_AGE.as_secs(), 4 * 60);
         assert_eq!(Options::DEFAULT_IDLE_CLOSE.as_secs(), 60);
+        assert_eq!(Options::DEFAULT_RELIST_EVERY.as_secs(), 5 * 60);
         let defaults = Options::default();
+        assert_eq!(defaults.stall_after, Some(Options::DEFAULT_STALL_AFTER));
+        assert_eq!(defaults.max_call_age, Some(Options::DEFAULT_MAX_CALL_AGE));
+        assert_eq!(defaults.idle_close, Some(Options::DEFAULT_IDLE_CLOSE));
+        assert_eq!(defaults.relist_every, Options::DEFAULT_RELIST_EVERY);
+        assert!(defaults.dedup);
+        assert_eq!(defaults.window, Options::DEFAULT_WINDOW);
+        assert_eq!(defaults.window_bytes, Options::DEFAULT_WINDOW_BYTES);
         assert!(defaults.verify && defaults.retry.is_on());
         assert_eq!(defaults.verify_threads, 0);
         assert!(!defaults.stop_on_error && !defaults.unordered);

@@ -123,7 +123,7 @@ async fn play(case: &Case) {
     assert!(indexes.eq(0..case.items as u64), "one result for each item");
 }
 
-/// The records of a search are all there, each once, or it ends with an error.
+/// A search finds each record once, and ends with an error if not in peace.
 async fn search(client: &Client, server: &Arc<Server>, options: &Options) {
     let began = Instant::now();
     let mut found = NoSpin::new(

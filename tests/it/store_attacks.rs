@@ -516,17 +516,19 @@ fn a_client_that_sends_a_byte_at_a_time_is_served() {
 /// Who floods and reads nothing is not read either, so that nothing piles up.
 #[test]
 fn a_flood_that_wants_answers_and_reads_none_takes_no_memory() {
+    let headers = call_headers("/");
+    let call = |number: usize| {
+        let stream = 2 * u32::try_from(number).unwrap() + 1;
+        frame(HEADERS, END_HEADERS | END_STREAM, stream, &headers)
+    };
     for (what, flood) in [
-        ("pings", frame(PING, 0, 0, &[7; 8])),
-        ("settings", settings(&[])),
-        (
-            "calls of nothing",
-            frame(HEADERS, END_HEADERS | END_STREAM, 1, &call_headers("/")),
-        ),
+        ("pings", frame(PING, 0, 0, &[7; 8]).repeat(2_000_000)),
+        ("settings", settings(&[]).repeat(4_000_000)),
+        ("calls of nothing", (0..500_000).flat_map(call).collect()),
     ] {
         let cost = attack(Store::builder(), async |address| {
             let mut wire = Wire::greeted(address).await;
-            let mut flooding = Box::pin(wire.flood(&flood));
+            let mut flooding = Box::pin(wire.send(&flood));
             let good = async {
                 let client = Client::connect(format!("http://{address}")).await.unwrap();
                 for number in 10..25 {
@@ -534,7 +536,7 @@ fn a_flood_that_wants_answers_and_reads_none_takes_no_memory() {
                 }
             };
             tokio::select! {
-                () = &mut flooding => {}
+                is_taken = &mut flooding => panic!("{what}: all was taken, or the connection cut: {is_taken}"),
                 () = good => {}
             }
         });
