@@ -66,9 +66,9 @@
 //!    it is found out, and the rest is tried again as [`Retry`] says.
 //! 3. A failed result ([`Failed`]) gives back what was put in: the record or ref, its tag, its
 //!    index, and how often it was tried. It is a [`std::error::Error`].
-//! 4. Nothing happens before the first poll. No task is spawned (though
-//!    [`Options::verify_threads`] has CIDs computed elsewhere): the input is polled in place, so
-//!    it may borrow and need not be `Send`; the adapter is `Send` whenever the input and its
+//! 4. Nothing happens before the first poll. The adapter is no task, and spawns none (a connection is
+//!    one, and [`Options::verify_threads`] has CIDs computed elsewhere): the input is polled in place,
+//!    so it may borrow and need not be `Send`; the adapter is `Send` whenever the input and its
 //!    items are.
 //! 5. An item is taken only when there is room in the window ([`Options::window`], in items and
 //!    bytes), so a slow server or a paused consumer stops the input.
@@ -120,6 +120,7 @@
 //! | a URL, TLS, client certificates, headers | [`Client::connect`], [`ClientBuilder`] |
 //! | tokens that expire | [`Token`] |
 //! | the variables of DIR's own clients | [`Client::from_env`] |
+//! | Unix sockets, proxies, and other ways to connect | [`ClientBuilder::connector`] |
 //! | a channel of your own | [`Client::from_service`] |
 //!
 //! # Seen from outside

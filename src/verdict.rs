@@ -21,6 +21,7 @@ use crate::error::ErrorKind;
 /// | an answer that cannot be read | [`Record`](Self::Record) |
 /// | `NotFound` "failed to pull record: record blob not found for CID …" that does not end in "not found": the record is there, and could not be read | [`Attempt`](Self::Attempt) |
 /// | `Internal`, `Unknown`, `DataLoss`, `AlreadyExists` in any other words of the server's own, such as "failed to validate record: … HTTP 503" | [`Attempt`](Self::Attempt) |
+/// | `Internal` "failed to push record to store: …", or "failed to push referrer …", that ends in "no space left on device", "disk quota exceeded", "read-only file system" or "too many open files" | [`Attempt`](Self::Attempt); only what is written after that counts against the item ([`Retry`](crate::Retry)) |
 /// | `Unavailable`, `ResourceExhausted`, `DeadlineExceeded`, `Aborted`, `Cancelled` | [`Transient`](Self::Transient) |
 /// | whatever the transport made up: a reset, GOAWAY, too many pings, no connection, a status too long for the header list | [`Transient`](Self::Transient) |
 /// | an answer of a proxy that is not gRPC, such as a 502 page | [`Transient`](Self::Transient) |

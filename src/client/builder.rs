@@ -306,9 +306,12 @@ impl ClientBuilder {
     /// none, and called for each connection, in the runtime that the connection is for.
     ///
     /// With `https`, TLS goes over what it gives. [`connect_timeout`](Self::connect_timeout) is for all of it; when that
-    /// is up, the function's future is dropped. Its error is the
-    /// [source](std::error::Error::source) of [`Unavailable`](ErrorKind::Unavailable), which names the URL. Where it uses
+    /// is up, the function's future is dropped. Where it uses
     /// TCP, it has to set `TCP_NODELAY` itself: else small messages wait for each other.
+    ///
+    /// Its error is the [source](std::error::Error::source) of [`Unavailable`](ErrorKind::Unavailable), of
+    /// [`connect`](Self::connect), and of [`NotSent`](ErrorKind::NotSent), of items whose time is up while there is no
+    /// connection. Both name the URL. If it panics, that attempt has failed, and others follow.
     ///
     /// ```
     /// # #[cfg(all(unix, feature = "server"))]
@@ -365,6 +368,10 @@ impl ClientBuilder {
     /// Those of [`Client::connect`]; and [`Invalid`](ErrorKind::Invalid) where options do not go together, or a file
     /// cannot be read or used, and [`Denied`](ErrorKind::Denied) where there is no token. They name the file
     /// and say what is wrong, and show no secret.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the connection up.
     pub async fn connect(self) -> Result<Client, Error> {
         if Handle::try_current().is_err() {
             return Err(Error::invalid(format!(

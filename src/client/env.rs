@@ -30,6 +30,10 @@ impl Client {
     ///
     /// As of both.
     ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the connection up.
+    ///
     /// ```no_run
     /// use agntcy_dir_stream::Client;
     ///

@@ -12,7 +12,7 @@ pub(super) const FRESH: Duration = Duration::from_millis(100);
 const PACE: Duration = Duration::from_secs(1);
 
 /// How long after it came a token may be refused for that to count as said of a new one. A call that is refused later has
-/// waited for its connection, or was held up on its way, and its token may have expired until the server saw it.
+/// waited for its connection, or was held up on its way, and its token may have expired before the server saw it.
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
 /// After so many tokens in a row that were refused late, and none that was accepted, the server is slow and does not know

@@ -289,6 +289,10 @@ impl Store {
     /// # Errors
     ///
     /// Those of binding the address.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future serves nothing.
     pub async fn listen(&self, address: impl ToSocketAddrs) -> io::Result<Serving> {
         listen::listen(&self.inner, address).await
     }

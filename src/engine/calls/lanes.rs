@@ -295,7 +295,7 @@ where
         for lane in &mut self.lanes {
             if lane.late_at().is_some_and(|at| at <= waited) && !lane.is_started(cx) {
                 lane.mark_delayed();
-                // Of a single lane nobody has asked that. Now somebody has to, or it would count as delayed for ever.
+                // Whether a single lane was started is not looked at, before. Now it has to be, or it counts as delayed for ever.
                 self.is_starting = true;
             }
         }

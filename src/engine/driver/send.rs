@@ -272,7 +272,8 @@ where
         let over = over || self.window.is_refusing();
         let is_wanted = !over || self.window.has_waiting();
         let waited = self.clock.waited();
-        // While more may come, a lane that waits for its connection stays: nobody else would hear that there is none.
+        // While more may come, a lane stays that was not seen to start: it may wait for its connection, and only a lane
+        // hears that there is none.
         let waits = |lane: &Lane<_, _>| lane.flight.is_unused() && !lane.was_started();
         let ends = !self.takes_input() && !self.window.has_unsent() || self.window.is_refusing();
         if !is_wanted && ends {
