@@ -104,12 +104,13 @@ impl CircuitBreaker {
         self
     }
 
-    /// How long an adapter waits for an open breaker to close, without a single result, before it
+    /// How long an adapter waits for an open breaker to close, without a single answer, before it
     /// gives up. Default: 5 minutes; `None`: never. An adapter that has nothing to send does not
     /// wait.
     ///
     /// [`Retry::timeout`](crate::Retry::timeout) is another limit, and the shorter one ends the wait: to
-    /// outlast an outage, raise both. Any result starts the time anew, a failure too.
+    /// outlast an outage, raise both. Whatever a server says of an item starts the time anew, a refusal too; that an item's own
+    /// time is up does not.
     ///
     /// Then all that was taken fails, with the last fault as the cause, and so does all that the input still has, unless
     /// [`Options::keep_trying`](crate::Options::keep_trying) is on. What was never sent is

@@ -564,11 +564,16 @@ where
 
     fn hand_out(&mut self, settled: Out<O, T, F>) -> Outcome<O, T, F> {
         let settled = concluded::<O, T, F>(settled);
-        if settled.attempts > 0 {
+        let is_answer = match &settled.outcome {
+            Ok(_) => true,
+            Err(error) => error.kind().is_answer(),
+        };
+        let was_answered = settled.attempts > 0 && is_answer;
+        if was_answered {
             self.nodes.progress();
         }
         if let Err(error) = &settled.outcome
-            && !error.kind().is_answer()
+            && !is_answer
             && !(error.kind() == ErrorKind::Input && self.limits.passes_input_errors)
         {
             self.first_unanswered = self.first_unanswered.min(settled.index);
@@ -581,12 +586,7 @@ where
         counters
             .answered_below
             .set(handed_out.min(self.first_unanswered));
-        let is_answer = match &settled.outcome {
-            Ok(_) => true,
-            Err(error) => error.kind().is_answer(),
-        };
-        if settled.attempts > 0
-            && is_answer
+        if was_answered
             && let Some(recesses) = &mut self.recesses
         {
             recesses.items.succeeded();

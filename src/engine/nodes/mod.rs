@@ -277,7 +277,7 @@ impl Nodes {
         }
     }
 
-    /// An item has its result, so the time after which open breakers are given up starts anew.
+    /// A server has answered an item, so the time after which open breakers are given up starts anew.
     pub(crate) fn progress(&mut self) {
         self.open_since = None;
     }
