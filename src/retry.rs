@@ -62,7 +62,7 @@ type Classify = dyn Fn(&Status) -> Verdict + Send + Sync;
 ///   random by up to its own length. Answers set them back to the first. A connection that can be made does
 ///   not, and a lookup that finds nothing, behind calls that broke, does not.
 /// - A server's own word comes first: `grpc-retry-pushback-ms`, `google.rpc.RetryInfo`, `retry-after` in
-///   seconds. "Never", in the first of these, ends the item's tries. After several faults in a row the
+///   seconds; up to 10 minutes each. "Never", in the first of these, ends the item's tries. After several faults in a row the
 ///   server's word makes the wait longer, and not shorter.
 /// - After a connection that was told to go away, the first retry is at once.
 /// - While the server is there and says that it fails, a wait is no longer than 250 ms, or than the first
@@ -77,7 +77,7 @@ type Classify = dyn Fn(&Status) -> Verdict + Send + Sync;
 /// |---|---|---|
 /// | an item, from when it is taken to its result | 10 minutes | [`timeout`](Self::timeout) |
 /// | a call without a byte, either way | 60 seconds, then it is made again | [`Options::stall_after`](crate::Options::stall_after) |
-/// | all that is left, while the circuit is open and there is no result | 5 minutes | [`CircuitBreaker::give_up_after`](crate::CircuitBreaker::give_up_after) |
+/// | all that is left, while the circuit is open and there is no answer | 5 minutes | [`CircuitBreaker::give_up_after`](crate::CircuitBreaker::give_up_after) |
 /// | an item at which the server fails, where nothing has succeeded yet | 2 minutes | fixed |
 /// | a connection, from TCP to HTTP/2 settings | 20 seconds, then it is made again | [`ClientBuilder::connect_timeout`](crate::ClientBuilder::connect_timeout) |
 /// | a token, from its source | until the call stalls | [`Options::stall_after`](crate::Options::stall_after) |

@@ -299,7 +299,8 @@ impl Client {
     /// A call goes to the node with the fewest, so to use several at once takes as many
     /// [`Options::calls`](crate::Options::calls). Each node has its own circuit breaker: one that
     /// fails is set aside, what its calls carried goes to the others, and it is tried again after
-    /// growing waits. Only when all are away does the adapter wait.
+    /// growing waits. Only when all are away does the adapter wait. One that refuses the caller, or does not have the
+    /// method, is set aside for a minute; only when all do so is that the error of the items.
     ///
     /// Use [`connect_lazy`](Self::connect_lazy): then a node that is not there does not keep the
     /// others from being used.

@@ -52,6 +52,11 @@ impl Clock {
         self.waits = Some((now, deadline));
     }
 
+    /// It has not waited since the last [`pause`](Self::pause).
+    pub(crate) fn rest(&mut self) {
+        self.waits = None;
+    }
+
     /// When, if it waits from now on, it will have waited so long in all.
     pub(crate) fn at(&self, now: Instant, waited: Waited) -> Option<Instant> {
         now.checked_add(waited.since(self.waited))

@@ -21,6 +21,7 @@ mod waited;
 mod window;
 
 pub use self::adapter::{Adapter, BoxAdapter};
+pub(crate) use self::calls::without_the_middle;
 pub(crate) use self::clock::Clock;
 pub(crate) use self::control::Control;
 pub(crate) use self::driver::drive;

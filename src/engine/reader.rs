@@ -39,6 +39,9 @@ const OUTLIVES: Duration = Duration::from_secs(60);
 /// How many answers are read in a row before the task's other work gets a turn.
 const READ_IN_A_ROW: u32 = 256;
 
+/// How long the next answer may be in coming until the consumer is taken for the one who is late.
+const A_TURN: Duration = Duration::from_secs(1);
+
 /// Reads what a method answers, by one call at a time. Whoever has it decides whether another follows.
 pub(crate) struct Reader<M: ServerStream> {
     nodes: Nodes,
@@ -129,8 +132,9 @@ impl<M: ServerStream> Reader<M> {
         }
     }
 
-    /// Something went on.
+    /// Something went on, and the consumer has it. Without that, the time up to the next answer counts as waited.
     pub(crate) fn goes_on(&mut self) {
+        self.clock.rest();
         self.went_on = self.clock.waited();
         self.nodes.progress();
     }
@@ -236,15 +240,30 @@ impl<M: ServerStream> Reader<M> {
         self.clock.resume();
         if self.in_a_row == READ_IN_A_ROW {
             self.in_a_row = 0;
+            if let Some(broke) = self.gives_up(self.clock.waited()) {
+                self.lane = None;
+                return Poll::Ready(Said::Broke(broke));
+            }
+            self.wait_for_next();
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         let polled = self.poll_call(cx, until);
         self.in_a_row = match polled {
-            Poll::Ready(Said::Answer(_)) => self.in_a_row + 1,
+            Poll::Ready(Said::Answer(_)) => {
+                self.wait_for_next();
+                self.in_a_row + 1
+            }
             _ => 0,
         };
         polled
+    }
+
+    fn wait_for_next(&mut self) {
+        if !M::IS_SILENT {
+            let now = Instant::now();
+            self.clock.pause(now, Some(later(now, A_TURN)));
+        }
     }
 
     fn poll_call(&mut self, cx: &mut Context<'_>, until: Option<Instant>) -> Poll<Said<M::Answer>> {
@@ -434,15 +453,19 @@ impl<M: ServerStream> Reader<M> {
         };
         let origin = lane.origin();
         let had_request = end.transmitted > 0;
+        // If the server has failed at a listener.
+        let wait = retry.wait_after(self.failures + 1);
         let (why, cause) = match (verdict, refusal) {
             (_, Some(Refusal::Again)) => (Why::Renewed, None),
             (_, Some(Refusal::Later)) => (Why::Fault { had_request: false }, Some(Cause::Line)),
             (Verdict::Record, _) => (Why::Refused, None),
+            (Verdict::Caller, _) if self.nodes.has_others(origin.route.node, &status) => {
+                (Why::Fault { had_request: false }, Some(Cause::Line))
+            }
             (Verdict::Caller, _) => (Why::Caller, None),
             // It waits by itself: the server answers, so others need not.
             (Verdict::Attempt, _) if M::IS_SILENT => {
                 self.failures += 1;
-                let wait = retry.wait_after(self.failures);
                 self.rests_until = Some(later(Instant::now(), wait));
                 (Why::ServerFailed, None)
             }

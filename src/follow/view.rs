@@ -15,6 +15,10 @@ use crate::search::Listed;
 /// deleted, and only then changes the database in which it searches.
 pub(super) const LAG: Duration = Duration::from_secs(5);
 
+/// How many events the view remembers of those that stored, and of those that deleted. A server that tells of so many in
+/// [`LAG`], or while it lists, has another list follow.
+const MOST_LATELY: usize = 50_000;
+
 /// How many records are looked at together for what is there no more.
 const LOOKED_AT: usize = 4096;
 
@@ -39,6 +43,8 @@ pub(super) struct View {
     overruled: HashSet<Cid>,
     /// Whether events have overruled the last list.
     is_overruled: bool,
+    /// Whether there were more events than are remembered, since the last list.
+    is_overrun: bool,
     /// Whether a first list has come to its end.
     is_init_done: bool,
     /// What went before that, and has not come again.
@@ -52,7 +58,7 @@ impl View {
     pub(super) fn came(&mut self, cid: Cid, now: Instant) -> Option<Change> {
         self.forget(now);
         self.went.remove(&cid);
-        self.came.insert(cid, now);
+        self.is_overrun |= !self.came.insert(cid, now);
         if self.is_listing || self.sweeps.is_some() {
             self.kept.insert(cid);
         }
@@ -69,7 +75,7 @@ impl View {
         self.came.remove(&cid);
         self.kept.remove(&cid);
         self.unlisted.remove(&cid);
-        self.went.insert(cid, now);
+        self.is_overrun |= !self.went.insert(cid, now);
         self.known.remove(&cid)?;
         if self.is_init_done {
             return Some(Change::Delete(cid));
@@ -116,7 +122,8 @@ impl View {
     /// The list is over. If it was whole, what it did not have is gone: [`sweep`](Self::sweep).
     pub(super) fn end_list(&mut self, is_whole: bool) -> Option<Change> {
         self.is_listing = false;
-        self.is_overruled = !self.unlisted.is_empty() || !self.overruled.is_empty();
+        let is_overrun = std::mem::take(&mut self.is_overrun);
+        self.is_overruled = is_overrun || !self.unlisted.is_empty() || !self.overruled.is_empty();
         self.unlisted = HashSet::new();
         self.overruled = HashSet::new();
         if !is_whole {
@@ -183,9 +190,14 @@ struct Lately {
 }
 
 impl Lately {
-    fn insert(&mut self, cid: Cid, now: Instant) {
+    /// Returns whether there was room for it.
+    fn insert(&mut self, cid: Cid, now: Instant) -> bool {
+        if self.queue.len() >= MOST_LATELY {
+            return false;
+        }
         self.at.insert(cid, now);
         self.queue.push_back((now, cid));
+        true
     }
 
     fn remove(&mut self, cid: &Cid) {
@@ -224,6 +236,41 @@ mod tests {
 
     fn swept(view: &mut View) -> Vec<Change> {
         std::iter::from_fn(|| view.sweep()).flatten().collect()
+    }
+
+    /// Of what was never there, and of one record over and over, while a list lasts and between lists.
+    #[test]
+    fn events_without_end_take_a_bounded_amount_of_memory_and_have_another_list_follow() {
+        let now = Instant::now();
+        for is_listing in [true, false] {
+            for of in [u32::MAX, 1] {
+                let mut view = View::default();
+                view.begin_list(now);
+                assert_eq!(view.end_list(true), Some(Change::InitDone));
+                assert_eq!(swept(&mut view), []);
+                if is_listing {
+                    view.begin_list(now);
+                }
+                let used = allocation_counter::measure(|| {
+                    for number in 0..400_000 {
+                        let mut digest = [0; 32];
+                        digest[..4].copy_from_slice(&(number % of).to_be_bytes());
+                        assert_eq!(view.went(Cid::from_digest(digest), now), None);
+                    }
+                });
+                let bytes = used.bytes_max;
+                assert!(bytes < 20 << 20, "{bytes} bytes, {of} records");
+                if !is_listing {
+                    view.begin_list(now);
+                }
+                view.end_list(true);
+                assert!(view.is_overruled(), "{of} records");
+                let later = now + 2 * LAG;
+                view.begin_list(later);
+                view.end_list(true);
+                assert!(!view.is_overruled(), "{of} records");
+            }
+        }
     }
 
     /// What is told when a list has this one.

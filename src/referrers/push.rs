@@ -9,7 +9,7 @@ use super::Referrer;
 use super::wire::{PushAnswer, PushRequest};
 use crate::cid::Cid;
 use crate::client::Client;
-use crate::engine::{Adapter, drive};
+use crate::engine::{Adapter, drive, without_the_middle};
 use crate::error::{Error, ErrorKind};
 use crate::failed::{Failed, TryFailed};
 use crate::item::{Item, ItemsOf, TryItemsOf};
@@ -319,13 +319,15 @@ impl Operation for PushReferrers {
                 was_there: !answer.success,
             });
         }
+        let is_missing = words.contains("code = NotFound");
+        let words = without_the_middle(&words);
         if named_in(&words).is_some_and(|named| named != checked.record) {
             return Err(Error::new(
                 ErrorKind::Mismatch,
                 format!("the answer is of another record: {words}"),
             ));
         }
-        let (kind, status) = if words.contains("code = NotFound") {
+        let (kind, status) = if is_missing {
             (ErrorKind::NotFound, Status::not_found(words))
         } else {
             (ErrorKind::ServerFailed, Status::internal(words))

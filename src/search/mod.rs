@@ -147,6 +147,9 @@ impl Client {
     }
 }
 
+/// How many texts that are no CIDs are told apart in a list.
+const MOST_STRANGE: usize = 100_000;
+
 struct SearchCids;
 
 impl ServerStream for SearchCids {
@@ -346,7 +349,8 @@ impl<S: Seen> Search<S> {
 
     /// The next that was not handed out. `None`: the call is over.
     async fn next(&mut self) -> Option<S::Told> {
-        while self.broke.is_none() && self.found < self.limit() {
+        // A list has no more than its limit, of which some may be known from another, or be no CIDs.
+        while self.broke.is_none() && self.found.max(self.listed) < self.limit() {
             let answer = match poll_fn(|cx| self.reader.poll_next(cx, None)).await {
                 Said::Answer(answer) => answer,
                 Said::Ended => return None,
@@ -359,11 +363,13 @@ impl<S: Seen> Search<S> {
             let cid = match answer.record_cid.parse::<Cid>() {
                 Ok(cid) => cid,
                 Err(error) => {
-                    if self
-                        .strange
-                        .insert(self.hasher.hash_one(&answer.record_cid))
+                    // It is handed out to nobody, so nothing has gone on.
+                    if self.strange.len() < MOST_STRANGE
+                        && self
+                            .strange
+                            .insert(self.hasher.hash_one(&answer.record_cid))
                     {
-                        self.lists_one_more();
+                        self.listed += 1;
                     }
                     let words = "the server lists what is no CID";
                     let error = Error::new(ErrorKind::Mismatch, words).with_source(error);

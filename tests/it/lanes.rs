@@ -286,6 +286,55 @@ async fn a_node_that_fails_is_set_aside_and_comes_back() {
     assert!(bad.len() > 5_000, "{} and {}", good.len(), bad.len());
 }
 
+/// Its clock may be wrong, or it may be older than the others.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_refuses_the_caller_is_left_to_others_for_a_while() {
+    let codes = [
+        Code::Unauthenticated,
+        Code::PermissionDenied,
+        Code::Unimplemented,
+    ];
+    for code in codes {
+        for calls in [1, 2, 4] {
+            let (good, bad) = (slow_store(5 * MILLI), Store::new());
+            let refuses = || Fault::status(Status::new(code, "not here")).times(u64::MAX);
+            bad.inject(refuses());
+            let client = good.client().with_nodes_of(bad.client());
+            let options = Options::new().calls(calls);
+            push_all(&client, &options, 200).await;
+            let refused = calls_of(&bad, Method::Push).len();
+            assert!(refused <= calls, "{code}: {refused} of {calls} calls");
+            let found = client.search(Query::new());
+            assert_eq!(in_a_week(found.count()).await, 200);
+            // Where all refuse, that is the answer.
+            good.inject(refuses());
+            let failed = in_a_week(client.push(record(1))).await.unwrap_err();
+            assert_eq!(failed.error.status().map(Status::code), Some(code));
+            let error = in_a_week(client.search(Query::new()).next()).await;
+            assert_eq!(error.unwrap().unwrap_err().kind(), failed.kind());
+        }
+    }
+}
+
+/// The other node may be the one that goes away.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_refused_the_caller_is_asked_again_after_a_minute() {
+    let (good, bad) = (Store::new(), Store::new());
+    let refusal = Status::unauthenticated("the token is from the future");
+    bad.inject(Fault::status(refusal).times(2));
+    let client = good.client().with_nodes_of(bad.client());
+    let records = stream::iter(0..300).then(|number| async move {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        record(number)
+    });
+    let options = Options::new()
+        .calls(2)
+        .max_call_age(Some(Duration::from_secs(5)));
+    let summary = in_a_week(records.push_to_with(&client, &options).finish()).await;
+    assert_eq!(summary.stats.succeeded, 300, "{summary}");
+    assert!(bad.pending_faults().is_empty() && !bad.is_empty());
+}
+
 /// A node where nobody answers does not keep a client from using the others, even with a single call.
 #[tokio::test]
 async fn a_node_that_is_not_there_is_gone_around() {

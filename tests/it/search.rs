@@ -334,7 +334,7 @@ async fn what_is_found_is_pulled_and_deleted() {
 #[tokio::test(start_paused = true)]
 async fn a_long_list_of_what_is_no_cid_is_read_in_pieces() {
     let (client, peer) = scripted();
-    let mut search = client.search(Query::new().limit(5));
+    let mut search = client.search(Query::new().limit(50_000));
     let mut call = next_call(&mut search, &peer).await;
     call.chunks();
     for number in 0..20_000 {

@@ -18,6 +18,7 @@ use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
 use tonic::{CancellationHandle, Request, Status, Streaming};
 use tonic_prost::{ProstCodec, ProstDecoder};
 
+use super::long_status::shortened;
 use super::queue::{Joined, Outgoing, PIECE, Sent};
 use super::request_body::Compressed;
 use super::response_body;
@@ -184,7 +185,7 @@ where
                 self.cancel = None;
             }
             return Poll::Ready(Event::Ended(End {
-                status: status.map(Arc::new),
+                status: status.map(|status| Arc::new(shortened(status))),
                 transmitted,
                 acknowledged: self.answers == 1 && self.answered_whole,
                 by: EndedBy::Peer,

@@ -586,9 +586,7 @@ where
         counters
             .answered_below
             .set(handed_out.min(self.first_unanswered));
-        if was_answered
-            && let Some(recesses) = &mut self.recesses
-        {
+        if was_answered && let Some(recesses) = &mut self.recesses {
             recesses.items.succeeded();
             self.log.goes_on();
         }

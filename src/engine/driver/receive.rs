@@ -315,8 +315,18 @@ where
                 lane.origin(),
             );
         }
+        let is_renewed = matches!(refusal, Some(Refusal::Again | Refusal::Later));
+        let verdict = match (verdict, &end.status) {
+            // What it has not done, another node may.
+            (Some(Verdict::Caller), Some(status))
+                if !is_renewed && self.nodes.has_others(lane.route.node, status) =>
+            {
+                Some(Verdict::Transient)
+            }
+            _ => verdict,
+        };
         Ended {
-            is_renewed: matches!(refusal, Some(Refusal::Again | Refusal::Later)),
+            is_renewed,
             end,
             verdict,
             is_of_call: false,

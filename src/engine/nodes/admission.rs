@@ -45,6 +45,8 @@ pub(crate) struct Admission {
     incident: Incident,
     /// How many times in a row the server has failed at an item, and when it first did.
     failures: (u32, Tick),
+    /// Until when the node is left to others, since it refuses the caller.
+    refuses_until: Option<Instant>,
 }
 
 /// What a fault shows about the node.
@@ -70,6 +72,9 @@ const WAIT_OF_NAMED: Duration = Duration::from_millis(250);
 /// The longest wait that one adapter can put on the other adapters of its client.
 const WAIT_OF_ALL: Duration = Duration::from_secs(60);
 
+/// How long a node that refuses the caller is left to others. It may be one whose clock is wrong, or that is older.
+const REFUSES: Duration = Duration::from_secs(60);
+
 /// The shortest wait behind faults in a row, whatever was asked for: from a millisecond behind the second,
 /// doubled up to this many times. Calls that can be opened and break at once must not keep a core busy.
 const DOUBLED: u32 = 7;
@@ -91,6 +96,7 @@ impl Admission {
             hold: None,
             incident: Incident::default(),
             failures: (0, Tick::NEVER),
+            refuses_until: None,
             retry,
             breaker: node.breaker.user(),
             rate: node.rate.clone(),
@@ -107,6 +113,8 @@ impl Admission {
         }
         let permit = if !self.retry.is_on() {
             Permit::Granted
+        } else if self.is_refusing(now) {
+            Permit::Denied(self.refuses_until)
         } else if let Some(hold) = self.hold.filter(|hold| *hold > now) {
             Permit::Denied(Some(hold))
         } else {
@@ -126,6 +134,7 @@ impl Admission {
     pub(crate) fn may_open(&self, now: Instant) -> bool {
         let rate = self.rate.as_ref();
         self.hold.is_none_or(|hold| hold <= now)
+            && !self.is_refusing(now)
             && rate.is_none_or(|rate| rate.opens_at(now).is_none())
             && self.breaker.may_permit(now)
     }
@@ -139,7 +148,17 @@ impl Admission {
     /// is woken when it is there again. A server that can be reached and fails is not away: it may fail at the items
     /// that were taken, and not at those to come.
     pub(crate) fn is_shut(&self, cx: &Context<'_>) -> bool {
-        self.retry.is_on() && self.breaker.watch(cx) && self.worst != Cause::Named
+        let is_away = self.retry.is_on() && self.breaker.watch(cx) && self.worst != Cause::Named;
+        is_away || self.is_refusing(Instant::now())
+    }
+
+    /// The server refuses the caller, or does not have the method, and another node may be asked.
+    pub(crate) fn refuses(&mut self, now: Instant) {
+        self.refuses_until = Some(later(now, REFUSES));
+    }
+
+    pub(crate) fn is_refusing(&self, now: Instant) -> bool {
+        self.refuses_until.is_some_and(|until| until > now)
     }
 
     pub(crate) fn breaker(&self) -> &Breaker {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tonic::Status;
+use tracing::warn;
 
 use self::admission::Admission;
 pub(crate) use self::admission::{Cause, Incident, shortest_wait};
@@ -26,9 +27,11 @@ use self::proof::Proof;
 use super::server_stream::ServerStream;
 use super::tick::Tick;
 use super::waited::Waited;
+use crate::LOG;
 use crate::breaker::{Permit, Probe};
 use crate::cid::Cid;
 use crate::client::{Client, Link};
+use crate::error::in_words;
 use crate::later::later;
 use crate::operation::Operation;
 use crate::outage::Outage;
@@ -320,8 +323,27 @@ impl Nodes {
     }
 
     fn are_open(&self) -> bool {
+        let now = Instant::now();
         self.nodes
             .iter()
-            .all(|node| node.admission.breaker().is_open())
+            .all(|node| node.admission.breaker().is_open() || node.admission.is_refusing(now))
+    }
+
+    /// This node refuses the caller, or does not have the method. Whether another may be asked, so that this one is set
+    /// aside for a while.
+    pub(crate) fn has_others(&mut self, refuses: usize, status: &Status) -> bool {
+        let now = Instant::now();
+        let mut others = self
+            .nodes
+            .iter()
+            .enumerate()
+            .filter(|(node, _)| *node != refuses);
+        if !self.retry.is_on() || others.all(|(_, node)| node.admission.is_refusing(now)) {
+            return false;
+        }
+        let error = in_words(status);
+        warn!(target: LOG, node = %self.name(refuses), %error, "a node refuses the caller, and is set aside for a minute");
+        self.nodes[refuses].admission.refuses(now);
+        true
     }
 }

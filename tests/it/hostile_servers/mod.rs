@@ -6,6 +6,7 @@ mod attacker;
 mod closing;
 mod frames;
 mod headers;
+mod lists;
 mod messages;
 mod pages;
 mod ports;
