@@ -460,7 +460,7 @@ impl<M: ServerStream> Reader<M> {
             (_, Some(Refusal::Later)) => (Why::Fault { had_request: false }, Some(Cause::Line)),
             (Verdict::Record, _) => (Why::Refused, None),
             (Verdict::Caller, _) if self.nodes.has_others(origin.route.node, &status) => {
-                (Why::Fault { had_request: false }, Some(Cause::Line))
+                (Why::Renewed, None)
             }
             (Verdict::Caller, _) => (Why::Caller, None),
             // It waits by itself: the server answers, so others need not.

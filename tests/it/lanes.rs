@@ -296,7 +296,7 @@ async fn a_node_that_refuses_the_caller_is_left_to_others_for_a_while() {
     ];
     for code in codes {
         for calls in [1, 2, 4] {
-            let (good, bad) = (slow_store(5 * MILLI), Store::new());
+            let (good, bad) = (Store::new(), Store::new());
             let refuses = || Fault::status(Status::new(code, "not here")).times(u64::MAX);
             bad.inject(refuses());
             let client = good.client().with_nodes_of(bad.client());
@@ -319,20 +319,27 @@ async fn a_node_that_refuses_the_caller_is_left_to_others_for_a_while() {
 /// The other node may be the one that goes away.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_refused_the_caller_is_asked_again_after_a_minute() {
-    let (good, bad) = (Store::new(), Store::new());
-    let refusal = Status::unauthenticated("the token is from the future");
-    bad.inject(Fault::status(refusal).times(2));
-    let client = good.client().with_nodes_of(bad.client());
-    let records = stream::iter(0..300).then(|number| async move {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        record(number)
-    });
-    let options = Options::new()
-        .calls(2)
-        .max_call_age(Some(Duration::from_secs(5)));
-    let summary = in_a_week(records.push_to_with(&client, &options).finish()).await;
-    assert_eq!(summary.stats.succeeded, 300, "{summary}");
-    assert!(bad.pending_faults().is_empty() && !bad.is_empty());
+    let mut were_first = 0;
+    for _ in 0..20 {
+        let (good, bad) = (Store::new(), Store::new());
+        let refusal = Status::unauthenticated("the token is from the future");
+        bad.inject(Fault::status(refusal).times(2));
+        let client = good.client().with_nodes_of(bad.client());
+        let records = stream::iter(0..300).then(|number| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            record(number)
+        });
+        let options = Options::new().max_call_age(Some(Duration::from_secs(5)));
+        let summary = in_a_week(records.push_to_with(&client, &options).finish()).await;
+        assert_eq!(summary.stats.succeeded, 300, "{summary}");
+        // An adapter begins with any node, and stays there while that serves it.
+        if !bad.calls().is_empty() {
+            were_first += 1;
+            assert!(bad.pending_faults().is_empty());
+            assert!(bad.len() > 100, "{} and {}", good.len(), bad.len());
+        }
+    }
+    assert!(were_first > 0);
 }
 
 /// A node where nobody answers does not keep a client from using the others, even with a single call.

@@ -315,16 +315,13 @@ where
                 lane.origin(),
             );
         }
-        let is_renewed = matches!(refusal, Some(Refusal::Again | Refusal::Later));
-        let verdict = match (verdict, &end.status) {
-            // What it has not done, another node may.
-            (Some(Verdict::Caller), Some(status))
-                if !is_renewed && self.nodes.has_others(lane.route.node, status) =>
-            {
-                Some(Verdict::Transient)
-            }
-            _ => verdict,
-        };
+        let is_renewed = matches!(refusal, Some(Refusal::Again | Refusal::Later))
+            // Another node may take what this one refuses.
+            || verdict == Some(Verdict::Caller)
+                && end
+                    .status
+                    .as_ref()
+                    .is_some_and(|status| self.nodes.has_others(lane.route.node, status));
         Ended {
             is_renewed,
             end,
