@@ -222,7 +222,7 @@ where
         (_, Some(error)) if ended.is_renewed => {
             debug!(target: LOG,
                 error,
-                unanswered, "the token was refused: the call is opened again with the next"
+                unanswered, "the caller was refused: the call is opened again, with the next token or on another node"
             );
         }
         (_, Some(error)) if ended.verdict != Some(Verdict::Record) => {

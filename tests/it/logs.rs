@@ -493,7 +493,7 @@ fn a_token_is_told_of_by_its_number_and_never_shown() {
     assert!(
         lines
             .iter()
-            .any(|line| line.contains("the token was refused")),
+            .any(|line| line.contains("the caller was refused: the call is opened again")),
         "{lines:#?}"
     );
     assert!(!lines.concat().contains("SECRET"), "{lines:#?}");

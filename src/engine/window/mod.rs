@@ -81,7 +81,7 @@ pub(crate) struct Ended {
     pub(crate) verdict: Option<Verdict>,
     /// Whether the server has refused the call because others run, whatever it carried.
     pub(crate) is_of_call: bool,
-    /// Whether the server did not know who asks, and the next call shows another token.
+    /// Whether who asks, or what is asked, was refused, and the next call shows another token or goes to another node.
     pub(crate) is_renewed: bool,
     pub(crate) evidence: Evidence,
 }
