@@ -368,7 +368,8 @@ impl Error {
         self.0.kind
     }
 
-    /// The gRPC status behind this error, where there is one.
+    /// The gRPC status behind this error, where there is one. Of one that a server has sent it has up to 16 KiB each of the words, of
+    /// which the middle is left out, of the details and of the metadata.
     #[must_use]
     pub fn status(&self) -> Option<&Status> {
         match &self.0.cause {
