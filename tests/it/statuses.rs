@@ -40,7 +40,8 @@ async fn the_status_of_a_call_is_shared_by_all_that_it_ended() {
         let errors: Vec<Error> = results.as_mut().map(error).collect().await;
         assert_eq!(errors.len(), 1_000);
         let first = errors[0].status().unwrap();
-        assert_eq!(first.message(), long);
+        assert!(first.message().starts_with("xx") && first.message().ends_with("xx"));
+        assert!(first.message().len() < 20_000, "they may wait");
         for error in &errors {
             assert!(std::ptr::eq(error.status().unwrap(), first));
             assert!(error.to_string().len() < 5_000);
