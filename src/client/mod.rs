@@ -6,6 +6,7 @@ mod connection;
 mod connector;
 mod env;
 mod files;
+mod goodbye;
 mod greeting;
 mod link;
 mod making;
