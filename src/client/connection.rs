@@ -212,7 +212,7 @@ fn because(origin: &Uri, error: BoxError) -> Unreachable {
     let error = match tls_error::words(error) {
         Ok((words, cause)) => {
             return Unreachable {
-                cause: cause.map(Into::into),
+                cause,
                 ..Unreachable::new(origin, words)
             };
         }

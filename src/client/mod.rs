@@ -14,6 +14,7 @@ mod node;
 mod origin;
 #[cfg(feature = "tls")]
 mod pem;
+mod reading;
 mod renewal;
 #[cfg(feature = "spiffe")]
 mod spiffe;

@@ -1,5 +1,6 @@
 //! The tokens that a client has: the last one, when another is asked for, and by whom.
 
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -119,14 +120,22 @@ impl Tokens {
         let state = Arc::clone(&self.state);
         let outage = Arc::clone(&self.outage);
         let asking = async move {
-            let fetched = fetch_another(&token, &state).await;
+            // The next call asks anew, whatever came.
+            let is_over = || {
+                let mut state = lock(&state);
+                drop(state.asked.take_if(|(runtime, _)| *runtime == here));
+            };
+            let fetched = AssertUnwindSafe(fetch_another(&token, &state)).catch_unwind();
+            let fetched = fetched.await.unwrap_or_else(|panic| {
+                is_over();
+                resume_unwind(panic)
+            });
             let (name, refresh_after) = (&token.name, token.refresh_after);
             let noted = fetched.and_then(|Fetched { text, good_for }| {
                 let header = header(&text)?;
                 Ok(lock(&state).note(header, good_for.or(refresh_after)))
             });
-            // The next call asks anew, whatever came.
-            lock(&state).asked.take_if(|(runtime, _)| *runtime == here);
+            is_over();
             let cause = match noted {
                 Ok((shown, is_new)) => {
                     if is_new {
