@@ -142,8 +142,13 @@ impl Tokens {
                         meter::token(token.kind());
                         debug!(target: LOG, source = %name, number = shown.number, "there is a token");
                     }
-                    if let Some(IsOver { faults, lasted }) = outage.answered(Instant::now) {
-                        info!(target: LOG, source = %name, faults, ?lasted, "there are new tokens again");
+                    if let Some(IsOver {
+                        faults,
+                        lasted,
+                        last_fault,
+                    }) = outage.answered(Instant::now)
+                    {
+                        info!(target: LOG, source = %name, faults, ?lasted, %last_fault, "there are new tokens again");
                     }
                     return Ok(shown);
                 }
@@ -153,9 +158,10 @@ impl Tokens {
                 return Err(Unreachable::no_token(name, cause));
             };
             // It was to be replaced, and no server has refused it yet.
-            if let Some(IsOn { faults, lasts }) = outage.fault(Instant::now(), Duration::ZERO) {
-                let error = Escaped(&in_a_line(&*cause)).to_string();
-                warn!(target: LOG, source = %name, error, faults, ?lasts, "there is no new token: the last one is shown until it is refused");
+            let error = Escaped(&in_a_line(&*cause)).to_string();
+            let told = outage.fault(Instant::now(), Duration::ZERO, &error);
+            if let Some(IsOn { faults, lasts }) = told {
+                warn!(target: LOG, source = %name, %error, faults, ?lasts, "there is no new token: the last one is shown until it is refused");
             }
             Ok(shown)
         };

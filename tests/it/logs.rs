@@ -173,6 +173,35 @@ fn an_outage_says_that_it_is_on_and_why_and_not_more_than_once_in_ten_seconds() 
     );
 }
 
+/// The first fault says that a call broke. Why there is no other comes in the seconds in which nothing more is said.
+#[test]
+fn an_outage_that_is_over_and_a_stream_that_failed_have_the_last_fault() {
+    for (calls, timeout, words) in [
+        (4, 60 * SECOND, "the node answers again"),
+        (100, 5 * SECOND, "the stream is over"),
+    ] {
+        let lines = told(Level::INFO, async move {
+            let store = Store::new();
+            for call in 0..calls {
+                let why = if call == 0 { "it broke" } else { "no route" };
+                let fails = Fault::status(Status::unavailable(why));
+                store.inject(fails.in_call(call));
+            }
+            let options = Options::new().retry(Retry::new().timeout(timeout));
+            records(2)
+                .push_to_with(&store.client(), &options)
+                .finish()
+                .await
+        });
+        let warned = with_words(&lines, "calls to the node fail");
+        assert_eq!(warned.len(), 1, "{lines:#?}");
+        assert_line(warned[0], &["error=it broke"]);
+        let said = with_words(&lines, "no route");
+        assert_eq!(said.len(), 1, "{lines:#?}");
+        assert_line(said[0], &[words, "last_fault=no route"]);
+    }
+}
+
 #[test]
 fn an_outage_is_told_of_though_nothing_is_tried_again() {
     let lines = told(Level::WARN, async {
@@ -398,12 +427,14 @@ fn the_words_of_a_server_are_escaped() {
             .finish()
             .await
     });
-    assert!(
-        lines
-            .iter()
-            .any(|line| line.contains(r"a\nb\u{1b}[31mred\u{202e}")),
-        "{lines:#?}"
-    );
+    for told in ["calls to the node fail", "the call broke"] {
+        let told = with_words(&lines, told);
+        assert!(!told.is_empty(), "{lines:#?}");
+        for line in told {
+            assert_line(line, &[r"a\nb\u{1b}[31mred\u{202e}"]);
+            assert!(!line.contains(r"\\"), "escaped twice: {line}");
+        }
+    }
     assert!(
         lines
             .iter()
