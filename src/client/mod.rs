@@ -16,6 +16,7 @@ mod origin;
 mod pem;
 mod reading;
 mod renewal;
+mod repeated;
 #[cfg(feature = "spiffe")]
 mod spiffe;
 #[cfg(feature = "tls")]

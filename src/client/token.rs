@@ -42,7 +42,8 @@ const LONGEST: u64 = 64 << 10;
 /// server that cannot be reached: it is asked again after growing waits, as [`Retry`](crate::Retry) says. An item whose time is up by then says that there was no token, from where, and why.
 ///
 /// A token goes out as `authorization: Bearer …`, and by connections with TLS only. It is not shown by `Debug`, in no
-/// error, and not kept in HTTP/2's table of headers.
+/// error, and not kept in HTTP/2's table of headers. Where a server repeats it at the end of a call, in a message, details or
+/// headers, `…` stands in its place, unless it is shorter than 16 bytes.
 ///
 /// ```
 /// use std::time::Duration;

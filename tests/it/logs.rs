@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{Fault, Method, Store};
-use agntcy_dir_stream::{Checkpoint, CircuitBreaker, Retry, Status, Token};
+use agntcy_dir_stream::{Checkpoint, CircuitBreaker, Code, Retry, Status, Token};
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use proptest::prelude::*;
 use tokio::time::{Instant, sleep, timeout};
+use tonic::metadata::MetadataMap;
 use tracing::field::{Field, Visit};
 use tracing::instrument::WithSubscriber as _;
 use tracing::{Dispatch, Event, Level, Subscriber};
@@ -500,6 +501,49 @@ fn a_source_of_tokens_that_fails_is_told_of_though_the_last_one_is_still_shown()
         "{lines:#?}"
     );
     assert_line(lines.last().unwrap(), &["INFO", "60 ok, 0 failed"]);
+}
+
+/// As one that logs what it refuses, and says so to whom it refuses.
+#[test]
+fn a_token_that_a_server_repeats_is_cut_out() {
+    const TOKEN: &str = "ey.the-whole-of-the-token";
+    for code in [
+        Code::Unauthenticated,
+        Code::Unavailable,
+        Code::Internal,
+        Code::InvalidArgument,
+    ] {
+        let (lines, (results, fault)) = told_and_output(Level::TRACE, async move {
+            let mut metadata = MetadataMap::new();
+            metadata.insert("x-trace", "17".parse().unwrap());
+            metadata.insert("x-shown", format!("Bearer {TOKEN}").parse().unwrap());
+            let words = format!("no such thing as Bearer {TOKEN}, or {TOKEN}!");
+            let details = TOKEN.as_bytes().into();
+            let status = Status::with_details_and_metadata(code, words, details, metadata);
+            let store = Store::new();
+            store.inject(Fault::status(status).times(u64::MAX));
+            let client = store.client().with_token(Token::new(TOKEN)).unwrap();
+            let options = Options::new().retry(Retry::new().timeout(SECOND));
+            let results = records(2).push_to_with(&client, &options);
+            let handle = results.handle();
+            (results.collect::<Vec<_>>().await, handle.last_fault())
+        });
+        assert_eq!(results.len(), 2);
+        for failed in results {
+            let failed = failed.unwrap_err();
+            let words = failed.to_string();
+            assert!(
+                words.contains("no such thing as Bearer …, or …!"),
+                "{words}"
+            );
+            let status = failed.error.status().unwrap();
+            assert_eq!(status.metadata().get("x-trace").unwrap(), "17");
+            let all = format!("{failed:?} {status:?}");
+            assert!(!all.contains(TOKEN), "{code:?}: {all}");
+        }
+        assert!(!fault.unwrap_or_default().contains(TOKEN), "{code:?}");
+        assert!(!lines.concat().contains(TOKEN), "{code:?}: {lines:#?}");
+    }
 }
 
 #[test]
