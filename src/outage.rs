@@ -37,6 +37,9 @@ struct On {
     /// When it is forgotten, if there is no other fault.
     until: Instant,
     faults: u64,
+    /// The last of them, in words. The first may say only that a call broke, and what is behind that comes in the time in
+    /// which nothing more is said.
+    last_fault: String,
     /// Whether anything was said of it.
     is_known: bool,
 }
@@ -49,9 +52,10 @@ pub(crate) struct IsOn {
 }
 
 /// What there is to say of one that is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct IsOver {
     pub(crate) faults: u64,
+    pub(crate) last_fault: String,
     pub(crate) lasted: Duration,
 }
 
@@ -61,7 +65,7 @@ impl Outage {
     }
 
     /// There is a fault, and the next try is after this wait. Returns what is to be said, if it is time for that.
-    pub(crate) fn fault(&self, now: Instant, wait: Duration) -> Option<IsOn> {
+    pub(crate) fn fault(&self, now: Instant, wait: Duration, words: &str) -> Option<IsOn> {
         let mut state = self.state();
         let known = state.on.take().filter(|on| now < on.until);
         let is_quiet = state.said.is_some_and(|said| now < said + QUIET);
@@ -69,10 +73,12 @@ impl Outage {
             since: now,
             until: now,
             faults: 0,
+            last_fault: String::new(),
             is_known: false,
         }));
         self.is_on.store(true, Ordering::Release);
         on.faults += 1;
+        words.clone_into(&mut on.last_fault);
         on.until = later(now, FORGOTTEN.max(wait.saturating_mul(2)));
         if is_quiet {
             return None;
@@ -98,6 +104,7 @@ impl Outage {
         let was_on = was_on.filter(|on| on.is_known)?;
         Some(IsOver {
             faults: was_on.faults,
+            last_fault: was_on.last_fault,
             lasted: now().saturating_duration_since(was_on.since),
         })
     }
@@ -114,7 +121,8 @@ mod tests {
     fn the_first_fault_is_said_at_once_and_then_one_in_ten_seconds() {
         let (outage, start) = (Outage::default(), Instant::now());
         let said = (0..25).filter_map(|second| {
-            let on = outage.fault(start + second * SECOND, SECOND)?;
+            let words = format!("the fault of second {second}");
+            let on = outage.fault(start + second * SECOND, SECOND, &words)?;
             Some((second, on.faults, on.lasts.as_secs()))
         });
         assert_eq!(
@@ -123,9 +131,10 @@ mod tests {
         );
         let over = outage.answered(|| start + 31 * SECOND).unwrap();
         assert_eq!((over.faults, over.lasted), (25, 31 * SECOND));
+        assert_eq!(over.last_fault, "the fault of second 24");
         assert_eq!(outage.answered(|| unreachable!()), None);
         assert!(
-            outage.fault(start + 32 * SECOND, SECOND).is_some(),
+            outage.fault(start + 32 * SECOND, SECOND, "").is_some(),
             "another one"
         );
     }
@@ -137,7 +146,7 @@ mod tests {
         let mut said = (0, 0);
         for tenth in 0..300 {
             let now = start + tenth * SECOND / 10;
-            said.0 += usize::from(outage.fault(now, SECOND).is_some());
+            said.0 += usize::from(outage.fault(now, SECOND, "").is_some());
             said.1 += usize::from(outage.answered(|| now).is_some());
         }
         assert_eq!(said, (3, 3));
@@ -146,13 +155,15 @@ mod tests {
     #[test]
     fn one_whose_end_nobody_saw_is_over_by_itself() {
         let (outage, start) = (Outage::default(), Instant::now());
-        outage.fault(start, SECOND).unwrap();
-        let on = outage.fault(start + FORGOTTEN, SECOND).unwrap();
+        outage.fault(start, SECOND, "").unwrap();
+        let on = outage.fault(start + FORGOTTEN, SECOND, "").unwrap();
         assert_eq!((on.faults, on.lasts), (1, Duration::ZERO));
         // Who waits for long is not gone.
         let wait = 3 * FORGOTTEN;
-        outage.fault(start + FORGOTTEN + 10 * SECOND, wait).unwrap();
-        let on = outage.fault(start + 2 * wait, wait).unwrap();
+        outage
+            .fault(start + FORGOTTEN + 10 * SECOND, wait, "")
+            .unwrap();
+        let on = outage.fault(start + 2 * wait, wait, "").unwrap();
         assert_eq!(on.faults, 3);
     }
 }

@@ -112,7 +112,7 @@ impl Disk {
         state.error.get_or_insert(cause);
         drop(state);
         if let Some(error) = words {
-            warn!(target: LOG, error, "the checkpoint cannot be written: the stream goes on without it");
+            warn!(target: LOG, %error, "the checkpoint cannot be written: the stream goes on without it");
         }
     }
 

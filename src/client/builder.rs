@@ -482,11 +482,7 @@ impl ClientBuilder {
         let connection = match is_plain {
             true => Connection::new(origin, connector).plain(),
             #[cfg(feature = "tls")]
-            false => {
-                let tls = Arc::new(self.tls.clone());
-                let inner = connector;
-                Connection::new(origin, Https { inner, tls })
-            }
+            false => Connection::new(origin, Https::over(connector, self.tls.clone())),
             #[cfg(not(feature = "tls"))]
             false => unreachable!("the URL was refused"),
         };

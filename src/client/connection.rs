@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Uri};
 use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{self, Handle};
 use tokio::sync::watch;
@@ -16,8 +16,9 @@ use tonic::ConnectError;
 use tonic::body::Body;
 use tonic::codegen::Service;
 
+use super::goodbye::{Goodbye, Spawner};
 use super::greeting::{Greeting, NoSettings};
-use super::making::{Made, Making, NO_CONNECTION, SILENT, Stage};
+use super::making::{Made, Making, NO_CONNECTION, SILENT, Sender, Stage};
 #[cfg(feature = "tls")]
 use super::tls_error;
 use super::transport::{BoxError, Opening, Transport};
@@ -187,18 +188,22 @@ where
 
     stage.send_replace(Stage::Awaits(SILENT));
     let (io, greeting) = Greeting::of(io.into_inner());
-    let (sender, connection) = settings()
-        .handshake(TokioIo::new(io))
-        .await
+    let (goodbye, spawner, in_use) = Goodbye::new();
+    let handshake = timeout_at(deadline, settings(spawner).handshake(TokioIo::new(io))).await;
+    let (requests, connection) = handshake
+        .map_err(|_| late(SILENT))?
         .map_err(|error| failed(error.into()))?;
     // How it ends is told to its calls.
-    tokio::spawn(connection);
+    tokio::spawn(goodbye.of(connection));
 
     let heard = timeout_at(deadline, greeting.settings()).await;
     heard
         .map_err(|_| late(SILENT))?
         .map_err(|instead| no_settings(&origin, instead))?;
-    Ok(sender)
+    Ok(Sender {
+        requests,
+        _in_use: in_use,
+    })
 }
 
 /// What TLS says stands beside the server's name, since it says what to do. What the system says stands behind.
@@ -207,7 +212,7 @@ fn because(origin: &Uri, error: BoxError) -> Unreachable {
     let error = match tls_error::words(error) {
         Ok((words, cause)) => {
             return Unreachable {
-                cause: cause.map(Into::into),
+                cause,
                 ..Unreachable::new(origin, words)
             };
         }
@@ -229,8 +234,8 @@ fn no_settings(origin: &Uri, NoSettings { instead, cause }: NoSettings) -> Unrea
 }
 
 /// The settings that a DIR server's streams need.
-fn settings() -> http2::Builder<TokioExecutor> {
-    let mut settings = http2::Builder::new(TokioExecutor::new());
+fn settings(spawner: Spawner) -> http2::Builder<Spawner> {
+    let mut settings = http2::Builder::new(spawner);
     settings
         .timer(TokioTimer::new())
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -253,7 +258,7 @@ impl Transport for Connection {
                     .ready_for(&way)
                     .await
                     .map_err(|e| ConnectError(e.into()))?;
-                let mut error = match sender.try_send_request(request).await {
+                let mut error = match sender.requests.try_send_request(request).await {
                     Ok(response) => return Ok(response.map(Body::new)),
                     Err(error) => error,
                 };
@@ -315,6 +320,7 @@ mod tests {
     use std::convert::Infallible;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use bytes::Bytes;
     use futures::StreamExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
@@ -525,6 +531,31 @@ mod tests {
             made += 1;
         }
         assert_eq!(made, 2);
+    }
+
+    /// hyper has such a call in hand, and looks at nothing else until the server allows it.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_ends_though_its_last_call_was_never_allowed() {
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let full = to(move |pipe| {
+            let tell = tell.clone();
+            async move {
+                let mut settings = h2::server::Builder::new();
+                let settings = settings.max_concurrent_streams(0);
+                let mut connection = settings.handshake::<_, Bytes>(pipe).await.unwrap();
+                assert!(connection.accept().await.is_none());
+                tell.send(()).unwrap();
+            }
+        });
+        let client = Client::over(Arc::new(full));
+        let options = Options::new().stall_after(None).retry(Retry::off());
+        let record: Record = r#"{"name": "a"}"#.parse().unwrap();
+        let mut pull = futures::stream::iter([record]).pull_from_with(&client, &options);
+        let waits = tokio::time::timeout(FIVE, pull.next()).await;
+        assert!(waits.is_err(), "{waits:?}");
+        drop((pull, client));
+        let ended = tokio::time::timeout(Duration::from_secs(60), told.recv()).await;
+        assert_eq!(ended, Ok(Some(())));
     }
 
     /// A server that takes a call and is never heard of again: no reset, no end of the connection.

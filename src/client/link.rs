@@ -88,7 +88,7 @@ impl Link {
         Box::pin(async move {
             way.awaits_token(tokens.source());
             let token = tokens.get().await.map_err(|e| ConnectError(e.into()))?;
-            way.shows(token.shown_now());
+            way.shows(token.shown_now(), token.header.clone());
             request.headers_mut().insert(AUTHORIZATION, token.header);
             transport.open(request, &way).await
         })

@@ -6,10 +6,17 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::body::Body;
 
+use super::goodbye::InUse;
 use crate::unreachable::Unreachable;
 
 /// Takes calls for a connection.
-pub(super) type Sender = http2::SendRequest<Body>;
+#[derive(Clone, Debug)]
+pub(super) struct Sender {
+    pub(super) requests: http2::SendRequest<Body>,
+    /// A call keeps its sender to its end.
+    pub(super) _in_use: InUse,
+}
+
 pub(super) type Made = Result<Sender, Unreachable>;
 
 /// How far a connection is.
@@ -52,7 +59,7 @@ impl Making {
     /// Whether it takes calls, or may yet.
     pub(super) fn is_alive(&self) -> bool {
         match &*self.stage.borrow() {
-            Stage::Made(Ok(sender)) => !sender.is_closed(),
+            Stage::Made(Ok(sender)) => !sender.requests.is_closed(),
             Stage::Made(Err(_)) => false,
             Stage::Awaits(_) => self.stage.has_changed().is_ok(),
         }

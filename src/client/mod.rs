@@ -6,6 +6,7 @@ mod connection;
 mod connector;
 mod env;
 mod files;
+mod goodbye;
 mod greeting;
 mod link;
 mod making;
@@ -13,7 +14,9 @@ mod node;
 mod origin;
 #[cfg(feature = "tls")]
 mod pem;
+mod reading;
 mod renewal;
+mod repeated;
 #[cfg(feature = "spiffe")]
 mod spiffe;
 #[cfg(feature = "tls")]

@@ -17,6 +17,7 @@ use tokio_rustls::rustls::{self, AlertDescription, CertificateError, ClientConfi
 use tonic::codegen::Service;
 
 use super::pem::Pem;
+use super::reading::Reading;
 use super::tls_error::TlsError;
 use super::transport::BoxError;
 use crate::error::Error;
@@ -75,26 +76,24 @@ impl fmt::Debug for Tls {
 
 impl Tls {
     /// Reads what there is to read: how to speak TLS by now.
-    async fn load(&self) -> Result<Arc<ClientConfig>, BoxError> {
+    async fn load(&self, reading: &Loading) -> Result<Arc<ClientConfig>, BoxError> {
         #[cfg(feature = "spiffe")]
         if let Roots::Spiffe(spiffe) = &self.roots {
             return spiffe.tls(ALPN).await.map(Arc::new);
         }
-        let this = self.clone();
-        let loading = tokio::task::spawn_blocking(move || this.read());
-        let config = loading.await.map_err(io::Error::other)??;
-        Ok(Arc::new(config))
+        Ok(self.read_by_thread(reading).await?)
     }
 
     /// Whether what was set can be read, and used.
     pub(super) async fn check(&self) -> Result<(), Error> {
-        let this = self.clone();
-        let reading = tokio::task::spawn_blocking(move || this.read().map(drop));
-        let read = reading
-            .await
-            .map_err(|error| TlsError::because("cannot read files", error));
-        let read = read.and_then(|read| read);
+        let read = self.read_by_thread(&Loading::default()).await.map(drop);
         read.map_err(|TlsError { words, cause }| Error::invalid(words).with_cause(cause))
+    }
+
+    async fn read_by_thread(&self, reading: &Loading) -> Result<Arc<ClientConfig>, TlsError> {
+        let this = self.clone();
+        let read = reading.share(move || this.read().map(Arc::new)).await;
+        read.map_err(|error| TlsError::because("cannot read files", error))?
     }
 
     /// How to speak TLS by now, by what the files have.
@@ -258,8 +257,21 @@ fn is_of_client_certificate(alert: AlertDescription) -> bool {
 /// Connects by `inner`, and then speaks TLS over that.
 #[derive(Clone)]
 pub(super) struct Https<C> {
-    pub(super) inner: C,
-    pub(super) tls: Arc<Tls>,
+    inner: C,
+    tls: Arc<Tls>,
+    reading: Loading,
+}
+
+type Loading = Reading<Result<Arc<ClientConfig>, TlsError>>;
+
+impl<C> Https<C> {
+    pub(super) fn over(inner: C, tls: Tls) -> Self {
+        Self {
+            inner,
+            tls: Arc::new(tls),
+            reading: Reading::default(),
+        }
+    }
 }
 
 impl<C, IO> Service<Uri> for Https<C>
@@ -277,10 +289,11 @@ where
 
     fn call(&mut self, origin: Uri) -> Self::Future {
         let tls = Arc::clone(&self.tls);
+        let reading = self.reading.clone();
         let connecting = self.inner.call(origin.clone());
         Box::pin(async move {
             // First, so that a file that cannot be read is named whether or not the server is there.
-            let config = tls.load().await?;
+            let config = tls.load(&reading).await?;
             let name = match &tls.server_name {
                 Some(name) => name.clone(),
                 None => server_name(origin.host().unwrap_or_default())?,

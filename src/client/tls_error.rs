@@ -3,14 +3,17 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use super::transport::BoxError;
 
+pub(super) type Cause = Arc<dyn StdError + Send + Sync>;
+
 /// Why there is no TLS connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct TlsError {
     pub(super) words: String,
-    pub(super) cause: Option<BoxError>,
+    pub(super) cause: Option<Cause>,
 }
 
 impl TlsError {
@@ -24,7 +27,7 @@ impl TlsError {
     pub(super) fn because(words: impl Into<String>, cause: impl Into<BoxError>) -> Self {
         Self {
             words: words.into(),
-            cause: Some(cause.into()),
+            cause: Some(cause.into().into()),
         }
     }
 }
@@ -48,7 +51,7 @@ pub(super) fn is_of_tls(error: &io::Error) -> bool {
 }
 
 /// The words and the cause of an error of ours; else the error as it is.
-pub(super) fn words(error: BoxError) -> Result<(String, Option<BoxError>), BoxError> {
+pub(super) fn words(error: BoxError) -> Result<(String, Option<Cause>), BoxError> {
     let ours = error.downcast::<TlsError>().or_else(|error| {
         let io = error.downcast::<io::Error>()?;
         match is_of_tls(&io) {

@@ -8,10 +8,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-
-use super::connection::OUTSIDE;
 use super::files;
+use super::reading::Reading;
 use super::transport::BoxError;
 use crate::escape::Escaped;
 
@@ -44,7 +42,8 @@ const LONGEST: u64 = 64 << 10;
 /// server that cannot be reached: it is asked again after growing waits, as [`Retry`](crate::Retry) says. An item whose time is up by then says that there was no token, from where, and why.
 ///
 /// A token goes out as `authorization: Bearer …`, and by connections with TLS only. It is not shown by `Debug`, in no
-/// error, and not kept in HTTP/2's table of headers.
+/// error, and not kept in HTTP/2's table of headers. Where a server repeats it at the end of a call, in a message, details or
+/// headers, `…` stands in its place, unless it is shorter than 16 bytes.
 ///
 /// ```
 /// use std::time::Duration;
@@ -69,7 +68,7 @@ pub struct Token {
 #[derive(Clone)]
 enum Source {
     Value(Arc<str>),
-    File(Arc<Path>),
+    File(Arc<Path>, Reading<Result<Vec<u8>, Arc<io::Error>>>),
     Function(Arc<dyn Fn() -> Answer + Send + Sync>),
 }
 
@@ -93,19 +92,21 @@ impl Token {
     }
 
     /// What this file has, without white space around it. It is read for each call that is opened, so that a token
-    /// that is replaced is used from the next call on.
+    /// that is replaced is used from the next call on. One that hangs, as on a server that is away, is read by one thread at
+    /// a time, for all calls.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         let name = format!("the file `{}`", Escaped(&path.to_string_lossy()));
-        Self::over(Source::File(path.into()), name)
+        Self::over(Source::File(path.into(), Reading::default()), name)
     }
 
     /// What this function gives. It is called when a token is needed and there is none, once for all calls that wait.
     ///
     /// Its future is polled by the adapters that wait for it, in their runtime, and dropped when none does any
     /// more. One that never ends holds calls up until they stall
-    /// ([`Options::stall_after`](crate::Options::stall_after)). If it panics, so does each adapter that waits for it.
+    /// ([`Options::stall_after`](crate::Options::stall_after)). If it panics, so does each adapter that waits for it, and
+    /// the next that needs a token has it called again.
     #[must_use]
     pub fn from_fn<F, A, E>(source: F) -> Self
     where
@@ -163,14 +164,14 @@ impl Token {
 
     /// Whether somebody else writes what it reads.
     pub(super) fn is_file(&self) -> bool {
-        matches!(self.source, Source::File(_))
+        matches!(self.source, Source::File(..))
     }
 
     /// What kind of source it is.
     pub(super) fn kind(&self) -> &'static str {
         match self.source {
             Source::Value(_) => "value",
-            Source::File(_) => "file",
+            Source::File(..) => "file",
             Source::Function(_) => "function",
         }
     }
@@ -182,11 +183,11 @@ impl Token {
                 text: text.as_ref().to_owned(),
                 good_for: None,
             }),
-            Source::File(path) => {
-                let runtime = Handle::try_current().map_err(|_| OUTSIDE)?;
+            Source::File(path, reading) => {
                 let path = Arc::clone(path);
-                let reading = runtime.spawn_blocking(move || files::read(&path, LONGEST));
-                let content = reading.await.map_err(io::Error::other)??;
+                let read = move || files::read(&path, LONGEST).map_err(Arc::new);
+                let content = reading.share(read).await?;
+                let content = content.map_err(|error| io::Error::new(error.kind(), error))?;
                 // The error itself has the content.
                 let text = String::from_utf8(content).map_err(|_| "it is not valid UTF-8")?;
                 // The next call reads it again.

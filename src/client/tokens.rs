@@ -1,5 +1,6 @@
 //! The tokens that a client has: the last one, when another is asked for, and by whom.
 
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -119,22 +120,35 @@ impl Tokens {
         let state = Arc::clone(&self.state);
         let outage = Arc::clone(&self.outage);
         let asking = async move {
-            let fetched = fetch_another(&token, &state).await;
+            // The next call asks anew, whatever came.
+            let is_over = || {
+                let mut state = lock(&state);
+                drop(state.asked.take_if(|(runtime, _)| *runtime == here));
+            };
+            let fetched = AssertUnwindSafe(fetch_another(&token, &state)).catch_unwind();
+            let fetched = fetched.await.unwrap_or_else(|panic| {
+                is_over();
+                resume_unwind(panic)
+            });
             let (name, refresh_after) = (&token.name, token.refresh_after);
             let noted = fetched.and_then(|Fetched { text, good_for }| {
                 let header = header(&text)?;
                 Ok(lock(&state).note(header, good_for.or(refresh_after)))
             });
-            // The next call asks anew, whatever came.
-            lock(&state).asked.take_if(|(runtime, _)| *runtime == here);
+            is_over();
             let cause = match noted {
                 Ok((shown, is_new)) => {
                     if is_new {
                         meter::token(token.kind());
                         debug!(target: LOG, source = %name, number = shown.number, "there is a token");
                     }
-                    if let Some(IsOver { faults, lasted }) = outage.answered(Instant::now) {
-                        info!(target: LOG, source = %name, faults, ?lasted, "there are new tokens again");
+                    if let Some(IsOver {
+                        faults,
+                        lasted,
+                        last_fault,
+                    }) = outage.answered(Instant::now)
+                    {
+                        info!(target: LOG, source = %name, faults, ?lasted, %last_fault, "there are new tokens again");
                     }
                     return Ok(shown);
                 }
@@ -144,9 +158,10 @@ impl Tokens {
                 return Err(Unreachable::no_token(name, cause));
             };
             // It was to be replaced, and no server has refused it yet.
-            if let Some(IsOn { faults, lasts }) = outage.fault(Instant::now(), Duration::ZERO) {
-                let error = Escaped(&in_a_line(&*cause)).to_string();
-                warn!(target: LOG, source = %name, error, faults, ?lasts, "there is no new token: the last one is shown until it is refused");
+            let error = Escaped(&in_a_line(&*cause)).to_string();
+            let told = outage.fault(Instant::now(), Duration::ZERO, &error);
+            if let Some(IsOn { faults, lasts }) = told {
+                warn!(target: LOG, source = %name, %error, faults, ?lasts, "there is no new token: the last one is shown until it is refused");
             }
             Ok(shown)
         };

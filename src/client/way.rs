@@ -2,10 +2,13 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use http::HeaderValue;
 use tokio::time::Instant;
+use tonic::Status;
 
 use super::making::Making;
 use super::renewal::ShownToken;
+use super::repeated;
 use crate::unreachable::Unreachable;
 
 /// What a call goes by. It is not known before the call is under way: others may leave a connection, or have
@@ -24,7 +27,7 @@ struct Steps {
 enum Step {
     /// It waits for a token from this source, since then.
     Awaits(Arc<str>, Instant),
-    Shows(ShownToken),
+    Shows(ShownToken, HeaderValue),
 }
 
 impl Way {
@@ -36,8 +39,8 @@ impl Way {
         self.steps().token = Some(Step::Awaits(source, Instant::now()));
     }
 
-    pub(super) fn shows(&self, token: ShownToken) {
-        self.steps().token = Some(Step::Shows(token));
+    pub(super) fn shows(&self, token: ShownToken, header: HeaderValue) {
+        self.steps().token = Some(Step::Shows(token, header));
     }
 
     pub(super) fn takes(&self, number: u64, connection: Making) {
@@ -53,8 +56,16 @@ impl Way {
     /// The token that it shows.
     pub(super) fn token(&self) -> Option<ShownToken> {
         match self.steps().token {
-            Some(Step::Shows(token)) => Some(token),
+            Some(Step::Shows(token, _)) => Some(token),
             _ => None,
+        }
+    }
+
+    /// What the server has said, without the token that it was shown.
+    pub(crate) fn without_token(&self, status: Status) -> Status {
+        match &self.steps().token {
+            Some(Step::Shows(_, header)) => repeated::cut_out(header, status),
+            _ => status,
         }
     }
 

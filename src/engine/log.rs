@@ -155,6 +155,7 @@ impl Drop for Log {
                     "the stream is over"
                 ),
                 unanswered => {
+                    let last_fault = self.control.counters.last_fault();
                     say!(
                         self,
                         warn,
@@ -163,6 +164,7 @@ impl Drop for Log {
                         ?elapsed,
                         unanswered,
                         stats = stats.to_string(),
+                        last_fault = last_fault.map(tracing::field::display),
                         "the stream is over"
                     );
                 }
@@ -191,7 +193,7 @@ where
 {
     lane.tell("out of step");
     lane.span
-        .in_scope(|| debug!(target: LOG, error, unanswered = 0, "the call broke"));
+        .in_scope(|| debug!(target: LOG, %error, unanswered = 0, "the call broke"));
 }
 
 /// A call is over.
@@ -215,18 +217,18 @@ where
         (Report::Broke | Report::Fails, error) => {
             let error = error.as_deref().unwrap_or("answers are missing");
             debug!(target: LOG,
-                error,
+                %error,
                 unanswered, "the call broke"
             );
         }
         (_, Some(error)) if ended.is_renewed => {
             debug!(target: LOG,
-                error,
+                %error,
                 unanswered, "the caller was refused: the call is opened again, with the next token or on another node"
             );
         }
         (_, Some(error)) if ended.verdict != Some(Verdict::Record) => {
-            debug!(target: LOG, error, unanswered, "the call ended");
+            debug!(target: LOG, %error, unanswered, "the call ended");
         }
         _ => debug!(target: LOG, unanswered, "the call ended"),
     });

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{Fault, Method, Store};
-use agntcy_dir_stream::{Checkpoint, CircuitBreaker, Retry, Status, Token};
+use agntcy_dir_stream::{Checkpoint, CircuitBreaker, Code, Retry, Status, Token};
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use proptest::prelude::*;
 use tokio::time::{Instant, sleep, timeout};
+use tonic::metadata::MetadataMap;
 use tracing::field::{Field, Visit};
 use tracing::instrument::WithSubscriber as _;
 use tracing::{Dispatch, Event, Level, Subscriber};
@@ -171,6 +172,35 @@ fn an_outage_says_that_it_is_on_and_why_and_not_more_than_once_in_ten_seconds() 
         lines.last().unwrap(),
         &["the stream is over", "40 ok, 0 failed"],
     );
+}
+
+/// The first fault says that a call broke. Why there is no other comes in the seconds in which nothing more is said.
+#[test]
+fn an_outage_that_is_over_and_a_stream_that_failed_have_the_last_fault() {
+    for (calls, timeout, words) in [
+        (4, 60 * SECOND, "the node answers again"),
+        (100, 5 * SECOND, "the stream is over"),
+    ] {
+        let lines = told(Level::INFO, async move {
+            let store = Store::new();
+            for call in 0..calls {
+                let why = if call == 0 { "it broke" } else { "no route" };
+                let fails = Fault::status(Status::unavailable(why));
+                store.inject(fails.in_call(call));
+            }
+            let options = Options::new().retry(Retry::new().timeout(timeout));
+            records(2)
+                .push_to_with(&store.client(), &options)
+                .finish()
+                .await
+        });
+        let warned = with_words(&lines, "calls to the node fail");
+        assert_eq!(warned.len(), 1, "{lines:#?}");
+        assert_line(warned[0], &["error=it broke"]);
+        let said = with_words(&lines, "no route");
+        assert_eq!(said.len(), 1, "{lines:#?}");
+        assert_line(said[0], &[words, "last_fault=no route"]);
+    }
 }
 
 #[test]
@@ -398,12 +428,14 @@ fn the_words_of_a_server_are_escaped() {
             .finish()
             .await
     });
-    assert!(
-        lines
-            .iter()
-            .any(|line| line.contains(r"a\nb\u{1b}[31mred\u{202e}")),
-        "{lines:#?}"
-    );
+    for told in ["calls to the node fail", "the call broke"] {
+        let told = with_words(&lines, told);
+        assert!(!told.is_empty(), "{lines:#?}");
+        for line in told {
+            assert_line(line, &[r"a\nb\u{1b}[31mred\u{202e}"]);
+            assert!(!line.contains(r"\\"), "escaped twice: {line}");
+        }
+    }
     assert!(
         lines
             .iter()
@@ -469,6 +501,49 @@ fn a_source_of_tokens_that_fails_is_told_of_though_the_last_one_is_still_shown()
         "{lines:#?}"
     );
     assert_line(lines.last().unwrap(), &["INFO", "60 ok, 0 failed"]);
+}
+
+/// As one that logs what it refuses, and says so to whom it refuses.
+#[test]
+fn a_token_that_a_server_repeats_is_cut_out() {
+    const TOKEN: &str = "ey.the-whole-of-the-token";
+    for code in [
+        Code::Unauthenticated,
+        Code::Unavailable,
+        Code::Internal,
+        Code::InvalidArgument,
+    ] {
+        let (lines, (results, fault)) = told_and_output(Level::TRACE, async move {
+            let mut metadata = MetadataMap::new();
+            metadata.insert("x-trace", "17".parse().unwrap());
+            metadata.insert("x-shown", format!("Bearer {TOKEN}").parse().unwrap());
+            let words = format!("no such thing as Bearer {TOKEN}, or {TOKEN}!");
+            let details = TOKEN.as_bytes().into();
+            let status = Status::with_details_and_metadata(code, words, details, metadata);
+            let store = Store::new();
+            store.inject(Fault::status(status).times(u64::MAX));
+            let client = store.client().with_token(Token::new(TOKEN)).unwrap();
+            let options = Options::new().retry(Retry::new().timeout(SECOND));
+            let results = records(2).push_to_with(&client, &options);
+            let handle = results.handle();
+            (results.collect::<Vec<_>>().await, handle.last_fault())
+        });
+        assert_eq!(results.len(), 2);
+        for failed in results {
+            let failed = failed.unwrap_err();
+            let words = failed.to_string();
+            assert!(
+                words.contains("no such thing as Bearer …, or …!"),
+                "{words}"
+            );
+            let status = failed.error.status().unwrap();
+            assert_eq!(status.metadata().get("x-trace").unwrap(), "17");
+            let all = format!("{failed:?} {status:?}");
+            assert!(!all.contains(TOKEN), "{code:?}: {all}");
+        }
+        assert!(!fault.unwrap_or_default().contains(TOKEN), "{code:?}");
+        assert!(!lines.concat().contains(TOKEN), "{code:?}: {lines:#?}");
+    }
 }
 
 #[test]

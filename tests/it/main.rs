@@ -120,6 +120,8 @@ mod token_faults;
 mod tokens;
 mod transports;
 mod typed;
+#[cfg(feature = "server")]
+mod unused_connections;
 mod verdicts;
 #[cfg(feature = "server")]
 mod verify_threads;

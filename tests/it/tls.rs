@@ -3,12 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+#[cfg(unix)]
+use std::{future::pending, io};
 
 use agntcy_dir_stream::prelude::*;
 use agntcy_dir_stream::server::{Serving, Store};
 use agntcy_dir_stream::{ClientBuilder, Error, ErrorKind, Retry, Token};
 use futures::{StreamExt as _, stream};
+#[cfg(unix)]
+use tokio::{io::DuplexStream, task::spawn_blocking};
 
+#[cfg(unix)]
+use crate::support::blocking::{make_pipe, with_blocking_threads};
 use crate::support::clock::soon;
 use crate::support::folder::Folder;
 use crate::support::records::{record, records};
@@ -429,6 +435,31 @@ async fn certificates_that_are_replaced_are_used_by_the_next_connection() {
     let summary = soon(results.finish()).await;
     assert_eq!(summary.stats.succeeded, 1_000, "{summary}");
     assert_eq!(server.store.len(), 1_000);
+}
+
+/// As on a file server that is away. A pipe hangs until somebody writes to it.
+#[cfg(unix)]
+#[test]
+fn a_file_that_hangs_holds_one_thread() {
+    let folder = Folder::new("tls-file-hangs");
+    let pipe = folder.path("ca.pem");
+    make_pipe(&pipe);
+    with_blocking_threads(2, async {
+        let client = Client::builder("https://127.0.0.1:1")
+            .connector(|_| pending::<io::Result<DuplexStream>>())
+            .ca_file(&pipe)
+            .connect_timeout(Duration::from_millis(1))
+            .connect_lazy()
+            .unwrap();
+        for _ in 0..5 {
+            let options = Options::new().retry(Retry::off());
+            let given_up = records(1).push_to_with(&client, &options);
+            assert_eq!(soon(given_up.finish()).await.stats.failed, 1);
+        }
+        // There is a thread for this as long as one alone hangs.
+        let writing = spawn_blocking(move || std::fs::write(pipe, Ca::new().pem()));
+        soon(writing).await.unwrap().unwrap();
+    });
 }
 
 /// A server is renewed before its clients know the new CA.

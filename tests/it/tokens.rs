@@ -11,8 +11,12 @@ use agntcy_dir_stream::server::{End, Fault, Method, Store};
 use agntcy_dir_stream::{Code, ErrorKind, Retry, Summary, Token};
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use tokio::sync::Notify;
+#[cfg(unix)]
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
+#[cfg(unix)]
+use crate::support::blocking::{make_pipe, with_blocking_threads};
 use crate::support::clock::{SECOND, in_a_week, on_paused_clock, runtime, soon};
 use crate::support::folder::Folder;
 use crate::support::polling::assert_pending;
@@ -337,6 +341,29 @@ fn a_file_is_read_for_each_call_and_may_be_replaced_at_any_time() {
     });
 }
 
+/// As on a file server that is away. A pipe hangs until somebody writes to it.
+#[cfg(unix)]
+#[test]
+fn a_file_that_hangs_holds_one_thread_and_what_it_has_then_is_for_those_who_wait_by_then() {
+    let folder = Folder::new("token-file-hangs");
+    let pipe = folder.path("token");
+    make_pipe(&pipe);
+    let client = client(&Store::new(), Token::file(&pipe));
+    let summary = with_blocking_threads(2, async {
+        for _ in 0..5 {
+            let mut given_up = records(1).push_to(&client);
+            assert_pending(&mut given_up);
+        }
+        let mut results = records(1).push_to(&client);
+        assert_pending(&mut results);
+        // There is a thread for this as long as one alone hangs.
+        let writing = spawn_blocking(move || std::fs::write(pipe, "token"));
+        soon(writing).await.unwrap().unwrap();
+        soon(results.finish()).await
+    });
+    assert_all_succeeded(&summary, 1);
+}
+
 /// The server has the next token already, and who writes the file has not.
 #[test]
 fn a_file_that_is_written_a_little_late_is_waited_for() {
@@ -606,6 +633,36 @@ fn a_paused_adapter_keeps_no_other_from_its_token() {
         assert_pending(&mut other);
         go.notify_one();
         assert_all_succeeded(&in_a_week(other.finish()).await, 5);
+        drop(paused);
+    });
+}
+
+/// An adapter that is not polled waits for the same answer, and keeps hold of it.
+#[test]
+fn a_source_that_has_panicked_is_asked_again() {
+    on_paused_clock(async {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let token = {
+            let asked = Arc::clone(&asked);
+            Token::from_fn(move || {
+                let is_first = asked.fetch_add(1, Ordering::Relaxed) == 0;
+                async move {
+                    sleep(SECOND).await;
+                    assert!(!is_first, "this is meant to panic");
+                    Ok::<_, Down>("token".to_owned())
+                }
+            })
+        };
+        let client = client(&Store::new(), token);
+        let push = || {
+            let client = client.clone();
+            tokio::spawn(async move { in_a_week(records(5).push_to(&client).finish()).await })
+        };
+        let mut paused = records(5).push_to(&client);
+        assert_pending(&mut paused);
+        assert!(push().await.unwrap_err().is_panic(), "it has waited");
+        assert_all_succeeded(&push().await.unwrap(), 5);
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
         drop(paused);
     });
 }

@@ -179,6 +179,7 @@ where
             if status.as_ref().is_some_and(verdict::is_refused_unseen) {
                 transmitted = 0;
             }
+            let status = status.map(|status| self.way.without_token(status));
             if status.is_none() && is_drained {
                 // All is said: there is nothing to reset. The request body of any other call is
                 // still there, and is cancelled.

@@ -221,8 +221,13 @@ impl Admission {
 
     pub(crate) fn note_alive(&mut self) {
         self.breaker.close();
-        if let Some(IsOver { faults, lasted }) = self.outage.answered(Instant::now) {
-            info!(target: LOG, operation = self.operation, node = %self.breaker.node(), faults, ?lasted, "the node answers again");
+        if let Some(IsOver {
+            faults,
+            lasted,
+            last_fault,
+        }) = self.outage.answered(Instant::now)
+        {
+            info!(target: LOG, operation = self.operation, node = %self.breaker.node(), faults, ?lasted, %last_fault, "the node answers again");
         }
         if self.in_a_row > 0 {
             self.recovered();
@@ -307,8 +312,8 @@ impl Admission {
     }
 
     fn tell(&self, now: Instant, status: &Status, wait: Duration) {
-        if let Some(IsOn { faults, lasts }) = self.outage.fault(now, wait) {
-            let error = in_words(status);
+        let error = in_words(status);
+        if let Some(IsOn { faults, lasts }) = self.outage.fault(now, wait, &error) {
             let circuit_open = self.breaker.is_open();
             warn!(target: LOG, operation = self.operation, node = %self.breaker.node(), %error, faults, ?lasts, next_try_in = ?wait, circuit_open, "calls to the node fail");
         }

@@ -1,5 +1,7 @@
 //! What the tests share, one idea a file.
 
+#[cfg(all(feature = "server", unix))]
+pub(crate) mod blocking;
 pub(crate) mod call_count;
 pub(crate) mod clock;
 #[cfg(feature = "server")]
