@@ -8,9 +8,16 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::search::{Filters, Searched};
+use super::steps::Steps;
 use crate::cid::Cid;
 use crate::proto::core::{RecordMeta, RecordReferrer};
-use crate::record::Record;
+use crate::record::{MAX_RECORD_LEN, Record};
+
+/// What a search may take in steps: so many, which is twice what the longest record may take to be read,
+const SEARCH: usize = 2 * MAX_RECORD_LEN;
+
+/// and so many for each record that there is. One of a few patterns takes some hundred for an ordinary record.
+const SEARCH_EACH: usize = 1 << 13;
 
 #[derive(Default)]
 pub(super) struct Content {
@@ -31,6 +38,11 @@ struct Tables {
 impl Tables {
     fn next_place(&self) -> u64 {
         self.order.last_key_value().map_or(0, |(last, _)| last + 1)
+    }
+
+    fn steps_of_a_search(&self) -> Steps {
+        let each = SEARCH_EACH.saturating_mul(self.records.len());
+        Steps::new(each.saturating_add(SEARCH))
     }
 
     /// Takes those that match from what refers to a record.
@@ -85,9 +97,9 @@ impl Stored {
         self.searched().map_or_else(Vec::new, labels)
     }
 
-    fn is_found(&self, filters: &Filters) -> bool {
-        self.searched()
-            .is_some_and(|one| filters.find(&self.meta, one))
+    fn is_found(&self, filters: &Filters, steps: &Steps) -> bool {
+        let finds = |one| filters.find(&self.meta, one, steps);
+        !steps.are_spent() && self.searched().is_some_and(finds)
     }
 
     fn searched(&self) -> Option<&Searched> {
@@ -208,18 +220,19 @@ impl Content {
         Some(stored.meta.clone())
     }
 
-    /// The records that filters find, so many of them at most, without so many of the first.
+    /// The records that filters find, so many of them at most, without so many of the first. `None`: that takes too long.
     pub(super) fn find(
         &self,
         filters: &Filters,
         order: Order,
         offset: usize,
         limit: usize,
-    ) -> Vec<Cid> {
+    ) -> Option<Vec<Cid>> {
         let tables = self.tables();
-        let is_found = |cid: &&Cid| tables.records[*cid].is_found(filters);
+        let steps = tables.steps_of_a_search();
+        let is_found = |cid: &&Cid| tables.records[*cid].is_found(filters, &steps);
         let all = tables.order.values();
-        match order {
+        let found = match order {
             Order::OldestFirst => page(all.filter(is_found), offset, limit),
             Order::ByCid => {
                 let mut found: Vec<_> = all.filter(is_found).collect();
@@ -233,13 +246,19 @@ impl Content {
                 found.sort_by_key(|cid| Reverse(tables.records[*cid].used));
                 page(found.into_iter(), offset, limit)
             }
-        }
+        };
+        (!steps.are_spent()).then_some(found)
     }
 
-    pub(super) fn count(&self, filters: &Filters) -> usize {
+    /// `None`: that takes too long.
+    pub(super) fn count(&self, filters: &Filters) -> Option<usize> {
         let tables = self.tables();
+        let steps = tables.steps_of_a_search();
         let all = tables.records.values();
-        all.filter(|stored| stored.is_found(filters)).count()
+        let count = all
+            .filter(|stored| stored.is_found(filters, &steps))
+            .count();
+        (!steps.are_spent()).then_some(count)
     }
 
     /// A record that is not the one of this CID.

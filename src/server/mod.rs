@@ -45,7 +45,7 @@
 
 // The files stand in layers; each uses only those above it.
 //
-// 1. pattern, search (what a record is found by), content, publications, events, call (the log), fault, budget, gate,
+// 1. steps, pattern, search (what a record is found by), content, publications, events, call (the log), fault, budget, gate,
 //    encoding, identity, misuse, control
 // 2. inner: what all connections of a store share
 // 3. answers, referrers, routing: what the store says to each request
@@ -81,6 +81,7 @@ mod referrers;
 mod routing;
 mod search;
 mod service;
+mod steps;
 mod store;
 #[cfg(test)]
 mod tests;
