@@ -12,11 +12,10 @@ use tonic::Status;
 
 use super::budget::Share;
 use super::inner::Inner;
-use super::service::{Answer, Answers, For, Requests, another_cid};
+use super::service::{Answer, Answers, For, Requests, another_cid, not_too_long};
 use crate::cid::Cid;
 use crate::proto::events::{Event, ListenRequest, ListenResponse};
 use crate::proto::search::{SearchCidsResponse, SearchRecordsResponse, SearchRequest};
-use crate::record::MAX_RECORD_LEN;
 
 /// What is answered to a request.
 pub(super) type Listing<Q, A> = fn(&Requests<Q>, Q) -> Result<Answers<A>, Status>;
@@ -123,16 +122,9 @@ pub(super) fn search_records(
     let store = Arc::clone(&requests.service.store);
     let answers = found.filter_map(move |cid| {
         let record = store.pull_for_itself(&cid)?;
-        let answer = SearchRecordsResponse {
+        Some(not_too_long(SearchRecordsResponse {
             record: Some(record),
-        };
-        let len = answer.encoded_len();
-        Some(match len > MAX_RECORD_LEN {
-            true => Err(Status::resource_exhausted(format!(
-                "trying to send message larger than max ({len} vs. {MAX_RECORD_LEN})"
-            ))),
-            false => Ok(answer),
-        })
+        }))
     });
     Ok(Box::pin(futures_util::stream::iter(answers)))
 }

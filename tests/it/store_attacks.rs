@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use agntcy_dir_stream::Client;
-use agntcy_dir_stream::server::{Builder, Call, Store};
+use agntcy_dir_stream::server::{Builder, Call, Method, Store};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -14,6 +14,7 @@ use tokio::sync::{Notify, oneshot};
 use tracing::Level;
 
 use crate::support::clock::{runtime, soon};
+use crate::support::foreign::ForeignClient;
 use crate::support::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEAD, HEADERS, INITIAL_WINDOW_SIZE,
     MAX_FRAME_SIZE, PING, PREFACE, PRIORITY, PUSH_PROMISE, RESET, SETTINGS, WINDOW_UPDATE,
@@ -22,6 +23,7 @@ use crate::support::frames::{
 use crate::support::log_lines::log;
 use crate::support::messages::{LOOKUP, PUSH, RecordRef, framed};
 use crate::support::records::{cid, record};
+use crate::support::referrers::{PullReferrer, PulledReferrer, PushReferrer, PushedReferrer};
 
 /// What an attack has cost the store.
 struct Cost {
@@ -289,6 +291,40 @@ fn requests_that_are_kept_take_a_bounded_amount_of_memory() {
         });
         assert!(cost.bytes < 128 * MIB, "{method}: {} bytes", cost.bytes);
     }
+}
+
+/// Each of these calls is given what is its turn, and not a copy of all that is stored.
+#[test]
+fn pulls_of_referrers_that_nobody_reads_take_no_memory() {
+    const CALLS: usize = 60;
+    const REFERRERS: usize = 64;
+    let cost = attack(Store::builder(), async |address| {
+        let client = ForeignClient::connect(&format!("http://{address}")).await;
+        client.push(vec![record(1)]).await.1.unwrap();
+        let record = RecordRef::new(cid(&record(1)));
+        let long = |number: usize| PushReferrer {
+            annotations: [("a".to_owned(), "x".repeat(32 << 10))].into(),
+            ..PushReferrer::signature(&record.cid, number)
+        };
+        let (pushed, end) = client
+            .call::<_, PushedReferrer>(Method::PushReferrer, (0..REFERRERS).map(long).collect())
+            .await;
+        end.unwrap();
+        assert!(pushed.iter().all(|one| one.success), "{pushed:?}");
+        let mut open = Vec::new();
+        for _ in 0..CALLS {
+            let asked = PullReferrer {
+                record: Some(record.clone()),
+                ..PullReferrer::default()
+            };
+            let answers = client
+                .open::<_, PulledReferrer>(Method::PullReferrer, futures::stream::iter([asked]));
+            open.push(soon(answers).await.unwrap());
+        }
+    });
+    // What is stored takes 2 MiB.
+
+    assert!(cost.bytes < 24 * MIB, "{} bytes", cost.bytes);
 }
 
 /// That may be the store's own fault, and is worth a line.
