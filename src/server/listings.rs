@@ -7,10 +7,10 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use prost::Message as _;
-use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::budget::Share;
+use super::events::Heard;
 use super::inner::Inner;
 use super::service::{Answer, Answers, For, Requests, another_cid, not_too_long};
 use crate::cid::Cid;
@@ -131,7 +131,7 @@ pub(super) fn search_records(
 
 /// Counts as a listener until it is dropped.
 struct Listening {
-    events: mpsc::Receiver<Arc<Event>>,
+    heard: Heard,
     store: Arc<Inner>,
     /// For what it has asked for.
     _room: Share,
@@ -140,11 +140,11 @@ struct Listening {
 impl Listening {
     fn new(store: &Arc<Inner>, asked: ListenRequest, room: Share) -> Result<Self, Status> {
         room.set(unpacked_len(&asked))?;
-        let events = store.events.listen(asked);
+        let heard = store.events.listen(asked)?;
         store.log.change();
         let store = Arc::clone(store);
         Ok(Self {
-            events,
+            heard,
             store,
             _room: room,
         })
@@ -160,7 +160,7 @@ fn unpacked_len(asked: &ListenRequest) -> usize {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.events.close();
+        self.heard.close();
         self.store.events.left();
         self.store.log.change();
     }
@@ -178,18 +178,18 @@ pub(super) fn listen(
         let mut stopped = pin!(connection.stopped());
         let mut is_stopped = false;
         loop {
-            let event = tokio::select! {
+            let told = tokio::select! {
                 biased;
-                event = listening.events.recv() => event,
+                told = listening.heard.next() => told,
                 () = stopped.as_mut(), if !is_stopped => {
                     is_stopped = true;
                     // What has happened before is told still.
-                    listening.events.close();
+                    listening.heard.close();
                     continue;
                 }
             };
-            match event {
-                Some(event) => yield Ok(ListenResponse { event: Some(Event::clone(&event)) }),
+            match told {
+                Some(told) => yield Ok(ListenResponse { event: Some(told.event.clone()) }),
                 None => break,
             }
         }

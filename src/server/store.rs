@@ -117,8 +117,10 @@ impl Builder {
     }
 
     /// How many events the store keeps for a listener that has not taken them; what is beyond is lost to it, without a
-    /// word. Default: 100, as on a real server. What the connection holds comes on top of it. Those that wait are not in
-    /// [`max_buffered`](Self::max_buffered).
+    /// word. Default: 100, as on a real server. What the connection holds comes on top of it.
+    ///
+    /// An event of a record with very many labels takes megabytes, so what is beyond 4 MiB for a listener is lost to it,
+    /// too, but for one event, and what is beyond [`max_buffered`](Self::max_buffered) to all.
     ///
     /// # Panics
     ///
@@ -159,7 +161,7 @@ impl Builder {
     /// How much memory all calls may take together, in bytes: each for itself 16 KiB, for the largest
     /// message it has sent, for what is there of the one that it sends (with room for as much again while
     /// it grows), twice for a compressed one that is longer than 16 KiB, for what it listens to, and for the
-    /// answers that its client has not taken. What a message only announces takes nothing. A call that would take more
+    /// answers that its client has not taken. An event that waits for those who listen is in it once. What a message only announces takes nothing. A call that would take more
     /// ends with `ResourceExhausted`, and may be tried again later. Default: 256 MiB.
     ///
     /// It is for clients that are broken, and not a share for each: one that takes no answers, or sends
@@ -228,11 +230,13 @@ impl Builder {
     /// The store, empty.
     #[must_use]
     pub fn build(self) -> Store {
+        let max_buffered = self.max_buffered.unwrap_or(MAX_BUFFERED);
+        let budget = Arc::new(Budget::new(max_buffered, live::REFUSAL));
         Store {
             inner: Arc::new(Inner {
                 content: Content::default(),
                 publications: Publications::default(),
-                events: Events::new(self.event_buffer),
+                events: Events::new(self.event_buffer, &budget),
                 faults: Faults::default(),
                 log: Arc::new(Log::new(self.ended)),
                 validate: self.validate,
@@ -242,10 +246,7 @@ impl Builder {
                 max_calls: self.max_calls.unwrap_or(MAX_CALLS),
                 max_connections: self.max_connections.unwrap_or(MAX_CONNECTIONS),
                 idle_timeout: self.idle_timeout.unwrap_or(IDLE_TIMEOUT),
-                budget: Arc::new(Budget::new(
-                    self.max_buffered.unwrap_or(MAX_BUFFERED),
-                    live::REFUSAL,
-                )),
+                budget,
                 compresses: self.compresses,
                 round_trip: self.round_trip,
             }),

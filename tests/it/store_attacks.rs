@@ -1,12 +1,13 @@
 //! Clients that break the rules of HTTP/2 and gRPC: the embedded store lives, what they take of it is bounded, and the
 //! log says who it was.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use agntcy_dir_stream::Client;
 use agntcy_dir_stream::server::{Builder, Call, Method, Store};
+use agntcy_dir_stream::{Client, Record};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -20,9 +21,10 @@ use crate::support::frames::{
     MAX_FRAME_SIZE, PING, PREFACE, PRIORITY, PUSH_PROMISE, RESET, SETTINGS, WINDOW_UPDATE,
     call_headers, frame, frame_that_says, header, request_headers, settings,
 };
+use crate::support::listening::{Heard, Listen};
 use crate::support::log_lines::log;
 use crate::support::messages::{LOOKUP, PUSH, RecordRef, framed};
-use crate::support::records::{cid, record};
+use crate::support::records::{cid, from_json, record};
 use crate::support::referrers::{PullReferrer, PulledReferrer, PushReferrer, PushedReferrer};
 
 /// What an attack has cost the store.
@@ -261,7 +263,7 @@ fn a_frame_that_breaks_the_rules_has_its_connection_cut() {
     }
 }
 
-/// In memory an empty text takes 24 bytes, on the wire two. What is to be published, or listened to, is kept.
+/// What is to be published, or listened to, is kept. In memory an empty text takes 24 bytes, on the wire two.
 #[test]
 fn requests_that_are_kept_take_a_bounded_amount_of_memory() {
     let empty = |field: u8| [field << 3 | 2, 0].repeat(MIB as usize / 2);
@@ -269,25 +271,32 @@ fn requests_that_are_kept_take_a_bounded_amount_of_memory() {
     let mut in_refs = vec![1 << 3 | 2];
     prost::encoding::encode_varint(refs.len() as u64, &mut in_refs);
     in_refs.extend(refs);
+    let long = |field: u8| {
+        let mut long = vec![field << 3 | 2];
+        prost::encoding::encode_varint(MIB, &mut long);
+        long.extend(vec![b'x'; MIB as usize]);
+        long
+    };
     for (method, request) in [
         ("routing.v1.PublicationService/CreatePublication", &in_refs),
         ("routing.v1.RoutingService/Publish", &in_refs),
-        ("events.v1.EventService/Listen", &empty(2)),
-        ("events.v1.EventService/Listen", &empty(3)),
+        ("events.v1.EventService/Listen", &long(2)),
+        ("events.v1.EventService/Listen", &long(3)),
     ] {
-        let builder = Store::builder().max_buffered(64 << 20);
+        let builder = Store::builder().max_buffered(16 << 20);
         let cost = attack(builder, async |address| {
             let headers = call_headers(&format!("/agntcy.dir.{method}"));
             let mut wire = Wire::greeted(address).await;
-            for stream in (1..60).step_by(2) {
+            for stream in (1..24).step_by(2) {
                 wire.call(stream, &headers).await;
                 for part in framed(request).chunks(16 << 10) {
                     wire.send(frame(DATA, 0, stream, part)).await;
                 }
                 wire.send(frame(DATA, END_STREAM, stream, &[])).await;
             }
-            // That is refused: 12 MB each are more than there may be.
-            assert!(!wire.is_over(59).await, "{method}");
+            // That is refused: 12 of 12 MB are more than may be kept, and 12 of 2 MB, with what they came in, more than
+            // all calls may take.
+            assert!(!wire.is_over(23).await, "{method}");
         });
         assert!(cost.bytes < 128 * MIB, "{method}: {} bytes", cost.bytes);
     }
@@ -325,6 +334,43 @@ fn pulls_of_referrers_that_nobody_reads_take_no_memory() {
     // What is stored takes 2 MiB.
 
     assert!(cost.bytes < 24 * MIB, "{} bytes", cost.bytes);
+}
+
+/// A hundred such events wait for it, at most, as of a real server, and each of them takes a megabyte.
+#[test]
+fn events_of_many_labels_that_nobody_reads_take_a_bounded_amount_of_memory() {
+    const PULLS: usize = 100;
+    let skills = vec![serde_json::json!({}); 20_000];
+    let wide = from_json(serde_json::json!({
+        "name": "wide", "schema_version": "1.0.0", "skills": skills,
+    }));
+    let cost = attack(Store::builder(), async |address| {
+        let url = format!("http://{address}");
+        let [deaf, other] = [
+            ForeignClient::connect(&url).await,
+            ForeignClient::connect(&url).await,
+        ];
+        other.push(vec![wide.clone()]).await.1.unwrap();
+        let own = cid(&wide).to_string();
+        let pull = async |count| {
+            let (pulled, end) = other
+                .refs::<Record>(Method::Pull, &vec![own.as_str(); count])
+                .await;
+            end.unwrap();
+            assert_eq!(pulled.len(), count);
+        };
+        let listening = deaf.open_listing::<_, Heard>(Method::Listen, Listen::default());
+        let mut listening = pin!(listening);
+        let heard = loop {
+            tokio::select! {
+                heard = &mut listening => break heard.unwrap(),
+                () = pull(1) => {}
+            }
+        };
+        pull(PULLS).await;
+        drop(heard);
+    });
+    assert!(cost.bytes < 32 * MIB, "{} bytes", cost.bytes);
 }
 
 /// That may be the store's own fault, and is worth a line.
