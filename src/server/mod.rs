@@ -52,8 +52,8 @@
 
 // The files stand in layers; each uses only those above it.
 //
-// 1. steps, pattern, search (what a record is found by), content, budget, publications, events, call (the log), fault, gate,
-//    encoding, identity, misuse, control
+// 1. steps, pattern, search (what a record is found by), content, budget, publications, events, call (the log), fault,
+//    preface, gate, encoding, identity, sparing, misuse, control
 // 2. inner: what all connections of a store share
 // 3. answers, referrers, routing: what the store says to each request
 // 4. live, messages, body: a call that runs, and what comes and goes in it
@@ -83,11 +83,13 @@ mod memory;
 mod messages;
 mod misuse;
 mod pattern;
+mod preface;
 mod publications;
 mod referrers;
 mod routing;
 mod search;
 mod service;
+mod sparing;
 mod steps;
 mod store;
 #[cfg(test)]

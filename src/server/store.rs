@@ -239,6 +239,7 @@ impl Builder {
                 events: Events::new(self.event_buffer, &budget),
                 faults: Faults::default(),
                 log: Arc::new(Log::new(self.ended)),
+                warnings: Arc::default(),
                 validate: self.validate,
                 authorize: self.authorize,
                 already_stored: self.already_stored,
@@ -303,7 +304,8 @@ impl Store {
     ///
     /// It is as one over a port: a client that says nothing is left after 10 seconds, one that is gone is found out by
     /// pings, and one that is idle is told to go ([`Builder::idle_timeout`]). [`Builder::max_connections`] is not looked
-    /// at. Why it ended is not told; [`calls`](Self::calls) says how its calls have ended.
+    /// at. [`calls`](Self::calls) says how its calls have ended. If the connection itself does not end in peace, the
+    /// [log](crate#seen-from-outside) is told why, in the span that this is polled in: what is handed over has no address.
     ///
     /// ```
     /// use agntcy_dir_stream::Client;

@@ -12,9 +12,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, oneshot};
-use tracing::Level;
+use tokio::time::sleep;
+use tracing::instrument::WithSubscriber as _;
+use tracing::{Instrument as _, Level, info_span};
 
-use crate::support::clock::{runtime, soon};
+use crate::support::clock::{SECOND, in_a_week, on_paused_clock, runtime, soon};
 use crate::support::foreign::ForeignClient;
 use crate::support::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEAD, HEADERS, INITIAL_WINDOW_SIZE,
@@ -149,6 +151,12 @@ impl Wire {
 
 const MIB: u64 = 1 << 20;
 
+/// A request of HTTP/1.
+const HTTP_1: &[u8] = b"GET / HTTP/1.1\r\nhost: store\r\n\r\n";
+
+/// What the log says of HTTP/2 that breaks the rules.
+const BROKEN: &str = "connection error detected";
+
 /// The log has one line of this level about this connection, with these words, and no other.
 #[track_caller]
 fn assert_told(what: &str, cost: &Cost, level: &str, address: &str, words: &str) {
@@ -163,9 +171,9 @@ fn assert_told(what: &str, cost: &Cost, level: &str, address: &str, words: &str)
     }
 }
 
-/// These bytes have their connection cut, and the log says so.
+/// These bytes have their connection cut, and the log says so in these words.
 #[track_caller]
-fn assert_cut(what: &str, sent: &[u8]) {
+fn assert_cut(what: &str, sent: &[u8], words: &str) {
     let mut from = String::new();
     let cost = attack(Store::builder(), async |address| {
         let mut wire = Wire::to(address).await;
@@ -173,7 +181,7 @@ fn assert_cut(what: &str, sent: &[u8]) {
         wire.is_cut().await;
         from = wire.address;
     });
-    assert_told(what, &cost, "WARN", &from, "connection error detected");
+    assert_told(what, &cost, "WARN", &from, words);
     assert!(cost.bytes < MIB, "{what}: {} bytes", cost.bytes);
 }
 
@@ -182,16 +190,53 @@ fn what_is_no_http2_has_its_connection_cut() {
     let noise: Vec<u8> = (0..100_u8)
         .map(|byte| byte.wrapping_mul(151) ^ 0xa5)
         .collect();
-    for (what, sent) in [
-        ("noise", noise.clone()),
-        ("HTTP/1", b"GET / HTTP/1.1\r\nhost: store\r\n\r\n".to_vec()),
-        (
-            "TLS",
-            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 and more, as many as it takes".to_vec(),
-        ),
-        ("noise after the preface", [PREFACE, &noise].concat()),
+    let after_the_preface = [PREFACE, &noise].concat();
+    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 and more, as many as it takes";
+    for (what, sent, words) in [
+        ("noise", &noise[..], "what came is no HTTP/2"),
+        ("HTTP/1", HTTP_1, "the client speaks HTTP/1"),
+        ("TLS", hello, "the client speaks TLS"),
+        ("SSH", b"SSH-2.0-OpenSSH_9.6\r\n", "the client speaks SSH"),
+        ("noise after the preface", &after_the_preface, BROKEN),
     ] {
-        assert_cut(what, &sent);
+        assert_cut(what, sent, words);
+    }
+}
+
+/// As of a health check that speaks something else.
+#[test]
+fn misuse_that_does_not_end_is_a_warning_once_in_ten_seconds() {
+    let (subscriber, lines) = log(Level::DEBUG);
+    let checks = async {
+        let store = Store::new();
+        for _ in 0..25 {
+            let (mut ours, theirs) = tokio::io::duplex(1 << 10);
+            let serving = store
+                .serve(theirs)
+                .instrument(info_span!(target: "agntcy_dir_stream", "check"));
+            ours.write_all(HTTP_1).await.unwrap();
+            serving.await;
+            sleep(SECOND).await;
+        }
+    };
+    on_paused_clock(async { in_a_week(checks).with_subscriber(subscriber).await });
+    let lines = lines.ours();
+    let lines: Vec<_> = lines
+        .iter()
+        .filter(|line| line.contains("a connection of the store ends"))
+        .collect();
+    assert_eq!(lines.len(), 25);
+    for (check, line) in lines.into_iter().enumerate() {
+        assert_eq!(line.contains("WARN"), check % 10 == 0, "{check}: {line}");
+        let says_more = line.contains("left_out=9");
+        assert_eq!(says_more, [10, 20].contains(&check), "{check}: {line}");
+        assert_eq!(line.contains("left_out"), says_more, "{check}: {line}");
+        assert!(line.contains("speaks HTTP/1"), "{check}: {line}");
+        assert!(
+            line.contains("check:"),
+            "{check}: the span is missing: {line}"
+        );
+        assert!(!line.contains("peer"), "{check}: there is none: {line}");
     }
 }
 
@@ -259,7 +304,7 @@ fn a_frame_that_breaks_the_rules_has_its_connection_cut() {
             frame_that_says((1 << 24) - 1, DATA, 0, 1, &[]),
         ),
     ] {
-        assert_cut(what, &[PREFACE, &settings(&[]), &broken].concat());
+        assert_cut(what, &[PREFACE, &settings(&[]), &broken].concat(), BROKEN);
     }
 }
 
@@ -294,8 +339,8 @@ fn requests_that_are_kept_take_a_bounded_amount_of_memory() {
                 }
                 wire.send(frame(DATA, END_STREAM, stream, &[])).await;
             }
-            // That is refused: 12 of 12 MB are more than may be kept, and 12 of 2 MB, with what they came in, more than
-            // all calls may take.
+            // That is refused. Twelve of 12 MB are more than may be kept, and twelve of 1 MB, with as much that they came in,
+            // are more than all calls may take.
             assert!(!wire.is_over(23).await, "{method}");
         });
         assert!(cost.bytes < 128 * MIB, "{method}: {} bytes", cost.bytes);
