@@ -77,8 +77,8 @@ fn own_cid(referrer: &RecordReferrer) -> Option<Cid> {
     referrer.referrer_ref.as_ref()?.cid.parse().ok()
 }
 
-/// What refers to a record, as far as nobody has looked at it. What comes later is not in it, and what is gone by then is
-/// passed over.
+/// What refers to a record, as far as nobody has looked at it. What comes later is not in it, and what is gone by
+/// then is passed over.
 pub(super) struct Referrers {
     record: Cid,
     places: Range<u64>,
@@ -234,7 +234,8 @@ impl Content {
         Some(stored.meta.clone())
     }
 
-    /// The records that filters find, so many of them at most, without so many of the first. `None`: that takes too long.
+    /// The records that filters find, so many of them at most, without so many of the first. `None`: that takes too
+    /// long.
     pub(super) fn find(
         &self,
         filters: &Filters,

@@ -140,7 +140,8 @@ impl Events {
         self.is_pressed.load(Ordering::Relaxed) && self.is_pressed.swap(false, Ordering::Relaxed)
     }
 
-    /// What a listener has no room for is lost to it, and so is what would take too long to be compared with its filters.
+    /// What a listener has no room for is lost to it, and so is what would take too long to be compared with its
+    /// filters.
     pub(super) fn tell(
         &self,
         kind: EventType,

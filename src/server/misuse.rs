@@ -1,6 +1,6 @@
 //! What the log is told of clients that break the rules: of each connection that a call was refused, once, and how it
-//! ended, if that was not in peace. However much a client does, it is no more than two lines of a connection, and of the
-//! second kind only one in a while is a warning, whoever's it is.
+//! ended, if that was not in peace. However much a client does, that is no more than two lines for a connection. Of
+//! those at `warn` there is one in a while, for the whole store.
 
 use std::error::Error as StdError;
 use std::net::SocketAddr;
@@ -60,8 +60,8 @@ impl Misuse {
         self.warn("the store cuts a connection", why);
     }
 
-    /// The connection has ended so: the client broke a rule, as by speaking something else, or says that the store did. A
-    /// client that is gone is neither.
+    /// The connection has ended so: the client broke a rule, as by speaking something else, or says that the store did.
+    /// A client that is gone is neither.
     pub(super) fn ended(&self, error: &hyper::Error, instead: Option<Instead>) {
         const WHAT: &str = "a connection of the store ends with an error";
         let first: &(dyn StdError + 'static) = error;

@@ -18,14 +18,14 @@
 //! `cargo run --release --features server --example store`; and [`Store::serve`] serves what carries bytes otherwise.
 //!
 //! What clients can take of it is bounded, beside the records that they store: half-sent messages,
-//! answers not taken, resets, idle connections ([`Builder`]). So is how long one of them can keep it from the others, for
-//! which it does not do all that a real server does:
+//! answers not taken, resets, idle connections ([`Builder`]). So is how long one of them can keep it from the others,
+//! for which it does not do all that a real server does:
 //!
-//! - A search that compares too much is refused with `InvalidArgument`. It may compare 8 million letters and numbers, and
-//!   8,192 more for each record that is stored.
+//! - A search that compares too much is refused with `InvalidArgument`. It may compare 8 million letters and numbers,
+//!   and 8,192 more for each record that is stored.
 //! - A call that listens with more than 4,096 filters is refused with `InvalidArgument`.
-//! - An event is lost to a listener that has no room for it ([`Builder::event_buffer`]), or whose filters would have to be
-//!   compared with too many labels: 16 million letters for all listeners together.
+//! - An event is lost to a listener that has no room for it ([`Builder::event_buffer`]), or whose filters would have to
+//!   be compared with too many labels: 16 million letters for all listeners together.
 //!
 //! ```
 //! use agntcy_dir_stream::prelude::*;

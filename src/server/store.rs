@@ -119,8 +119,8 @@ impl Builder {
     /// How many events the store keeps for a listener that has not taken them; what is beyond is lost to it, without a
     /// word. Default: 100, as on a real server. What the connection holds comes on top of it.
     ///
-    /// An event of a record with very many labels takes megabytes, so what is beyond 4 MiB for a listener is lost to it,
-    /// too, but for one event, and what is beyond [`max_buffered`](Self::max_buffered) to all.
+    /// An event of a record with very many labels takes megabytes. What is beyond 4 MiB for a listener is lost to it,
+    /// too, but one event waits in any case. What is beyond [`max_buffered`](Self::max_buffered) is lost to all.
     ///
     /// # Panics
     ///
@@ -161,8 +161,9 @@ impl Builder {
     /// How much memory all calls may take together, in bytes: each for itself 16 KiB, for the largest
     /// message it has sent, for what is there of the one that it sends (with room for as much again while
     /// it grows), twice for a compressed one that is longer than 16 KiB, for what it listens to, and for the
-    /// answers that its client has not taken. An event that waits for those who listen is in it once. What a message only announces takes nothing. A call that would take more
-    /// ends with `ResourceExhausted`, and may be tried again later. Default: 256 MiB.
+    /// answers that its client has not taken; and each event that waits for those who listen, once. What a
+    /// message only announces takes nothing. A call that would take more ends with `ResourceExhausted`, and
+    /// may be tried again later. Default: 256 MiB.
     ///
     /// It is for clients that are broken, and not a share for each: one that takes no answers, or sends
     /// its messages slowly, can use it up, and the calls of others are refused as long as it does.
@@ -305,7 +306,8 @@ impl Store {
     /// It is as one over a port: a client that says nothing is left after 10 seconds, one that is gone is found out by
     /// pings, and one that is idle is told to go ([`Builder::idle_timeout`]). [`Builder::max_connections`] is not looked
     /// at. [`calls`](Self::calls) says how its calls have ended. If the connection itself does not end in peace, the
-    /// [log](crate#seen-from-outside) is told why, in the span that this is polled in: what is handed over has no address.
+    /// [log](crate#seen-from-outside) is told why, in the span that this is polled in: what is handed over has no
+    /// address.
     ///
     /// ```
     /// use agntcy_dir_stream::Client;

@@ -339,8 +339,8 @@ fn requests_that_are_kept_take_a_bounded_amount_of_memory() {
                 }
                 wire.send(frame(DATA, END_STREAM, stream, &[])).await;
             }
-            // That is refused. Twelve of 12 MB are more than may be kept, and twelve of 1 MB, with as much that they came in,
-            // are more than all calls may take.
+            // That is refused. Twelve of 12 MB are more than may be kept, and twelve of 1 MB, with as much that they
+            // came in, are more than all calls may take.
             assert!(!wire.is_over(23).await, "{method}");
         });
         assert!(cost.bytes < 128 * MIB, "{method}: {} bytes", cost.bytes);
