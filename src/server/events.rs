@@ -14,8 +14,8 @@ use crate::proto::events::{Event, EventType, ListenRequest};
 /// How many events wait for a listener: as in a real server.
 const BUFFER: usize = 100;
 
-/// And how many bytes of them. One event waits, however long it is.
-const WAITING: usize = 4 << 20;
+/// And how many bytes of them: enough for so many that are long. One event waits, however long it is.
+const WAITING: usize = 16 << 20;
 
 /// What an event takes in memory beside its labels, in bytes.
 const EVENT: usize = 512;

@@ -119,7 +119,7 @@ impl Builder {
     /// How many events the store keeps for a listener that has not taken them; what is beyond is lost to it, without a
     /// word. Default: 100, as on a real server. What the connection holds comes on top of it.
     ///
-    /// An event of a record with very many labels takes megabytes. What is beyond 4 MiB for a listener is lost to it,
+    /// An event of a record with very many labels takes megabytes. What is beyond 16 MiB for a listener is lost to it,
     /// too, but one event waits in any case. What is beyond [`max_buffered`](Self::max_buffered) is lost to all.
     ///
     /// # Panics
