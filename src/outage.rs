@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::later::later;
 
 /// How long nothing more is said, once something was.
-const QUIET: Duration = Duration::from_secs(10);
+pub(crate) const QUIET: Duration = Duration::from_secs(10);
 
 /// After how long without a fault the next one is of another outage, or after twice the wait for the next try, if that is
 /// longer. Who has met it may be gone, and not have seen its end.

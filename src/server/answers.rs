@@ -36,6 +36,11 @@ fn not_validated(reason: &str) -> Status {
     Status::internal(format!("failed to validate record: {reason}"))
 }
 
+/// It would be as long when it is asked for again.
+fn too_long() -> Status {
+    Status::invalid_argument("the search takes too long: ask with fewer or shorter queries")
+}
+
 impl Inner {
     pub(super) fn push(&self, record: Record) -> Result<RecordRef> {
         if record.data().is_none() {
@@ -134,7 +139,8 @@ impl Inner {
             limit => limit as usize,
         };
         let offset = request.offset() as usize;
-        Ok(self.content.find(&filters, order, offset, limit))
+        let found = self.content.find(&filters, order, offset, limit);
+        found.ok_or_else(too_long)
     }
 
     pub(super) fn count_records(
@@ -147,7 +153,7 @@ impl Inner {
             ));
         }
         let filters = Filters::new(&request.queries, false)?;
-        let count = self.content.count(&filters);
+        let count = self.content.count(&filters).ok_or_else(too_long)?;
         Ok(CountRecordsResponse {
             total_count: count.try_into().unwrap_or(u32::MAX),
         })

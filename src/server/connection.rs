@@ -64,7 +64,7 @@ pub(super) async fn serve(
     if store.faults.fire_on_connect() {
         return;
     }
-    let control = Arc::new(Control::of(peer));
+    let control = Arc::new(Control::of(peer, &store.warnings));
     let pace = Arc::new(Pace::default());
     let log = Arc::clone(&store.log);
     let budget = Arc::clone(&store.budget);
@@ -160,7 +160,7 @@ pub(super) async fn serve(
             // An error is a client that is gone, or one that breaks the rules, which the log is told of.
             end = served => {
                 if let Err(error) = end {
-                    control.misuse.ended(&error);
+                    control.misuse.ended(&error, pace.instead());
                 }
                 return;
             }

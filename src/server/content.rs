@@ -2,15 +2,23 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::search::{Filters, Searched};
+use super::steps::Steps;
 use crate::cid::Cid;
 use crate::proto::core::{RecordMeta, RecordReferrer};
-use crate::record::Record;
+use crate::record::{MAX_RECORD_LEN, Record};
+
+/// What a search may take in steps: so many, which is twice what the longest record may take to be read,
+const SEARCH: usize = 2 * MAX_RECORD_LEN;
+
+/// and so many for each record that there is. One of a few patterns takes some hundred for an ordinary record.
+const SEARCH_EACH: usize = 1 << 13;
 
 #[derive(Default)]
 pub(super) struct Content {
@@ -23,14 +31,15 @@ struct Tables {
     /// The records in the order they came.
     order: BTreeMap<u64, Cid>,
     /// By the record they refer to, in the order they came.
-    referrers: HashMap<Cid, Vec<RecordReferrer>>,
-    /// The record that each of them refers to, by its own CID.
-    referred: HashMap<Cid, Cid>,
+    referrers: HashMap<Cid, BTreeMap<u64, RecordReferrer>>,
+    /// The record that each of them refers to, and its key there, by its own CID.
+    referred: HashMap<Cid, (Cid, u64)>,
 }
 
 impl Tables {
-    fn next_place(&self) -> u64 {
-        self.order.last_key_value().map_or(0, |(last, _)| last + 1)
+    fn steps_of_a_search(&self) -> Steps {
+        let each = SEARCH_EACH.saturating_mul(self.records.len());
+        Steps::new(each.saturating_add(SEARCH))
     }
 
     /// Takes those that match from what refers to a record.
@@ -42,7 +51,12 @@ impl Tables {
         let Some(referrers) = self.referrers.get_mut(cid) else {
             return Vec::new();
         };
-        let taken: Vec<_> = referrers.extract_if(.., |one| matches(one)).collect();
+        let matching = referrers.iter().filter(|(_, one)| matches(one));
+        let places: Vec<_> = matching.map(|(place, _)| *place).collect();
+        let taken: Vec<_> = places
+            .iter()
+            .filter_map(|place| referrers.remove(place))
+            .collect();
         if referrers.is_empty() {
             self.referrers.remove(cid);
         }
@@ -53,9 +67,21 @@ impl Tables {
     }
 }
 
+/// The place behind the last of those in an order.
+fn behind<T>(ordered: &BTreeMap<u64, T>) -> u64 {
+    ordered.last_key_value().map_or(0, |(last, _)| last + 1)
+}
+
 /// The CID of a referrer that is stored.
 fn own_cid(referrer: &RecordReferrer) -> Option<Cid> {
     referrer.referrer_ref.as_ref()?.cid.parse().ok()
+}
+
+/// What refers to a record, as far as nobody has looked at it. What comes later is not in it, and what is gone by
+/// then is passed over.
+pub(super) struct Referrers {
+    record: Cid,
+    places: Range<u64>,
 }
 
 /// What became of a referrer.
@@ -85,9 +111,9 @@ impl Stored {
         self.searched().map_or_else(Vec::new, labels)
     }
 
-    fn is_found(&self, filters: &Filters) -> bool {
-        self.searched()
-            .is_some_and(|one| filters.find(&self.meta, one))
+    fn is_found(&self, filters: &Filters, steps: &Steps) -> bool {
+        let finds = |one| filters.find(&self.meta, one, steps);
+        !steps.are_spent() && self.searched().is_some_and(finds)
     }
 
     fn searched(&self) -> Option<&Searched> {
@@ -166,7 +192,7 @@ impl Content {
             meta: describe(&cid, &record),
             searched: OnceLock::new(),
             record,
-            place: tables.next_place(),
+            place: behind(&tables.order),
             used: 0,
         };
         show(true, &stored);
@@ -208,18 +234,20 @@ impl Content {
         Some(stored.meta.clone())
     }
 
-    /// The records that filters find, so many of them at most, without so many of the first.
+    /// The records that filters find, so many of them at most, without so many of the first. `None`: that takes too
+    /// long.
     pub(super) fn find(
         &self,
         filters: &Filters,
         order: Order,
         offset: usize,
         limit: usize,
-    ) -> Vec<Cid> {
+    ) -> Option<Vec<Cid>> {
         let tables = self.tables();
-        let is_found = |cid: &&Cid| tables.records[*cid].is_found(filters);
+        let steps = tables.steps_of_a_search();
+        let is_found = |cid: &&Cid| tables.records[*cid].is_found(filters, &steps);
         let all = tables.order.values();
-        match order {
+        let found = match order {
             Order::OldestFirst => page(all.filter(is_found), offset, limit),
             Order::ByCid => {
                 let mut found: Vec<_> = all.filter(is_found).collect();
@@ -233,13 +261,19 @@ impl Content {
                 found.sort_by_key(|cid| Reverse(tables.records[*cid].used));
                 page(found.into_iter(), offset, limit)
             }
-        }
+        };
+        (!steps.are_spent()).then_some(found)
     }
 
-    pub(super) fn count(&self, filters: &Filters) -> usize {
+    /// `None`: that takes too long.
+    pub(super) fn count(&self, filters: &Filters) -> Option<usize> {
         let tables = self.tables();
+        let steps = tables.steps_of_a_search();
         let all = tables.records.values();
-        all.filter(|stored| stored.is_found(filters)).count()
+        let count = all
+            .filter(|stored| stored.is_found(filters, &steps))
+            .count();
+        (!steps.are_spent()).then_some(count)
     }
 
     /// A record that is not the one of this CID.
@@ -264,8 +298,13 @@ impl Content {
         }
         show(removed.is_some());
         tables.take_referrers(cid, |_| true);
-        if let Some(record) = tables.referred.get(cid).copied() {
-            tables.take_referrers(&record, |one| own_cid(one).as_ref() == Some(cid));
+        if let Some((record, place)) = tables.referred.remove(cid)
+            && let Some(others) = tables.referrers.get_mut(&record)
+        {
+            others.remove(&place);
+            if others.is_empty() {
+                tables.referrers.remove(&record);
+            }
         }
     }
 
@@ -291,23 +330,37 @@ impl Content {
         if !tables.records.contains_key(&record) {
             return Added::NoRecord;
         }
-        if tables.referred.insert(own, record).is_some() {
+        if tables.referred.contains_key(&own) {
             return Added::WasThere;
         }
-        tables.referrers.entry(record).or_default().push(referrer);
+        let others = tables.referrers.entry(record).or_default();
+        let place = behind(others);
+        others.insert(place, referrer);
+        tables.referred.insert(own, (record, place));
         Added::New
     }
 
     /// `None`: the record is not there.
-    pub(super) fn referrers(
-        &self,
-        cid: &Cid,
-        matches: impl Fn(&RecordReferrer) -> bool,
-    ) -> Option<Vec<RecordReferrer>> {
+    pub(super) fn referrers(&self, cid: &Cid) -> Option<Referrers> {
         let tables = self.tables();
         tables.records.get(cid)?;
-        let all = tables.referrers.get(cid).into_iter().flatten();
-        Some(all.filter(|referrer| matches(referrer)).cloned().collect())
+        Some(Referrers {
+            record: *cid,
+            places: 0..tables.referrers.get(cid).map_or(0, behind),
+        })
+    }
+
+    /// The next of them that matches.
+    pub(super) fn next_referrer(
+        &self,
+        of: &mut Referrers,
+        matches: impl Fn(&RecordReferrer) -> bool,
+    ) -> Option<RecordReferrer> {
+        let tables = self.tables();
+        let mut ahead = tables.referrers.get(&of.record)?.range(of.places.clone());
+        let (place, next) = ahead.find(|(_, one)| matches(one))?;
+        of.places.start = place + 1;
+        Some(next.clone())
     }
 
     /// `None`: the record is not there.
@@ -327,5 +380,50 @@ impl Content {
         let mut others = tables.referred.keys();
         let other = others.find(|other| other.to_string() != cid).copied();
         other.unwrap_or_else(|| Cid::of(b"another referrer"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(number: u8) -> Cid {
+        Cid::of(&[number])
+    }
+
+    fn add(content: &Content, record: Cid, number: u8) {
+        let referrer = RecordReferrer {
+            r#type: number.to_string(),
+            ..RecordReferrer::default()
+        };
+        let added = content.add_referrer(record, own(number), referrer);
+        assert!(matches!(added, Added::New), "{number}");
+    }
+
+    #[test]
+    fn referrers_that_come_are_not_looked_at_and_those_that_go_are_passed_over() {
+        let content = Content::default();
+        let record = content.other_than(&own(0));
+        let cid = Cid::of(b"record");
+        content.insert(cid, record, |_, _| {});
+        for number in 1..=5 {
+            add(&content, cid, number);
+        }
+        let mut ahead = content.referrers(&cid).expect("the record is there");
+        let mut next = || {
+            let next = content.next_referrer(&mut ahead, |one| one.r#type != "4");
+            next.map(|one| one.r#type)
+        };
+        assert_eq!(next().as_deref(), Some("1"));
+        for gone in [1, 2] {
+            content.remove(&own(gone), |_| {});
+        }
+        add(&content, cid, 6);
+        assert_eq!(next().as_deref(), Some("3"));
+        assert_eq!(next().as_deref(), Some("5"));
+        assert_eq!(next(), None);
+        content.remove(&cid, |_| {});
+        assert_eq!(next(), None);
+        assert!(content.referrers(&cid).is_none());
     }
 }

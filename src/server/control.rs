@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::misuse::Misuse;
+use super::sparing::Sparing;
 
 /// What a call can do to its connection.
 #[derive(Default)]
@@ -24,10 +26,10 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// Of a connection that comes from there, if that is an address.
-    pub(super) fn of(peer: Option<SocketAddr>) -> Self {
+    /// Of a connection that comes from there, if that is an address, of a store that says this.
+    pub(super) fn of(peer: Option<SocketAddr>, warnings: &Arc<Sparing>) -> Self {
         Self {
-            misuse: Misuse::of(peer),
+            misuse: Misuse::of(peer, warnings),
             ..Self::default()
         }
     }

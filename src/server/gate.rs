@@ -7,11 +7,13 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::preface::Instead;
 
 /// What is read before the calls in it are handed out, in bytes. What the reader has room for at
 /// the last is read beyond it.
@@ -30,6 +32,7 @@ pub(super) struct Pace {
     /// A read was put off.
     put_off: AtomicBool,
     greeting: AtomicUsize,
+    instead: OnceLock<Instead>,
 }
 
 impl Pace {
@@ -47,6 +50,11 @@ impl Pace {
     /// Whether the client has said anything that HTTP/2 can begin with.
     pub(super) fn is_greeted(&self) -> bool {
         self.greeting.load(Ordering::Relaxed) >= GREETING
+    }
+
+    /// What the client speaks, if it has not begun with HTTP/2.
+    pub(super) fn instead(&self) -> Option<Instead> {
+        self.instead.get().copied()
     }
 }
 
@@ -94,6 +102,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Gate<T> {
             .store(room.saturating_sub(read), Ordering::Relaxed);
         let greeting = pace.greeting.load(Ordering::Relaxed);
         if greeting < GREETING {
+            if let Some(instead) = Instead::of(greeting, &buf.filled()[before..]) {
+                // The first is what it began with.
+                let _ = pace.instead.set(instead);
+            }
             pace.greeting
                 .store(greeting.saturating_add(read), Ordering::Relaxed);
         }

@@ -10,6 +10,7 @@ use super::events::Events;
 use super::fault::Faults;
 use super::identity::Authorize;
 use super::publications::Publications;
+use super::sparing::Sparing;
 use crate::record::Record;
 
 pub(super) struct Inner {
@@ -18,6 +19,8 @@ pub(super) struct Inner {
     pub(super) events: Events,
     pub(super) faults: Faults,
     pub(super) log: Arc<Log>,
+    /// Of clients that break the rules.
+    pub(super) warnings: Arc<Sparing>,
     pub(super) validate: Option<Box<Validate>>,
     pub(super) authorize: Option<Box<Authorize>>,
     pub(super) already_stored: AlreadyStored,

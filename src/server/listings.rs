@@ -7,16 +7,15 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use prost::Message as _;
-use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::budget::Share;
+use super::events::Heard;
 use super::inner::Inner;
-use super::service::{Answer, Answers, For, Requests, another_cid};
+use super::service::{Answer, Answers, For, Requests, another_cid, not_too_long};
 use crate::cid::Cid;
 use crate::proto::events::{Event, ListenRequest, ListenResponse};
 use crate::proto::search::{SearchCidsResponse, SearchRecordsResponse, SearchRequest};
-use crate::record::MAX_RECORD_LEN;
 
 /// What is answered to a request.
 pub(super) type Listing<Q, A> = fn(&Requests<Q>, Q) -> Result<Answers<A>, Status>;
@@ -123,23 +122,16 @@ pub(super) fn search_records(
     let store = Arc::clone(&requests.service.store);
     let answers = found.filter_map(move |cid| {
         let record = store.pull_for_itself(&cid)?;
-        let answer = SearchRecordsResponse {
+        Some(not_too_long(SearchRecordsResponse {
             record: Some(record),
-        };
-        let len = answer.encoded_len();
-        Some(match len > MAX_RECORD_LEN {
-            true => Err(Status::resource_exhausted(format!(
-                "trying to send message larger than max ({len} vs. {MAX_RECORD_LEN})"
-            ))),
-            false => Ok(answer),
-        })
+        }))
     });
     Ok(Box::pin(futures_util::stream::iter(answers)))
 }
 
 /// Counts as a listener until it is dropped.
 struct Listening {
-    events: mpsc::Receiver<Arc<Event>>,
+    heard: Heard,
     store: Arc<Inner>,
     /// For what it has asked for.
     _room: Share,
@@ -148,11 +140,11 @@ struct Listening {
 impl Listening {
     fn new(store: &Arc<Inner>, asked: ListenRequest, room: Share) -> Result<Self, Status> {
         room.set(unpacked_len(&asked))?;
-        let events = store.events.listen(asked);
+        let heard = store.events.listen(asked)?;
         store.log.change();
         let store = Arc::clone(store);
         Ok(Self {
-            events,
+            heard,
             store,
             _room: room,
         })
@@ -168,7 +160,7 @@ fn unpacked_len(asked: &ListenRequest) -> usize {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.events.close();
+        self.heard.close();
         self.store.events.left();
         self.store.log.change();
     }
@@ -186,18 +178,18 @@ pub(super) fn listen(
         let mut stopped = pin!(connection.stopped());
         let mut is_stopped = false;
         loop {
-            let event = tokio::select! {
+            let told = tokio::select! {
                 biased;
-                event = listening.events.recv() => event,
+                told = listening.heard.next() => told,
                 () = stopped.as_mut(), if !is_stopped => {
                     is_stopped = true;
                     // What has happened before is told still.
-                    listening.events.close();
+                    listening.heard.close();
                     continue;
                 }
             };
-            match event {
-                Some(event) => yield Ok(ListenResponse { event: Some(Event::clone(&event)) }),
+            match told {
+                Some(told) => yield Ok(ListenResponse { event: Some(told.event.clone()) }),
                 None => break,
             }
         }

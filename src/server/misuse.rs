@@ -1,14 +1,19 @@
 //! What the log is told of clients that break the rules: of each connection that a call was refused, once, and how it
-//! ended, if that was not in peace. However much a client does, it is no more than two lines.
+//! ended, if that was not in peace. However much a client does, that is no more than two lines for a connection. Of
+//! those at `warn` there is one in a while, for the whole store.
 
 use std::error::Error as StdError;
-use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::time::Instant;
 use tonic::Status;
+use tracing::field::display;
 use tracing::{debug, warn};
 
+use super::preface::Instead;
+use super::sparing::Sparing;
 use crate::LOG;
 use crate::causes::{chain, in_a_line};
 use crate::escape::{Escaped, split_behind};
@@ -22,12 +27,17 @@ pub(super) struct Misuse {
     /// From where it came, if it has an address.
     peer: Option<SocketAddr>,
     is_told: AtomicBool,
+    /// Of all connections of the store.
+    warnings: Arc<Sparing>,
 }
 
 impl Misuse {
-    pub(super) fn of(peer: Option<SocketAddr>) -> Self {
-        let is_told = AtomicBool::new(false);
-        Self { peer, is_told }
+    pub(super) fn of(peer: Option<SocketAddr>, warnings: &Arc<Sparing>) -> Self {
+        Self {
+            peer,
+            is_told: AtomicBool::new(false),
+            warnings: Arc::clone(warnings),
+        }
     }
 
     /// A call is refused for what the client sent, and not for what it asked.
@@ -40,8 +50,8 @@ impl Misuse {
         if !self.is_told.swap(true, Ordering::Relaxed) {
             let (why, _) = split_behind(why, WORDS);
             let why = Escaped(why);
-            let peer = Peer(self.peer);
-            debug!(target: LOG, %peer, %why, "the store refuses a call, and tells no more of this connection's");
+            let peer = self.peer.map(display);
+            debug!(target: LOG, peer, %why, "the store refuses a call, and tells no more of this connection's");
         }
     }
 
@@ -50,29 +60,28 @@ impl Misuse {
         self.warn("the store cuts a connection", why);
     }
 
-    /// The connection has ended so: the client broke a rule, or says that the store did. A client that is gone is neither.
-    pub(super) fn ended(&self, error: &hyper::Error) {
+    /// The connection has ended so: the client broke a rule, as by speaking something else, or says that the store did.
+    /// A client that is gone is neither.
+    pub(super) fn ended(&self, error: &hyper::Error, instead: Option<Instead>) {
+        const WHAT: &str = "a connection of the store ends with an error";
         let first: &(dyn StdError + 'static) = error;
-        if !chain(Some(first)).any(|cause| cause.is::<std::io::Error>()) {
+        if let Some(instead) = instead {
+            self.warn(WHAT, instead.in_words());
+        } else if !chain(Some(first)).any(|cause| cause.is::<std::io::Error>()) {
             let why = in_a_line(first);
-            self.warn("a connection of the store ends with an error", &why);
+            self.warn(WHAT, &why);
         }
     }
 
     fn warn(&self, what: &str, why: &str) {
         let (why, _) = split_behind(why, WORDS);
-        let why = Escaped(why);
-        warn!(target: LOG, peer = %Peer(self.peer), %why, "{what}");
-    }
-}
-
-struct Peer(Option<SocketAddr>);
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(address) => address.fmt(f),
-            None => f.write_str("no address"),
+        let (peer, why) = (self.peer.map(display), Escaped(why));
+        match self.warnings.say(Instant::now()) {
+            Some(left_out) => {
+                let left_out = (left_out > 0).then_some(left_out);
+                warn!(target: LOG, peer, %why, left_out, "{what}");
+            }
+            None => debug!(target: LOG, peer, %why, "{what}"),
         }
     }
 }

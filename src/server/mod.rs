@@ -18,7 +18,14 @@
 //! `cargo run --release --features server --example store`; and [`Store::serve`] serves what carries bytes otherwise.
 //!
 //! What clients can take of it is bounded, beside the records that they store: half-sent messages,
-//! answers not taken, resets, idle connections ([`Builder`]).
+//! answers not taken, resets, idle connections ([`Builder`]). So is how long one of them can keep it from the others,
+//! for which it does not do all that a real server does:
+//!
+//! - A search that compares too much is refused with `InvalidArgument`. It may compare 8 million letters and numbers,
+//!   and 8,192 more for each record that is stored.
+//! - A call that listens with more than 4,096 filters is refused with `InvalidArgument`.
+//! - An event is lost to a listener that has no room for it ([`Builder::event_buffer`]), or whose filters would have to
+//!   be compared with too many labels: 16 million letters for all listeners together.
 //!
 //! ```
 //! use agntcy_dir_stream::prelude::*;
@@ -45,8 +52,8 @@
 
 // The files stand in layers; each uses only those above it.
 //
-// 1. pattern, search (what a record is found by), content, publications, events, call (the log), fault, budget, gate,
-//    encoding, identity, misuse, control
+// 1. steps, pattern, search (what a record is found by), content, budget, publications, events, call (the log), fault,
+//    preface, gate, encoding, identity, sparing, misuse, control
 // 2. inner: what all connections of a store share
 // 3. answers, referrers, routing: what the store says to each request
 // 4. live, messages, body: a call that runs, and what comes and goes in it
@@ -76,11 +83,14 @@ mod memory;
 mod messages;
 mod misuse;
 mod pattern;
+mod preface;
 mod publications;
 mod referrers;
 mod routing;
 mod search;
 mod service;
+mod sparing;
+mod steps;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! Text with wildcards, as a DIR server compares it: by SQL's LIKE, whatever the case.
 
+use super::steps::Steps;
+
 /// What a value in a query finds.
 #[derive(Debug)]
 pub(super) enum Pattern {
@@ -48,11 +50,15 @@ impl Pattern {
         Self::Like(parts)
     }
 
-    pub(super) fn matches(&self, text: &str) -> bool {
+    /// Where the steps are spent it matches, so that who looks for a match looks no further.
+    pub(super) fn matches(&self, text: &str, steps: &Steps) -> bool {
         match self {
-            Self::Exact(letters) => text.chars().map(lower).eq(letters.iter().copied()),
-            Self::Like(parts) => is_like(text, parts),
-            Self::Nothing => false,
+            Self::Exact(letters) => {
+                !steps.take(1 + letters.len().min(text.len()))
+                    || text.chars().map(lower).eq(letters.iter().copied())
+            }
+            Self::Like(parts) => is_like(text, parts, steps),
+            Self::Nothing => !steps.take(1),
         }
     }
 }
@@ -70,11 +76,11 @@ fn lower(letter: char) -> char {
 }
 
 /// Goes back to the last `Any` alone, so its time is the product of both lengths at most.
-fn is_like(text: &str, parts: &[Part]) -> bool {
+fn is_like(text: &str, parts: &[Part], steps: &Steps) -> bool {
     let mut rest = text.chars();
     let mut at = 0;
     let mut back = None;
-    loop {
+    while steps.take(1) {
         let mut ahead = rest.clone();
         let letter = ahead.next().map(lower);
         let fits = match (parts.get(at), letter) {
@@ -101,6 +107,7 @@ fn is_like(text: &str, parts: &[Part]) -> bool {
         at = *after;
         rest = from.clone();
     }
+    true
 }
 
 #[cfg(test)]
@@ -141,13 +148,28 @@ mod tests {
             (r"*\", r"a\", false),
         ] {
             let pattern_is = Pattern::new(pattern);
-            assert_eq!(pattern_is.matches(text), expected, "{pattern} {text}");
+            let steps = Steps::new(100);
+            let matches = pattern_is.matches(text, &steps);
+            assert_eq!(matches, expected, "{pattern} {text}");
+            assert!(!steps.are_spent(), "{pattern} {text}");
         }
     }
 
     #[test]
     fn many_wildcards_take_no_exponential_time() {
         let pattern = Pattern::new(&"*a".repeat(1_000));
-        assert!(!pattern.matches(&format!("{}b", "a".repeat(10_000))));
+        let text = format!("{}b", "a".repeat(10_000));
+        assert!(!pattern.matches(&text, &Steps::new(100_000)));
+    }
+
+    #[test]
+    fn what_takes_too_many_steps_is_left() {
+        let text = "a".repeat(10_000);
+        let long = format!("{}b", "a".repeat(5_000));
+        for pattern in [long.clone(), format!("*{long}"), format!("*?{long}*")] {
+            let steps = Steps::new(1_000);
+            assert!(Pattern::new(&pattern).matches(&text, &steps));
+            assert!(steps.are_spent());
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! What a DIR server answers about what refers to a record: signatures and public keys.
 
+use std::sync::Arc;
+
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 use tonic::Status;
@@ -10,8 +12,8 @@ use crate::cid::Cid;
 use crate::error::{Error, ErrorKind};
 use crate::proto::core::{RecordRef, RecordReferrer, ReferrerRef};
 use crate::proto::store::{
-    DeleteReferrerRequest, DeleteReferrerResponse, PullReferrerRequest, PullReferrerResponse,
-    PushReferrerRequest, PushReferrerResponse,
+    DeleteReferrerRequest, DeleteReferrerResponse, PullReferrerRequest, PushReferrerRequest,
+    PushReferrerResponse,
 };
 use crate::record::Record;
 use crate::referrers::Referrer;
@@ -123,7 +125,8 @@ impl Inner {
     }
 
     pub(super) fn referrers(&self, record: &Cid) -> Vec<Referrer> {
-        let found = self.content.referrers(record, |_| true);
+        let mut ahead = self.content.referrers(record);
+        let next = || self.content.next_referrer(ahead.as_mut()?, |_| true);
         let read = |one: RecordReferrer| Referrer {
             record: *record,
             referrer_type: one.r#type,
@@ -134,31 +137,35 @@ impl Inner {
             created_at: one.created_at,
             cid: one.referrer_ref.and_then(|named| named.cid.parse().ok()),
         };
-        found.unwrap_or_default().into_iter().map(read).collect()
+        std::iter::from_fn(next).map(read).collect()
     }
 
-    /// The matching referrers, or `None` where there is no such record: then a real server sends
-    /// an empty response and ends the call.
+    /// The matching referrers, each of which is looked up when it is its turn, or `None` where there is no such record:
+    /// then a real server sends an empty response and ends the call.
     pub(super) fn pull_referrer(
-        &self,
+        self: &Arc<Self>,
         request: PullReferrerRequest,
-    ) -> Result<Option<Vec<PullReferrerResponse>>> {
+    ) -> Result<Option<impl Iterator<Item = RecordReferrer> + Send + use<>>> {
+        let PullReferrerRequest {
+            record_ref,
+            referrer_type,
+            referrer_ref,
+        } = request;
         let mut violations = Violations::default();
-        violations.record("record_ref", request.record_ref.as_ref());
-        violations.kind("referrer_type", request.referrer_type.as_ref());
-        violations.referrer(request.referrer_ref.as_ref());
+        violations.record("record_ref", record_ref.as_ref());
+        violations.kind("referrer_type", referrer_type.as_ref());
+        violations.referrer(referrer_ref.as_ref());
         violations.none()?;
-        let of = matching(
-            request.referrer_type.as_ref(),
-            request.referrer_ref.as_ref(),
-        );
-        let found = named(request.record_ref)
+        let ahead = named(record_ref)
             .1
-            .and_then(|cid| self.content.referrers(&cid, of));
-        let response = |referrer| PullReferrerResponse {
-            referrer: Some(referrer),
-        };
-        Ok(found.map(|found| found.into_iter().map(response).collect()))
+            .and_then(|cid| self.content.referrers(&cid));
+        let store = Arc::clone(self);
+        Ok(ahead.map(|mut ahead| {
+            std::iter::from_fn(move || {
+                let of = matching(referrer_type.as_ref(), referrer_ref.as_ref());
+                store.content.next_referrer(&mut ahead, of)
+            })
+        }))
     }
 
     pub(super) fn delete_referrer(

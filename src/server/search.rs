@@ -4,6 +4,7 @@ use serde::Deserialize;
 use tonic::Status;
 
 use super::pattern::Pattern;
+use super::steps::Steps;
 use crate::proto::core::RecordMeta;
 use crate::proto::search::{RecordQuery, RecordQueryType};
 use crate::record::Record;
@@ -172,21 +173,27 @@ impl Compared {
     }
 
     /// Compares byte by byte, as databases do: 10 comes before 9.
-    fn matches(&self, text: &str) -> bool {
-        let holds = |(comparison, value): &(Comparison, String)| match comparison {
-            Comparison::AtLeast => text >= value.as_str(),
-            Comparison::AtMost => text <= value.as_str(),
-            Comparison::Above => text > value.as_str(),
-            Comparison::Below => text < value.as_str(),
-            Comparison::Same => text == value,
+    fn matches(&self, text: &str, steps: &Steps) -> bool {
+        let holds = |(comparison, value): &(Comparison, String)| {
+            let is_spent = !steps.take(1 + value.len().min(text.len()));
+            is_spent
+                || match comparison {
+                    Comparison::AtLeast => text >= value.as_str(),
+                    Comparison::AtMost => text <= value.as_str(),
+                    Comparison::Above => text > value.as_str(),
+                    Comparison::Below => text < value.as_str(),
+                    Comparison::Same => text == value,
+                }
         };
         let compares = !self.comparisons.is_empty() && self.comparisons.iter().all(holds);
-        compares || any(&self.patterns, text)
+        compares || any(&self.patterns, text, steps)
     }
 }
 
-fn any(patterns: &[Pattern], text: &str) -> bool {
-    patterns.iter().any(|pattern| pattern.matches(text))
+/// Like all that compares here, it finds something where the steps are spent: then nothing else is looked at.
+fn any(patterns: &[Pattern], text: &str, steps: &Steps) -> bool {
+    let matches = |pattern: &Pattern| pattern.matches(text, steps);
+    patterns.iter().any(matches)
 }
 
 /// What queries ask for, by the fields that they are about.
@@ -218,32 +225,34 @@ impl Classes {
         self.ids.is_empty() && self.names.is_empty()
     }
 
-    fn has_id(&self, one: &Class) -> bool {
-        self.ids.contains(&one.id.unwrap_or_default().into())
+    fn has_id(&self, one: &Class, steps: &Steps) -> bool {
+        !steps.take(self.ids.len()) || self.ids.contains(&one.id.unwrap_or_default().into())
     }
 
-    fn has_name(&self, one: &Class) -> bool {
-        any(&self.names, text(&one.name))
+    fn has_name(&self, one: &Class, steps: &Steps) -> bool {
+        any(&self.names, text(&one.name), steps)
     }
 
     /// One of them has both an ID and a name of these.
-    fn wants(&self, all: &[Class]) -> bool {
+    fn wants(&self, all: &[Class], steps: &Steps) -> bool {
         let fits = |one: &Class| {
-            (self.ids.is_empty() || self.has_id(one))
-                && (self.names.is_empty() || self.has_name(one))
+            (self.ids.is_empty() || self.has_id(one, steps))
+                && (self.names.is_empty() || self.has_name(one, steps))
         };
         self.is_empty() || all.iter().any(fits)
     }
 
     /// One of them has an ID or a name of these.
-    fn excludes(&self, all: &[Class]) -> bool {
-        all.iter().any(|one| self.has_id(one) || self.has_name(one))
+    fn excludes(&self, all: &[Class], steps: &Steps) -> bool {
+        let is_one = |one: &Class| self.has_id(one, steps) || self.has_name(one, steps);
+        all.iter().any(is_one)
     }
 }
 
 /// Whether patterns for the two parts of something find it: those that are there.
-fn both(first: &[Pattern], second: &[Pattern], texts: (&str, &str)) -> bool {
-    (first.is_empty() || any(first, texts.0)) && (second.is_empty() || any(second, texts.1))
+fn both(first: &[Pattern], second: &[Pattern], texts: (&str, &str), steps: &Steps) -> bool {
+    (first.is_empty() || any(first, texts.0, steps))
+        && (second.is_empty() || any(second, texts.1, steps))
 }
 
 impl Asked {
@@ -251,10 +260,10 @@ impl Asked {
         !self.locator_types.is_empty() || !self.locator_urls.is_empty()
     }
 
-    fn has_locator(&self, meta: &RecordMeta, searched: &Searched) -> bool {
+    fn has_locator(&self, meta: &RecordMeta, searched: &Searched, steps: &Steps) -> bool {
         searched.locators.iter().any(|one| {
             let texts = (text(&one.r#type), one.url(&meta.schema_version));
-            both(&self.locator_types, &self.locator_urls, texts)
+            both(&self.locator_types, &self.locator_urls, texts, steps)
         })
     }
 
@@ -262,43 +271,45 @@ impl Asked {
         !self.annotation_keys.is_empty() || !self.annotation_values.is_empty()
     }
 
-    fn has_annotation(&self, meta: &RecordMeta) -> bool {
+    fn has_annotation(&self, meta: &RecordMeta, steps: &Steps) -> bool {
         let mut all = meta.annotations.iter();
-        all.any(|(key, value)| both(&self.annotation_keys, &self.annotation_values, (key, value)))
+        let (keys, values) = (&self.annotation_keys, &self.annotation_values);
+        all.any(|(key, value)| both(keys, values, (key, value), steps))
     }
 
-    fn has_author(&self, searched: &Searched) -> bool {
+    fn has_author(&self, searched: &Searched, steps: &Steps) -> bool {
         let authors = searched.authors.as_deref();
-        authors.is_some_and(|authors| any(&self.authors, authors))
+        authors.is_some_and(|authors| any(&self.authors, authors, steps))
     }
 
-    fn want(&self, meta: &RecordMeta, searched: &Searched) -> bool {
-        (self.names.is_empty() || any(&self.names, &searched.name))
-            && (self.versions.is_empty() || self.versions.matches(&searched.version))
-            && self.skills.wants(&searched.skills)
-            && self.domains.wants(&searched.domains)
-            && self.modules.wants(&searched.modules)
-            && (!self.asks_for_locators() || self.has_locator(meta, searched))
-            && (self.created.is_empty() || self.created.matches(&meta.created_at))
-            && (self.authors.is_empty() || self.has_author(searched))
+    fn want(&self, meta: &RecordMeta, searched: &Searched, steps: &Steps) -> bool {
+        (self.names.is_empty() || any(&self.names, &searched.name, steps))
+            && (self.versions.is_empty() || self.versions.matches(&searched.version, steps))
+            && self.skills.wants(&searched.skills, steps)
+            && self.domains.wants(&searched.domains, steps)
+            && self.modules.wants(&searched.modules, steps)
+            && (!self.asks_for_locators() || self.has_locator(meta, searched, steps))
+            && (self.created.is_empty() || self.created.matches(&meta.created_at, steps))
+            && (self.authors.is_empty() || self.has_author(searched, steps))
             && (self.schema_versions.is_empty()
-                || self.schema_versions.matches(&meta.schema_version))
-            && (!self.asks_for_annotations() || self.has_annotation(meta))
-            && (self.descriptions.is_empty() || any(&self.descriptions, &searched.description))
+                || self.schema_versions.matches(&meta.schema_version, steps))
+            && (!self.asks_for_annotations() || self.has_annotation(meta, steps))
+            && (self.descriptions.is_empty()
+                || any(&self.descriptions, &searched.description, steps))
     }
 
-    fn exclude(&self, meta: &RecordMeta, searched: &Searched) -> bool {
-        any(&self.names, &searched.name)
-            || self.versions.matches(&searched.version)
-            || self.skills.excludes(&searched.skills)
-            || self.domains.excludes(&searched.domains)
-            || self.modules.excludes(&searched.modules)
-            || (self.asks_for_locators() && self.has_locator(meta, searched))
-            || self.created.matches(&meta.created_at)
-            || self.has_author(searched)
-            || self.schema_versions.matches(&meta.schema_version)
-            || (self.asks_for_annotations() && self.has_annotation(meta))
-            || any(&self.descriptions, &searched.description)
+    fn exclude(&self, meta: &RecordMeta, searched: &Searched, steps: &Steps) -> bool {
+        any(&self.names, &searched.name, steps)
+            || self.versions.matches(&searched.version, steps)
+            || self.skills.excludes(&searched.skills, steps)
+            || self.domains.excludes(&searched.domains, steps)
+            || self.modules.excludes(&searched.modules, steps)
+            || (self.asks_for_locators() && self.has_locator(meta, searched, steps))
+            || self.created.matches(&meta.created_at, steps)
+            || self.has_author(searched, steps)
+            || self.schema_versions.matches(&meta.schema_version, steps)
+            || (self.asks_for_annotations() && self.has_annotation(meta, steps))
+            || any(&self.descriptions, &searched.description, steps)
     }
 }
 
@@ -399,12 +410,13 @@ impl Filters {
         Ok(())
     }
 
-    pub(super) fn find(&self, meta: &RecordMeta, searched: &Searched) -> bool {
+    /// What it says where the steps are spent means nothing.
+    pub(super) fn find(&self, meta: &RecordMeta, searched: &Searched, steps: &Steps) -> bool {
         !self.find_nothing
             && !self.verified
             && !self.trusted
-            && self.wanted.want(meta, searched)
-            && !self.excluded.exclude(meta, searched)
+            && self.wanted.want(meta, searched, steps)
+            && !self.excluded.exclude(meta, searched, steps)
     }
 }
 
@@ -476,7 +488,7 @@ mod tests {
             negate: false,
         };
         let filters = Filters::new(&[query], false).unwrap();
-        filters.find(meta, &searched(text).unwrap())
+        filters.find(meta, &searched(text).unwrap(), &Steps::new(1_000))
     }
 
     fn of_version(version: &str) -> RecordMeta {

@@ -40,9 +40,8 @@ impl Service {
 /// How a request is answered.
 pub(super) enum Reply<A> {
     One(A),
-    Many(Vec<A>),
-    /// The call ends with this status after them.
-    Until(Vec<A>, Status),
+    /// With a status, the call ends.
+    Many(Box<dyn Iterator<Item = Result<A, Status>> + Send>),
     /// The call ends OK after it.
     Last(A),
 }
@@ -317,14 +316,14 @@ const TURNS: usize = 4;
 /// Answers the requests of a call in their order.
 pub(super) fn answers<Q, A>(
     mut requests: Requests<Q>,
-    answer: impl Fn(&Inner, Q) -> Result<Reply<A>, Status> + Send + 'static,
+    answer: impl Fn(&Arc<Inner>, Q) -> Result<Reply<A>, Status> + Send + 'static,
 ) -> Answers<A>
 where
     Q: For + prost::Message + 'static,
     A: Answer,
 {
     Box::pin(async_stream::stream! {
-        let status = loop {
+        let status = 'call: loop {
             let task = match requests.next().await {
                 Ok(Some(task)) => task,
                 Ok(None) => break None,
@@ -335,13 +334,10 @@ where
                 Some(untold) if task.changes.wrong => Ok(Reply::Last(untold)),
                 _ => answer(&store, task.request),
             };
-            let (replies, end) = match answered {
-                Ok(Reply::One(answer)) => (Replies::One(Some(answer)), None),
-                Ok(Reply::Last(answer)) => (Replies::One(Some(answer)), Some(None)),
-                Ok(Reply::Many(answers)) => (Replies::Many(answers.into_iter()), None),
-                Ok(Reply::Until(answers, status)) => {
-                    (Replies::Many(answers.into_iter()), Some(Some(status)))
-                }
+            let (replies, is_last) = match answered {
+                Ok(Reply::One(answer)) => (Replies::One(Some(answer)), false),
+                Ok(Reply::Last(answer)) => (Replies::One(Some(answer)), true),
+                Ok(Reply::Many(answers)) => (Replies::Many(answers), false),
                 Err(status) => break Some(status),
             };
             if store.events.are_pressed() {
@@ -354,7 +350,11 @@ where
                 requests.cut().await;
             }
             for answer in replies {
-                let answer = if task.changes.wrong { answer.wrong(&store) } else { answer };
+                let answer = match answer {
+                    Ok(answer) if task.changes.wrong => answer.wrong(&store),
+                    Ok(answer) => answer,
+                    Err(status) => break 'call Some(status),
+                };
                 if task.changes.spare {
                     requests.call.answer();
                     yield Ok(answer.clone());
@@ -362,8 +362,8 @@ where
                 requests.call.answer();
                 yield Ok(answer);
             }
-            if let Some(end) = end {
-                break end;
+            if is_last {
+                break None;
             }
         };
         requests.end(status.as_ref());
@@ -374,29 +374,28 @@ where
 }
 
 /// As a Go server does, which sends no message that is longer than what it takes. What was pushed as a shorter one can
-/// be that, since its CID is added.
-fn up_to_too_long<A: prost::Message>(mut answers: Vec<A>) -> Reply<A> {
-    let too_long = |answer: &A| answer.encoded_len() > MAX_RECORD_LEN;
-    let Some(at) = answers.iter().position(too_long) else {
-        return Reply::Many(answers);
-    };
-    let found = answers[at].encoded_len();
-    answers.truncate(at);
-    let words = format!("trying to send message larger than max ({found} vs. {MAX_RECORD_LEN})");
-    Reply::Until(answers, Status::resource_exhausted(words))
+/// be that, since what makes an answer of it comes on top.
+pub(super) fn not_too_long<A: prost::Message>(answer: A) -> Result<A, Status> {
+    let len = answer.encoded_len();
+    match len > MAX_RECORD_LEN {
+        true => Err(Status::resource_exhausted(format!(
+            "trying to send message larger than max ({len} vs. {MAX_RECORD_LEN})"
+        ))),
+        false => Ok(answer),
+    }
 }
 
 enum Replies<A> {
     One(Option<A>),
-    Many(std::vec::IntoIter<A>),
+    Many(Box<dyn Iterator<Item = Result<A, Status>> + Send>),
 }
 
 impl<A> Iterator for Replies<A> {
-    type Item = A;
+    type Item = Result<A, Status>;
 
-    fn next(&mut self) -> Option<A> {
+    fn next(&mut self) -> Option<Self::Item> {
         match self {
-            Self::One(answer) => answer.take(),
+            Self::One(answer) => answer.take().map(Ok),
             Self::Many(answers) => answers.next(),
         }
     }
@@ -494,7 +493,11 @@ impl StoreService for Service {
     ) -> Streamed<PullReferrerResponse> {
         headers_with_first(answers(Requests::new(self, request), |store, asked| {
             Ok(match store.pull_referrer(asked)? {
-                Some(found) => up_to_too_long(found),
+                Some(found) => Reply::Many(Box::new(found.map(|referrer| {
+                    not_too_long(PullReferrerResponse {
+                        referrer: Some(referrer),
+                    })
+                }))),
                 None => Reply::Last(PullReferrerResponse::default()),
             })
         }))

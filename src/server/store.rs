@@ -117,8 +117,10 @@ impl Builder {
     }
 
     /// How many events the store keeps for a listener that has not taken them; what is beyond is lost to it, without a
-    /// word. Default: 100, as on a real server. What the connection holds comes on top of it. Those that wait are not in
-    /// [`max_buffered`](Self::max_buffered).
+    /// word. Default: 100, as on a real server. What the connection holds comes on top of it.
+    ///
+    /// An event of a record with very many labels takes megabytes. What is beyond 16 MiB for a listener is lost to it,
+    /// too, but one event waits in any case. What is beyond [`max_buffered`](Self::max_buffered) is lost to all.
     ///
     /// # Panics
     ///
@@ -159,8 +161,9 @@ impl Builder {
     /// How much memory all calls may take together, in bytes: each for itself 16 KiB, for the largest
     /// message it has sent, for what is there of the one that it sends (with room for as much again while
     /// it grows), twice for a compressed one that is longer than 16 KiB, for what it listens to, and for the
-    /// answers that its client has not taken. What a message only announces takes nothing. A call that would take more
-    /// ends with `ResourceExhausted`, and may be tried again later. Default: 256 MiB.
+    /// answers that its client has not taken; and each event that waits for those who listen, once. What a
+    /// message only announces takes nothing. A call that would take more ends with `ResourceExhausted`, and
+    /// may be tried again later. Default: 256 MiB.
     ///
     /// It is for clients that are broken, and not a share for each: one that takes no answers, or sends
     /// its messages slowly, can use it up, and the calls of others are refused as long as it does.
@@ -228,13 +231,16 @@ impl Builder {
     /// The store, empty.
     #[must_use]
     pub fn build(self) -> Store {
+        let max_buffered = self.max_buffered.unwrap_or(MAX_BUFFERED);
+        let budget = Arc::new(Budget::new(max_buffered, live::REFUSAL));
         Store {
             inner: Arc::new(Inner {
                 content: Content::default(),
                 publications: Publications::default(),
-                events: Events::new(self.event_buffer),
+                events: Events::new(self.event_buffer, &budget),
                 faults: Faults::default(),
                 log: Arc::new(Log::new(self.ended)),
+                warnings: Arc::default(),
                 validate: self.validate,
                 authorize: self.authorize,
                 already_stored: self.already_stored,
@@ -242,10 +248,7 @@ impl Builder {
                 max_calls: self.max_calls.unwrap_or(MAX_CALLS),
                 max_connections: self.max_connections.unwrap_or(MAX_CONNECTIONS),
                 idle_timeout: self.idle_timeout.unwrap_or(IDLE_TIMEOUT),
-                budget: Arc::new(Budget::new(
-                    self.max_buffered.unwrap_or(MAX_BUFFERED),
-                    live::REFUSAL,
-                )),
+                budget,
                 compresses: self.compresses,
                 round_trip: self.round_trip,
             }),
@@ -302,7 +305,9 @@ impl Store {
     ///
     /// It is as one over a port: a client that says nothing is left after 10 seconds, one that is gone is found out by
     /// pings, and one that is idle is told to go ([`Builder::idle_timeout`]). [`Builder::max_connections`] is not looked
-    /// at. Why it ended is not told; [`calls`](Self::calls) says how its calls have ended.
+    /// at. [`calls`](Self::calls) says how its calls have ended. If the connection itself does not end in peace, the
+    /// [log](crate#seen-from-outside) is told why, in the span that this is polled in: what is handed over has no
+    /// address.
     ///
     /// ```
     /// use agntcy_dir_stream::Client;

@@ -1,27 +1,33 @@
 //! Clients that break the rules of HTTP/2 and gRPC: the embedded store lives, what they take of it is bounded, and the
 //! log says who it was.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use agntcy_dir_stream::Client;
-use agntcy_dir_stream::server::{Builder, Call, Store};
+use agntcy_dir_stream::server::{Builder, Call, Method, Store};
+use agntcy_dir_stream::{Client, Record};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, oneshot};
-use tracing::Level;
+use tokio::time::sleep;
+use tracing::instrument::WithSubscriber as _;
+use tracing::{Instrument as _, Level, info_span};
 
-use crate::support::clock::{runtime, soon};
+use crate::support::clock::{SECOND, in_a_week, on_paused_clock, runtime, soon};
+use crate::support::foreign::ForeignClient;
 use crate::support::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEAD, HEADERS, INITIAL_WINDOW_SIZE,
     MAX_FRAME_SIZE, PING, PREFACE, PRIORITY, PUSH_PROMISE, RESET, SETTINGS, WINDOW_UPDATE,
     call_headers, frame, frame_that_says, header, request_headers, settings,
 };
+use crate::support::listening::{Heard, Listen};
 use crate::support::log_lines::log;
 use crate::support::messages::{LOOKUP, PUSH, RecordRef, framed};
-use crate::support::records::{cid, record};
+use crate::support::records::{cid, from_json, record};
+use crate::support::referrers::{PullReferrer, PulledReferrer, PushReferrer, PushedReferrer};
 
 /// What an attack has cost the store.
 struct Cost {
@@ -145,6 +151,12 @@ impl Wire {
 
 const MIB: u64 = 1 << 20;
 
+/// A request of HTTP/1.
+const HTTP_1: &[u8] = b"GET / HTTP/1.1\r\nhost: store\r\n\r\n";
+
+/// What the log says of HTTP/2 that breaks the rules.
+const BROKEN: &str = "connection error detected";
+
 /// The log has one line of this level about this connection, with these words, and no other.
 #[track_caller]
 fn assert_told(what: &str, cost: &Cost, level: &str, address: &str, words: &str) {
@@ -159,9 +171,9 @@ fn assert_told(what: &str, cost: &Cost, level: &str, address: &str, words: &str)
     }
 }
 
-/// These bytes have their connection cut, and the log says so.
+/// These bytes have their connection cut, and the log says so in these words.
 #[track_caller]
-fn assert_cut(what: &str, sent: &[u8]) {
+fn assert_cut(what: &str, sent: &[u8], words: &str) {
     let mut from = String::new();
     let cost = attack(Store::builder(), async |address| {
         let mut wire = Wire::to(address).await;
@@ -169,7 +181,7 @@ fn assert_cut(what: &str, sent: &[u8]) {
         wire.is_cut().await;
         from = wire.address;
     });
-    assert_told(what, &cost, "WARN", &from, "connection error detected");
+    assert_told(what, &cost, "WARN", &from, words);
     assert!(cost.bytes < MIB, "{what}: {} bytes", cost.bytes);
 }
 
@@ -178,16 +190,53 @@ fn what_is_no_http2_has_its_connection_cut() {
     let noise: Vec<u8> = (0..100_u8)
         .map(|byte| byte.wrapping_mul(151) ^ 0xa5)
         .collect();
-    for (what, sent) in [
-        ("noise", noise.clone()),
-        ("HTTP/1", b"GET / HTTP/1.1\r\nhost: store\r\n\r\n".to_vec()),
-        (
-            "TLS",
-            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 and more, as many as it takes".to_vec(),
-        ),
-        ("noise after the preface", [PREFACE, &noise].concat()),
+    let after_the_preface = [PREFACE, &noise].concat();
+    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 and more, as many as it takes";
+    for (what, sent, words) in [
+        ("noise", &noise[..], "what came is no HTTP/2"),
+        ("HTTP/1", HTTP_1, "the client speaks HTTP/1"),
+        ("TLS", hello, "the client speaks TLS"),
+        ("SSH", b"SSH-2.0-OpenSSH_9.6\r\n", "the client speaks SSH"),
+        ("noise after the preface", &after_the_preface, BROKEN),
     ] {
-        assert_cut(what, &sent);
+        assert_cut(what, sent, words);
+    }
+}
+
+/// As of a health check that speaks something else.
+#[test]
+fn misuse_that_does_not_end_is_a_warning_once_in_ten_seconds() {
+    let (subscriber, lines) = log(Level::DEBUG);
+    let checks = async {
+        let store = Store::new();
+        for _ in 0..25 {
+            let (mut ours, theirs) = tokio::io::duplex(1 << 10);
+            let serving = store
+                .serve(theirs)
+                .instrument(info_span!(target: "agntcy_dir_stream", "check"));
+            ours.write_all(HTTP_1).await.unwrap();
+            serving.await;
+            sleep(SECOND).await;
+        }
+    };
+    on_paused_clock(async { in_a_week(checks).with_subscriber(subscriber).await });
+    let lines = lines.ours();
+    let lines: Vec<_> = lines
+        .iter()
+        .filter(|line| line.contains("a connection of the store ends"))
+        .collect();
+    assert_eq!(lines.len(), 25);
+    for (check, line) in lines.into_iter().enumerate() {
+        assert_eq!(line.contains("WARN"), check % 10 == 0, "{check}: {line}");
+        let says_more = line.contains("left_out=9");
+        assert_eq!(says_more, [10, 20].contains(&check), "{check}: {line}");
+        assert_eq!(line.contains("left_out"), says_more, "{check}: {line}");
+        assert!(line.contains("speaks HTTP/1"), "{check}: {line}");
+        assert!(
+            line.contains("check:"),
+            "{check}: the span is missing: {line}"
+        );
+        assert!(!line.contains("peer"), "{check}: there is none: {line}");
     }
 }
 
@@ -255,11 +304,11 @@ fn a_frame_that_breaks_the_rules_has_its_connection_cut() {
             frame_that_says((1 << 24) - 1, DATA, 0, 1, &[]),
         ),
     ] {
-        assert_cut(what, &[PREFACE, &settings(&[]), &broken].concat());
+        assert_cut(what, &[PREFACE, &settings(&[]), &broken].concat(), BROKEN);
     }
 }
 
-/// In memory an empty text takes 24 bytes, on the wire two. What is to be published, or listened to, is kept.
+/// What is to be published, or listened to, is kept. In memory an empty text takes 24 bytes, on the wire two.
 #[test]
 fn requests_that_are_kept_take_a_bounded_amount_of_memory() {
     let empty = |field: u8| [field << 3 | 2, 0].repeat(MIB as usize / 2);
@@ -267,28 +316,106 @@ fn requests_that_are_kept_take_a_bounded_amount_of_memory() {
     let mut in_refs = vec![1 << 3 | 2];
     prost::encoding::encode_varint(refs.len() as u64, &mut in_refs);
     in_refs.extend(refs);
+    let long = |field: u8| {
+        let mut long = vec![field << 3 | 2];
+        prost::encoding::encode_varint(MIB, &mut long);
+        long.extend(vec![b'x'; MIB as usize]);
+        long
+    };
     for (method, request) in [
         ("routing.v1.PublicationService/CreatePublication", &in_refs),
         ("routing.v1.RoutingService/Publish", &in_refs),
-        ("events.v1.EventService/Listen", &empty(2)),
-        ("events.v1.EventService/Listen", &empty(3)),
+        ("events.v1.EventService/Listen", &long(2)),
+        ("events.v1.EventService/Listen", &long(3)),
     ] {
-        let builder = Store::builder().max_buffered(64 << 20);
+        let builder = Store::builder().max_buffered(16 << 20);
         let cost = attack(builder, async |address| {
             let headers = call_headers(&format!("/agntcy.dir.{method}"));
             let mut wire = Wire::greeted(address).await;
-            for stream in (1..60).step_by(2) {
+            for stream in (1..24).step_by(2) {
                 wire.call(stream, &headers).await;
                 for part in framed(request).chunks(16 << 10) {
                     wire.send(frame(DATA, 0, stream, part)).await;
                 }
                 wire.send(frame(DATA, END_STREAM, stream, &[])).await;
             }
-            // That is refused: 12 MB each are more than there may be.
-            assert!(!wire.is_over(59).await, "{method}");
+            // That is refused. Twelve of 12 MB are more than may be kept, and twelve of 1 MB, with as much that they
+            // came in, are more than all calls may take.
+            assert!(!wire.is_over(23).await, "{method}");
         });
         assert!(cost.bytes < 128 * MIB, "{method}: {} bytes", cost.bytes);
     }
+}
+
+/// Each of these calls is given what is its turn, and not a copy of all that is stored.
+#[test]
+fn pulls_of_referrers_that_nobody_reads_take_no_memory() {
+    const CALLS: usize = 60;
+    const REFERRERS: usize = 64;
+    let cost = attack(Store::builder(), async |address| {
+        let client = ForeignClient::connect(&format!("http://{address}")).await;
+        client.push(vec![record(1)]).await.1.unwrap();
+        let record = RecordRef::new(cid(&record(1)));
+        let long = |number: usize| PushReferrer {
+            annotations: [("a".to_owned(), "x".repeat(32 << 10))].into(),
+            ..PushReferrer::signature(&record.cid, number)
+        };
+        let (pushed, end) = client
+            .call::<_, PushedReferrer>(Method::PushReferrer, (0..REFERRERS).map(long).collect())
+            .await;
+        end.unwrap();
+        assert!(pushed.iter().all(|one| one.success), "{pushed:?}");
+        let mut open = Vec::new();
+        for _ in 0..CALLS {
+            let asked = PullReferrer {
+                record: Some(record.clone()),
+                ..PullReferrer::default()
+            };
+            let answers = client
+                .open::<_, PulledReferrer>(Method::PullReferrer, futures::stream::iter([asked]));
+            open.push(soon(answers).await.unwrap());
+        }
+    });
+    // What is stored takes 2 MiB.
+
+    assert!(cost.bytes < 24 * MIB, "{} bytes", cost.bytes);
+}
+
+/// A hundred such events wait for it, at most, as of a real server, and each of them takes a megabyte.
+#[test]
+fn events_of_many_labels_that_nobody_reads_take_a_bounded_amount_of_memory() {
+    const PULLS: usize = 100;
+    let skills = vec![serde_json::json!({}); 20_000];
+    let wide = from_json(serde_json::json!({
+        "name": "wide", "schema_version": "1.0.0", "skills": skills,
+    }));
+    let cost = attack(Store::builder(), async |address| {
+        let url = format!("http://{address}");
+        let [deaf, other] = [
+            ForeignClient::connect(&url).await,
+            ForeignClient::connect(&url).await,
+        ];
+        other.push(vec![wide.clone()]).await.1.unwrap();
+        let own = cid(&wide).to_string();
+        let pull = async |count| {
+            let (pulled, end) = other
+                .refs::<Record>(Method::Pull, &vec![own.as_str(); count])
+                .await;
+            end.unwrap();
+            assert_eq!(pulled.len(), count);
+        };
+        let listening = deaf.open_listing::<_, Heard>(Method::Listen, Listen::default());
+        let mut listening = pin!(listening);
+        let heard = loop {
+            tokio::select! {
+                heard = &mut listening => break heard.unwrap(),
+                () = pull(1) => {}
+            }
+        };
+        pull(PULLS).await;
+        drop(heard);
+    });
+    assert!(cost.bytes < 32 * MIB, "{} bytes", cost.bytes);
 }
 
 /// That may be the store's own fault, and is worth a line.

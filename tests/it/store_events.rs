@@ -7,13 +7,13 @@ use agntcy_dir_stream::{Cid, Code, Status};
 use futures::FutureExt as _;
 
 use crate::support::clock::soon;
-use crate::support::foreign::ForeignClient;
+use crate::support::foreign::{ForeignClient, assert_status};
 use crate::support::listening::{
     DELETED, Ear, Heard, Listen, PUBLISHED, PULLED, PUSHED, UNPUBLISHED,
 };
 use crate::support::messages::RecordRef;
 use crate::support::publishing::Publish;
-use crate::support::records::{cid, record};
+use crate::support::records::{cid, from_json, record};
 use crate::support::stores::{calls_of, ended_calls};
 
 /// A call that listens already.
@@ -223,6 +223,78 @@ async fn who_does_not_read_takes_no_more_than_the_buffer() {
         }
     };
     soon(more).await;
+}
+
+/// Each of them would be compared with each event.
+#[tokio::test]
+async fn a_call_with_thousands_of_filters_is_refused() {
+    const MOST: usize = 4096;
+    let store = Store::new();
+    let (foreign, _serving) = ForeignClient::of(&store).await;
+    let text = |number: usize| number.to_string();
+    for asked in [
+        Listen {
+            labels: (0..=MOST).map(text).collect(),
+            ..Listen::default()
+        },
+        Listen {
+            cids: (0..=MOST).map(text).collect(),
+            ..Listen::default()
+        },
+        Listen {
+            types: vec![PULLED; MOST],
+            cids: vec![text(0)],
+            ..Listen::default()
+        },
+    ] {
+        let end = Ear::open(&foreign, asked).next().await.map(drop);
+        assert_status(
+            "filters",
+            end,
+            Code::InvalidArgument,
+            "there are 4097 filters",
+        );
+    }
+    let mut asked = Listen {
+        cids: (1..MOST).map(text).collect(),
+        ..Listen::default()
+    };
+    asked.cids.push(id(0));
+    let mut ear = listening(&foreign, &store, asked).await;
+    store.insert(record(0)).unwrap();
+    hear(&mut ear, [(PUSHED, 0)]).await;
+}
+
+#[tokio::test]
+async fn an_event_that_would_take_too_long_is_lost_to_those_whose_filters_have_it_so() {
+    let store = Store::new();
+    let (foreign, _serving, mut quick) = served(&store).await;
+    // The last one fits.
+    let mut labels: Vec<_> = (0..4_000).map(|number| format!("{number}!")).collect();
+    labels.push("/skills/".to_owned());
+    let long = Listen {
+        labels,
+        ..Listen::default()
+    };
+    let mut slow = listening(&foreign, &store, long).await;
+    let short = Listen {
+        labels: vec!["/skills/".to_owned()],
+        ..Listen::default()
+    };
+    let mut last = listening(&foreign, &store, short).await;
+    let with_skills = |name: &str, skills: usize| {
+        let skills = vec![serde_json::json!({"name": "skill"}); skills];
+        let of = from_json(serde_json::json!({
+            "name": name, "schema_version": "1.0.0", "skills": skills,
+        }));
+        store.insert(of).unwrap().to_string()
+    };
+    let (wide, usual) = (with_skills("wide", 2_000), with_skills("usual", 20));
+    for ear in [&mut quick, &mut last] {
+        assert_eq!(ear.hear().await.resource_id, wide);
+        assert_eq!(ear.hear().await.resource_id, usual);
+    }
+    assert_eq!(slow.hear().await.resource_id, usual);
 }
 
 #[tokio::test]

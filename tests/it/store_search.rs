@@ -358,3 +358,43 @@ async fn lists_that_nobody_takes_take_no_more_than_is_allowed() {
     soon(store.wait_for(all_ended)).await;
     soon(open()).await.unwrap();
 }
+
+/// It would hold the whole store up.
+#[tokio::test]
+async fn a_search_that_takes_too_long_is_refused() {
+    const LEN: usize = 200_000;
+    const MANY: usize = 10_000;
+    let store = Store::new();
+    let skill = json!({"name": "skill", "id": 1});
+    let own = store.insert(from_json(json!({
+        "name": "a".repeat(2 * LEN),
+        "schema_version": "1.0.0",
+        "skills": vec![skill; MANY],
+    })));
+    let (foreign, _serving) = ForeignClient::of(&store).await;
+    let long = format!("{}b", "a".repeat(LEN));
+    for (what, queries) in [
+        ("a pattern", vec![Query::new(NAME, format!("*{long}"))]),
+        ("numbers", vec![Query::new(SKILL_ID, "2"); MANY]),
+        ("names", vec![Query::not(SKILL_NAME, "s*s"); MANY]),
+    ] {
+        let (found, end) = foreign
+            .list::<_, FoundCid>(Method::SearchCids, Search::of(queries))
+            .await;
+        assert_status(what, end, Code::InvalidArgument, "takes too long");
+        assert_eq!(found.len(), 0, "{what}");
+    }
+    let asked = Search::of(vec![Query::not(SKILL_ID, "2"); MANY]);
+    let counted = foreign.ask::<_, Count>(Method::CountRecords, asked).await;
+    let counted = counted.map(drop);
+    assert_status("count", counted, Code::InvalidArgument, "takes too long");
+    // What is long is found as ever, where there is little to compare.
+    let asked = Search::of([
+        Query::new(NAME, format!("{}*", "a".repeat(LEN))),
+        Query::new(SKILL_NAME, "SKILL"),
+    ]);
+    let (found, end) = foreign.list::<_, FoundCid>(Method::SearchCids, asked).await;
+    end.unwrap();
+    let cid = own.unwrap().to_string();
+    assert_eq!(found, [FoundCid { cid }]);
+}
