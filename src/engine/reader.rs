@@ -476,7 +476,7 @@ impl<M: ServerStream> Reader<M> {
             (Verdict::Transient, _) => (Why::Fault { had_request }, Some(Cause::Line)),
         };
         lane.span
-            .in_scope(|| debug!(target: LOG, error = in_words(&status), "the call broke"));
+            .in_scope(|| debug!(target: LOG, error = %in_words(&status), "the call broke"));
         let outcome = match end.by {
             EndedBy::Stall => "stalled",
             EndedBy::Disorder => "out of step",

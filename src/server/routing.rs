@@ -1,5 +1,7 @@
 //! What a DIR server answers to those who publish.
 
+use std::collections::HashSet;
+
 use prost::Message as _;
 use tonic::Status;
 
@@ -114,6 +116,7 @@ impl Inner {
                 "unpublish request must specify record_refs",
             ));
         };
+        let mut done = HashSet::new();
         for RecordRef { cid: text } in refs.refs {
             if text.is_empty() {
                 return Err(Status::invalid_argument(
@@ -128,9 +131,12 @@ impl Inner {
                     "failed to get record: failed to lookup object: record not found: {text}"
                 ))
             })?;
-            self.publications.unpublish(&cid);
-            self.events
-                .tell(EventType::RecordUnpublished, cid, Vec::new);
+            // Once for each record, however often a request names it.
+            if done.insert(cid) {
+                self.publications.unpublish(&cid);
+                self.events
+                    .tell(EventType::RecordUnpublished, cid, Vec::new);
+            }
         }
         Ok(())
     }

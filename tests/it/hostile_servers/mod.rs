@@ -6,6 +6,7 @@ mod attacker;
 mod closing;
 mod frames;
 mod headers;
+#[cfg(feature = "server")]
 mod lists;
 mod messages;
 mod pages;

@@ -3,6 +3,8 @@
 
 mod attempts;
 mod circuit_breaker;
+#[cfg(feature = "server")]
+mod full_disk;
 mod lost_answers;
 mod poison;
 mod server_fails;
