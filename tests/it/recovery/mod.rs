@@ -6,6 +6,8 @@ mod circuit_breaker;
 #[cfg(feature = "server")]
 mod full_disk;
 mod lost_answers;
+#[cfg(feature = "server")]
+mod outages;
 mod poison;
 mod server_fails;
 mod stalls;
