@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tonic::body::Body;
 
-use super::script::{Call, Head, Script, Step, Trailers};
+use super::script::{Call, Head, Script, Step, Trailers, in_field};
 use crate::known::KNOWN;
 use crate::service::Serve;
 use crate::support::messages::{RecordMeta, RecordRef, framed, grpc_response, take_message};
@@ -141,6 +141,7 @@ fn unavailable() -> Trailers {
         message: None,
         details: None,
         pushback: None,
+        retry_after: None,
     }
 }
 
@@ -227,12 +228,14 @@ fn headers(trailers: &Trailers) -> HeaderMap {
         message,
         details,
         pushback,
+        retry_after,
     } = trailers;
     let named = [
         ("grpc-status", Some(status)),
         ("grpc-message", message.as_ref()),
         ("grpc-status-details-bin", details.as_ref()),
         ("grpc-retry-pushback-ms", pushback.as_ref()),
+        ("retry-after", retry_after.as_ref()),
     ];
     let given = named
         .into_iter()
@@ -275,12 +278,6 @@ fn answer(path: &str, request: Option<&Bytes>) -> Vec<u8> {
         (_, Some(request)) => RecordRef::decode(inner(request).as_slice()).ok(),
     };
     let reference = reference.unwrap_or_else(|| RecordRef::new(KNOWN[0].cid));
-    let in_field = |tag: u8, message: &[u8]| {
-        let mut field = vec![tag << 3 | 2];
-        prost::encoding::encode_varint(message.len() as u64, &mut field);
-        field.extend_from_slice(message);
-        field
-    };
     match method {
         "Push" => reference.encode_to_vec(),
         "Pull" => {

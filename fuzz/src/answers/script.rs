@@ -1,6 +1,8 @@
 //! What a server says, as it is chosen by bytes.
 
 use arbitrary::{Result, Unstructured};
+use prost::Message as _;
+use tonic::metadata::BinaryMetadataValue;
 
 /// The answers of the calls, in their order. Those after the last have none, and end with `Unavailable`.
 #[derive(Debug)]
@@ -31,6 +33,7 @@ pub(super) struct Trailers {
     pub(super) message: Option<Vec<u8>>,
     pub(super) details: Option<Vec<u8>>,
     pub(super) pushback: Option<Vec<u8>>,
+    pub(super) retry_after: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Debug)]
@@ -128,10 +131,9 @@ impl Trailers {
         Ok(Self {
             status,
             message: some(choices, bytes)?,
-            details: some(choices, bytes)?,
-            pushback: some(choices, |choices| {
-                Ok(choices.arbitrary::<i16>()?.to_string().into_bytes())
-            })?,
+            details: some(choices, details)?,
+            pushback: some(choices, number)?,
+            retry_after: some(choices, number)?,
         })
     }
 }
@@ -141,6 +143,41 @@ fn some<T>(
     make: impl FnOnce(&mut Unstructured<'_>) -> Result<T>,
 ) -> Result<Option<T>> {
     choices.ratio(1, 2)?.then(|| make(choices)).transpose()
+}
+
+/// What a server asks to wait for: a short time, or any.
+fn number(choices: &mut Unstructured<'_>) -> Result<Vec<u8>> {
+    let text = match choices.ratio(3, 4)? {
+        true => choices.arbitrary::<i16>()?.to_string(),
+        false => choices.arbitrary::<u64>()?.to_string(),
+    };
+    Ok(text.into_bytes())
+}
+
+/// Details as a header has them: any bytes, or a status with a `RetryInfo`.
+fn details(choices: &mut Unstructured<'_>) -> Result<Vec<u8>> {
+    if choices.ratio(1, 2)? {
+        return bytes(choices);
+    }
+    let delay = prost_types::Duration {
+        seconds: choices.arbitrary()?,
+        nanos: choices.arbitrary()?,
+    };
+    let detail = prost_types::Any {
+        type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(),
+        value: in_field(1, &delay.encode_to_vec()),
+    };
+    let status = in_field(3, &detail.encode_to_vec());
+    let value = BinaryMetadataValue::from_bytes(&status);
+    Ok(value.as_encoded_bytes().to_vec())
+}
+
+/// A message as a field of another.
+pub(super) fn in_field(tag: u8, message: &[u8]) -> Vec<u8> {
+    let mut field = vec![tag << 3 | 2];
+    prost::encoding::encode_varint(message.len() as u64, &mut field);
+    field.extend_from_slice(message);
+    field
 }
 
 fn bytes(choices: &mut Unstructured<'_>) -> Result<Vec<u8>> {
