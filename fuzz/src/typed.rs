@@ -1,6 +1,7 @@
 //! A value of all kinds of types in each other, made of choices.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::time::Duration;
 
@@ -214,21 +215,11 @@ impl<'a, 'b> Maker<'a, 'b> {
             },
             5 | 6 => Node::List(self.some(|make| make.node(deeper))?),
             7 => Node::Both((self.boxed(deeper)?, self.boxed(deeper)?)),
-            8 | 9 => Node::ByText(
-                self.some(|make| Ok((make.any()?, make.node(deeper)?)))?
-                    .into_iter()
-                    .collect(),
-            ),
+            8 | 9 => Node::ByText(self.map(Self::any, |make| make.node(deeper))?),
             10 => Node::ByInteger(
-                self.some(|make| Ok((make.integer()? as i64, make.node(deeper)?)))?
-                    .into_iter()
-                    .collect(),
+                self.map(|make| Ok(make.integer()? as i64), |make| make.node(deeper))?,
             ),
-            11 => Node::ByWide(
-                self.some(|make| Ok((make.integer()? as u128, make.any()?)))?
-                    .into_iter()
-                    .collect(),
-            ),
+            11 => Node::ByWide(self.map(|make| Ok(make.integer()? as u128), Self::any)?),
             12 => Node::ByBool(self.any()?),
             13 => Node::ByChar(self.any()?),
             14 => Node::ByVariant(self.any()?),
@@ -316,6 +307,21 @@ impl<'a, 'b> Maker<'a, 'b> {
     fn some<T>(&mut self, mut one: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
         let count = self.choices.int_in_range(0..=3)?;
         (0..count).map(|_| one(self)).collect()
+    }
+
+    /// Nothing is made for a key that is there, since it would be noted and not be in the map.
+    fn map<K: Ord, V>(
+        &mut self,
+        mut key: impl FnMut(&mut Self) -> Result<K>,
+        mut value: impl FnMut(&mut Self) -> Result<V>,
+    ) -> Result<BTreeMap<K, V>> {
+        let mut map = BTreeMap::new();
+        for _ in 0..self.choices.int_in_range(0..=3)? {
+            if let Entry::Vacant(vacant) = map.entry(key(self)?) {
+                vacant.insert(value(self)?);
+            }
+        }
+        Ok(map)
     }
 
     /// Of all widths, and many that are 64-bit floats.
