@@ -149,7 +149,8 @@ impl Admission {
     /// that were taken, and not at those to come.
     pub(crate) fn is_shut(&self, cx: &Context<'_>) -> bool {
         let is_away = self.retry.is_on() && self.breaker.watch(cx) && self.worst != Cause::Named;
-        is_away || self.is_refusing(Instant::now())
+        // The clock is not looked at for each item.
+        is_away || self.refuses_until.is_some() && self.is_refusing(Instant::now())
     }
 
     /// The server refuses the caller, or does not have the method, and another node may be asked.
