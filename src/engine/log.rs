@@ -221,7 +221,7 @@ where
                 unanswered, "the call broke"
             );
         }
-        (_, Some(error)) if ended.is_renewed => {
+        (_, Some(error)) if ended.is_asked_again => {
             debug!(target: LOG,
                 %error,
                 unanswered, "the caller was refused: the call is opened again, with the next token or on another node"

@@ -453,19 +453,18 @@ impl<M: ServerStream> Reader<M> {
         };
         let origin = lane.origin();
         let had_request = end.transmitted > 0;
-        // If the server has failed at a listener.
-        let wait = retry.wait_after(self.failures + 1);
         let (why, cause) = match (verdict, refusal) {
             (_, Some(Refusal::Again)) => (Why::Renewed, None),
             (_, Some(Refusal::Later)) => (Why::Fault { had_request: false }, Some(Cause::Line)),
             (Verdict::Record, _) => (Why::Refused, None),
-            (Verdict::Caller, _) if self.nodes.has_others(origin.route.node, &status) => {
+            (Verdict::Caller, _) if self.nodes.set_aside(origin.route.node, &status) => {
                 (Why::Renewed, None)
             }
             (Verdict::Caller, _) => (Why::Caller, None),
             // It waits by itself: the server answers, so others need not.
             (Verdict::Attempt, _) if M::IS_SILENT => {
                 self.failures += 1;
+                let wait = self.nodes.retry().wait_after(self.failures);
                 self.rests_until = Some(later(Instant::now(), wait));
                 (Why::ServerFailed, None)
             }

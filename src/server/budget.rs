@@ -81,6 +81,12 @@ impl Share {
     }
 }
 
+/// What the places of a list take in memory, in bytes, beside what their content holds elsewhere: what is empty takes two
+/// bytes on the wire, and a whole place.
+pub(super) fn places_of<T>(list: &Vec<T>) -> usize {
+    list.capacity() * size_of::<T>()
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner);

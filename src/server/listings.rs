@@ -9,7 +9,7 @@ use std::sync::Arc;
 use prost::Message as _;
 use tonic::Status;
 
-use super::budget::Share;
+use super::budget::{Share, places_of};
 use super::events::Heard;
 use super::inner::Inner;
 use super::service::{Answer, Answers, For, Requests, another_cid, not_too_long};
@@ -151,11 +151,12 @@ impl Listening {
     }
 }
 
-/// What a request takes in memory, in bytes: an empty filter takes two on the wire.
+/// What a request takes in memory, in bytes.
 fn unpacked_len(asked: &ListenRequest) -> usize {
-    let texts = asked.label_filters.capacity() + asked.cid_filters.capacity();
-    let types = asked.event_types.capacity();
-    texts * size_of::<String>() + types * size_of::<i32>() + asked.encoded_len()
+    places_of(&asked.label_filters)
+        + places_of(&asked.cid_filters)
+        + places_of(&asked.event_types)
+        + asked.encoded_len()
 }
 
 impl Drop for Listening {

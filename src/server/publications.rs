@@ -9,12 +9,10 @@ use std::time::SystemTime;
 use prost::Message as _;
 use tonic::Status;
 
-use super::budget::{Budget, Share};
+use super::budget::{Budget, Share, places_of};
 use crate::cid::Cid;
-use crate::proto::core::RecordRef;
 use crate::proto::routing::publish_request::Request;
 use crate::proto::routing::{GetPublicationResponse, PublicationStatus};
-use crate::proto::search::RecordQuery;
 
 /// How many that are done can be asked for; older ones are forgotten.
 const DONE: usize = 10_000;
@@ -48,15 +46,11 @@ struct Publication {
     told: GetPublicationResponse,
 }
 
-/// What a request takes in memory, in bytes: an empty reference takes two on the wire.
+/// What a request takes in memory, in bytes.
 fn unpacked_len(asked: &Request) -> usize {
     match asked {
-        Request::RecordRefs(asked) => {
-            asked.refs.capacity() * size_of::<RecordRef>() + asked.encoded_len()
-        }
-        Request::Queries(asked) => {
-            asked.queries.capacity() * size_of::<RecordQuery>() + asked.encoded_len()
-        }
+        Request::RecordRefs(asked) => places_of(&asked.refs) + asked.encoded_len(),
+        Request::Queries(asked) => places_of(&asked.queries) + asked.encoded_len(),
     }
 }
 

@@ -25,7 +25,7 @@ use crate::support::frames::{
 };
 use crate::support::listening::{Heard, Listen};
 use crate::support::log_lines::log;
-use crate::support::messages::{LOOKUP, PUSH, RecordRef, framed};
+use crate::support::messages::{LOOKUP, PUSH, RecordRef, framed, in_field, says};
 use crate::support::records::{cid, from_json, record};
 use crate::support::referrers::{PullReferrer, PulledReferrer, PushReferrer, PushedReferrer};
 
@@ -311,17 +311,8 @@ fn a_frame_that_breaks_the_rules_has_its_connection_cut() {
 /// What is to be published, or listened to, is kept. In memory an empty text takes 24 bytes, on the wire two.
 #[test]
 fn requests_that_are_kept_take_a_bounded_amount_of_memory() {
-    let empty = |field: u8| [field << 3 | 2, 0].repeat(MIB as usize / 2);
-    let refs = empty(1);
-    let mut in_refs = vec![1 << 3 | 2];
-    prost::encoding::encode_varint(refs.len() as u64, &mut in_refs);
-    in_refs.extend(refs);
-    let long = |field: u8| {
-        let mut long = vec![field << 3 | 2];
-        prost::encoding::encode_varint(MIB, &mut long);
-        long.extend(vec![b'x'; MIB as usize]);
-        long
-    };
+    let in_refs = in_field(1, &in_field(1, &[]).repeat(MIB as usize / 2));
+    let long = |field| in_field(field, &vec![b'x'; MIB as usize]);
     for (method, request) in [
         ("routing.v1.PublicationService/CreatePublication", &in_refs),
         ("routing.v1.RoutingService/Publish", &in_refs),
@@ -423,14 +414,8 @@ fn events_of_many_labels_that_nobody_reads_take_a_bounded_amount_of_memory() {
 fn a_client_that_goes_for_an_error_is_told_as_such() {
     const ENHANCE_YOUR_CALM: u8 = 11;
     let goodbye = frame(GOAWAY, 0, 0, &[0, 0, 0, 0, 0, 0, 0, ENHANCE_YOUR_CALM]);
-    let mut from = String::new();
-    let cost = attack(Store::builder(), async |address| {
-        let mut wire = Wire::greeted(address).await;
-        wire.send(goodbye).await;
-        wire.is_cut().await;
-        from = wire.address;
-    });
-    assert_told("goodbye", &cost, "WARN", &from, "connection error received");
+    let sent = [PREFACE, &settings(&[]), &goodbye].concat();
+    assert_cut("goodbye", &sent, "connection error received");
 }
 
 /// A call of one of the store's methods, with these bytes as its requests, is refused in these words.
@@ -452,11 +437,6 @@ fn assert_refused(what: &str, headers: &[u8], sent: &[u8], words: &str) -> Cost 
     });
     assert_told(what, &cost, "DEBUG", &from, words);
     cost
-}
-
-/// A message that says that it has so many bytes.
-fn says(flag: u8, len: u32, message: &[u8]) -> Vec<u8> {
-    [&[flag], &len.to_be_bytes()[..], message].concat()
 }
 
 #[test]

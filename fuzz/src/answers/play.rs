@@ -15,10 +15,12 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tonic::body::Body;
 
-use super::script::{Call, Head, Script, Step, Trailers, in_field};
+use super::script::{Call, Head, Script, Step, Trailers};
 use crate::known::KNOWN;
 use crate::service::Serve;
-use crate::support::messages::{RecordMeta, RecordRef, framed, grpc_response, take_message};
+use crate::support::messages::{
+    RecordMeta, RecordRef, framed, grpc_response, in_field, take_message,
+};
 use crate::support::reply::{Replied, Reply, reply};
 
 pub(super) struct Server {

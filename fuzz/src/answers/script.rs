@@ -4,6 +4,8 @@ use arbitrary::{Result, Unstructured};
 use prost::Message as _;
 use tonic::metadata::BinaryMetadataValue;
 
+use crate::support::messages::in_field;
+
 /// The answers of the calls, in their order. Those after the last have none, and end with `Unavailable`.
 #[derive(Debug)]
 pub(super) struct Script {
@@ -170,14 +172,6 @@ fn details(choices: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     let status = in_field(3, &detail.encode_to_vec());
     let value = BinaryMetadataValue::from_bytes(&status);
     Ok(value.as_encoded_bytes().to_vec())
-}
-
-/// A message as a field of another.
-pub(super) fn in_field(tag: u8, message: &[u8]) -> Vec<u8> {
-    let mut field = vec![tag << 3 | 2];
-    prost::encoding::encode_varint(message.len() as u64, &mut field);
-    field.extend_from_slice(message);
-    field
 }
 
 fn bytes(choices: &mut Unstructured<'_>) -> Result<Vec<u8>> {

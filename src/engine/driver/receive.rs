@@ -315,15 +315,15 @@ where
                 lane.origin(),
             );
         }
-        let is_renewed = matches!(refusal, Some(Refusal::Again | Refusal::Later))
+        let is_asked_again = matches!(refusal, Some(Refusal::Again | Refusal::Later))
             // Another node may take what this one refuses.
             || verdict == Some(Verdict::Caller)
                 && end
                     .status
                     .as_ref()
-                    .is_some_and(|status| self.nodes.has_others(lane.route.node, status));
+                    .is_some_and(|status| self.nodes.set_aside(lane.route.node, status));
         Ended {
-            is_renewed,
+            is_asked_again,
             end,
             verdict,
             is_of_call: false,
@@ -401,7 +401,7 @@ where
             lane.acknowledged();
         }
         let cause = match report {
-            Report::Quiet if never_started && !ended.is_renewed => {
+            Report::Quiet if never_started && !ended.is_asked_again => {
                 self.opened_in_vain(now);
                 Cause::Line
             }

@@ -329,9 +329,9 @@ impl Nodes {
             .all(|node| node.admission.breaker().is_open() || node.admission.is_refusing(now))
     }
 
-    /// This node refuses the caller, or does not have the method. Whether another may be asked, so that this one is set
-    /// aside for a while.
-    pub(crate) fn has_others(&mut self, refuses: usize, status: &Status) -> bool {
+    /// Sets a node aside for a while that refuses the caller, or does not have the method. `false`: there is no other that
+    /// may be asked.
+    pub(crate) fn set_aside(&mut self, refuses: usize, status: &Status) -> bool {
         let now = Instant::now();
         let mut others = self
             .nodes

@@ -102,7 +102,7 @@ impl<E, O: Clone> Window<E, O> {
             }
             (Verdict::Record, None) if was_at_one => Report::Alive,
             // The next lookup shows another token.
-            (Verdict::Caller, _) if ended.is_renewed => Report::Quiet,
+            (Verdict::Caller, _) if ended.is_asked_again => Report::Quiet,
             (Verdict::Caller, _) => {
                 self.cannot_look_up = true;
                 self.expects_stored = None;

@@ -92,7 +92,7 @@ impl<E, O: Clone> Window<E, O> {
     /// A call was refused for who asks, or what is asked. So will the others be, unless they show another token; what
     /// they carry may still be answered.
     pub(super) fn caller_refused(&mut self, ended: &Ended, status: Arc<Status>) {
-        if !ended.is_renewed {
+        if !ended.is_asked_again {
             self.refused = Some((verdict::kind_of_whole(&status), status));
             self.fail_rest(true);
         }

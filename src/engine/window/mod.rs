@@ -82,7 +82,7 @@ pub(crate) struct Ended {
     /// Whether the server has refused the call because others run, whatever it carried.
     pub(crate) is_of_call: bool,
     /// Whether who asks, or what is asked, was refused, and the next call shows another token or goes to another node.
-    pub(crate) is_renewed: bool,
+    pub(crate) is_asked_again: bool,
     pub(crate) evidence: Evidence,
 }
 

@@ -151,7 +151,7 @@ impl TestWindow {
                 by: EndedBy::Peer,
             },
             is_of_call: false,
-            is_renewed: false,
+            is_asked_again: false,
             evidence: self.evidence(),
         }
     }

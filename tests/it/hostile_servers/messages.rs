@@ -8,12 +8,8 @@ use futures::StreamExt as _;
 
 use super::attacker::{Cost, Wire, attacked, hasty};
 use crate::support::frames::{DATA, END_HEADERS, HEADERS, frame, header, response_headers};
+use crate::support::messages::{in_field, says};
 use crate::support::records::cids;
-
-/// A message that says that it has so many bytes.
-fn says(flag: u8, len: u32, message: &[u8]) -> Vec<u8> {
-    [&[flag], &len.to_be_bytes()[..], message].concat()
-}
 
 /// A pull of five records from a server that answers each call with these bytes, behind these headers, and then with
 /// `more` for ever: its cost, and the kind and words of each failure.
@@ -106,9 +102,7 @@ fn answered_with_empty_parts<T>(
 ) -> (Cost, T) {
     let mut message = [field << 3 | 2, 0].repeat(len / 2);
     if is_in_field {
-        let mut head = vec![1 << 3 | 2];
-        prost::encoding::encode_varint(message.len() as u64, &mut head);
-        message.splice(..0, head);
+        message = in_field(1, &message);
     }
     let answer = says(0, message.len().try_into().unwrap(), &message);
     let attack = async move |mut wire: Wire| {

@@ -59,6 +59,19 @@ pub(crate) fn framed(message: &[u8]) -> Bytes {
     frame.freeze()
 }
 
+/// A message in a field of another.
+pub(crate) fn in_field(tag: u8, message: &[u8]) -> Vec<u8> {
+    let mut field = vec![tag << 3 | 2];
+    prost::encoding::encode_varint(message.len() as u64, &mut field);
+    field.extend_from_slice(message);
+    field
+}
+
+/// A message that says that it has so many bytes.
+pub(crate) fn says(flag: u8, len: u32, message: &[u8]) -> Vec<u8> {
+    [&[flag], &len.to_be_bytes()[..], message].concat()
+}
+
 /// Takes the next gRPC message from what was received, if it is there as a whole: the flag that says whether
 /// it is compressed, and its bytes.
 pub(crate) fn take_message(received: &mut BytesMut) -> Option<(u8, Bytes)> {
